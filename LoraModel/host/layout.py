@@ -1,0 +1,230 @@
+"""Find the RVC installation and reach its modules, whichever of the three layouts it has.
+
+| layout | what it is |
+|---|---|
+| classic | an RVC checkout, tag 2.2.231006 or branch 20240604 |
+| 2026 | an RVC checkout, tag 2.3.260718 or main |
+| library | the package `rvc` 0.3.5 from PyPI: networks and training helpers, no WebUI |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
+
+from torch import nn
+
+from ..messages import UserError
+
+_MODULES: Dict[str, Dict[str, str]] = {
+    "classic": {
+        "models": "infer.lib.infer_pack.models",
+        "commons": "infer.lib.infer_pack.commons",
+        "data_utils": "infer.lib.train.data_utils",
+        "mel": "infer.lib.train.mel_processing",
+        "losses": "infer.lib.train.losses",
+        "pipeline": "infer.modules.vc.pipeline",
+        "vc": "infer.modules.vc.modules",
+        "vc_utils": "infer.modules.vc.utils",
+        "audio": "infer.lib.audio",
+    },
+    "2026": {
+        "models": "infer.module.models",
+        "commons": "infer.module.commons",
+        "data_utils": "train.data_utils",
+        "mel": "train.mel_processing",
+        "losses": "train.losses",
+        "pipeline": "infer.vc.pipeline",
+        "vc": "infer.vc.modules",
+        "vc_utils": "infer.vc.utils",
+        "audio": "infer.audio",
+    },
+    "library": {
+        "models": "rvc.lib.infer_pack.models",
+        "commons": "rvc.lib.infer_pack.commons",
+        "data_utils": "rvc.lib.train.data_utils",
+        "mel": "rvc.lib.train.mel_processing",
+        "losses": "rvc.lib.train.losses",
+    },
+}
+
+_CLASS_NAMES = {
+    ("v1", True): "SynthesizerTrnMs256NSFsid",
+    ("v1", False): "SynthesizerTrnMs256NSFsid_nono",
+    ("v2", True): "SynthesizerTrnMs768NSFsid",
+    ("v2", False): "SynthesizerTrnMs768NSFsid_nono",
+}
+FEATURE_SIZES = {"v1": 256, "v2": 768}
+"""Values of a HuBERT feature frame, by RVC version."""
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Undo what importing RVC does to this process: it sets the root logger to DEBUG and reads `sys.argv`."""
+    root, argv = logging.getLogger(), sys.argv
+    level, handlers = root.level, list(root.handlers)
+    sys.argv = argv[:1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.argv = argv
+        root.setLevel(level)
+        for handler in [h for h in root.handlers if h not in handlers]:
+            root.removeHandler(handler)
+
+
+def _checkout_layout(root: Path) -> Optional[str]:
+    if (root / "infer/lib/infer_pack/models.py").is_file():
+        return "classic"
+    if (root / "infer/module/models.py").is_file():
+        return "2026"
+    return None
+
+
+@dataclass(frozen=True)
+class Host:
+    """An RVC installation.
+
+    Attributes:
+        name: "classic", "2026" or "library".
+        root: the checkout's folder; None for the library.
+    """
+
+    name: str
+    root: Optional[Path] = None
+
+    @property
+    def is_checkout(self) -> bool:
+        return self.root is not None
+
+    def module(self, key: str) -> ModuleType:
+        """One of the host's modules by its key here: models, commons, data_utils, mel, losses, pipeline, vc, vc_utils, audio.
+
+        Raises:
+            UserError: it cannot be imported (a package is missing), or another checkout is loaded in this process.
+        """
+        path = _MODULES[self.name][key]
+        if self.root is not None and str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
+        try:
+            with quiet_import():
+                module = importlib.import_module(path)
+        except ImportError as error:
+            raise UserError(
+                f"the RVC installation ({self.describe()}) cannot import {path}: {error}. Install what it needs (its requirements file)",
+                f"RVC（{self.describe()}）无法导入 {path}：{error}。请按其 requirements 文件安装依赖",
+            ) from error
+        file = Path(module.__file__ or "").resolve()
+        if self.root is not None and self.root.resolve() not in file.parents:
+            raise UserError(f"{path} was loaded from {file}, not from {self.root}: one process can serve one RVC checkout",
+                            f"{path} 是从 {file} 加载的，而不是 {self.root}：一个进程只能使用一个 RVC")
+        return module
+
+    def describe(self) -> str:
+        return f"{self.name}, {self.root}" if self.root else "rvc 0.3.5 (library)"
+
+    # Networks
+
+    def synthesizer_class(self, version: str, f0: bool) -> Type[nn.Module]:
+        """The synthesizer class for "v1" or "v2", with or without f0."""
+        return getattr(self.module("models"), _CLASS_NAMES[version, bool(f0)])
+
+    def build_synthesizer(self, config: List[Any], version: str, f0: bool) -> nn.Module:
+        """A synthesizer with fresh weights from RVC's list of 18 values ([-1] is the sample rate in Hz)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.synthesizer_class(version, f0)(*config, is_half=False)
+
+    def build_discriminator(self, version: str) -> nn.Module:
+        """The multi-period discriminator that RVC trains with: six periods for v1, nine sub-networks for v2."""
+        models = self.module("models")
+        cls = models.MultiPeriodDiscriminatorV2 if version == "v2" else models.MultiPeriodDiscriminator
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return cls(False)
+
+    # Training helpers
+
+    def dataset(self, filelist: Path, data: Dict[str, Any], f0: bool) -> Any:
+        """RVC's own dataset over a filelist. data: the "data" part of the experiment's config.json."""
+        module = self.module("data_utils")
+        cls = module.TextAudioLoaderMultiNSFsid if f0 else module.TextAudioLoader
+        return cls(str(filelist), SimpleNamespace(**data))
+
+    def collate(self, f0: bool) -> Any:
+        """RVC's own collate function: zero-pads a list of dataset items into a batch."""
+        module = self.module("data_utils")
+        return module.TextAudioCollateMultiNSFsid() if f0 else module.TextAudioCollate()
+
+    # Files
+
+    def configs(self) -> List[Tuple[str, Dict[str, Any]]]:
+        """RVC's own network configurations as ("v1" | "v2", contents), one for each of its config files.
+
+        v2 at 40k uses the v1 file; it is listed for both.
+        """
+        if self.root is not None:
+            folder = self.root / "configs"
+        else:
+            spec = importlib.util.find_spec("rvc")
+            folder = Path(list(spec.submodule_search_locations)[0]) / "configs"
+        found = []
+        for name, versions in (("v1/32k", ("v1",)), ("v1/40k", ("v1", "v2")), ("v1/48k", ("v1",)), ("v2/32k", ("v2",)), ("v2/48k", ("v2",))):
+            path = folder / f"{name}.json"
+            if path.is_file():
+                contents = json.loads(path.read_text(encoding="utf-8"))
+                found += [(version, contents) for version in versions]
+        return found
+
+    def config_for(self, version: str, sample_rate: int) -> Optional[Dict[str, Any]]:
+        """The host's configuration for a version and a sample rate in Hz, or None."""
+        return next((c for v, c in self.configs() if v == version and c["data"]["sampling_rate"] == sample_rate), None)
+
+    def resolve(self, path: Union[str, Path]) -> Path:
+        """A path as the user means it: from the working folder, or else from the RVC checkout."""
+        path = Path(path).expanduser()
+        if path.is_absolute() or path.exists() or self.root is None:
+            return path.absolute()
+        return self.root / path
+
+
+def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
+    """The RVC installation to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/, else the library.
+
+    Raises:
+        UserError: a named folder is no RVC checkout, or there is no RVC at all.
+    """
+    named = rvc_root or os.environ.get("RVC_ROOT")
+    if named:
+        root = Path(named).expanduser().resolve()
+        layout = _checkout_layout(root)
+        if layout is None:
+            raise UserError(
+                f"{root} is no RVC checkout (neither infer/lib/infer_pack/models.py nor infer/module/models.py is there): "
+                "give --rvc_root the folder that holds infer-web.py or webui.py",
+                f"{root} 不是 RVC 目录（缺少 infer/lib/infer_pack/models.py 与 infer/module/models.py）："
+                "请用 --rvc_root 指定包含 infer-web.py 或 webui.py 的文件夹",
+            )
+        return Host(layout, root)
+    above = Path(__file__).resolve().parents[2]
+    layout = _checkout_layout(above)
+    if layout is not None:
+        return Host(layout, above)
+    if importlib.util.find_spec("rvc") is not None:
+        return Host("library")
+    raise UserError(
+        "no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or run `python run.py demo` once",
+        "找不到 RVC：请把 LoraModel/ 放入 RVC 目录，用 --rvc_root 或 RVC_ROOT 指定，或先运行 `python run.py demo`",
+    )

@@ -1,0 +1,258 @@
+"""The adapter file: one `.safetensors` a voice.
+
+Tensors are named `<module path>.lora_A.weight`, `<module path>.lora_B.weight` (PEFT's names and shapes where PEFT has the
+layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, listed in `FIELDS`. Nothing in it is ever
+unpickled. docs/phase1_lora_core.md describes the format for other programs.
+
+In 8 bits each rank component of a factor (a row of A, a column of B) is stored as int8 with one fp16 scale, in a
+tensor named `<tensor>_scale`: the error of a value is at most half a step, 1/254 of the largest of its component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..files import atomic_write
+from ..messages import UserError
+from .lora_config import LoRAConfig
+from .lora_layer import dense_delta, layer_class
+
+FORMAT, FORMAT_VERSION = "rvc-lora", "1"
+REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
+FIELDS = REQUIRED + (
+    "preset", "steps", "epochs", "data_seconds", "heldout", "created", "author", "license", "notes",
+)
+"""Metadata beside `format` and `format_version`; those of REQUIRED must be there, the rest may be empty."""
+
+_SCALE = "_scale"
+
+
+@dataclass
+class Adapter:
+    """An adapter in memory.
+
+    Attributes:
+        tensors: fp16 or fp32, by the file's names.
+        config: targets with rank and alpha.
+        metadata: the fields of FIELDS, as strings.
+    """
+
+    tensors: Dict[str, Tensor]
+    config: LoRAConfig
+    metadata: Dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.metadata.get("name", "")
+
+    @property
+    def speaker(self) -> int:
+        return int(self.metadata.get("speaker", "0"))
+
+    def layers(self) -> Dict[str, Dict[str, Tensor]]:
+        """Tensors by module path: {path: {"lora_A.weight": …, "lora_B.weight": …}}."""
+        grouped: Dict[str, Dict[str, Tensor]] = {}
+        for name, tensor in self.tensors.items():
+            path, _, key = name.rpartition(".lora_")
+            grouped.setdefault(path, {})["lora_" + key] = tensor
+        return grouped
+
+    def check(self, network: nn.Module) -> None:
+        """Check every key and shape against the network that the adapter is to sit on.
+
+        Raises:
+            UserError: names the first key that is missing, left over or of another shape.
+        """
+        modules = dict(network.named_modules())
+        layers = self.layers()
+        expected = {path: target for path, target in ((p, self.config.target_of(p)) for p in modules) if target}
+        for path in sorted(set(expected) ^ set(layers)):
+            what = ("lacks", "缺少") if path in expected else ("has, but its configuration or the network does not know,", "包含但配置或网络中没有")
+            raise UserError(f"adapter {self.name!r} {what[0]} the layer {path}: it is damaged or of another network",
+                            f"适配器 {self.name!r} {what[1]} 层 {path}：文件已损坏或属于其他网络")
+        for path, target in expected.items():
+            wanted = _expected_shapes(modules[path], target, self.config.targets[target].r)
+            found = {key: tuple(tensor.shape) for key, tensor in layers[path].items()}
+            if found != wanted:
+                raise UserError(f"adapter {self.name!r}: {path} has {found}, the network wants {wanted}",
+                                f"适配器 {self.name!r}：{path} 的形状为 {found}，而网络需要 {wanted}")
+            if target == "spk_row" and not 0 <= self.speaker < modules[path].num_embeddings:
+                raise UserError(f"adapter {self.name!r} adapts speaker {self.speaker}, the base has {modules[path].num_embeddings}",
+                                f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 {modules[path].num_embeddings} 个")
+
+    def deltas(self, network: nn.Module, strength: float = 1.0) -> Dict[str, Tensor]:
+        """strength * scale * B A for each layer, dense, fp32, on the network's device."""
+        return {
+            path: strength * dense_delta(
+                network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)), self.speaker
+            )
+            for path, tensors in self.layers().items()
+        }
+
+
+def _expected_shapes(layer: nn.Module, target: str, r: int) -> Dict[str, Tuple[int, ...]]:
+    if target == "spk_row":
+        return {"lora_row.weight": (1, layer.embedding_dim)}
+    a, b, _ = layer_class(layer).shapes(layer, r)
+    return {"lora_A.weight": a, "lora_B.weight": b}
+
+
+def tensors_hash(tensors: Iterable[Tuple[str, Tensor]]) -> str:
+    """SHA-256 over names, shapes and values in fp16, in the order of the names: the same for any container file.
+
+    Values are taken in fp16 so that a base and its half-precision copy, which RVC uses alike, are the same base.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to(device="cpu", dtype=torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _component_axis(name: str, tensor: Tensor) -> int:
+    """The axis that counts rank components: rows of A, columns of B; rows of B too where its layer is transposed."""
+    transposed = tensor.dim() == 3 and tensor.shape[2] > 1
+    return 1 if name.endswith("lora_B.weight") and not transposed else 0
+
+
+def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
+    axis = _component_axis(name, tensor)
+    rows = tensor.float().transpose(0, axis)  # (components, ...)
+    scale = (rows.flatten(1).abs().amax(1) / 127).to(torch.float16)  # (components,)
+    # A scale too small for fp16 would divide by zero: such a component is zero for all that fp16 can tell.
+    divisor = torch.where(scale == 0, torch.ones_like(scale), scale).float()
+    steps = torch.round(rows / divisor.view(-1, *[1] * (rows.dim() - 1))).clamp(-127, 127)
+    return {name: steps.transpose(0, axis).contiguous().to(torch.int8), name + _SCALE: scale}
+
+
+def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
+    axis = _component_axis(name, tensor)
+    if scale.shape != (tensor.shape[axis],):
+        raise UserError(f"tensor {name} has {tensor.shape[axis]} components but {tuple(scale.shape)} scales: the file is damaged",
+                        f"张量 {name} 有 {tensor.shape[axis]} 个分量，却有 {tuple(scale.shape)} 个缩放值：文件已损坏")
+    shape = [1] * tensor.dim()
+    shape[axis] = -1
+    return tensor.float() * scale.float().view(shape)
+
+
+def save_adapter(
+    path: Union[str, Path], tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any], bits: int = 16
+) -> Path:
+    """Write an adapter file, whole or not at all.
+
+    Args:
+        tensors: by the file's names, as `Injection.tensors()` gives them.
+        metadata: fields of FIELDS but `lora_config`; values are written as strings.
+        bits: 16 (fp16) or 8.
+
+    Raises:
+        ValueError: a field that is not known or is missing, values that are not finite, bits other than 16 and 8.
+        OSError: as the file system gives it; an older file of that name is left as it was.
+    """
+    fields = {key: str(value) for key, value in metadata.items()}
+    fields["lora_config"] = config.to_json()
+    fields.setdefault("preset", config.preset)
+    unknown, missing = set(fields) - set(FIELDS), set(REQUIRED) - set(fields)
+    if unknown or missing:
+        raise ValueError(f"adapter metadata: unknown {sorted(unknown)}, missing {sorted(missing)}")
+    if bits not in (8, 16):
+        raise ValueError(f"bits={bits}: an adapter is stored in 16 or in 8 bits")
+    stored: Dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        half = tensor.detach().cpu().to(torch.float16).contiguous()
+        if not bool(torch.isfinite(half).all()):
+            raise ValueError(f"tensor {name} has values that are not finite in fp16: training went astray")
+        if bits == 8 and not name.endswith("lora_row.weight"):
+            stored.update(_quantize(name, tensor.detach().cpu()))
+        else:
+            stored[name] = half
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
+    atomic_write(path, safetensors.torch.save(stored, header))
+    return Path(path)
+
+
+def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
+    """The metadata of an adapter file, without its tensors.
+
+    Raises:
+        UserError: not a safetensors file, or not an adapter of this format.
+    """
+    return _open(Path(path), with_tensors=False)[0]
+
+
+def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_name: str = "", force: bool = False) -> Adapter:
+    """Read an adapter file.
+
+    Args:
+        base_hash, base_name: of the loaded base; None checks nothing.
+        force: take the adapter on another base than its own.
+
+    Raises:
+        UserError: the file is missing, damaged or of another format, or was trained on another base; the message names both.
+    """
+    path = Path(path)
+    metadata, tensors = _open(path, with_tensors=True)
+    try:
+        config = LoRAConfig.from_json(metadata["lora_config"])
+        int(metadata["speaker"]), int(metadata["sample_rate"])
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    adapter = Adapter({}, config, metadata)
+    for name, tensor in tensors.items():
+        if name.endswith(_SCALE):
+            if name[: -len(_SCALE)] not in tensors:
+                raise _damaged(path, f"scale {name} without its tensor")
+            continue
+        if ".lora_" not in name:
+            raise _damaged(path, f"unknown tensor {name}")
+        if tensor.dtype == torch.int8:
+            if name + _SCALE not in tensors:
+                raise _damaged(path, f"tensor {name} without its scale")
+            tensor = _dequantize(name, tensor, tensors[name + _SCALE])
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise _damaged(path, f"tensor {name} is not finite")
+        adapter.tensors[name] = tensor
+    if base_hash is not None and metadata["base_hash"] != base_hash and not force:
+        raise UserError(
+            f"adapter {adapter.name!r} was trained on base {metadata['base_name']} ({metadata['base_hash'][:8]}…), the loaded base is "
+            f"{base_name} ({base_hash[:8]}…): choose that base or pass --force",
+            f"适配器 {adapter.name!r} 训练自底模 {metadata['base_name']}（{metadata['base_hash'][:8]}…），当前底模为 "
+            f"{base_name}（{base_hash[:8]}…）：请选择对应的底模，或使用 --force",
+        )
+    return adapter
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
+                     f"{path} 不是可用的 RVC-LoRA 适配器（{why}）：请选择其他文件或重新生成")
+
+
+def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"there is no adapter file {path}: check the path", f"找不到适配器文件 {path}：请检查路径")
+    try:
+        with safetensors.safe_open(str(path), framework="pt", device="cpu") as stream:
+            metadata = dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()} if with_tensors else {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    if metadata.get("format") != FORMAT:
+        raise _damaged(path, f"its format is {metadata.get('format', 'not named')!r}")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
+            f"{path} 的格式版本为 {metadata.get('format_version')!r}，本程序只支持 {FORMAT_VERSION!r}：请更新 RVC-LoRA",
+        )
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise _damaged(path, f"metadata lacks {missing[0]}")
+    return metadata, tensors

@@ -1,0 +1,178 @@
+"""LoRAConfig: which layers get a low-rank adapter, of which rank and strength, and the presets.
+
+Targets are named by what they do for a voice; their patterns are matched against module paths of RVC's synthesizer
+(or of a part of it: `dec`, `enc_p` and `flow` may be left out in front). Figures for each unit of rank at v2 40k stand
+in docs/phase1_lora_core.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, Optional, Tuple
+
+from ..messages import UserError
+
+TARGET_PATTERNS: Dict[str, str] = {
+    "ups": r"(dec\.)?ups\.\d+",
+    "resblocks": r"(dec\.)?resblocks\.\d+\.convs[12]?\.\d+",
+    "dec_in": r"(dec\.)?(conv_pre|cond)",
+    "enc_p_attn": r"(enc_p\.)?encoder\.attn_layers\.\d+\.conv_[qkvo]",
+    "enc_p_ffn": r"(enc_p\.)?encoder\.ffn_layers\.\d+\.conv_[12]",
+    "enc_p_io": r"(enc_p\.)?(emb_phone|proj)",
+    "flow": r"(flow\.)?flows\.\d+\.(pre|post|enc\.(cond_layer|in_layers\.\d+|res_skip_layers\.\d+))",
+    "spk": r"emb_g",
+    "spk_row": r"emb_g",
+    "disc": r"discriminators\.\d+\.convs\.\d+",
+}
+"""What each target takes. `spk` is a low-rank delta of the whole speaker table, `spk_row` the one row a voice uses
+(cheaper and exact); `disc` is for training only: the discriminators, never part of an adapter file."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Rank and alpha of one target."""
+
+    r: int
+    lora_alpha: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+            raise UserError(
+                f"rank r={self.r!r} must be a whole number of at least 1: leave the target out to switch it off",
+                f"秩 r={self.r!r} 必须是不小于 1 的整数：若要关闭该目标，请将其移除",
+            )
+        if not isinstance(self.lora_alpha, (int, float)) or not math.isfinite(self.lora_alpha) or self.lora_alpha <= 0:
+            raise UserError(
+                f"lora_alpha={self.lora_alpha!r} must be a number above 0 (twice the rank is usual)",
+                f"lora_alpha={self.lora_alpha!r} 必须大于 0（通常取秩的两倍）",
+            )
+
+
+PRESETS: Dict[str, Dict[str, Tuple[int, float]]] = {
+    # (rank, alpha). The prior (enc_p and flow) carries the voice; the decoder alone cannot (docs/phase3_training.md).
+    "fast": {"enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2), "ups": (4, 8), "spk_row": (1, 1)},
+    "balanced": {
+        "enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2),
+        "ups": (4, 8), "resblocks": (1, 2), "spk_row": (1, 1),
+    },
+    "high_quality": {
+        "enc_p_attn": (4, 8), "enc_p_ffn": (3, 6), "flow": (3, 6),
+        "ups": (8, 16), "resblocks": (2, 4), "spk_row": (1, 1),
+    },
+}
+DEFAULT_PRESET = "balanced"
+
+
+@dataclass
+class LoRAConfig:
+    """What to adapt, and how.
+
+    Attributes:
+        r: rank of the targets that name none of their own.
+        lora_alpha: alpha of the targets that name none; the delta is scaled by alpha / r.
+        lora_dropout: probability of dropping an input of the branch while training, 0 to below 1.
+        use_rslora: scale by alpha / sqrt(r) instead (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732).
+        targets: name -> TargetConfig, or a dict with `r` and `lora_alpha` (each may be left out), or True / False.
+        preset: name of the preset it came from, for the record.
+
+    Raises:
+        UserError: a rank below 1, an unknown target or key, no target at all; the message names the remedy.
+    """
+
+    r: int = 4
+    lora_alpha: float = 8.0
+    lora_dropout: float = 0.0
+    use_rslora: bool = False
+    targets: Dict[str, Any] = field(default_factory=lambda: {name: True for name in PRESETS[DEFAULT_PRESET]})
+    preset: str = "custom"
+
+    def __post_init__(self) -> None:
+        TargetConfig(self.r, self.lora_alpha)
+        if not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"lora_dropout={self.lora_dropout!r} must be at least 0 and below 1",
+                f"lora_dropout={self.lora_dropout!r} 必须在 0（含）到 1（不含）之间",
+            )
+        self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
+        if not self.targets:
+            raise UserError(
+                f"no target is switched on: choose at least one of {', '.join(TARGET_PATTERNS)}",
+                f"没有启用任何目标层：请至少选择其一：{'、'.join(TARGET_PATTERNS)}",
+            )
+        if "spk" in self.targets and "spk_row" in self.targets:
+            raise UserError(
+                "targets spk and spk_row both change the speaker table: choose one (spk_row is the smaller)",
+                "目标 spk 与 spk_row 都会修改说话人嵌入：请只选一个（spk_row 更小）",
+            )
+
+    def _target(self, name: str, value: Any) -> Optional[TargetConfig]:
+        if name not in TARGET_PATTERNS:
+            raise UserError(
+                f"unknown target {name!r}: choose from {', '.join(TARGET_PATTERNS)}",
+                f"未知的目标层 {name!r}：可选 {'、'.join(TARGET_PATTERNS)}",
+            )
+        if isinstance(value, TargetConfig):
+            return value
+        if value is None or value is False:
+            return None
+        if value is True:
+            value = {}
+        if not isinstance(value, dict) or set(value) - {"r", "lora_alpha"}:
+            raise UserError(
+                f"target {name!r} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {value!r}",
+                f"目标层 {name!r} 只接受 true、false 或 {{\"r\": …, \"lora_alpha\": …}}，而不是 {value!r}",
+            )
+        r = value.get("r", self.r)
+        ratio = self.lora_alpha / self.r
+        return TargetConfig(r, value.get("lora_alpha", r * ratio if isinstance(r, int) else self.lora_alpha))
+
+    @classmethod
+    def from_preset(cls, name: str = DEFAULT_PRESET, rank: Optional[int] = None, **overrides: Any) -> "LoRAConfig":
+        """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank)."""
+        if name not in PRESETS:
+            raise UserError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}",
+                            f"未知的预设 {name!r}：可选 {'、'.join(PRESETS)}")
+        targets = {}
+        for target, (r, alpha) in PRESETS[name].items():
+            new = r if rank is None or target == "spk_row" else rank
+            targets[target] = {"r": new, "lora_alpha": alpha * (new / r) if isinstance(new, int) else alpha}
+        return cls(targets=targets, preset=name if rank is None else f"{name}, rank {rank}", **overrides)
+
+    def target_of(self, path: str) -> Optional[str]:
+        """The target that takes the module at `path`, or None."""
+        return next((name for name in self.targets if re.fullmatch(TARGET_PATTERNS[name], path)), None)
+
+    def scaling(self, target: str) -> float:
+        """The factor on B A: alpha / r, or alpha / sqrt(r) with rsLoRA."""
+        chosen = self.targets[target]
+        return chosen.lora_alpha / (math.sqrt(chosen.r) if self.use_rslora else chosen.r)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain types only; `from_dict` gives an equal config back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Dict[str, Any]) -> "LoRAConfig":
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise UserError(f"unknown key {sorted(unknown)[0]!r} in the LoRA configuration: known are "
+                            + ", ".join(f.name for f in fields(cls)),
+                            f"LoRA 配置中有未知的键 {sorted(unknown)[0]!r}：可用 " + "、".join(f.name for f in fields(cls)))
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "LoRAConfig":
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"the LoRA configuration is not JSON: {error}", f"LoRA 配置不是有效的 JSON：{error}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"the LoRA configuration must be a JSON object, not {type(values).__name__}",
+                            f"LoRA 配置必须是 JSON 对象，而不是 {type(values).__name__}")
+        return cls.from_dict(values)

@@ -1,0 +1,175 @@
+"""Inject LoRA into a network, take it out, merge it in, freeze and count.
+
+The network stays the host's: no module is replaced, no state-dict key changes. What is injected lives in an `Injection`
+beside it, which is an `nn.Module` of its own: give *its* parameters to the optimiser, move and save *it*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Tuple
+
+from torch import Tensor, nn
+
+from ..messages import UserError
+from .live import LiveWeights
+from .lora_config import LoRAConfig
+from .lora_layer import SpeakerRow, layer_class
+
+_ATTRIBUTE = "_rvc_lora_injection"
+
+
+class Injection(nn.Module):
+    """The LoRA layers of one network, by module path.
+
+    Attributes:
+        config: the LoRAConfig they were made from.
+        names: module paths, in the network's order.
+    """
+
+    def __init__(self, network: nn.Module, config: LoRAConfig, layers: Dict[str, nn.Module]):
+        super().__init__()
+        self.config = config
+        self.names: List[str] = list(layers)
+        self._layers = nn.ModuleDict({name.replace(".", "/"): layer for name, layer in layers.items()})
+        object.__setattr__(self, "live", LiveWeights(network))
+        self.merged = False
+
+    def items(self) -> Iterator[Tuple[str, nn.Module]]:
+        """(module path, LoRA layer) pairs."""
+        return ((name, self._layers[name.replace(".", "/")]) for name in self.names)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._layers[name.replace(".", "/")]
+
+    def of_target(self, *targets: str) -> List[nn.Parameter]:
+        """The trainable parameters of some targets."""
+        return [p for name, layer in self.items() if self.config.target_of(name) in targets for p in layer.parameters()]
+
+    def tensors(self) -> Dict[str, Tensor]:
+        """Live parameters by the adapter file's names: `<module path>.lora_A.weight` and so on."""
+        return {f"{name}.{key}": parameter for name, layer in self.items() for key, parameter in layer.named_parameters()}
+
+
+def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injection:
+    """Hang a LoRA branch on every layer of `network` that `config` names.
+
+    Args:
+        speaker: the row that target `spk_row` adapts.
+
+    Raises:
+        UserError: a target matches no layer, a rank fits no layer, or the network has LoRA already.
+    """
+    if getattr(network, _ATTRIBUTE, None) is not None:
+        raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew",
+                        "该网络已经注入了 LoRA：请先调用 extract(network)，或重新加载底模")
+    layers: Dict[str, nn.Module] = {}
+    taken = {name: 0 for name in config.targets}
+    for path, module in network.named_modules():
+        target = config.target_of(path)
+        if target is None:
+            continue
+        chosen = config.targets[target]
+        cls = layer_class(module)
+        if cls is None:
+            raise UserError(f"target {target} names {path}, a {type(module).__name__}, for which there is no LoRA layer",
+                            f"目标层 {target} 匹配到 {path}（{type(module).__name__}），但没有对应的 LoRA 层")
+        if target == "spk_row":
+            layers[path] = SpeakerRow(module, speaker)
+        else:
+            layers[path] = cls(module, chosen.r, chosen.lora_alpha, config.lora_dropout, config.use_rslora)
+        taken[target] += 1
+    missing = [name for name, count in taken.items() if not count]
+    if missing:
+        raise UserError(
+            f"target {missing[0]!r} matches no layer of {type(network).__name__}: switch it off, or check that this is an RVC network",
+            f"目标层 {missing[0]!r} 在 {type(network).__name__} 中没有匹配的层：请关闭该目标，或确认这是 RVC 网络",
+        )
+    injection = Injection(network, config, layers)
+    for _, layer in injection.items():
+        layer.attach()
+    object.__setattr__(network, _ATTRIBUTE, injection)
+    return injection
+
+
+def injection_of(network: nn.Module) -> Injection:
+    """The injection of `network`.
+
+    Raises:
+        UserError: there is none.
+    """
+    injection = getattr(network, _ATTRIBUTE, None)
+    if injection is None:
+        raise UserError("this network has no LoRA injected: call inject(network, config) first",
+                        "该网络没有注入 LoRA：请先调用 inject(network, config)")
+    return injection
+
+
+def extract(network: nn.Module) -> Injection:
+    """Take the LoRA layers off `network`, which is the plain base again bit for bit, and return them."""
+    injection = injection_of(network)
+    if injection.merged:
+        unmerge(network)
+    for _, layer in injection.items():
+        layer.detach()
+    object.__setattr__(network, _ATTRIBUTE, None)
+    return injection
+
+
+def merge(network: nn.Module) -> None:
+    """Write W + scale * B A into the network's weights, in place, and take the branches off. Merging twice does nothing."""
+    injection = injection_of(network)
+    if injection.merged:
+        return
+    for _, layer in injection.items():
+        layer.detach()
+    injection.live.write({name: layer.delta_weight() for name, layer in injection.items()})
+    injection.merged = True
+
+
+def unmerge(network: nn.Module) -> None:
+    """Undo `merge`: the pristine weights are copied back bit for bit and the branches hung on again."""
+    injection = injection_of(network)
+    if not injection.merged:
+        return
+    injection.live.restore()
+    for _, layer in injection.items():
+        layer.attach()
+    injection.merged = False
+
+
+def freeze(module: nn.Module) -> None:
+    """Ask for no gradient of any parameter of `module`."""
+    module.requires_grad_(False)
+
+
+def unfreeze(module: nn.Module) -> None:
+    """Ask for gradients of every parameter of `module`."""
+    module.requires_grad_(True)
+
+
+def mark_only_lora_as_trainable(network: nn.Module) -> List[nn.Parameter]:
+    """Freeze the base, unfreeze its LoRA, and return what is trainable."""
+    injection = injection_of(network)
+    freeze(network)
+    unfreeze(injection)
+    return list(injection.parameters())
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of parameters: of the base, of the adapter, and of the adapter in percent of the base."""
+
+    base: int
+    adapter: int
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.adapter / self.base
+
+
+def count_parameters(network: nn.Module) -> ParameterCount:
+    """Count the base's parameters and those injected into it (0 where nothing is)."""
+    injection = getattr(network, _ATTRIBUTE, None)
+    adapter = sum(p.numel() for p in injection.parameters()) if injection is not None else 0
+    return ParameterCount(sum(p.numel() for p in network.parameters()), adapter)

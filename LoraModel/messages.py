@@ -1,0 +1,66 @@
+"""What users read: English or Simplified Chinese, and errors that say what to do next."""
+
+from __future__ import annotations
+
+import errno
+import locale
+import os
+import sys
+from typing import Callable, Optional
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def language() -> str:
+    """Return "zh" or "en": `RVC_LORA_LANG` if it is set, else the system's locale."""
+    chosen = os.environ.get("RVC_LORA_LANG")
+    if not chosen:
+        chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
+    if not chosen:
+        try:
+            chosen = locale.getlocale()[0]
+        except ValueError:
+            chosen = None
+    return "zh" if (chosen or "").lower().startswith(("zh", "chinese")) else "en"
+
+
+def tr(en: str, zh: str) -> str:
+    """Return `en` or `zh`, whichever the user reads."""
+    return zh if language() == "zh" else en
+
+
+class UserError(ValueError):
+    """Something the user can put right. The text says what, where and what to do next.
+
+    Args:
+        en, zh: the same message in English and in Simplified Chinese.
+    """
+
+    def __init__(self, en: str, zh: str):
+        super().__init__(en, zh)
+        self.en, self.zh = en, zh
+
+    def __str__(self) -> str:
+        return tr(self.en, self.zh)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether `error` says that the disk, the quota or the file size limit is reached."""
+    return isinstance(error, OSError) and error.errno in _DISK_ERRORS
+
+
+def cli(main: Callable[[Optional[list]], Optional[int]], argv: Optional[list] = None) -> int:
+    """Run a command line's `main`; a `UserError` becomes one line on standard error and exit code 2."""
+    try:
+        return int(main(argv) or 0)
+    except UserError as error:
+        message = str(error)
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        message = tr(
+            f"the disk is full while writing {error.filename or 'a file'}: free some space and run the command again",
+            f"写入 {error.filename or '文件'} 时磁盘已满：请清理空间后重新运行",
+        )
+    print(tr("error: ", "错误：") + message, file=sys.stderr)
+    return 2

@@ -1,0 +1,213 @@
+"""Load a base: a pretrained generator (`{"model": …}`, with enc_q) or a full voice (`.pth` with `weight` and `config`)."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..host import Host
+from ..lora import tensors_hash
+from ..messages import UserError
+
+SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
+_FULL_CONFIG_KEYS = (
+    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size", "p_dropout", "resblock",
+    "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates", "upsample_initial_channel", "upsample_kernel_sizes",
+    "spk_embed_dim", "gin_channels",
+)
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What is known of a base.
+
+    Attributes:
+        name: file name without its ending. path: the file.
+        config: RVC's list of 18 values: spectrogram bins, segment in frames, the network, [-3] speakers, [-1] sample rate in Hz.
+        version: "v1" or "v2". f0: whether it takes pitch. sample_rate: Hz.
+        has_posterior: whether enc_q is there, which training needs and RVC's small files drop.
+        base_hash: SHA-256 of the tensors that inference uses (without enc_q), see `lora.tensors_hash`.
+    """
+
+    name: str
+    path: Path
+    config: List[Any]
+    version: str
+    f0: bool
+    sample_rate: int
+    has_posterior: bool
+    base_hash: str
+
+    @property
+    def speakers(self) -> int:
+        return self.config[-3]
+
+    @property
+    def hop_length(self) -> int:
+        """Samples for each frame: the product of the upsampling rates."""
+        product = 1
+        for rate in self.config[12]:
+            product *= rate
+        return product
+
+
+@dataclass
+class Base:
+    """A loaded base: the host's own network in fp32, in evaluation mode, and what is known of it."""
+
+    network: nn.Module
+    info: BaseInfo
+
+
+def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
+    """Read a `.pth` that may come from a stranger: tensors and plain types only.
+
+    Raises:
+        UserError: missing, damaged, or unsafe; an unsafe file is not loaded and its offending type is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: check the path", f"找不到文件 {path}：请检查路径")
+    try:
+        checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        offender = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class|operand)[: ]+(\S+)|type ([\w.]+)", str(error))
+        if offender is None:
+            raise _damaged(path, str(error).splitlines()[0]) from None
+        kind = next(group for group in offender.groups() if group)
+        raise UserError(
+            f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. It was not loaded; "
+            "get the model from a source you trust, as weights only",
+            f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；请从可信来源获取仅含权重的模型",
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    if not isinstance(checkpoint, dict):
+        raise _damaged(path, f"it holds a {type(checkpoint).__name__}")
+    return checkpoint
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is no RVC model or is damaged ({why}): choose another file or download it again",
+                     f"{path} 不是 RVC 模型或已损坏（{why}）：请选择其他文件或重新下载")
+
+
+def config_list(contents: Dict[str, Any]) -> List[Any]:
+    """RVC's list of 18 values from an experiment's or a host's config.json (keys "train", "data", "model")."""
+    data, train, model = contents["data"], contents["train"], contents["model"]
+    values = [model[key] for key in _FULL_CONFIG_KEYS]
+    return [data["filter_length"] // 2 + 1, train["segment_size"] // data["hop_length"], *values, data["sampling_rate"]]
+
+
+def load_base(
+    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
+) -> Base:
+    """Load a base strictly.
+
+    The network's configuration is the file's own; where it has none, `config_json`; else it is worked out from the shapes
+    of its tensors.
+
+    Args:
+        sample_rate: Hz, to decide where two of RVC's configurations fit.
+
+    Raises:
+        UserError: unsafe or damaged file, a missing, extra or misshapen key (named), no or two configurations that fit.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.get("weight", checkpoint.get("model"))
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise _damaged(path, "it has neither 'model' nor 'weight' with tensors")
+    for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
+        if key not in weights:
+            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to --base_d)",
+                            f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
+    version = "v1" if weights["enc_p.emb_phone.weight"].shape[1] == 256 else "v2"
+    f0 = "enc_p.emb_pitch.weight" in weights
+    has_posterior = any(key.startswith("enc_q.") for key in weights)
+    if "config" in checkpoint:
+        config = list(checkpoint["config"])
+        if len(config) != 18:
+            raise _damaged(path, f"its configuration has {len(config)} values instead of 18")
+        if isinstance(config[-1], str):
+            config[-1] = SAMPLE_RATES.get(config[-1], config[-1])
+    elif config_json is not None:
+        config = config_list(json.loads(Path(config_json).read_text(encoding="utf-8")))
+    else:
+        config = _config_from_shapes(path, weights, host, version, f0, sample_rate)
+    config[-3] = weights["emb_g.weight"].shape[0]
+    network = host.build_synthesizer(config, version, f0)
+    if not has_posterior:
+        del network.enc_q
+    load_strict(network, weights, path)
+    network.float().eval().requires_grad_(False)
+    base_hash = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
+    info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash)
+    return Base(network, info)
+
+
+def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict` that names the first key that is missing, extra or of another shape."""
+    own = network.state_dict()
+    for key in own:
+        if key not in weights:
+            raise UserError(f"{path} lacks the key {key}: it does not fit {type(network).__name__}",
+                            f"{path} 缺少键 {key}：与 {type(network).__name__} 不匹配")
+        if own[key].shape != weights[key].shape:
+            raise UserError(
+                f"{path}: {key} has shape {tuple(weights[key].shape)}, {type(network).__name__} wants {tuple(own[key].shape)}",
+                f"{path}：{key} 的形状为 {tuple(weights[key].shape)}，而 {type(network).__name__} 需要 {tuple(own[key].shape)}",
+            )
+    extra = [key for key in weights if key not in own]
+    if extra:
+        raise UserError(f"{path} has the key {extra[0]}, which {type(network).__name__} does not know",
+                        f"{path} 含有 {type(network).__name__} 中不存在的键 {extra[0]}")
+    network.load_state_dict(weights)
+
+
+def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.Module:
+    """Load a pretrained discriminator (`{"model": …}`) strictly, in fp32, frozen."""
+    path = Path(path)
+    weights = read_checkpoint(path).get("model")
+    if not isinstance(weights, dict):
+        raise _damaged(path, "it has no 'model'")
+    network = host.build_discriminator(version)
+    load_strict(network, weights, path)
+    return network.float().requires_grad_(False)
+
+
+def _config_from_shapes(
+    path: Path, weights: Dict[str, Tensor], host: Host, version: str, f0: bool, sample_rate: Optional[int]
+) -> List[Any]:
+    """The one of the host's configurations whose network has the shapes of `weights`."""
+    fitting: List[Tuple[int, List[Any]]] = []
+    for candidate_version, contents in host.configs():
+        config = config_list(contents)
+        if candidate_version == version and sample_rate in (None, config[-1]) and _fits(config, weights, host, version, f0):
+            fitting.append((config[-1], config))
+    if len(fitting) == 1:
+        return fitting[0][1]
+    if not fitting:
+        wanted = f" at {sample_rate} Hz" if sample_rate else ""
+        raise UserError(
+            f"{path} fits none of RVC's own configurations{wanted}: give the config.json that it was trained with",
+            f"{path} 与 RVC 自带的配置均不匹配{f'（{sample_rate} Hz）' if sample_rate else ''}：请提供训练时使用的 config.json",
+        )
+    rates = " / ".join(str(rate) for rate, _ in fitting)
+    raise UserError(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
+                    f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
+
+
+def _fits(config: List[Any], weights: Dict[str, Tensor], host: Host, version: str, f0: bool) -> bool:
+    config = list(config)
+    config[-3] = weights["emb_g.weight"].shape[0]
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in host.build_synthesizer(config, version, f0).state_dict().items()}
+    return all(key in shapes and shapes[key] == value.shape for key, value in weights.items())
