@@ -1,0 +1,386 @@
+"""python run.py demo | test | app: makes `.venv` beside this file, installs what is needed, then runs the command.
+
+Standard library only (and LoraModel/messages.py, which is the same); Windows, Linux, macOS.
+
+What makes an interrupted run mend itself:
+- `.venv` carries a marker from its first moment, and a stamp that is written last and taken away before pip changes anything.
+  No stamp means that something was interrupted: pip may hold a half-written package for installed, so all is made again.
+- One run at a time works on `.venv`: a lock file, which the operating system lets go however the run ends. pip holds it as well,
+  so a pip that outlives its killed run is waited for.
+- `.venv` is renamed before it is deleted, so that a killed deletion leaves nothing under its name.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
+
+from LoraModel.messages import UserError, cli, tr
+
+ROOT = Path(__file__).resolve().parent
+OLDEST, NEWEST = (3, 10), (3, 13)  # the host library asks for 3.10; numba and faiss set the other end
+TESTED = (3, 11)  # the Python that constraints.txt is for
+INPUTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
+WITH_NEEDS = ["-r", "requirements.txt", "-r", "requirements-dev.txt", "webrtcvad-wheels"]
+ALONE = ["rvc==0.3.5", "Resemblyzer==0.1.4"]  # their own pins want another torch, fairseq and a compiler
+MARKER, STAMP, LOG = "made-by-run.py", "installed.json", "install.log"
+CHECK = "import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, pytest"
+OFFLINE = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+}
+USAGE_EN = """usage: python run.py demo | test | app [options passed on]
+  demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/
+  test   the whole test suite (options go to pytest: python run.py test -k lora)
+  app    the web page"""
+USAGE_ZH = """用法：python run.py demo | test | app [其余参数原样传递]
+  demo   用自带录音训练一个声音并进行转换，结果在 demo_output/
+  test   运行全部测试（参数交给 pytest：python run.py test -k lora）
+  app    打开网页界面"""
+
+
+# ---------------------------------------------------------------- what is there
+
+def python_of(venv: Path) -> Path:
+    """The interpreter inside `venv`."""
+    return venv / "Scripts" / "python.exe" if os.name == "nt" else venv / "bin" / "python"
+
+
+def version() -> str:
+    """The running Python's minor version, such as "3.11"."""
+    return "%d.%d" % sys.version_info[:2]
+
+
+def key(root: Path) -> str:
+    """SHA-256 over everything that decides what gets installed."""
+    digest = hashlib.sha256(json.dumps([version(), WITH_NEEDS, ALONE]).encode())
+    for name in INPUTS:
+        content = (root / name).read_bytes()
+        digest.update(b"%s %d\n" % (name.encode(), len(content)))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def installed(venv: Path) -> List[str]:
+    """Names of the completely installed packages: pip writes RECORD last."""
+    records = [*venv.glob("lib/python*/site-packages/*.dist-info/RECORD"), *venv.glob("Lib/site-packages/*.dist-info/RECORD")]
+    return sorted({record.parent.name.split("-")[0].lower() for record in records})
+
+
+def starts(venv: Path) -> bool:
+    """Whether the interpreter inside `venv` runs and is of the running version."""
+    command = [str(python_of(venv)), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and done.stdout.decode().strip() == version()
+
+
+def state(root: Path) -> str:
+    """"ready"; "missing"; "foreign" (made by someone else); "broken" (interrupted or damaged); "stale" (whole, but the
+    requirements have changed since)."""
+    venv = root / ".venv"
+    if not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
+        return "missing"
+    if not (venv / MARKER).exists():
+        return "foreign"
+    try:
+        stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+        made_from, packages = stamp["key"], set(stamp["packages"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "broken"
+    if not packages.issubset(installed(venv)) or not starts(venv):
+        return "broken"
+    return "ready" if made_from == key(root) else "stale"
+
+
+# ---------------------------------------------------------------- making it
+
+def ensure(root: Path) -> Path:
+    """Bring `.venv` in `root` to what the requirements say; return its interpreter."""
+    found = state(root)
+    if found != "ready":
+        with locked(root) as lock:
+            found = state(root)  # another run may just have finished
+            if found == "foreign":
+                raise UserError(
+                    f"{root / '.venv'} was not made by run.py: move or delete it, then run this again",
+                    f"{root / '.venv'} 不是由 run.py 创建的：请移走或删除它，然后重新运行",
+                )
+            if found in ("missing", "broken"):
+                if found == "broken":
+                    say("an earlier installation was interrupted or damaged: making .venv again", "上次安装被中断或已损坏：重新创建 .venv")
+                make(root, lock)
+            if found != "ready":
+                install(root, lock)
+    return python_of(root / ".venv")
+
+
+def make(root: Path, lock: int) -> None:
+    """A new, empty virtual environment, in place of whatever `.venv` of ours is there."""
+    venv = root / ".venv"
+    if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
+        raise UserError(
+            f"this Python has no venv: install it (Debian, Ubuntu: apt install python{version()}-venv), then run this again",
+            f"此 Python 缺少 venv：请安装它（Debian、Ubuntu：apt install python{version()}-venv），然后重新运行",
+        )
+    try:
+        if venv.exists():
+            venv.rename(root / f".venv-old-{time.time_ns()}")
+    except OSError as error:
+        raise UserError(
+            f"cannot replace {venv} ({error}): end the programs that use it, then run this again",
+            f"无法替换 {venv}（{error}）：请先结束正在使用它的程序，然后重新运行",
+        )
+    for old in root.glob(".venv-old-*"):
+        shutil.rmtree(str(old), ignore_errors=True)
+    venv.mkdir(exist_ok=True)
+    (venv / MARKER).touch()
+    base = getattr(sys, "_base_executable", None) or sys.executable  # this very file may be run with .venv's own Python
+    stream([base, "-m", "venv", str(venv)], root, lock, Progress(tr("[1/4] making .venv", "[1/4] 创建 .venv")))
+
+
+def install(root: Path, lock: int) -> None:
+    """pip's part, a check that the packages import, and the stamp."""
+    venv = root / ".venv"
+    with contextlib.suppress(FileNotFoundError):
+        (venv / STAMP).unlink()
+    pip = [str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    total = 0
+    if sys.version_info[:2] == TESTED:
+        pip += ["-c", "constraints.txt"]
+        total = sum("==" in line for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    else:
+        say(f"constraints.txt is for Python 3.11 and this is {version()}: installing requirements.txt without it; "
+            "the versions that come are not the tested ones",
+            f"constraints.txt 适用于 Python 3.11，当前为 {version()}：将不使用它而直接安装 requirements.txt，所得版本未经测试")
+    stream(pip + WITH_NEEDS, root, lock, Progress(tr("[2/4] installing packages", "[2/4] 安装依赖"), total))
+    stream(pip + ["--no-deps", *ALONE], root, lock, Progress(tr("[3/4] installing RVC's library", "[3/4] 安装 RVC 库")))
+    check = [str(python_of(venv)), "-c", CHECK]
+    stream(check, root, lock, Progress(tr("[4/4] checking that everything imports", "[4/4] 检查能否导入")))
+    write_whole(venv / STAMP, json.dumps({"key": key(root), "packages": installed(venv)}))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` under `path` so that a crash leaves either nothing or all of it."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[int]:
+    """Hold `.venv.lock` in `root`; wait, saying so, while another run holds it. Yields its file descriptor."""
+    with open(root / ".venv.lock", "a+b") as file:
+        waiting = False
+        while not _try_lock(file.fileno()):
+            if not waiting:
+                say("another run is installing into .venv: waiting for it", "另一个进程正在安装 .venv：等待其完成")
+            waiting = True
+            time.sleep(0.5)
+        yield file.fileno()  # closing the file lets the lock go
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock without waiting, if it is free."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- running a step, and showing it
+
+class Progress:
+    """One step's line: rewritten each second on a terminal, a new line every 15 seconds elsewhere.
+
+    Args:
+        title: what the step does.
+        total: how many packages are expected; 0 if that is not known.
+    """
+
+    def __init__(self, title: str, total: int = 0):
+        self.title, self.total = title, total
+        self.seen, self.now = 0, ""  # packages met so far; what pip is at
+        self.begun = self.shown = time.monotonic()
+        self.terminal = sys.stdout.isatty()
+        if not self.terminal:
+            print(title, flush=True)
+
+    def line(self, text: str) -> None:
+        """Take in one line of pip's output."""
+        words = text.split()
+        if not words:
+            return
+        if words[0] in ("Collecting", "Processing"):
+            self.seen, self.now = self.seen + 1, Path(words[1]).name
+        elif words[0] == "Downloading":
+            self.now = text.strip()
+        elif text.startswith("Installing collected packages"):
+            count = text.count(",") + 1
+            self.now = tr(f"unpacking {count} packages", f"解包 {count} 个软件包")
+
+    def tick(self) -> None:
+        """Show where the step is, if it is time to."""
+        now = time.monotonic()
+        if now - self.shown < (1 if self.terminal else 15):
+            return
+        self.shown = now
+        count = f"{self.seen}/{self.total} " if self.total else (f"{self.seen} " if self.seen else "")
+        text = f"  {count}{self.now}  {now - self.begun:.0f} s"
+        if self.terminal:
+            width = max(20, shutil.get_terminal_size().columns - 1)
+            text = "\r" + (self.title + text)[:width].ljust(width)
+        print(text, end="" if self.terminal else "\n", flush=True)
+
+    def done(self, code: int) -> None:
+        """Close the line."""
+        result = tr("done", "完成") if code == 0 else tr(f"failed (exit code {code})", f"失败（退出码 {code}）")
+        start = "\r" + self.title if self.terminal else " "
+        print(f"{start}  {result}, {time.monotonic() - self.begun:.0f} s".ljust(70 if self.terminal else 0), flush=True)
+
+
+def stream(command: List[str], root: Path, lock: int, progress: Progress) -> None:
+    """Run one step in `root`; its output goes to install.log in `.venv` and, in short, to `progress`.
+
+    Raises:
+        UserError: the step failed; the last lines of its output are in the message.
+    """
+    code, output = call(command, root, lock, progress)
+    log = root / ".venv" / LOG
+    with open(log, "a", encoding="utf-8") as file:
+        file.write("\n".join(["$ " + " ".join(command), *output, ""]))
+    progress.done(code)
+    if code:
+        tail = "\n".join(output[-15:])
+        raise UserError(
+            f"{' '.join(command[1:5])} ... failed with exit code {code}; put right what it says, then run this again "
+            f"(everything it said: {log}):\n{tail}",
+            f"{' '.join(command[1:5])} ... 失败，退出码 {code}；请按其提示处理后重新运行（完整输出：{log}）：\n{tail}",
+        )
+
+
+def call(command: List[str], root: Path, lock: int, progress: Progress) -> Tuple[int, List[str]]:
+    """Run `command` in `root` and wait for it; return its exit code and its lines, both streams together."""
+    inherited: Dict[str, object] = {} if os.name == "nt" else {"pass_fds": (lock,)}
+    process = subprocess.Popen(command, cwd=str(root), env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", **inherited)  # type: ignore[call-overload]
+    lines: "queue.Queue[Optional[str]]" = queue.Queue()
+
+    def read() -> None:
+        for text in process.stdout:
+            lines.put(text.rstrip("\n"))
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    output: List[str] = []
+    try:
+        while True:
+            try:
+                text = lines.get(timeout=1)
+            except queue.Empty:
+                progress.tick()
+                continue
+            if text is None:
+                return process.wait(), output
+            output.append(text)
+            progress.line(text)
+            progress.tick()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def environment() -> Dict[str, str]:
+    """This process's environment for the children: nothing of another Python in it, and nothing that phones home."""
+    dropped = ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_NO_DEPS")
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in dropped}
+    return {**kept, **OFFLINE, "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+
+
+# ---------------------------------------------------------------- the commands
+
+def arguments(command: str, extra: List[str]) -> List[str]:
+    """What .venv's interpreter is given for `command`."""
+    if command == "demo":
+        return ["-m", "LoraModel.demo.demo", *extra]
+    if command == "test":
+        return ["-m", "pytest", *extra]  # pyproject.toml says that the tests are in tests/
+    return [str(ROOT / "LoraModel" / "webui" / "app.py"), *extra]
+
+
+def launch(command: List[str]) -> NoReturn:
+    """Become `command`, in the repository's folder: its output, signals and exit code are this process's own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(str(ROOT))
+    if os.name != "nt":
+        os.execve(command[0], command, environment())
+    process = subprocess.Popen(command, env=environment())
+    while True:
+        try:
+            sys.exit(process.wait())
+        except KeyboardInterrupt:
+            continue  # the child has got the same Ctrl-C and ends in its own way
+
+
+def say(en: str, zh: str) -> None:
+    """One line to the user."""
+    print(tr(en, zh), flush=True)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Read the command, bring the environment up, run the command."""
+    for standard in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            standard.reconfigure(errors="replace")  # a console that cannot show Chinese, or a path
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] in (["-h"], ["--help"]):
+        say(USAGE_EN, USAGE_ZH)
+        return 0
+    if not argv or argv[0] not in ("demo", "test", "app"):
+        raise UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        raise UserError(
+            f"this is Python {version()}; RVC-LoRA's environment needs 3.10 to 3.13, best 3.11: run it with that one "
+            "(python3.11 run.py ..., on Windows: py -3.11 run.py ...)",
+            f"当前为 Python {version()}；RVC-LoRA 的环境需要 3.10 至 3.13，推荐 3.11：请用它运行"
+            "（python3.11 run.py ...，Windows：py -3.11 run.py ...）",
+        )
+    if argv[0] == "app" and not (ROOT / "LoraModel" / "webui" / "app.py").exists():
+        raise UserError("the web page is not built yet; `python run.py demo` shows what there is", "网页界面尚未提供；可先运行 python run.py demo")
+    launch([str(ensure(ROOT)), *arguments(argv[0], argv[1:])])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(cli(main))
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to go on", "已中断；重新运行同一命令即可继续")
+        sys.exit(130)
