@@ -1,0 +1,303 @@
+"""Distances, speaker similarity, and the report as a page that stands alone."""
+
+import base64
+import builtins
+import io
+import json
+import math
+import re
+import struct
+import warnings
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from LoraModel.demo import metrics, pictures, report
+from LoraModel.messages import UserError
+
+RECORDINGS = Path(report.__file__).parent / "recordings"
+FIGURES = {
+    "voice": "<rms>", "base_params": 5403170, "adapter_params": 168240, "adapter_bytes": 352412, "seconds_train": 142.3, "steps": 180,
+    "loss_first": 61.2, "loss_last": 33.9, "heldout_mel_base": 0.861, "heldout_mel_adapter": 0.531, "speaker_similarity_base": 0.702,
+    "speaker_similarity_adapter": 0.861, "merge_max_abs_diff": 3.1e-5, "unload_identical": True, "chips": "fish & chips",
+}  # fmt: skip
+
+
+def recordings(group):
+    return [soundfile.read(str(path), dtype="float32")[0] for path in sorted((RECORDINGS / group).glob("*.flac"))]
+
+
+def loud_noise(seconds: float, sr: int) -> np.ndarray:
+    return np.random.default_rng(3).uniform(-0.8, 0.8, int(seconds * sr)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        return metrics.SpeakerEncoder()
+
+
+# Distances ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sr", [16000, 40000, 48000])
+def test_log_mel_has_100_frames_a_second_at_any_rate(sr):
+    found = metrics.log_mel(loud_noise(1.5, sr), sr)
+    assert found.shape == (80, 150) and found.dtype == np.float32
+
+
+def test_log_mel_of_a_tone_by_hand():
+    # A sine of amplitude a under a periodic Hann window of 1024 has the magnitude a * 1024 / 4 in its own bin and half of it in the
+    # two beside it. 1 kHz is bin 64 and Slaney's mel 15; 80 bands up to 8 kHz stand 45.2453 / 81 mel apart.
+    tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)).astype(np.float32)
+    found = metrics.log_mel(tone, 16000)[:, 50]
+    edges = np.arange(82) * (15 + 27 * math.log(8) / math.log(6.4)) / 81
+    hz = np.where(edges < 15, edges * 200 / 3, 1000 * np.exp((edges - 15) * math.log(6.4) / 27))
+    expected = np.zeros(80)
+    for bin_hz, magnitude in ((984.375, 64.0), (1000.0, 128.0), (1015.625, 64.0)):
+        for band in range(80):
+            low, centre, high = hz[band : band + 3]
+            weight = max(0.0, min((bin_hz - low) / (centre - low), (high - bin_hz) / (high - centre)))
+            expected[band] += magnitude * weight * 2 / (high - low)
+    bands = np.flatnonzero(expected > 0.1)
+    assert len(bands) >= 2
+    np.testing.assert_allclose(found[bands], np.log(expected[bands]), atol=2e-3)
+
+
+def test_mel_l1_of_identical_audio_is_zero():
+    voice = recordings("target")[0]
+    assert metrics.mel_l1(voice, voice.copy(), 16000) == 0.0
+
+
+@pytest.mark.parametrize("sr", [16000, 40000])
+def test_mel_l1_of_half_the_amplitude_is_log_2(sr):
+    noise = loud_noise(1.0, sr)
+    assert metrics.mel_l1(noise, 0.5 * noise, sr) == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_mel_l1_cuts_the_longer_one_and_refuses_what_cannot_be_aligned():
+    noise = loud_noise(2.0, 16000)
+    assert metrics.mel_l1(noise, noise[:-400], 16000) == 0.0
+    with pytest.raises(ValueError, match="2.00 and 1.00 seconds"):
+        metrics.mel_l1(noise, noise[:16000], 16000)
+
+
+def test_log_mel_refuses_nan_and_short_audio():
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.log_mel(np.full(16000, np.nan), 16000)
+    with pytest.raises(ValueError, match="1024 samples"):
+        metrics.log_mel(np.zeros(500), 16000)
+
+
+# Speaker similarity ---------------------------------------------------------------------------------------------------------
+
+
+def test_similarity_tells_the_demo_voices_apart(encoder):
+    target = recordings("target")[:4]
+    same = encoder.similarity(recordings("reference")[0], 16000, target, 16000)
+    other = encoder.similarity(recordings("source")[0], 16000, target, 16000)
+    assert same > 0.9 and other < 0.75
+    assert np.linalg.norm(encoder.embedding(target[0], 16000)) == pytest.approx(1, abs=1e-5)
+    assert encoder.similarity(target[0], 16000, target[:1], 16000) == pytest.approx(1, abs=1e-5)
+
+
+def test_encoder_holds_the_weights_of_its_package(encoder):
+    import resemblyzer
+
+    path = Path(resemblyzer.__file__).parent / "pretrained.pt"
+    stored = torch.load(str(path), map_location="cpu", weights_only=True)["model_state"]
+    network = encoder._network.state_dict()
+    assert set(network) <= set(stored)
+    assert all(torch.equal(network[name], stored[name]) for name in network)
+
+
+def test_similarity_of_silence_is_refused(encoder):
+    with pytest.raises(UserError, match="no speech|没有找到语音"):
+        encoder.embedding(np.zeros(16000), 16000)
+
+
+def test_missing_resemblyzer_says_what_to_install(monkeypatch):
+    real_import = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("resemblyzer"):
+            raise ImportError("No module named 'resemblyzer'")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match="pip install") as caught:
+        metrics.SpeakerEncoder()
+    assert "Resemblyzer" in caught.value.en and "Resemblyzer" in caught.value.zh
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------------
+
+
+def read_png(content):
+    """Chunks of a PNG file, their checksums verified, and its (height, width) indices."""
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, at = {}, 8
+    while at < len(content):
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        name, body = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", content[at + 8 + length : at + 12 + length])[0] == zlib.crc32(name + body)
+        chunks[name] = body
+        at += 12 + length
+    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    assert not rows[:, 0].any()
+    return chunks, rows[:, 1:]
+
+
+def test_palette_png_is_a_png_of_those_indices():
+    indices = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50
+    chunks, found = read_png(pictures.palette_png(indices))
+    np.testing.assert_array_equal(found, indices)
+    assert list(chunks) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"] and len(chunks[b"PLTE"]) == 768
+
+
+def test_spectrogram_shows_a_low_tone_at_the_bottom():
+    tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(16000) / 16000)
+    _, picture = read_png(pictures.spectrogram_png(tone, 16000))
+    assert picture.shape == (128, 100)
+    assert 110 < picture[:, 50].argmax() < 128
+    assert picture[:60, 10:90].max() == 0  # the reflected edges do click
+
+
+def test_line_chart_draws_points_and_skips_what_is_not_finite():
+    svg = pictures.line_chart([(0, 1.0), (10, float("nan")), (20, 0.5)], "a < b", dots=True, level=1.2)
+    assert svg.count("<circle") == 2 and "nan" not in svg and 'aria-label="a &lt; b"' in svg and 'class="level"' in svg
+    (points,) = re.findall(r'points="([^"]+)"', svg)
+    (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points.split())
+    assert x0 < x1 and y0 < y1  # a falling loss falls on the page too
+    assert pictures.line_chart([], "none") == "" and pictures.line_chart([(1, math.inf)], "none") == ""
+    assert pictures.line_chart([(5, 2.0)], "one").count("<circle") == 1
+
+
+@pytest.mark.parametrize("low, high", [(0.53, 0.861), (0, 0), (2.0, 2.0), (-3e-5, 7e-5), (0, 61000)])
+def test_ticks_enclose_the_values(low, high):
+    ticks = pictures._ticks(low, high)
+    assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12 and 2 <= len(ticks) <= 8
+    assert np.all(np.diff(ticks) > 0)
+
+
+# The page -------------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and gathers attributes and text."""
+
+    EMPTY = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.seen, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(text)
+
+    def tags(self, name):
+        return [attributes for tag, attributes in self.seen if tag == name]
+
+
+@pytest.fixture
+def data(tmp_path):
+    sound = tmp_path / "stereo.wav"
+    soundfile.write(str(sound), np.stack([loud_noise(0.5, 40000)] * 2, axis=1), 40000, subtype="FLOAT")
+    return {
+        "figures": dict(FIGURES),
+        "audio": [
+            {"key": "source", "title_en": "Source", "title_zh": "源录音", "path": RECORDINGS / "source" / "01.flac"},
+            {"key": "adapter", "title_en": "Base & adapter", "title_zh": "底模与适配器", "path": str(sound)},
+        ],
+        "curves": {
+            "loss": [{"step": s, "mel": 1 / s, "kl": 2 / s} for s in range(1, 9)] + [{"step": 9, "odd<part>": 1.0}],
+            "heldout": [{"step": 0, "mel": 0.86}, {"step": 8, "mel": 0.53}],
+        },
+        "notes": ["plain <note>", {"en": "english note", "zh": "中文说明"}],
+    }
+
+
+def test_report_stands_alone(tmp_path, data):
+    path = report.write_report(tmp_path, data)
+    assert path == tmp_path / "report.html"
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    for tag, attributes in page.seen:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert name not in attributes or attributes[name].startswith("data:"), (tag, name)
+    assert "http" not in text and "url(" not in text and "@import" not in text and not page.tags("link")
+
+
+def test_report_embeds_every_sound_and_its_picture(tmp_path, data):
+    page = Page(report.write_report(tmp_path, data).read_text(encoding="utf-8"))
+    sounds = [a["src"] for a in page.tags("audio")]
+    pngs = [a["src"] for a in page.tags("img")]
+    assert len(sounds) == len(pngs) == 2
+    for entry, sound, png in zip(data["audio"], sounds, pngs):
+        wanted, sr = soundfile.read(str(entry["path"]), dtype="float32", always_2d=True)
+        assert sound.startswith("data:audio/flac;base64,")
+        content = io.BytesIO(base64.b64decode(sound.split(",", 1)[1]))
+        found, found_sr = soundfile.read(content, dtype="float32")
+        assert found_sr == sr and soundfile.info(io.BytesIO(content.getvalue())).subtype == "PCM_16"
+        np.testing.assert_allclose(found, wanted.mean(axis=1), atol=1 / 32768)
+        _, picture = read_png(base64.b64decode(png.split(",", 1)[1]))
+        assert picture.shape == (128, len(wanted) * 100 // sr)
+
+
+def test_report_shows_figures_curves_and_notes(tmp_path, data):
+    text = report.write_report(tmp_path, data).read_text(encoding="utf-8")
+    shown = " ".join(Page(text).text)
+    for expected in ("352 KB", "168,240", "3.11%", "5,403,170", "0.861", "0.531", "−38%", "+0.159", "3.1e-05", "61.20 → 33.90", "2 min 22 s"):
+        assert expected in shown, expected
+    for expected in ("bit for bit", "逐位相同", "plain <note>", "english note", "中文说明", "fish & chips"):
+        assert expected in shown, expected
+    for expected in ("Mel loss", "KL 损失", "odd<part>", "<rms>"):
+        assert expected in shown, expected
+    assert text.count("<figure") == 4 and 'class="level"' in text
+    data["figures"].update(unload_identical=False, heldout_mel_adapter=0.9, speaker_similarity_base=None)
+    worse = report.write_report(tmp_path, data).read_text(encoding="utf-8")
+    assert '<span class="worse">+5%</span>' in worse and "bit for bit" not in worse
+
+
+@pytest.mark.parametrize("chosen", ["en", "zh"])
+def test_report_opens_in_the_users_language(tmp_path, data, monkeypatch, chosen):
+    monkeypatch.setenv("RVC_LORA_LANG", chosen)
+    page = Page(report.write_report(tmp_path, data).read_text(encoding="utf-8"))
+    assert page.tags("html")[0]["data-shown"] == chosen
+    languages = [a["lang"] for tag, a in page.seen if tag == "span" and "lang" in a]
+    assert languages.count("en") == languages.count("zh-CN") > 30
+
+
+def test_report_refuses_missing_figures(tmp_path, data):
+    del data["figures"]["steps"], data["figures"]["adapter_bytes"]
+    with pytest.raises(ValueError, match="adapter_bytes, steps"):
+        report.write_report(tmp_path, data)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_required_figures_survive_json(tmp_path, data):
+    data["figures"] = json.loads(json.dumps(data["figures"]))
+    assert set(report.REQUIRED) <= set(data["figures"])
+    assert report.write_report(tmp_path, data).stat().st_size > 50_000
