@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..files import atomic_write
 from ..messages import UserError
 from .lora_config import LoRAConfig
-from .lora_layer import dense_delta, layer_class
+from .lora_layer import delta_product, dense_delta, layer_class
 
 FORMAT, FORMAT_VERSION = "rvc-lora", "1"
 REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
@@ -95,6 +95,13 @@ class Adapter:
             path: strength * dense_delta(
                 network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)), self.speaker
             )
+            for path, tensors in self.layers().items()
+        }
+
+    def products(self, network: nn.Module) -> Dict[str, Tuple[Tensor, Tensor]]:
+        """The delta of each layer as (left, right), for `LiveWeights.write_products`: fp32, on the network's device."""
+        return {
+            path: delta_product(network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)), self.speaker)
             for path, tensors in self.layers().items()
         }
 

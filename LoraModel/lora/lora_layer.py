@@ -246,3 +246,25 @@ def dense_delta(base: nn.Module, tensors: Dict[str, Tensor], scaling: float, row
     if "lora_row.weight" in tensors:
         return row_delta(base, tensors["lora_row.weight"], row)
     return layer_class(base).delta(tensors["lora_A.weight"], tensors["lora_B.weight"]) * scaling
+
+
+def delta_product(base: nn.Module, tensors: Dict[str, Tensor], scaling: float, row: int = 0) -> Tuple[Tensor, Tensor]:
+    """The delta of `base` as (left, right) with left @ right = `dense_delta`, the weight seen as a matrix.
+
+    left: (rows, rank), the scale in it; right: (rank, columns). fp32, on the base's device. Arguments as `dense_delta`.
+    """
+    device = next(base.parameters()).device
+    tensors = {name: tensor.detach().to(device=device, dtype=torch.float32) for name, tensor in tensors.items()}
+    if "lora_row.weight" in tensors:
+        left = torch.zeros(base.num_embeddings, 1, device=device)
+        left[row] = 1.0
+        return left, tensors["lora_row.weight"]
+    a, b = tensors["lora_A.weight"].flatten(1), tensors["lora_B.weight"].flatten(1)
+    kind = layer_class(base)
+    if kind is LoRAConvTranspose1d:
+        left, right = a.t(), b
+    elif kind is LoRAEmbedding:
+        left, right = a.t(), b.t()
+    else:
+        left, right = b, a
+    return (left * scaling).contiguous(), right.contiguous()
