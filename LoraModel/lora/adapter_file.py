@@ -5,7 +5,9 @@ layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, l
 unpickled. docs/phase1_lora_core.md describes the format for other programs.
 
 In 8 bits each rank component of a factor (a row of A, a column of B) is stored as int8 with one fp16 scale, in a
-tensor named `<tensor>_scale`: the error of a value is at most half a step, 1/254 of the largest of its component.
+tensor named `<tensor>_scale`: the error of a value is at most half its scale, about 1/254 of the largest of its component.
+
+A safetensors file has no checksum of its own: `checksum` in the metadata is one, over metadata and tensors (`checksum()`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0"
 FIELDS = REQUIRED + (
     "preset", "steps", "epochs", "data_seconds", "heldout", "created", "author", "license", "notes",
 )
-"""Metadata beside `format` and `format_version`; those of REQUIRED must be there, the rest may be empty."""
+"""Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left out."""
+_OWN = ("format", "format_version", "checksum", "lora_config")
+"""Metadata that `save_adapter` writes by itself."""
 
 _SCALE = "_scale"
 
@@ -125,6 +129,21 @@ def tensors_hash(tensors: Iterable[Tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
+def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the metadata (without `checksum`) and the stored tensors, each in the order of the names.
+
+    A line `key=value` for each field, in UTF-8; then for each tensor a line `name dtype [shape]` and its bytes.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(set(metadata) - {"checksum"}):
+        digest.update(f"{key}={metadata[key]}\n".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {str(tensor.dtype).replace('torch.', '')} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _component_axis(name: str, tensor: Tensor) -> int:
     """The axis that counts rank components: rows of A, columns of B; rows of B too where its layer is transposed."""
     transposed = tensor.dim() == 3 and tensor.shape[2] > 1
@@ -134,8 +153,12 @@ def _component_axis(name: str, tensor: Tensor) -> int:
 def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
     axis = _component_axis(name, tensor)
     rows = tensor.float().transpose(0, axis)  # (components, ...)
-    scale = (rows.flatten(1).abs().amax(1) / 127).to(torch.float16)  # (components,)
-    # A scale too small for fp16 would divide by zero: such a component is zero for all that fp16 can tell.
+    exact = rows.flatten(1).abs().amax(1) / 127  # (components,)
+    scale = exact.to(torch.float16)
+    # Rounded up, never down: a scale below the exact one would clip the largest values, and small scales round coarsely.
+    # Adding one to the bits of a positive fp16 number gives the next larger one.
+    scale = torch.where(scale.float() < exact, (scale.view(torch.int16) + 1).view(torch.float16), scale)
+    # A component of zeros has scale 0.
     divisor = torch.where(scale == 0, torch.ones_like(scale), scale).float()
     steps = torch.round(rows / divisor.view(-1, *[1] * (rows.dim() - 1))).clamp(-127, 127)
     return {name: steps.transpose(0, axis).contiguous().to(torch.int8), name + _SCALE: scale}
@@ -158,14 +181,15 @@ def save_adapter(
 
     Args:
         tensors: by the file's names, as `Injection.tensors()` gives them.
-        metadata: fields of FIELDS but `lora_config`; values are written as strings.
+        metadata: fields of FIELDS; values are written as strings. What a loaded adapter's metadata holds beside them is made anew.
         bits: 16 (fp16) or 8.
 
     Raises:
         ValueError: a field that is not known or is missing, values that are not finite, bits other than 16 and 8.
         OSError: as the file system gives it; an older file of that name is left as it was.
     """
-    fields = {key: str(value) for key, value in metadata.items()}
+    # A file name may hold bytes that are no UTF-8 (lone surrogates in Python): they become question marks.
+    fields = {key: str(value).encode("utf-8", "replace").decode() for key, value in metadata.items() if key not in _OWN}
     fields["lora_config"] = config.to_json()
     fields.setdefault("preset", config.preset)
     unknown, missing = set(fields) - set(FIELDS), set(REQUIRED) - set(fields)
@@ -183,6 +207,7 @@ def save_adapter(
         else:
             stored[name] = half
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
+    header["checksum"] = checksum(header, stored)
     atomic_write(path, safetensors.torch.save(stored, header))
     return Path(path)
 
@@ -213,6 +238,8 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
         int(metadata["speaker"]), int(metadata["sample_rate"])
     except ValueError as error:
         raise _damaged(path, str(error)) from None
+    if metadata["checksum"] != checksum(metadata, tensors):
+        raise _damaged(path, "its checksum does not match its contents")
     adapter = Adapter({}, config, metadata)
     for name, tensor in tensors.items():
         if name.endswith(_SCALE):
@@ -259,7 +286,7 @@ def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Ten
             f"{path} has format version {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
             f"{path} 的格式版本为 {metadata.get('format_version')!r}，本程序只支持 {FORMAT_VERSION!r}：请更新 RVC-LoRA",
         )
-    missing = [key for key in REQUIRED if key not in metadata]
+    missing = [key for key in REQUIRED + ("checksum",) if key not in metadata]
     if missing:
         raise _damaged(path, f"metadata lacks {missing[0]}")
     return metadata, tensors

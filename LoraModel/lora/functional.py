@@ -59,6 +59,8 @@ def conv_branch(
     conv = _CONV[a.dim() - 2]
     if groups == 1:
         return conv(conv(x, a, None, stride, padding, dilation), b)
+    if x.dim() < a.dim():  # one example without its batch dimension, which PyTorch's layers take too
+        return conv_branch(x.unsqueeze(0), a, b, stride, padding, dilation, groups).squeeze(0)
     batch, channels = x.shape[:2]
     per_group = x.reshape(batch * groups, channels // groups, *x.shape[2:])  # (batch * groups, in / groups, *frames)
     low = conv(per_group, a, None, stride, padding, dilation)  # (batch * groups, rank, *frames')

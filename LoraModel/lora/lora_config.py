@@ -30,6 +30,9 @@ TARGET_PATTERNS: Dict[str, str] = {
 """What each target takes. `spk` is a low-rank delta of the whole speaker table, `spk_row` the one row a voice uses
 (cheaper and exact); `disc` is for training only: the discriminators, never part of an adapter file."""
 
+MAX_RANK = 4096
+"""No layer of RVC's has a smaller side as large; a number above it is a slip or a hostile file."""
+
 
 @dataclass(frozen=True)
 class TargetConfig:
@@ -39,15 +42,15 @@ class TargetConfig:
     lora_alpha: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or not 1 <= self.r <= MAX_RANK:
             raise UserError(
-                f"rank r={self.r!r} must be a whole number of at least 1: leave the target out to switch it off",
-                f"秩 r={self.r!r} 必须是不小于 1 的整数：若要关闭该目标，请将其移除",
+                f"rank r={self.r!r} must be a whole number from 1 to {MAX_RANK}: leave the target out to switch it off",
+                f"秩 r={self.r!r} 必须是 1 到 {MAX_RANK} 之间的整数：若要关闭该目标，请将其移除",
             )
-        if not isinstance(self.lora_alpha, (int, float)) or not math.isfinite(self.lora_alpha) or self.lora_alpha <= 0:
+        if isinstance(self.lora_alpha, bool) or not isinstance(self.lora_alpha, (int, float)) or not 0 < self.lora_alpha < 1e6:
             raise UserError(
-                f"lora_alpha={self.lora_alpha!r} must be a number above 0 (twice the rank is usual)",
-                f"lora_alpha={self.lora_alpha!r} 必须大于 0（通常取秩的两倍）",
+                f"lora_alpha={self.lora_alpha!r} must be a number above 0 and below a million (twice the rank is usual)",
+                f"lora_alpha={self.lora_alpha!r} 必须大于 0 且小于一百万（通常取秩的两倍）",
             )
 
 
@@ -91,11 +94,16 @@ class LoRAConfig:
 
     def __post_init__(self) -> None:
         TargetConfig(self.r, self.lora_alpha)
-        if not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
+        if isinstance(self.lora_dropout, bool) or not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
             raise UserError(
                 f"lora_dropout={self.lora_dropout!r} must be at least 0 and below 1",
                 f"lora_dropout={self.lora_dropout!r} 必须在 0（含）到 1（不含）之间",
             )
+        if not isinstance(self.use_rslora, bool):
+            raise UserError(f"use_rslora={self.use_rslora!r} must be true or false", f"use_rslora={self.use_rslora!r} 必须是 true 或 false")
+        if not isinstance(self.targets, dict):
+            raise UserError(f"targets must be an object like {{\"ups\": true}}, not {self.targets!r}",
+                            f"targets 必须是形如 {{\"ups\": true}} 的对象，而不是 {self.targets!r}")
         self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
         if not self.targets:
             raise UserError(
@@ -127,7 +135,8 @@ class LoRAConfig:
             )
         r = value.get("r", self.r)
         ratio = self.lora_alpha / self.r
-        return TargetConfig(r, value.get("lora_alpha", r * ratio if isinstance(r, int) else self.lora_alpha))
+        checked = TargetConfig(r, value.get("lora_alpha", self.lora_alpha))
+        return checked if "lora_alpha" in value else TargetConfig(r, r * ratio)
 
     @classmethod
     def from_preset(cls, name: str = DEFAULT_PRESET, rank: Optional[int] = None, **overrides: Any) -> "LoRAConfig":
@@ -135,10 +144,12 @@ class LoRAConfig:
         if name not in PRESETS:
             raise UserError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}",
                             f"未知的预设 {name!r}：可选 {'、'.join(PRESETS)}")
+        if rank is not None:
+            TargetConfig(rank, 1)
         targets = {}
         for target, (r, alpha) in PRESETS[name].items():
             new = r if rank is None or target == "spk_row" else rank
-            targets[target] = {"r": new, "lora_alpha": alpha * (new / r) if isinstance(new, int) else alpha}
+            targets[target] = {"r": new, "lora_alpha": alpha * (new / r)}
         return cls(targets=targets, preset=name if rank is None else f"{name}, rank {rank}", **overrides)
 
     def target_of(self, path: str) -> Optional[str]:
@@ -170,7 +181,7 @@ class LoRAConfig:
     def from_json(cls, text: str) -> "LoRAConfig":
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"the LoRA configuration is not JSON: {error}", f"LoRA 配置不是有效的 JSON：{error}") from None
         if not isinstance(values, dict):
             raise UserError(f"the LoRA configuration must be a JSON object, not {type(values).__name__}",

@@ -90,7 +90,11 @@ class LoRALayer(nn.Module):
     def attach(self) -> None:
         """Hang the branch on the base layer. Attaching twice does nothing."""
         if self._hook is None:
-            self._hook = self.base.register_forward_hook(lambda _layer, inputs, output: output + self(inputs[0]).to(output.dtype))
+            self._hook = self.base.register_forward_hook(self._add_branch)
+
+    def _add_branch(self, _base: nn.Module, inputs: Tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # A method, not a lambda: a deep copy of the network then hangs on the copy's own branch.
+        return output + self(inputs[0]).to(output.dtype)
 
     def detach(self) -> None:
         """Take the branch off again."""
@@ -216,6 +220,7 @@ class SpeakerRow(nn.Module):
 
     attach = LoRALayer.attach
     detach = LoRALayer.detach
+    _add_branch = LoRALayer._add_branch
 
 
 def row_delta(base: nn.Embedding, row: Tensor, index: int) -> Tensor:

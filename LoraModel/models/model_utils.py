@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from ..host import Host
 from ..lora import tensors_hash
 from ..messages import UserError
+from .checkpoint_file import damaged, read_checkpoint
 
 SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
 _FULL_CONFIG_KEYS = (
@@ -66,39 +65,6 @@ class Base:
     info: BaseInfo
 
 
-def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
-    """Read a `.pth` that may come from a stranger: tensors and plain types only.
-
-    Raises:
-        UserError: missing, damaged, or unsafe; an unsafe file is not loaded and its offending type is named.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: check the path", f"找不到文件 {path}：请检查路径")
-    try:
-        checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        offender = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class|operand)[: ]+(\S+)|type ([\w.]+)", str(error))
-        if offender is None:
-            raise _damaged(path, str(error).splitlines()[0]) from None
-        kind = next(group for group in offender.groups() if group)
-        raise UserError(
-            f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. It was not loaded; "
-            "get the model from a source you trust, as weights only",
-            f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；请从可信来源获取仅含权重的模型",
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise _damaged(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
-    if not isinstance(checkpoint, dict):
-        raise _damaged(path, f"it holds a {type(checkpoint).__name__}")
-    return checkpoint
-
-
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is no RVC model or is damaged ({why}): choose another file or download it again",
-                     f"{path} 不是 RVC 模型或已损坏（{why}）：请选择其他文件或重新下载")
-
-
 def config_list(contents: Dict[str, Any]) -> List[Any]:
     """RVC's list of 18 values from an experiment's or a host's config.json (keys "train", "data", "model")."""
     data, train, model = contents["data"], contents["train"], contents["model"]
@@ -124,26 +90,24 @@ def load_base(
     checkpoint = read_checkpoint(path)
     weights = checkpoint.get("weight", checkpoint.get("model"))
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise _damaged(path, "it has neither 'model' nor 'weight' with tensors")
+        raise damaged(path, "it has neither 'model' nor 'weight' with tensors")
     for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
         if key not in weights:
             raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to --base_d)",
                             f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
+        if weights[key].dim() != 2:
+            raise damaged(path, f"{key} has shape {tuple(weights[key].shape)}")
     version = "v1" if weights["enc_p.emb_phone.weight"].shape[1] == 256 else "v2"
     f0 = "enc_p.emb_pitch.weight" in weights
     has_posterior = any(key.startswith("enc_q.") for key in weights)
     if "config" in checkpoint:
-        config = list(checkpoint["config"])
-        if len(config) != 18:
-            raise _damaged(path, f"its configuration has {len(config)} values instead of 18")
-        if isinstance(config[-1], str):
-            config[-1] = SAMPLE_RATES.get(config[-1], config[-1])
+        config = _config_of_file(path, checkpoint["config"])
     elif config_json is not None:
-        config = config_list(json.loads(Path(config_json).read_text(encoding="utf-8")))
+        config = _config_of_json(Path(config_json))
     else:
         config = _config_from_shapes(path, weights, host, version, f0, sample_rate)
     config[-3] = weights["emb_g.weight"].shape[0]
-    network = host.build_synthesizer(config, version, f0)
+    network = _build(path, config, host, version, f0)
     if not has_posterior:
         del network.enc_q
     load_strict(network, weights, path)
@@ -176,38 +140,81 @@ def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.M
     """Load a pretrained discriminator (`{"model": …}`) strictly, in fp32, frozen."""
     path = Path(path)
     weights = read_checkpoint(path).get("model")
-    if not isinstance(weights, dict):
-        raise _damaged(path, "it has no 'model'")
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise damaged(path, "it has no 'model' with tensors")
+    if "enc_p.emb_phone.weight" in weights:
+        raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it (f0D….pth)",
+                        f"{path} 是生成器而不是判别器：--base_d 需要与之配套的 f0D….pth")
     network = host.build_discriminator(version)
     load_strict(network, weights, path)
     return network.float().requires_grad_(False)
+
+
+def _config_of_file(path: Path, values: Any) -> List[Any]:
+    """RVC's list of 18 values as a small voice file holds it, checked."""
+    if not isinstance(values, (list, tuple)) or len(values) != 18:
+        found = f"{len(values)} values" if isinstance(values, (list, tuple)) else f"a {type(values).__name__}"
+        raise damaged(path, f"its configuration has {found} instead of a list of 18")
+    config = list(values)
+    if isinstance(config[-1], str):
+        config[-1] = SAMPLE_RATES.get(config[-1], config[-1])
+    if not isinstance(config[-1], int) or config[-1] < 1:
+        raise damaged(path, f"its configuration names {config[-1]!r} as the sample rate")
+    return config
+
+
+def _config_of_json(path: Path) -> List[Any]:
+    """RVC's list of 18 values from a config.json of the user's."""
+    try:
+        return config_list(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): give the config.json that the base was trained with",
+                        f"无法将 {path} 读作 JSON（{error}）：请提供训练底模时使用的 config.json") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no RVC configuration (it lacks {error}): give the config.json that the base was trained with",
+                        f"{path} 不是 RVC 配置文件（缺少 {error}）：请提供训练底模时使用的 config.json") from None
+
+
+def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) -> nn.Module:
+    """The network of `config`, which may come from a stranger's file: nonsense in it is the file's fault."""
+    try:
+        return host.build_synthesizer(config, version, f0)
+    except UserError:
+        raise
+    except Exception as error:
+        raise damaged(path, f"no network can be built from its configuration {config}: {error}") from error
 
 
 def _config_from_shapes(
     path: Path, weights: Dict[str, Tensor], host: Host, version: str, f0: bool, sample_rate: Optional[int]
 ) -> List[Any]:
     """The one of the host's configurations whose network has the shapes of `weights`."""
-    fitting: List[Tuple[int, List[Any]]] = []
+    misfits: List[Tuple[List[str], List[Any]]] = []
     for candidate_version, contents in host.configs():
         config = config_list(contents)
-        if candidate_version == version and sample_rate in (None, config[-1]) and _fits(config, weights, host, version, f0):
-            fitting.append((config[-1], config))
+        if candidate_version == version and sample_rate in (None, config[-1]):
+            misfits.append((_misfits(config, weights, host, version, f0), config))
+    fitting = [config for keys, config in misfits if not keys]
     if len(fitting) == 1:
-        return fitting[0][1]
+        return fitting[0]
     if not fitting:
         wanted = f" at {sample_rate} Hz" if sample_rate else ""
+        nearest = min(misfits, key=lambda item: len(item[0])) if misfits else None
+        en = f" (the nearest is {version} at {nearest[1][-1]} Hz, which has no {nearest[0][0]})" if nearest else ""
+        zh = f"（最接近的是 {version} {nearest[1][-1]} Hz，但其中没有 {nearest[0][0]}）" if nearest else ""
         raise UserError(
-            f"{path} fits none of RVC's own configurations{wanted}: give the config.json that it was trained with",
-            f"{path} 与 RVC 自带的配置均不匹配{f'（{sample_rate} Hz）' if sample_rate else ''}：请提供训练时使用的 config.json",
+            f"{path} fits none of RVC's own configurations{wanted}{en}: give the config.json that it was trained with",
+            f"{path} 与 RVC 自带的配置均不匹配{f'（{sample_rate} Hz）' if sample_rate else ''}{zh}：请提供训练时使用的 config.json",
         )
-    rates = " / ".join(str(rate) for rate, _ in fitting)
+    rates = " / ".join(str(config[-1]) for config in fitting)
     raise UserError(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
                     f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
 
 
-def _fits(config: List[Any], weights: Dict[str, Tensor], host: Host, version: str, f0: bool) -> bool:
+def _misfits(config: List[Any], weights: Dict[str, Tensor], host: Host, version: str, f0: bool) -> List[str]:
+    """Those of `weights` that the network of `config` does not have, or not in this shape: "key of shape (...)"."""
     config = list(config)
     config[-3] = weights["emb_g.weight"].shape[0]
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in host.build_synthesizer(config, version, f0).state_dict().items()}
-    return all(key in shapes and shapes[key] == value.shape for key, value in weights.items())
+    return [f"{key} of shape {tuple(value.shape)}" for key, value in weights.items() if shapes.get(key) != value.shape]
