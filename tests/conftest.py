@@ -1,0 +1,60 @@
+"""What the tests share: English messages, fixed seeds, the library host, and full-size networks built once."""
+
+import pytest
+import torch
+
+from LoraModel.host import find_host
+from LoraModel.models.model_utils import config_list
+
+NETWORKS = [("v2", True), ("v2", False), ("v1", True), ("v1", False)]
+
+
+@pytest.fixture(autouse=True)
+def _english_and_seeded(monkeypatch):
+    """Messages in English, no RVC checkout named by the environment, and the same random numbers in every run."""
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    monkeypatch.delenv("RVC_ROOT", raising=False)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def library():
+    """The library layout: `rvc` 0.3.5."""
+    from LoraModel.host import Host
+
+    return Host("library")
+
+
+_networks = {}
+
+
+@pytest.fixture(scope="session")
+def full_network(library):
+    """`full_network(version, f0)`: RVC's own network at full size (40k), built once; leave it as you found it.
+
+    Weights are RVC's fresh ones, but for flow's last layers, which start at zero and would hide the flow.
+    """
+
+    def build(version, f0):
+        if (version, f0) not in _networks:
+            torch.manual_seed(1)
+            network = library.build_synthesizer(config_list(library.config_for(version, 40000)), version, f0)
+            with torch.no_grad():
+                for name, parameter in network.named_parameters():
+                    if name.startswith("flow") and ".post." in name:
+                        parameter.normal_(0, 0.02)
+            _networks[version, f0] = network.float().eval().requires_grad_(False)
+        return _networks[version, f0]
+
+    yield build
+    _networks.clear()
+
+
+@pytest.fixture
+def no_library(monkeypatch):
+    """Make `find_host` believe that the package `rvc` is not installed."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "rvc" else real(name, *rest))
+    return find_host
