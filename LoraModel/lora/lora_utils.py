@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Tuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..messages import UserError
 from .live import LiveWeights
@@ -46,8 +46,8 @@ class Injection(nn.Module):
         """The trainable parameters of some targets."""
         return [p for name, layer in self.items() if self.config.target_of(name) in targets for p in layer.parameters()]
 
-    def tensors(self) -> Dict[str, Tensor]:
-        """Live parameters by the adapter file's names: `<module path>.lora_A.weight` and so on."""
+    def tensors(self) -> Dict[str, nn.Parameter]:
+        """Live parameters by the adapter file's names (`<module path>.lora_A.weight` and so on), in the order of `parameters()`."""
         return {f"{name}.{key}": parameter for name, layer in self.items() for key, parameter in layer.named_parameters()}
 
 

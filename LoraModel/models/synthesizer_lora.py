@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from ..lora import Injection, LoRAConfig, count_parameters, inject, mark_only_lora_as_trainable
+from ..lora import Injection, LoRAConfig, SpeakerRow, count_parameters, inject, mark_only_lora_as_trainable
 from ..lora.lora_utils import ParameterCount
 from ..messages import UserError
 from .generator_lora import GeneratorLoRA
@@ -54,7 +54,7 @@ class SynthesizerLoRA:
         if not 0 <= speaker < base.info.speakers:
             raise UserError(f"speaker {speaker} is not among the base's {base.info.speakers}: choose 0 to {base.info.speakers - 1}",
                             f"底模只有 {base.info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {base.info.speakers - 1}")
-        self.speaker = speaker
+        self.speaker = self.posterior_speaker = speaker
         self.injection: Injection = inject(self.network, config, speaker)
         self.trainable = mark_only_lora_as_trainable(self.network)
         self.generator = GeneratorLoRA(self.network.dec)
@@ -72,12 +72,25 @@ class SynthesizerLoRA:
         return self.network.emb_g(sid).unsqueeze(-1)
 
     @torch.no_grad()
-    def posterior(self, spec: Tensor, lengths: Tensor, sid: Tensor) -> Posterior:
-        """The frozen posterior, conditioned on the base's own row so that it never changes in training.
+    def start_from(self, row: int) -> None:
+        """Let the voice start as another of the base's speakers: its row becomes that one, and so does the posterior's.
 
-        spec: (batch, bins, frames), lengths: (batch,) in frames.
+        Does nothing to the row where target `spk_row` is off.
         """
-        g = self.network.emb_g.weight[sid].unsqueeze(-1)
+        table = self.network.emb_g.weight
+        for name, layer in self.injection.items():
+            if isinstance(layer, SpeakerRow):
+                layer.lora_row.weight.copy_((table[row] - table[self.speaker])[None])
+                self.posterior_speaker = row
+
+    @torch.no_grad()
+    def posterior(self, spec: Tensor, lengths: Tensor, row: Optional[int] = None) -> Posterior:
+        """The frozen posterior, conditioned on a row of the base's own table so that it never changes in training.
+
+        spec: (batch, bins, frames), lengths: (batch,) in frames. row: the base's speaker, else the one started from.
+        """
+        row = self.posterior_speaker if row is None else row
+        g = self.network.emb_g.weight[row].expand(spec.shape[0], -1).unsqueeze(-1)
         _, mean, log_scale, mask = self.network.enc_q(spec, lengths, g=g)
         return Posterior(mean, log_scale, mask)
 

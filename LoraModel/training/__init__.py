@@ -1,0 +1,1 @@
+"""Training an adapter from an RVC experiment folder."""

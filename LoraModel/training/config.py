@@ -1,0 +1,124 @@
+"""TrainConfig: everything a training run can be told, from the command line, a JSON file or code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ..lora import DEFAULT_PRESET, LoRAConfig
+from ..messages import UserError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        base_model: pretrained generator with enc_q. data_dir: RVC experiment folder. output_dir: where the run is written.
+        name: of the voice; the adapter file takes it. base_d: pretrained discriminator, None trains without one.
+        preset, lora_rank, lora: which layers and ranks; `lora` (a LoRAConfig as a dict) goes before preset and lora_rank.
+        epochs: passes over the training clips. batch_size: clips a step. lr: peak learning rate.
+        warmup_steps: steps of linear warm-up; after it the rate falls along a cosine to `lr_final` times the peak.
+        ema_decay: decay of the running average of the adapter that is evaluated and saved; 0 saves the raw weights.
+        save_every: epochs between saves, each with a held-out evaluation. patience: stop after so many saves without
+            a better held-out loss; 0 never does.
+        valid_fraction: share of the clips kept out of training. valid_clips: at most so many of them are evaluated.
+        speaker: the base's row the voice is trained on. init_speaker: row to start from, -1 tries them all.
+        segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
+    """
+
+    base_model: str = ""
+    data_dir: str = ""
+    output_dir: str = ""
+    name: str = ""
+    base_d: Optional[str] = None
+    preset: str = DEFAULT_PRESET
+    lora_rank: Optional[int] = None
+    lora: Optional[Dict[str, Any]] = None
+    epochs: int = 20
+    batch_size: int = 4
+    lr: float = 1e-3
+    warmup_steps: int = 10
+    lr_final: float = 0.1
+    ema_decay: float = 0.95
+    save_every: int = 1
+    patience: int = 0
+    valid_fraction: float = 0.1
+    valid_clips: int = 6
+    device: str = "auto"
+    precision: str = "fp32"
+    seed: int = 1234
+    speaker: int = 0
+    init_speaker: int = -1
+    segment_frames: int = 0
+    c_mel: float = 45.0
+    c_kl: float = 1.0
+    c_stft: float = 5.0
+    author: str = ""
+    license: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "save_every", "valid_clips"):
+            self._at_least(key, 1)
+        for key in ("warmup_steps", "patience", "speaker", "segment_frames"):
+            self._at_least(key, 0)
+        for key in ("lr",):
+            if not getattr(self, key) > 0:
+                raise UserError(f"{key}={getattr(self, key)!r} must be above 0", f"{key}={getattr(self, key)!r} 必须大于 0")
+        if not 0 < self.valid_fraction < 1:
+            raise UserError(f"valid_fraction={self.valid_fraction!r} must lie between 0 and 1 (0.1 keeps a tenth of the clips out)",
+                            f"valid_fraction={self.valid_fraction!r} 必须在 0 与 1 之间（0.1 表示留出十分之一的片段）")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay={self.ema_decay!r} must be at least 0 and below 1",
+                            f"ema_decay={self.ema_decay!r} 必须在 0（含）到 1（不含）之间")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision {self.precision!r} is not known: choose from {', '.join(PRECISIONS)}",
+                            f"未知的精度 {self.precision!r}：可选 {'、'.join(PRECISIONS)}")
+        self.lora_config()
+
+    def _at_least(self, key: str, least: int) -> None:
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"{key}={value!r} must be a whole number of at least {least}",
+                            f"{key}={value!r} 必须是不小于 {least} 的整数")
+
+    def lora_config(self) -> LoRAConfig:
+        """The layers and ranks that this run adapts."""
+        if self.lora is not None:
+            return LoRAConfig.from_dict(self.lora)
+        return LoRAConfig.from_preset(self.preset, self.lora_rank)
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Dict[str, Any]) -> "TrainConfig":
+        """Unknown keys raise."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise UserError(f"unknown setting {key!r}: known are {', '.join(known)}", f"未知的设置 {key!r}：可用 {'、'.join(known)}")
+        return cls(**values)
+
+
+def read_config_file(path: str) -> Dict[str, Any]:
+    """Settings from a JSON file, checked for unknown keys by `TrainConfig.from_dict`.
+
+    Raises:
+        UserError: missing, or no JSON object.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no configuration file {file}", f"找不到配置文件 {file}")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}", f"{file} 不是有效的 JSON：{error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file} must hold a JSON object", f"{file} 必须是 JSON 对象")
+    return values

@@ -1,0 +1,83 @@
+"""The losses of training: RVC's own mel, KL, feature matching and adversarial terms, called in the host, and
+multi-resolution STFT, which stands in for the discriminator where there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..host import Host
+from ..models.synthesizer_lora import Posterior, Prior
+
+STFT_SIZES = (256, 512, 1024)
+
+
+class Mel:
+    """The host's own log-mel spectrogram (natural logarithm), for one experiment.
+
+    Args:
+        data: the "data" part of the experiment's config.json.
+    """
+
+    def __init__(self, host: Host, data: Dict[str, Any]):
+        self._module = host.module("mel")
+        self._data = data
+
+    def _fresh_cache(self) -> None:
+        # The host keeps its mel filters by fmax alone: filters of another sample rate would be taken for ours.
+        key = tuple(sorted((k, str(v)) for k, v in self._data.items()))
+        if getattr(self._module, "_rvc_lora_mel_of", key) != key:
+            self._module.mel_basis.clear()
+        self._module._rvc_lora_mel_of = key
+
+    def of_audio(self, audio: Tensor) -> Tensor:
+        """audio: (batch, samples) -> (batch, bands, frames)."""
+        self._fresh_cache()
+        d = self._data
+        return self._module.mel_spectrogram_torch(
+            audio.float(), d["filter_length"], d["n_mel_channels"], d["sampling_rate"], d["hop_length"], d["win_length"],
+            d["mel_fmin"], d["mel_fmax"],
+        )
+
+    def of_spectrogram(self, spec: Tensor) -> Tensor:
+        """spec: (batch, bins, frames), linear amplitude -> (batch, bands, frames)."""
+        self._fresh_cache()
+        d = self._data
+        return self._module.spec_to_mel_torch(
+            spec, d["filter_length"], d["n_mel_channels"], d["sampling_rate"], d["mel_fmin"], d["mel_fmax"]
+        )
+
+
+def prior_loss(host: Host, prior: Prior, posterior: Posterior) -> Tensor:
+    """KL between posterior and prior for each frame and channel, as VITS (Kim et al. 2021, arXiv:2106.06103, eq. 4), by RVC's code."""
+    return host.module("losses").kl_loss(prior.z_p, posterior.log_scale, prior.mean, prior.log_scale, posterior.mask)
+
+
+def stft_loss(generated: Tensor, target: Tensor, sizes: Sequence[int] = STFT_SIZES) -> Tensor:
+    """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv:1910.11480, eq. 6): log magnitude L1 plus spectral convergence.
+
+    generated, target: (batch, samples).
+    """
+    total = torch.zeros((), device=generated.device)
+    for size in sizes:
+        window = torch.hann_window(size, device=generated.device)
+        a, b = (
+            torch.stft(x.float(), size, size // 4, size, window, return_complex=True).abs() + 1e-5 for x in (generated, target)
+        )
+        total = total + F.l1_loss(a.log(), b.log()) + (a - b).norm() / b.norm().clamp(min=1e-3)
+    return total
+
+
+def slice_frames(x: Tensor, starts: Tensor, frames: int) -> Tensor:
+    """x: (batch, ..., time), starts: (batch,) -> (batch, ..., frames): another stretch of each row."""
+    return torch.stack([row[..., start:start + frames] for row, start in zip(x, starts.tolist())])
+
+
+def random_starts(lengths: Tensor, frames: int) -> Tensor:
+    """A start for each clip so that `frames` frames fit. lengths: (batch,), none below `frames`."""
+    room = (lengths - frames + 1).clamp(min=1)
+    return (torch.rand(lengths.shape[0]).to(lengths.device) * room).long()

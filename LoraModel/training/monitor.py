@@ -1,0 +1,101 @@
+"""What a run shows: a progress bar, OUT/train.jsonl, TensorBoard, and audio of held-out clips."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+import soundfile
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..files import atomic_write
+from ..messages import tr
+
+LOG_FILE, SAMPLES, TENSORBOARD = "train.jsonl", "samples", "tensorboard"
+KEPT_SAMPLES = 10
+"""Saves of which the sample clips are kept beside TensorBoard's: the first (the base alone) and the newest."""
+
+
+class Monitor:
+    """Args:
+        folder: the run's output folder.
+        start_step: steps already done; later lines of an interrupted run are dropped, they will be written again.
+        total_steps: for the time left.
+    """
+
+    def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int):
+        self._folder, self._sample_rate = folder, sample_rate
+        self._path = folder / LOG_FILE
+        kept = [line for line in read_log(folder) if line["step"] <= start_step] if start_step else []
+        atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._log = open(self._path, "a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start_step + 1 if start_step else None)
+        self._bar = tqdm(total=total_steps, initial=start_step, unit=tr("step", "步"), dynamic_ncols=True,
+                         desc=tr("training", "训练"), file=sys.stderr, mininterval=0.5)
+
+    def step(self, line: Dict[str, Any]) -> None:
+        """Record one step: one JSON line, TensorBoard scalars and the bar."""
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+        for key, value in line.items():
+            if key not in ("step", "epoch") and isinstance(value, (int, float)):
+                self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
+        shown = {key: f"{line[key]:.3g}" for key in ("mel", "kl", "heldout_mel") if key in line}
+        self._bar.set_postfix(epoch=line["epoch"], **shown, refresh=False)
+        self._bar.update(1)
+
+    def samples(self, step: int, clips: Sequence[Tuple[np.ndarray, Tensor]]) -> None:
+        """Record audio (samples,) and log-mel (bands, frames) of held-out clips."""
+        folder = self._folder / SAMPLES
+        folder.mkdir(exist_ok=True)
+        for index, (audio, mel) in enumerate(clips):
+            self._board.add_audio(f"heldout/{index}", audio[None], step, self._sample_rate)
+            self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()), step)
+            soundfile.write(str(folder / f"step{step:07d}_{index}.flac"), np.clip(audio, -1, 1), self._sample_rate)
+        self._prune(folder)
+
+    def _prune(self, folder: Path) -> None:
+        steps = sorted({path.name.split("_")[0] for path in folder.glob("step*_*.flac")})
+        for stale in steps[1:-KEPT_SAMPLES]:
+            for path in folder.glob(f"{stale}_*.flac"):
+                path.unlink()
+
+    def message(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        self._log.flush()
+        os.fsync(self._log.fileno())
+        self._board.flush()
+
+    def close(self) -> None:
+        self.sync()
+        self._bar.close()
+        self._log.close()
+        self._board.close()
+
+
+def read_log(folder: Path) -> List[Dict[str, Any]]:
+    """The lines of OUT/train.jsonl; a last line that was cut short by a crash is left out."""
+    path = folder / LOG_FILE
+    lines: List[Dict[str, Any]] = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+    return lines
+
+
+def mel_image(mel: np.ndarray) -> np.ndarray:
+    """A log-mel spectrogram (bands, frames) as a grey picture (1, bands, frames) of 0..1, low bands below."""
+    low, high = float(mel.min()), float(mel.max())
+    return ((mel - low) / max(high - low, 1e-6))[None, ::-1].astype(np.float32)

@@ -1,0 +1,367 @@
+"""The training loop: one frozen base, an adapter, its running average, and saves that any interruption leaves whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..host import Host
+from ..lora import save_adapter
+from ..messages import UserError, tr
+from ..models import Base, SynthesizerLoRA, load_discriminator
+from . import checkpoint
+from .adversary import Adversary
+from .config import TrainConfig
+from .data_loader import Batch, ClipSet, Experiment
+from .losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
+from .monitor import Monitor
+
+BETAS = (0.8, 0.99)
+GRADIENT_LIMIT = 50.0
+STOP_FILE = "stop"
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """One run, from the first step or from the last save.
+
+    Args:
+        train, held: the clips to learn from, and those kept out.
+    """
+
+    def __init__(
+        self, config: TrainConfig, host: Host, base: Base, experiment: Experiment, train: ClipSet, held: ClipSet, resume: bool
+    ):
+        self.config, self.host, self.info, self.train, self.held = config, host, base.info, train, held
+        self.folder = Path(config.output_dir)
+        self.device = choose_device(config.device)
+        torch.manual_seed(config.seed)
+        self.model = SynthesizerLoRA(base, config.lora_config(), config.speaker).to(self.device)
+        self.mel = Mel(host, experiment.data)
+        self.frames = config.segment_frames or experiment.segment_frames
+        self.hop = experiment.data["hop_length"]
+        self.optimizer = torch.optim.AdamW(self.model.trainable, config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
+        self.adversary: Optional[Adversary] = None
+        if config.base_d:
+            discriminator = load_discriminator(host.resolve(config.base_d), host, base.info.version)
+            self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device)
+        self.scaler = torch.cuda.amp.GradScaler(enabled=config.precision == "fp16" and self.device.type == "cuda")
+        self.average = [p.detach().clone() for p in self.model.trainable]
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.done_steps, self.best, self.best_step, self.saves_without_gain, self.train_seconds = 0, math.inf, 0, 0, 0.0
+        self.base_heldout: Optional[float] = None
+        self.start_speaker = config.speaker
+        self.stop_asked = False
+        if resume:
+            self._load()
+
+    # One step
+
+    def step(self, batch: Batch) -> Dict[str, float]:
+        """Learn from one batch and return its losses."""
+        batch = batch.to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.model.injection.train()
+        losses: Dict[str, Tensor] = {}
+        with self._autocast():
+            sid = torch.full_like(batch.speaker, self.model.speaker)
+            g = self.model.speaker_vector(sid)
+            posterior = self.model.posterior(batch.spec, batch.lengths)
+            z = posterior.sample()
+            prior = self.model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, g)
+            starts = random_starts(batch.lengths, self.frames)
+            f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self.frames)
+            audio = self.model.decode(slice_frames(z, starts, self.frames), f0, g).float()  # (batch, 1, samples)
+        real = slice_frames(batch.wave, starts * self.hop, self.frames * self.hop)
+        losses["kl"] = prior_loss(self.host, prior, posterior)
+        # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
+        real_mel = slice_frames(self.mel.of_spectrogram(batch.spec), starts, self.frames)
+        losses["mel"] = F.l1_loss(real_mel, self.mel.of_audio(audio.squeeze(1)))
+        if self.adversary is None:
+            losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
+            total = self.config.c_stft * losses["stft"]
+        else:
+            losses["disc"] = self._discriminator_step(real, audio)
+            with self._autocast():
+                losses.update(self.adversary.generator_losses(real, audio))
+            total = losses["gen"] + losses["fm"]
+        total = total + self.config.c_mel * losses["mel"] + self.config.c_kl * losses["kl"]
+        if not bool(torch.isfinite(total)):
+            raise UserError(
+                f"the loss is not finite at step {self.done_steps + 1}: lower --lr, or use --precision fp32. The last save is kept",
+                f"第 {self.done_steps + 1} 步的损失不是有限值：请降低 --lr 或使用 --precision fp32。上一次保存仍然有效",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.done_steps += 1
+        self._update_average()
+        values = {key: float(value.detach()) for key, value in losses.items()}
+        return {**values, "total": float(total.detach()), "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _discriminator_step(self, real: Tensor, audio: Tensor) -> Tensor:
+        adversary = self.adversary
+        with self._autocast():
+            loss = adversary.loss(real, audio)
+        adversary.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(adversary.optimizer)
+        return loss
+
+    def _autocast(self) -> torch.autocast:
+        kind = _AUTOCAST.get(self.config.precision)
+        return torch.autocast(self.device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine from `lr` to `lr_final` times it."""
+        c, step = self.config, self.done_steps
+        if step < c.warmup_steps:
+            return c.lr * (step + 1) / c.warmup_steps
+        through = min(1.0, (step - c.warmup_steps) / max(1, self.total_steps - c.warmup_steps))
+        return c.lr * (c.lr_final + (1 - c.lr_final) * 0.5 * (1 + math.cos(math.pi * through)))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # A short run's average would still hold the start: let the decay grow with the steps (Polyak averaging with warm-up).
+        decay = min(self.config.ema_decay, (1 + self.done_steps) / (10 + self.done_steps))
+        for average, parameter in zip(self.average, self.model.trainable):
+            average.lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the averaged adapter, in evaluation mode; random generators are left as they were."""
+        raw = [p.detach().clone() for p in self.model.trainable]
+        self._set(self.average)
+        self.model.injection.eval()
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                yield
+        finally:
+            self._set(raw)
+            self.model.injection.train()
+
+    @torch.no_grad()
+    def _set(self, values: List[Tensor]) -> None:
+        for parameter, value in zip(self.model.trainable, values):
+            parameter.copy_(value)
+
+    # Held-out clips
+
+    def evaluate(self) -> Tuple[float, List[Tuple[Any, Tensor]]]:
+        """L1 of log-mel on the held-out clips by the inference path, and audio and log-mel of two of them.
+
+        Each clip has its own fixed noise, so that evaluations can be compared.
+        """
+        errors, samples = [], []
+        with self.averaged(), torch.no_grad():
+            for index, batch in enumerate(self.held.one_by_one(self.config.valid_clips)):
+                batch = batch.to(self.device)
+                torch.manual_seed(index)
+                sid = torch.full_like(batch.speaker, self.model.speaker)
+                audio = self.model.infer(batch.phone, batch.lengths, batch.pitch, batch.f0, sid).squeeze(1).float()
+                mel, real = self.mel.of_audio(audio), self.mel.of_spectrogram(batch.spec)
+                frames = min(mel.shape[2], real.shape[2])
+                errors.append(float(F.l1_loss(mel[..., :frames], real[..., :frames])))
+                if index < 2:
+                    samples.append((audio[0].cpu().numpy(), mel[0]))
+        return sum(errors) / len(errors), samples
+
+    @torch.no_grad()
+    def find_speaker(self, most: int = 8) -> int:
+        """The base's row that fits the recordings best: the lowest KL of prior against posterior over some clips, all rows tried.
+
+        Rows that are equal (a base can have many that nobody trained) are tried once.
+        """
+        network, seen, best = self.model.network, {}, (math.inf, self.model.speaker)
+        count = min(most, len(self.train))
+        batch = self.train.batch([i * len(self.train) // count for i in range(count)]).to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            for row in range(self.info.speakers):
+                key = network.emb_g.weight[row].cpu().numpy().tobytes()
+                if key in seen:
+                    continue
+                seen[key] = row
+                torch.manual_seed(self.config.seed)
+                posterior = self.model.posterior(batch.spec, batch.lengths, row)
+                g = network.emb_g.weight[row].expand(len(batch.lengths), -1).unsqueeze(-1)
+                prior = self.model.prior(batch.phone, batch.pitch, batch.lengths, posterior.sample(), posterior.mask, g)
+                best = min(best, (float(prior_loss(self.host, prior, posterior)), row))
+        return best[1]
+
+    # The run
+
+    def run(self) -> bool:
+        """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
+        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate)
+        self._write_run("running")
+        try:
+            if self.done_steps == 0:
+                self._begin(monitor)
+            finished = self._loop(monitor)
+            self._write_run("done" if finished else "stopped")
+            return finished
+        except BaseException:
+            self._write_run("failed")
+            raise
+        finally:
+            monitor.close()
+
+    def _begin(self, monitor: Monitor) -> None:
+        self.base_heldout, samples = self.evaluate()
+        monitor.samples(0, samples)
+        if self.config.init_speaker >= 0:
+            self.start_speaker = self.config.init_speaker
+        elif "spk_row" in self.model.injection.config.targets:
+            self.start_speaker = self.find_speaker()
+        self.model.start_from(self.start_speaker)
+        self.average = [p.detach().clone() for p in self.model.trainable]
+        monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; starting from its speaker {self.start_speaker}",
+                           f"仅底模的留出集 log-mel L1：{self.base_heldout:.4f}；从说话人 {self.start_speaker} 开始"))
+
+    def _loop(self, monitor: Monitor) -> bool:
+        epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
+        stale = False
+        while epoch < self.config.epochs and not stale:
+            batches = self.train.epoch(self.config.batch_size, self.config.seed, epoch)
+            for indices in batches[skip:]:
+                started = time.perf_counter()
+                line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **self.step(self.train.batch(indices))}
+                line["seconds"] = round(time.perf_counter() - started, 4)
+                self.train_seconds += line["seconds"]
+                end_of_epoch = self.done_steps % self.steps_per_epoch == 0
+                due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
+                stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
+                if due:
+                    line["heldout_mel"], samples = self.evaluate()
+                    monitor.samples(self.done_steps, samples)
+                    stale = self._judge(line["heldout_mel"])
+                monitor.step(line)
+                if due or stopping:
+                    self._save(monitor)
+                if stopping and self.done_steps < self.total_steps and not stale:
+                    (self.folder / STOP_FILE).unlink() if (self.folder / STOP_FILE).exists() else None
+                    monitor.message(tr("stopped and saved: go on with --resume", "已停止并保存：使用 --resume 继续"))
+                    return False
+            epoch, skip = epoch + 1, 0
+        if stale:
+            monitor.message(tr(f"no better held-out loss for {self.config.patience} saves: ended early",
+                               f"连续 {self.config.patience} 次保存没有改善：提前结束"))
+        return True
+
+    def _judge(self, heldout: float) -> bool:
+        """Keep the best adapter; whether patience has run out."""
+        if heldout < self.best:
+            self.best, self.best_step, self.saves_without_gain = heldout, self.done_steps, 0
+            self._save_adapter(self.adapter_path, heldout)
+        else:
+            self.saves_without_gain += 1
+        return 0 < self.config.patience <= self.saves_without_gain
+
+    # Files
+
+    @property
+    def adapter_path(self) -> Path:
+        """The best adapter on the held-out clips."""
+        return self.folder / f"{self.config.name}.safetensors"
+
+    @property
+    def last_adapter_path(self) -> Path:
+        return self.folder / f"{self.config.name}_last.safetensors"
+
+    def _save_adapter(self, path: Path, heldout: Optional[float]) -> None:
+        c, info = self.config, self.info
+        names = list(self.model.injection.tensors())
+        losses = {"base": self.base_heldout, "adapter": heldout, "metric": "log-mel L1, inference path"}
+        save_adapter(path, dict(zip(names, self.average)), self.model.injection.config, {
+            "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
+            "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
+            "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
+            "heldout": json.dumps(losses), "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "author": c.author, "license": c.license, "notes": c.notes,
+        })
+
+    def _save(self, monitor: Monitor) -> None:
+        self._save_adapter(self.last_adapter_path, None)
+        if not self.adapter_path.exists():
+            self._save_adapter(self.adapter_path, None)
+        monitor.sync()
+        checkpoint.save_state(self.folder, {
+            "steps": self.done_steps, "best": self.best, "best_step": self.best_step, "saves_without_gain": self.saves_without_gain,
+            "base_heldout": self.base_heldout, "start_speaker": self.start_speaker, "train_seconds": self.train_seconds,
+            "shape": self._shape(), "adapter": [p.detach().cpu() for p in self.model.trainable],
+            "average": [p.cpu() for p in self.average], "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
+            "random": checkpoint.random_state(self.device), "adversary": self.adversary.state() if self.adversary else None,
+        })
+
+    def _shape(self) -> Dict[str, Any]:
+        """What a resumed run must share with the saved one for its steps to mean the same."""
+        c = self.config
+        return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
+                "base_d": bool(c.base_d)}
+
+    def _load(self) -> None:
+        state = checkpoint.load_state(self.folder)
+        for key, value in self._shape().items():
+            if state["shape"][key] != value:
+                raise UserError(
+                    f"--resume: the saved run has {key} {state['shape'][key]!r}, this one {value!r}: use the same settings, or a new --output_dir",
+                    f"--resume：已保存训练的 {key} 为 {state['shape'][key]!r}，当前为 {value!r}：请使用相同设置，或更换 --output_dir",
+                )
+        self.done_steps, self.best, self.best_step = state["steps"], state["best"], state["best_step"]
+        self.saves_without_gain, self.base_heldout = state["saves_without_gain"], state["base_heldout"]
+        self.start_speaker, self.train_seconds = state["start_speaker"], state["train_seconds"]
+        self.model.posterior_speaker = self.start_speaker
+        self._set(state["adapter"])
+        self.average = [value.to(self.device) for value in state["average"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.adversary is not None:
+            self.adversary.load_state(state["adversary"])
+        checkpoint.set_random_state(state["random"], self.device)
+
+    def identity(self) -> Dict[str, str]:
+        return run_identity(self.config, self.info.base_hash)
+
+    def _write_run(self, state: str) -> None:
+        checkpoint.write_run(self.folder, {
+            **self.identity(), "state": state, "base_name": self.info.name, "config": self.config.to_dict(), "steps": self.done_steps,
+            "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "sample_rate": self.info.sample_rate,
+            "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best, "best_step": self.best_step,
+            "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train), "heldout_clips": [c.wav.name for c in self.held.clips],
+            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
+        })
+
+
+def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
+    """What makes a folder the run of one voice."""
+    return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
+
+
+def choose_device(name: str) -> torch.device:
+    """"auto" takes CUDA where there is one. UserError where the named device is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("no CUDA device")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}): use --device cpu or auto",
+                        f"设备 {name!r} 不可用（{str(error).splitlines()[0]}）：请使用 --device cpu 或 auto") from None
+    return device

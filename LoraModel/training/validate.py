@@ -1,0 +1,110 @@
+"""Checks of everything a run reads, before it writes anything: one clear error instead of a crash an hour later."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from ..host import FEATURE_SIZES
+from ..messages import UserError, tr
+from ..models import BaseInfo
+from .data_loader import Clip, Experiment
+
+NEEDED_BYTES = 60 * 2**20
+"""Free space a run asks for: what its folder may come to."""
+
+
+def check_base(info: BaseInfo) -> None:
+    """Training needs the posterior encoder, which RVC's small files drop."""
+    if not info.has_posterior:
+        raise UserError(
+            f"{info.path} has no posterior encoder (enc_q), as all of RVC's small voice files: training needs a pretrained base "
+            "such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
+            f"{info.path} 没有后验编码器（enc_q），RVC 的小模型都不含它：训练需要预训练底模，如 assets/pretrained_v2/f0G40k.pth，或 logs/ 中的 G_….pth",
+        )
+
+
+def check_experiment(experiment: Experiment, info: BaseInfo) -> None:
+    """Check sample rates, files, feature sizes, f0 and values of every clip.
+
+    Raises:
+        UserError: names the first clip that cannot be used, and why.
+    """
+    if experiment.sample_rate != info.sample_rate:
+        raise UserError(
+            f"{experiment.folder} was prepared at {experiment.sample_rate} Hz, base {info.name} is of {info.sample_rate} Hz: choose a base of "
+            f"{experiment.sample_rate} Hz, or prepare the recordings again at {info.sample_rate} Hz",
+            f"{experiment.folder} 的采样率为 {experiment.sample_rate} Hz，而底模 {info.name} 为 {info.sample_rate} Hz："
+            f"请选择 {experiment.sample_rate} Hz 的底模，或以 {info.sample_rate} Hz 重新处理录音",
+        )
+    if experiment.data["hop_length"] != info.hop_length:
+        raise UserError(f"{experiment.folder} has {experiment.data['hop_length']} samples a frame, base {info.name} {info.hop_length}: prepare again",
+                        f"{experiment.folder} 每帧 {experiment.data['hop_length']} 个采样点，而底模 {info.name} 为 {info.hop_length}：请重新处理")
+    for clip in tqdm(experiment.clips, desc=tr("checking clips", "检查片段"), unit=tr("clip", "个"), file=sys.stderr, leave=False):
+        _check_clip(clip, experiment, info)
+
+
+def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo) -> None:
+    _exists(clip.wav)
+    try:
+        rate = soundfile.info(str(clip.wav)).samplerate
+    except RuntimeError as error:
+        raise UserError(f"{clip.wav} is no readable WAV ({error}): prepare the recordings again",
+                        f"{clip.wav} 不是可读的 WAV（{error}）：请重新处理录音") from None
+    if rate != experiment.sample_rate:
+        raise UserError(f"{clip.wav} is of {rate} Hz, the experiment of {experiment.sample_rate} Hz: prepare the recordings again",
+                        f"{clip.wav} 为 {rate} Hz，而实验为 {experiment.sample_rate} Hz：请重新处理录音")
+    feature = _array(clip.feature, 2)
+    wanted = FEATURE_SIZES[info.version]
+    if feature.shape[1] != wanted:
+        raise UserError(
+            f"{clip.feature} has features of {feature.shape[1]}, base {info.name} is {info.version} and takes {wanted}: extract features for "
+            f"{info.version}, or choose a base of the other version",
+            f"{clip.feature} 的特征维度为 {feature.shape[1]}，而底模 {info.name} 是 {info.version}，需要 {wanted}："
+            f"请为 {info.version} 提取特征，或选择另一版本的底模",
+        )
+    if info.f0:
+        for path in (clip.pitch, clip.f0):
+            if not path.is_file():
+                raise UserError(f"{path} is missing but base {info.name} takes pitch: extract f0 for this experiment, or choose a base without f0",
+                                f"缺少 {path}，而底模 {info.name} 需要音高：请为该实验提取 f0，或选择无 f0 的底模")
+        pitch = _array(clip.pitch, 1)
+        _array(clip.f0, 1)
+        if pitch.size and not 0 <= int(pitch.min()) <= int(pitch.max()) <= 255:
+            raise UserError(f"{clip.pitch} has values outside 0 to 255: extract f0 again", f"{clip.pitch} 的值超出 0 到 255：请重新提取 f0")
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is listed but missing: prepare the recordings again, or delete filelist.txt to have it made anew",
+                        f"文件列表中的 {path} 不存在：请重新处理录音，或删除 filelist.txt 以便重新生成")
+
+
+def _array(path: Path, dimensions: int) -> np.ndarray:
+    _exists(path)
+    try:
+        values = np.load(str(path), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is no readable array ({error}): extract it again", f"{path} 不是可读的数组（{error}）：请重新提取") from None
+    if values.ndim != dimensions or not values.shape[0]:
+        raise UserError(f"{path} has shape {values.shape}: extract it again", f"{path} 的形状为 {values.shape}：请重新提取")
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds NaN or infinite values: delete it and extract again",
+                        f"{path} 含有 NaN 或无穷值：请删除后重新提取")
+    return values
+
+
+def check_disk(folder: Path) -> None:
+    """Enough free space for the run's folder."""
+    existing = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
+    free = shutil.disk_usage(str(existing)).free
+    if free < NEEDED_BYTES:
+        raise UserError(
+            f"{existing} has {free / 2**20:.0f} MB free, a run needs {NEEDED_BYTES // 2**20} MB: free some space or choose another --output_dir",
+            f"{existing} 仅剩 {free / 2**20:.0f} MB，训练需要 {NEEDED_BYTES // 2**20} MB：请清理空间或更换 --output_dir",
+        )
