@@ -18,7 +18,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     Raises:
         OSError: as the file system gives it (no space, no permission); the temporary file is removed.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(str(path)))  # through a link: the file it names is replaced, the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -32,7 +32,10 @@ def stored_tensors(layer: nn.Module) -> Dict[str, Tensor]:
 
 
 def compose(stored: Dict[str, Tensor]) -> Tensor:
-    """The effective weight in fp32 from stored tensors (as `stored_tensors` names them). Shape as the layer's weight."""
+    """The effective weight in fp32 from stored tensors (as `stored_tensors` names them). Shape as the layer's weight.
+
+    Where the weight is stored plain and in fp32 this is the stored tensor itself, not a copy.
+    """
     if len(stored) == 1:
         return stored["weight"].detach().float()
     g, v = (tensor.detach() for tensor in stored.values())

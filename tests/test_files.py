@@ -1,0 +1,155 @@
+"""Files that are whole or not there: refusals, a full disk, kill -9 at random moments."""
+
+import errno
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from LoraModel.files import atomic_file, atomic_write
+from LoraModel.messages import UserError, cli, disk_full, language, tr
+
+ROOT = Path(__file__).resolve().parents[1]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions and signals")
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / "deep" / "er" / "a.bin"
+    atomic_write(path, b"one")
+    atomic_write(str(path), b"two")
+    assert path.read_bytes() == b"two" and os.listdir(str(path.parent)) == ["a.bin"]
+
+
+def test_an_error_in_the_block_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    atomic_write(path, b"old")
+    with pytest.raises(RuntimeError, match="half way"):
+        with atomic_file(path) as stream:
+            stream.write(b"half")
+            raise RuntimeError("half way")
+    assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == ["a.bin"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failing_step_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch, step, existing):
+    path = tmp_path / "a.bin"
+    if existing:
+        path.write_bytes(b"old")
+
+    def fail(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError) as caught:
+        atomic_write(path, b"new")
+    monkeypatch.undo()
+    assert disk_full(caught.value)
+    assert os.listdir(str(tmp_path)) == (["a.bin"] if existing else [])
+    assert not existing or path.read_bytes() == b"old"
+
+
+def test_an_interrupt_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        with atomic_file(path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == ["a.bin"]
+
+
+@POSIX
+def test_permissions_are_the_users(tmp_path):
+    path, old = tmp_path / "a.bin", os.umask(0o027)
+    try:
+        atomic_write(path, b"one")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640  # not mkstemp's 0600
+        path.chmod(0o604)
+        atomic_write(path, b"two")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604  # an existing file keeps its own
+    finally:
+        os.umask(old)
+
+
+@POSIX
+def test_a_link_is_followed_not_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "a.bin", tmp_path / "a.bin"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    atomic_write(link, b"new")
+    assert link.is_symlink() and real.read_bytes() == b"new"
+
+
+SAVER = """
+import sys
+from LoraModel.files import atomic_write
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    atomic_write(sys.argv[1], bytes([n % 256]) * 400_000)
+"""
+
+
+@POSIX
+def test_kill_9_at_random_moments_never_leaves_half_a_file(tmp_path):
+    path, dice = tmp_path / "a.bin", random.Random(0)
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], cwd=str(ROOT), stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(dice.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if path.exists():
+            data = path.read_bytes()
+            assert len(data) == 400_000 and len(set(data)) == 1
+    assert path.exists()
+    atomic_write(path, b"after")  # what a kill leaves beside the file is in nobody's way
+    assert path.read_bytes() == b"after"
+
+
+# Messages.
+
+
+def test_language_follows_the_environment(monkeypatch):
+    for name, value, expected in [("RVC_LORA_LANG", "zh", "zh"), ("RVC_LORA_LANG", "en", "en"), ("LC_ALL", "zh_CN.UTF-8", "zh"),
+                                  ("LC_ALL", "Chinese (Simplified)_China.936", "zh"), ("LC_ALL", "C.UTF-8", "en"), ("LANG", "de_DE", "en")]:
+        for variable in ("RVC_LORA_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(name, value)
+        assert language() == expected and tr("yes", "是") == ("是" if expected == "zh" else "yes")
+
+
+def test_user_error_speaks_both_languages(monkeypatch):
+    error = UserError("no such voice", "没有这个音色")
+    assert str(error) == "no such voice" and isinstance(error, ValueError)
+    monkeypatch.setenv("RVC_LORA_LANG", "zh")
+    assert str(error) == "没有这个音色"
+
+
+def test_cli_turns_errors_into_one_line_and_exit_code_2(capsys):
+    def refuse(_argv):
+        raise UserError("rank 0: choose 1 or more", "秩")
+
+    def full(_argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "out.pth")
+
+    def broken(_argv):
+        raise OSError(errno.EACCES, "Permission denied", "out.pth")
+
+    assert cli(lambda argv: None) == 0 and cli(lambda argv: 3) == 3
+    assert cli(refuse) == 2
+    assert capsys.readouterr().err == "error: rank 0: choose 1 or more\n"
+    assert cli(full) == 2
+    assert capsys.readouterr().err == "error: the disk is full while writing out.pth: free some space and run the command again\n"
+    with pytest.raises(OSError):
+        cli(broken)
