@@ -252,7 +252,7 @@ class Progress:
             return
         self.shown = now
         count = f"{self.seen}/{self.total} " if self.total else (f"{self.seen} " if self.seen else "")
-        text = f"  {count}{self.now}  {now - self.begun:.0f} s"
+        text = f"  {now - self.begun:.0f} s  {count}{self.now}"
         if self.terminal:
             width = max(20, shutil.get_terminal_size().columns - 1)
             text = "\r" + (self.title + text)[:width].ljust(width)
