@@ -166,9 +166,9 @@ def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
 
 def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
     axis = _component_axis(name, tensor)
-    if scale.shape != (tensor.shape[axis],):
-        raise UserError(f"tensor {name} has {tensor.shape[axis]} components but {tuple(scale.shape)} scales: the file is damaged",
-                        f"张量 {name} 有 {tensor.shape[axis]} 个分量，却有 {tuple(scale.shape)} 个缩放值：文件已损坏")
+    if tensor.dim() < 2 or scale.shape != (tensor.shape[axis],):
+        raise UserError(f"tensor {name} has shape {tuple(tensor.shape)} but {tuple(scale.shape)} scales: the file is damaged",
+                        f"张量 {name} 的形状为 {tuple(tensor.shape)}，却有 {tuple(scale.shape)} 个缩放值：文件已损坏")
     shape = [1] * tensor.dim()
     shape[axis] = -1
     return tensor.float() * scale.float().view(shape)
