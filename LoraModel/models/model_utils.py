@@ -89,7 +89,7 @@ def load_base(
     path = Path(path)
     checkpoint = read_checkpoint(path)
     weights = checkpoint.get("weight", checkpoint.get("model"))
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not _is_state_dict(weights):
         raise damaged(path, "it has neither 'model' nor 'weight' with tensors")
     for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
         if key not in weights:
@@ -117,6 +117,10 @@ def load_base(
     return Base(network, info)
 
 
+def _is_state_dict(weights: Any) -> bool:
+    return isinstance(weights, dict) and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
+
+
 def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> None:
     """`load_state_dict` that names the first key that is missing, extra or of another shape."""
     own = network.state_dict()
@@ -140,7 +144,7 @@ def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.M
     """Load a pretrained discriminator (`{"model": …}`) strictly, in fp32, frozen."""
     path = Path(path)
     weights = read_checkpoint(path).get("model")
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not _is_state_dict(weights):
         raise damaged(path, "it has no 'model' with tensors")
     if "enc_p.emb_phone.weight" in weights:
         raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it (f0D….pth)",
