@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -42,8 +43,20 @@ def save_state(folder: Path, state: Dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> Dict[str, Any]:
-    """Read OUT/state.pt: tensors and plain types only."""
-    return read_checkpoint(folder / STATE_FILE)
+    """Read OUT/state.pt: tensors and plain types only.
+
+    Raises:
+        UserError: damaged, or not written by this program.
+    """
+    path = folder / STATE_FILE
+    try:
+        state = read_checkpoint(path)
+        if isinstance(state["shape"], dict) and isinstance(state["steps"], int):
+            return state
+    except (UserError, KeyError):
+        pass
+    raise UserError(f"{path} is damaged and cannot be gone on with: delete it to begin anew (the adapters beside it are kept until then)",
+                    f"{path} 已损坏，无法继续训练：删除它即可重新开始（此前旁边的适配器会保留）")
 
 
 def write_run(folder: Path, run: Dict[str, Any]) -> None:
@@ -57,18 +70,26 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        run = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
+        run = None
+    if not isinstance(run, dict):
         raise UserError(f"{path} is damaged: choose another --output_dir, or delete this folder if it is not needed",
-                        f"{path} 已损坏：请更换 --output_dir，或在不需要时删除该文件夹") from None
+                        f"{path} 已损坏：请更换 --output_dir，或在不需要时删除该文件夹")
+    return run
 
 
 def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
     """Whether there is a run to go on with.
 
     Raises:
-        UserError: the folder belongs to another voice, data or base; or to this one and `resume` was not asked for.
+        UserError: the folder belongs to another voice, data or base; or to this one and `resume` was not asked for; or it
+            cannot be written to.
     """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
+        raise UserError(f"--output_dir {folder} cannot be written: {existing} is {'no folder' if not existing.is_dir() else 'write-protected'}",
+                        f"--output_dir {folder} 无法写入：{existing} {'不是文件夹' if not existing.is_dir() else '没有写权限'}")
     run = read_run(folder)
     if run is None:
         if folder.is_dir() and any(folder.iterdir()) and any(folder.glob("*.safetensors")):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -67,9 +68,21 @@ class TrainConfig:
             self._at_least(key, 1)
         for key in ("warmup_steps", "patience", "speaker", "segment_frames"):
             self._at_least(key, 0)
-        for key in ("lr",):
-            if not getattr(self, key) > 0:
-                raise UserError(f"{key}={getattr(self, key)!r} must be above 0", f"{key}={getattr(self, key)!r} 必须大于 0")
+        self._at_least("init_speaker", -1)
+        self._at_least("seed", 0)
+        if self.seed >= 2**32:
+            raise UserError(f"seed={self.seed} must be below {2**32}", f"seed={self.seed} 必须小于 {2**32}")
+        for key in ("lr", "lr_final", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
+            self._number(key)
+        for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author", "license", "notes"):
+            self._text(key, getattr(self, key))
+        if self.base_d is not None:
+            self._text("base_d", self.base_d)
+        if self.lora is not None and not isinstance(self.lora, dict):
+            raise UserError(f"lora={self.lora!r} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
+                            f"lora={self.lora!r} 必须是形如 {{\"r\": 4, \"targets\": {{\"ups\": true}}}} 的对象")
+        if not self.lr > 0:
+            raise UserError(f"lr={self.lr!r} must be above 0", f"lr={self.lr!r} 必须大于 0")
         if not 0 < self.valid_fraction < 1:
             raise UserError(f"valid_fraction={self.valid_fraction!r} must lie between 0 and 1 (0.1 keeps a tenth of the clips out)",
                             f"valid_fraction={self.valid_fraction!r} 必须在 0 与 1 之间（0.1 表示留出十分之一的片段）")
@@ -80,6 +93,16 @@ class TrainConfig:
             raise UserError(f"precision {self.precision!r} is not known: choose from {', '.join(PRECISIONS)}",
                             f"未知的精度 {self.precision!r}：可选 {'、'.join(PRECISIONS)}")
         self.lora_config()
+
+    def _number(self, key: str) -> None:
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise UserError(f"{key}={value!r} must be a finite number, not below 0", f"{key}={value!r} 必须是不小于 0 的有限数值")
+
+    @staticmethod
+    def _text(key: str, value: Any) -> None:
+        if not isinstance(value, str):
+            raise UserError(f"{key}={value!r} must be a text", f"{key}={value!r} 必须是文本")
 
     def _at_least(self, key: str, least: int) -> None:
         value = getattr(self, key)
@@ -116,8 +139,8 @@ def read_config_file(path: str) -> Dict[str, Any]:
     if not file.is_file():
         raise UserError(f"there is no configuration file {file}", f"找不到配置文件 {file}")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON: {error}", f"{file} 不是有效的 JSON：{error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{file} must hold a JSON object", f"{file} 必须是 JSON 对象")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import soundfile
 import torch
 from torch import Tensor
 
+from ..files import atomic_write
 from ..host import FEATURE_SIZES, Host
 from ..messages import UserError
 from ..models import BaseInfo
@@ -27,10 +31,12 @@ class Clip(NamedTuple):
     speaker: int
     mute: bool = False
 
+    def paths(self) -> List[Path]:
+        return [self.wav, self.feature] + ([self.pitch, self.f0] if self.pitch is not None else [])
+
     def line(self) -> str:
         """The line as RVC writes it."""
-        paths = [self.wav, self.feature] + ([self.pitch, self.f0] if self.pitch is not None else [])
-        return "|".join([str(path) for path in paths] + [str(self.speaker)])
+        return "|".join([str(path) for path in self.paths()] + [str(self.speaker)])
 
 
 class Batch(NamedTuple):
@@ -78,11 +84,18 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo) -> Experiment:
         raise UserError(f"there is no experiment folder {folder}: run scripts/prepare_data.py (or RVC's steps 1 and 2) first",
                         f"找不到实验文件夹 {folder}：请先运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
     config = _config(folder, host, info)
-    experiment = Experiment(folder, config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
+    experiment = Experiment(folder.absolute(), config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
+    folder = experiment.folder
     filelist = folder / "filelist.txt"
     if filelist.is_file():
-        lines = [line for line in filelist.read_text(encoding="utf-8").splitlines() if line.strip()]
-        experiment.clips = [_parse(line, filelist, folder, info.f0) for line in lines]
+        try:
+            lines = [line.strip() for line in filelist.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{filelist} is no UTF-8 text ({error.reason}): delete it to have it made anew",
+                            f"{filelist} 不是 UTF-8 文本（{error.reason}）：请删除该文件以便重新生成") from None
+        parsed = (_parse(line, filelist, folder, info.f0) for line in lines)
+        # RVC adds clips of silence from its own logs/mute: where the experiment was moved without them, it does without.
+        experiment.clips = [clip for clip in parsed if not clip.mute or all(path.is_file() for path in clip.paths())]
     else:
         experiment.clips = _scan(folder, info)
     if not any(not clip.mute for clip in experiment.clips):
@@ -92,12 +105,22 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo) -> Experiment:
     return experiment
 
 
+_CONFIG_KEYS = {
+    "data": ("sampling_rate", "hop_length", "filter_length", "win_length", "n_mel_channels", "max_wav_value"),
+    "train": ("segment_size",),
+}
+
+
 def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
     path = folder / "config.json"
     if path.is_file():
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-            config["data"]["sampling_rate"], config["data"]["hop_length"], config["train"]["segment_size"]
+            for part, keys in _CONFIG_KEYS.items():
+                for key in keys:
+                    if not config[part][key] > 0:
+                        raise ValueError(f"{key} is {config[part][key]}")
+            config["data"]["mel_fmin"], config["data"]["mel_fmax"]
             return config
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error!r}): delete it and prepare the recordings again",
@@ -117,16 +140,23 @@ def _parse(line: str, filelist: Path, folder: Path, f0: bool) -> Clip:
     if f0 and len(parts) == 3:
         raise UserError(f"{filelist} has no f0 but the base takes pitch: extract f0 for this experiment, or choose a base without f0",
                         f"{filelist} 没有 f0，而底模需要音高：请为该实验提取 f0，或选择无 f0 的底模")
-    paths = [_moved(Path(part), folder) for part in parts[:-1]]
-    mute = folder.resolve() not in paths[0].resolve().parents
+    paths = [_moved(part, folder) for part in parts[:-1]]
+    mute = paths[0].parent.parent.name == "mute" and paths[0].parent.parent != folder
     pitch, nsf = (paths[2], paths[3]) if f0 else (None, None)
     return Clip(paths[0], paths[1], pitch, nsf, int(parts[-1]), mute)
 
 
-def _moved(path: Path, folder: Path) -> Path:
-    """RVC's filelist holds absolute paths: follow an experiment folder that was moved or copied."""
-    here = folder / path.parent.name / path.name
-    return here if not path.exists() and here.exists() else path
+def _moved(text: str, folder: Path) -> Path:
+    """RVC's filelist holds absolute paths, of Windows too: follow an experiment folder that was moved or copied.
+
+    Files of the folder itself go before those of the same name elsewhere: a copy trains on its own clips.
+    """
+    parts = [part for part in re.split(r"[\\/]+", text) if part]
+    if len(parts) < 2:
+        return folder / text
+    own = parts[-3:-2] != ["mute"] or folder.name == "mute"
+    here = folder / parts[-2] / parts[-1]
+    return here if own and here.exists() else Path(text)
 
 
 def _scan(folder: Path, info: BaseInfo) -> List[Clip]:
@@ -166,30 +196,41 @@ def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip]
     random.Random(seed).shuffle(groups)
     held: List[Clip] = []
     for group in groups:
-        if len(held) < wanted and len(held) + len(group) < len(own):
+        if len(held) < wanted and len(held) + len(group) <= max(1, round(1.5 * wanted)):
             held += group
+    if not held:  # every recording has more slices than may be kept out: neighbouring ones of the longest, which overlap least
+        longest = max(groups, key=len)
+        start = random.Random(seed).randrange(len(longest) - wanted + 1)
+        held = longest[start:start + wanted]
     chosen = set(held)
     return [clip for clip in clips if clip not in chosen], held
 
 
 class ClipSet:
-    """Clips in memory, read once through RVC's own dataset.
+    """Clips in memory, read once through RVC's own dataset. Nothing is written.
 
     Args:
-        filelist: where this set's filelist is written, in RVC's format.
         segment_frames: clips shorter than this are left out (RVC's own sampler drops them too) and counted in `dropped`.
+
+    Raises:
+        UserError: a clip that RVC's dataset cannot read, or that is not finite.
     """
 
-    def __init__(self, clips: Sequence[Clip], filelist: Path, host: Host, data: Dict[str, Any], f0: bool, segment_frames: int = 0):
-        filelist.parent.mkdir(parents=True, exist_ok=True)
-        filelist.write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
-        self._dataset = host.dataset(filelist, data, f0)
+    def __init__(self, clips: Sequence[Clip], host: Host, data: Dict[str, Any], f0: bool, segment_frames: int = 0):
+        with tempfile.TemporaryDirectory() as folder:
+            filelist = Path(folder) / "filelist.txt"  # RVC's datasets want one
+            filelist.write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
+            dataset = host.dataset(filelist, data, f0)
         self._collate, self._f0 = host.collate(f0), f0
         self._items: List[Any] = []
         self.clips: List[Clip] = []
         self.dropped = 0
+        shortest = max(segment_frames, data["filter_length"] // data["hop_length"])  # a spectrogram reflects half a window
         for index, clip in enumerate(clips):
-            item = self._dataset[index]
+            if _frames(clip.wav, data["hop_length"]) < shortest:
+                self.dropped += 1
+                continue
+            item = _item(dataset, index, clip)
             if item[0].shape[1] < segment_frames:
                 self.dropped += 1
                 continue
@@ -197,6 +238,10 @@ class ClipSet:
             self.clips.append(clip)
         hop = data["hop_length"]
         self.seconds = sum(item[0].shape[1] for item, clip in zip(self._items, self.clips) if not clip.mute) * hop / data["sampling_rate"]
+
+    def write_filelist(self, path: Path) -> None:
+        """Record which clips these are, in RVC's format."""
+        atomic_write(path, "".join(clip.line() + "\n" for clip in self.clips).encode("utf-8", "surrogateescape"))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -232,3 +277,27 @@ class ClipSet:
     def one_by_one(self, most: int) -> Iterator[Batch]:
         """The first `most` clips, one a batch."""
         return (self.batch([index]) for index in range(min(most, len(self))))
+
+
+def _frames(wav: Path, hop: int) -> int:
+    return soundfile.info(str(wav)).frames // hop
+
+
+def _item(dataset: Any, index: int, clip: Clip) -> Tuple[Tensor, ...]:
+    """One item of RVC's dataset, checked.
+
+    RVC's dataset keeps each clip's spectrogram beside it and never looks whether the clip is still the same one: a
+    spectrogram older than its clip is from recordings that were prepared before, and goes.
+    """
+    cache = Path(str(clip.wav).replace(".wav", ".spec.pt"))
+    try:
+        if cache.is_file() and cache.stat().st_mtime < clip.wav.stat().st_mtime:
+            cache.unlink()
+        item = dataset[index]
+    except (ValueError, RuntimeError, OSError, EOFError) as error:
+        raise UserError(f"RVC cannot read {clip.wav} ({str(error).splitlines()[0] if str(error) else type(error).__name__}): prepare again",
+                        f"RVC 无法读取 {clip.wav}（{str(error).splitlines()[0] if str(error) else type(error).__name__}）：请重新处理录音") from None
+    if not bool(torch.isfinite(item[1]).all()) or not bool(torch.isfinite(item[0]).all()):
+        raise UserError(f"{clip.wav} holds NaN or infinite samples: prepare the recordings again",
+                        f"{clip.wav} 含有 NaN 或无穷采样值：请重新处理录音")
+    return item

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -22,16 +24,24 @@ KEPT_SAMPLES = 10
 """Saves of which the sample clips are kept beside TensorBoard's: the first (the base alone) and the newest."""
 
 
+BOARD_AUDIO_BYTES = 24 * 2**20
+"""For all audio in TensorBoard's files, so that a run's folder stays below 60 MB."""
+
+
 class Monitor:
     """Args:
         folder: the run's output folder.
         start_step: steps already done; later lines of an interrupted run are dropped, they will be written again.
-        total_steps: for the time left.
+        total_steps: for the time left. saves: as many are planned.
     """
 
-    def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int):
+    def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int, saves: int = 1):
         self._folder, self._sample_rate = folder, sample_rate
         self._path = folder / LOG_FILE
+        # 2 clips a save, 2 bytes a sample; a second at least, of which saves beyond some hundreds keep only every so many.
+        self._board_samples = max(sample_rate, BOARD_AUDIO_BYTES // (4 * (saves + 1)))
+        self._board_every = math.ceil(4 * self._board_samples * (saves + 1) / BOARD_AUDIO_BYTES)
+        self._saves = 0
         kept = [line for line in read_log(folder) if line["step"] <= start_step] if start_step else []
         atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._log = open(self._path, "a", encoding="utf-8")
@@ -41,23 +51,31 @@ class Monitor:
 
     def step(self, line: Dict[str, Any]) -> None:
         """Record one step: one JSON line, TensorBoard scalars and the bar."""
-        self._log.write(json.dumps(line) + "\n")
+        self._log.write(json.dumps(line, allow_nan=False) + "\n")
         self._log.flush()
         for key, value in line.items():
-            if key not in ("step", "epoch") and isinstance(value, (int, float)):
+            if key not in ("step", "epoch") and value is not None:
                 self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
         shown = {key: f"{line[key]:.3g}" for key in ("mel", "kl", "heldout_mel") if key in line}
         self._bar.set_postfix(epoch=line["epoch"], **shown, refresh=False)
         self._bar.update(1)
 
     def samples(self, step: int, clips: Sequence[Tuple[np.ndarray, Tensor]]) -> None:
-        """Record audio (samples,) and log-mel (bands, frames) of held-out clips."""
+        """Record audio (samples,) and log-mel (bands, frames) of held-out clips.
+
+        TensorBoard keeps all it was ever given: its audio is cut shorter the more saves there will be.
+        """
+        on_board = self._saves % self._board_every == 0
+        self._saves += 1
         folder = self._folder / SAMPLES
         folder.mkdir(exist_ok=True)
         for index, (audio, mel) in enumerate(clips):
-            self._board.add_audio(f"heldout/{index}", audio[None], step, self._sample_rate)
-            self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()), step)
-            soundfile.write(str(folder / f"step{step:07d}_{index}.flac"), np.clip(audio, -1, 1), self._sample_rate)
+            if on_board:
+                self._board.add_audio(f"heldout/{index}", np.clip(audio[None, : self._board_samples], -1, 1), step, self._sample_rate)
+                self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()), step)
+            buffer = io.BytesIO()
+            soundfile.write(buffer, np.clip(audio, -1, 1), self._sample_rate, format="FLAC")
+            atomic_write(folder / f"step{step:07d}_{index}.flac", buffer.getvalue())
         self._prune(folder)
 
     def _prune(self, folder: Path) -> None:
@@ -65,6 +83,10 @@ class Monitor:
         for stale in steps[1:-KEPT_SAMPLES]:
             for path in folder.glob(f"{stale}_*.flac"):
                 path.unlink()
+
+    def start(self) -> None:
+        """Count the time of steps from now."""
+        self._bar.unpause()
 
     def message(self, text: str) -> None:
         self._bar.write(text, file=sys.stderr)

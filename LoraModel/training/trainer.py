@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..host import Host
 from ..lora import save_adapter
 from ..messages import UserError, tr
-from ..models import Base, SynthesizerLoRA, load_discriminator
+from ..models import Base, SynthesizerLoRA
 from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
 from .data_loader import Batch, ClipSet, Experiment
 from .losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
 from .monitor import Monitor
+from .speaker import find_speaker
 
 BETAS = (0.8, 0.99)
 GRADIENT_LIMIT = 50.0
@@ -34,12 +35,17 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Trainer:
     """One run, from the first step or from the last save.
 
+    Nothing is written before `run`.
+
     Args:
         train, held: the clips to learn from, and those kept out.
+        discriminator: trains against it; None trains without one.
+        resume: go on from the last save in the run's folder.
     """
 
     def __init__(
-        self, config: TrainConfig, host: Host, base: Base, experiment: Experiment, train: ClipSet, held: ClipSet, resume: bool
+        self, config: TrainConfig, host: Host, base: Base, experiment: Experiment, train: ClipSet, held: ClipSet, resume: bool = False,
+        discriminator: Optional[nn.Module] = None,
     ):
         self.config, self.host, self.info, self.train, self.held = config, host, base.info, train, held
         self.folder = Path(config.output_dir)
@@ -51,10 +57,9 @@ class Trainer:
         self.hop = experiment.data["hop_length"]
         self.optimizer = torch.optim.AdamW(self.model.trainable, config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
         self.adversary: Optional[Adversary] = None
-        if config.base_d:
-            discriminator = load_discriminator(host.resolve(config.base_d), host, base.info.version)
+        if discriminator is not None:
             self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device)
-        self.scaler = torch.cuda.amp.GradScaler(enabled=config.precision == "fp16" and self.device.type == "cuda")
+        self.scaler = _grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
         self.average = [p.detach().clone() for p in self.model.trainable]
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
@@ -67,7 +72,7 @@ class Trainer:
 
     # One step
 
-    def step(self, batch: Batch) -> Dict[str, float]:
+    def step(self, batch: Batch) -> Dict[str, Optional[float]]:
         """Learn from one batch and return its losses."""
         batch = batch.to(self.device)
         for group in self.optimizer.param_groups:
@@ -97,21 +102,27 @@ class Trainer:
                 losses.update(self.adversary.generator_losses(real, audio))
             total = losses["gen"] + losses["fm"]
         total = total + self.config.c_mel * losses["mel"] + self.config.c_kl * losses["kl"]
-        if not bool(torch.isfinite(total)):
-            raise UserError(
-                f"the loss is not finite at step {self.done_steps + 1}: lower --lr, or use --precision fp32. The last save is kept",
-                f"第 {self.done_steps + 1} 步的损失不是有限值：请降低 --lr 或使用 --precision fp32。上一次保存仍然有效",
-            )
+        self._finite(float(total.detach()))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT))
+        if not self.scaler.is_enabled():  # where it is, it leaves out such steps by itself and lowers its scale
+            self._finite(norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.done_steps += 1
         self._update_average()
-        values = {key: float(value.detach()) for key, value in losses.items()}
-        return {**values, "total": float(total.detach()), "grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        values: Dict[str, Optional[float]] = {key: float(value.detach()) for key, value in losses.items()}
+        values.update(total=float(total.detach()), grad_norm=norm if math.isfinite(norm) else None)
+        return {**values, "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _finite(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise UserError(
+                f"the loss or its gradient is not finite at step {self.done_steps + 1}: lower --lr, or use --precision fp32. The last save is kept",
+                f"第 {self.done_steps + 1} 步的损失或梯度不是有限值：请降低 --lr 或使用 --precision fp32。上一次保存仍然有效",
+            )
 
     def _discriminator_step(self, real: Tensor, audio: Tensor) -> Tensor:
         adversary = self.adversary
@@ -147,9 +158,8 @@ class Trainer:
         raw = [p.detach().clone() for p in self.model.trainable]
         self._set(self.average)
         self.model.injection.eval()
-        devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=self._cuda()):
                 yield
         finally:
             self._set(raw)
@@ -181,53 +191,43 @@ class Trainer:
                     samples.append((audio[0].cpu().numpy(), mel[0]))
         return sum(errors) / len(errors), samples
 
-    @torch.no_grad()
-    def find_speaker(self, most: int = 8) -> int:
-        """The base's row that fits the recordings best: the lowest KL of prior against posterior over some clips, all rows tried.
-
-        Rows that are equal (a base can have many that nobody trained) are tried once.
-        """
-        network, seen, best = self.model.network, {}, (math.inf, self.model.speaker)
-        count = min(most, len(self.train))
-        batch = self.train.batch([i * len(self.train) // count for i in range(count)]).to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            for row in range(self.info.speakers):
-                key = network.emb_g.weight[row].cpu().numpy().tobytes()
-                if key in seen:
-                    continue
-                seen[key] = row
-                torch.manual_seed(self.config.seed)
-                posterior = self.model.posterior(batch.spec, batch.lengths, row)
-                g = network.emb_g.weight[row].expand(len(batch.lengths), -1).unsqueeze(-1)
-                prior = self.model.prior(batch.phone, batch.pitch, batch.lengths, posterior.sample(), posterior.mask, g)
-                best = min(best, (float(prior_loss(self.host, prior, posterior)), row))
-        return best[1]
+    def _cuda(self) -> List[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
 
     # The run
 
     def run(self) -> bool:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
-        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate)
+        saves = -(-self.config.epochs // self.config.save_every)
+        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves)
         self._write_run("running")
         try:
+            self.train.write_filelist(self.folder / "filelists" / "train.txt")
+            self.held.write_filelist(self.folder / "filelists" / "heldout.txt")
             if self.done_steps == 0:
                 self._begin(monitor)
+            monitor.start()
             finished = self._loop(monitor)
             self._write_run("done" if finished else "stopped")
             return finished
         except BaseException:
-            self._write_run("failed")
+            with suppress(OSError):  # of a full disk the first error is the one to tell
+                self._write_run("failed")
             raise
         finally:
+            with suppress(OSError):
+                (self.folder / STOP_FILE).unlink()
             monitor.close()
 
     def _begin(self, monitor: Monitor) -> None:
+        c = self.config
         self.base_heldout, samples = self.evaluate()
         monitor.samples(0, samples)
-        if self.config.init_speaker >= 0:
-            self.start_speaker = self.config.init_speaker
+        if c.init_speaker >= 0:
+            self.start_speaker = c.init_speaker
         elif "spk_row" in self.model.injection.config.targets:
-            self.start_speaker = self.find_speaker()
+            monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
+            self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
         self.average = [p.detach().clone() for p in self.model.trainable]
         monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; starting from its speaker {self.start_speaker}",
@@ -235,7 +235,7 @@ class Trainer:
 
     def _loop(self, monitor: Monitor) -> bool:
         epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
-        stale = False
+        stale = self._stale()
         while epoch < self.config.epochs and not stale:
             batches = self.train.epoch(self.config.batch_size, self.config.seed, epoch)
             for indices in batches[skip:]:
@@ -252,9 +252,9 @@ class Trainer:
                     stale = self._judge(line["heldout_mel"])
                 monitor.step(line)
                 if due or stopping:
-                    self._save(monitor)
+                    self._save(monitor, line.get("heldout_mel"))
+                    self._write_run("running")
                 if stopping and self.done_steps < self.total_steps and not stale:
-                    (self.folder / STOP_FILE).unlink() if (self.folder / STOP_FILE).exists() else None
                     monitor.message(tr("stopped and saved: go on with --resume", "已停止并保存：使用 --resume 继续"))
                     return False
             epoch, skip = epoch + 1, 0
@@ -270,6 +270,9 @@ class Trainer:
             self._save_adapter(self.adapter_path, heldout)
         else:
             self.saves_without_gain += 1
+        return self._stale()
+
+    def _stale(self) -> bool:
         return 0 < self.config.patience <= self.saves_without_gain
 
     # Files
@@ -295,14 +298,15 @@ class Trainer:
             "author": c.author, "license": c.license, "notes": c.notes,
         })
 
-    def _save(self, monitor: Monitor) -> None:
-        self._save_adapter(self.last_adapter_path, None)
+    def _save(self, monitor: Monitor, heldout: Optional[float]) -> None:
+        self._save_adapter(self.last_adapter_path, heldout)
         if not self.adapter_path.exists():
             self._save_adapter(self.adapter_path, None)
         monitor.sync()
         checkpoint.save_state(self.folder, {
             "steps": self.done_steps, "best": self.best, "best_step": self.best_step, "saves_without_gain": self.saves_without_gain,
-            "base_heldout": self.base_heldout, "start_speaker": self.start_speaker, "train_seconds": self.train_seconds,
+            "base_heldout": self.base_heldout, "start_speaker": self.start_speaker,
+            "posterior_speaker": self.model.posterior_speaker, "train_seconds": self.train_seconds,
             "shape": self._shape(), "adapter": [p.detach().cpu() for p in self.model.trainable],
             "average": [p.cpu() for p in self.average], "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
             "random": checkpoint.random_state(self.device), "adversary": self.adversary.state() if self.adversary else None,
@@ -312,7 +316,7 @@ class Trainer:
         """What a resumed run must share with the saved one for its steps to mean the same."""
         c = self.config
         return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
-                "base_d": bool(c.base_d)}
+                "base_d": self.adversary is not None}
 
     def _load(self) -> None:
         state = checkpoint.load_state(self.folder)
@@ -325,7 +329,7 @@ class Trainer:
         self.done_steps, self.best, self.best_step = state["steps"], state["best"], state["best_step"]
         self.saves_without_gain, self.base_heldout = state["saves_without_gain"], state["base_heldout"]
         self.start_speaker, self.train_seconds = state["start_speaker"], state["train_seconds"]
-        self.model.posterior_speaker = self.start_speaker
+        self.model.posterior_speaker = state["posterior_speaker"]
         self._set(state["adapter"])
         self.average = [value.to(self.device) for value in state["average"]]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -347,6 +351,13 @@ class Trainer:
         })
 
 
+def _grad_scaler(enabled: bool) -> Any:
+    """CUDA's gradient scaler, by its name in old and new torch."""
+    if hasattr(torch, "amp") and hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
 def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
     """What makes a folder the run of one voice."""
     return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
@@ -360,8 +371,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("no CUDA device")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}): use --device cpu or auto",
                         f"设备 {name!r} 不可用（{str(error).splitlines()[0]}）：请使用 --device cpu 或 auto") from None
     return device

@@ -25,7 +25,8 @@ def check_base(info: BaseInfo) -> None:
         raise UserError(
             f"{info.path} has no posterior encoder (enc_q), as all of RVC's small voice files: training needs a pretrained base "
             "such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
-            f"{info.path} 没有后验编码器（enc_q），RVC 的小模型都不含它：训练需要预训练底模，如 assets/pretrained_v2/f0G40k.pth，或 logs/ 中的 G_….pth",
+            f"{info.path} 没有后验编码器（enc_q），RVC 的小模型都不含它：训练需要预训练底模，"
+            "如 assets/pretrained_v2/f0G40k.pth，或 logs/ 中的 G_….pth",
         )
 
 
@@ -45,6 +46,13 @@ def check_experiment(experiment: Experiment, info: BaseInfo) -> None:
     if experiment.data["hop_length"] != info.hop_length:
         raise UserError(f"{experiment.folder} has {experiment.data['hop_length']} samples a frame, base {info.name} {info.hop_length}: prepare again",
                         f"{experiment.folder} 每帧 {experiment.data['hop_length']} 个采样点，而底模 {info.name} 为 {info.hop_length}：请重新处理")
+    if experiment.data["filter_length"] // 2 + 1 != info.config[0]:
+        raise UserError(
+            f"{experiment.folder} has spectrograms of {experiment.data['filter_length'] // 2 + 1} bins, base {info.name} takes {info.config[0]}: "
+            "prepare the recordings again for this base",
+            f"{experiment.folder} 的频谱有 {experiment.data['filter_length'] // 2 + 1} 个频点，而底模 {info.name} 需要 {info.config[0]}："
+            "请为该底模重新处理录音",
+        )
     for clip in tqdm(experiment.clips, desc=tr("checking clips", "检查片段"), unit=tr("clip", "个"), file=sys.stderr, leave=False):
         _check_clip(clip, experiment, info)
 
@@ -52,13 +60,18 @@ def check_experiment(experiment: Experiment, info: BaseInfo) -> None:
 def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo) -> None:
     _exists(clip.wav)
     try:
-        rate = soundfile.info(str(clip.wav)).samplerate
+        audio = soundfile.info(str(clip.wav))
     except RuntimeError as error:
         raise UserError(f"{clip.wav} is no readable WAV ({error}): prepare the recordings again",
                         f"{clip.wav} 不是可读的 WAV（{error}）：请重新处理录音") from None
-    if rate != experiment.sample_rate:
-        raise UserError(f"{clip.wav} is of {rate} Hz, the experiment of {experiment.sample_rate} Hz: prepare the recordings again",
-                        f"{clip.wav} 为 {rate} Hz，而实验为 {experiment.sample_rate} Hz：请重新处理录音")
+    if audio.samplerate != experiment.sample_rate:
+        raise UserError(
+            f"{clip.wav} is of {audio.samplerate} Hz, the experiment of {experiment.sample_rate} Hz: prepare the recordings again",
+            f"{clip.wav} 为 {audio.samplerate} Hz，而实验为 {experiment.sample_rate} Hz：请重新处理录音",
+        )
+    if audio.channels != 1:
+        raise UserError(f"{clip.wav} has {audio.channels} channels, RVC's clips have one: prepare the recordings again",
+                        f"{clip.wav} 有 {audio.channels} 个声道，RVC 的片段应为单声道：请重新处理录音")
     feature = _array(clip.feature, 2)
     wanted = FEATURE_SIZES[info.version]
     if feature.shape[1] != wanted:

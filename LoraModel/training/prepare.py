@@ -1,0 +1,83 @@
+"""From a TrainConfig to a Trainer that is ready to run: everything is loaded and checked here, nothing is written."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from ..host import find_host
+from ..messages import UserError, tr
+from ..models import BaseInfo, load_base, load_discriminator
+from .checkpoint import check_output
+from .config import TrainConfig
+from .data_loader import ClipSet, read_experiment, split
+from .trainer import Trainer, choose_device, run_identity
+from .validate import check_base, check_disk, check_experiment
+
+
+def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None) -> Trainer:
+    """Load and check everything a run needs.
+
+    Args:
+        config: `base_model`, `data_dir` and `output_dir` must be given; `name` is the experiment folder's where it is empty.
+        resume: go on from the last save in `output_dir`, if there is one.
+        rvc_root: the RVC checkout. sample_rate: Hz, where two of RVC's configurations fit the base.
+
+    Raises:
+        UserError: one line that says what to put right.
+    """
+    host = find_host(rvc_root)
+    choose_device(config.device)
+    folder, output = host.resolve(config.data_dir), Path(config.output_dir)
+    config = replace(config, data_dir=str(folder), name=config.name or folder.resolve().name)
+    check_name(config.name)
+    base_path = host.resolve(config.base_model)
+    sidecars = (base_path.with_suffix(".json"), base_path.parent / "config.json")
+    base = load_base(base_path, host, sample_rate, next((p for p in sidecars if p.is_file()), None))
+    check_base(base.info)
+    check_speakers(config, base.info)
+    going_on = check_output(output, run_identity(config, base.info.base_hash), resume)
+    experiment = read_experiment(folder, host, base.info)
+    check_experiment(experiment, base.info)
+    check_disk(output)
+    discriminator = load_discriminator(host.resolve(config.base_d), host, base.info.version) if config.base_d else None
+    train, held = split(experiment.clips, config.valid_fraction, config.seed)
+    frames = config.segment_frames or experiment.segment_frames
+    train_set = ClipSet(train, host, experiment.data, base.info.f0, frames)
+    held_set = ClipSet(held, host, experiment.data, base.info.f0, frames)
+    if not len(train_set) or not len(held_set):
+        raise UserError(f"all clips of {folder} are shorter than {frames} frames: use longer recordings",
+                        f"{folder} 中的片段都短于 {frames} 帧：请使用更长的录音")
+    trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
+    describe(trainer)
+    return trainer
+
+
+def check_name(name: str) -> None:
+    """A voice's name becomes a file name."""
+    if not name or name.strip() != name or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name) or name[0] == "." or len(name.encode()) > 200:
+        raise UserError(f"the name {name!r} cannot be a file name: choose one without / \\ : * ? \" < > | and leading dots, at most 200 bytes long",
+                        f"名称 {name!r} 不能用作文件名：请避免 / \\ : * ? \" < > | 以及开头的点，且不超过 200 字节")
+
+
+def check_speakers(config: TrainConfig, info: BaseInfo) -> None:
+    for key in ("speaker", "init_speaker"):
+        if getattr(config, key) >= info.speakers:
+            raise UserError(f"{key} {getattr(config, key)} is not among the base's {info.speakers} speakers: choose 0 to {info.speakers - 1}",
+                            f"底模只有 {info.speakers} 个说话人，没有 {key} {getattr(config, key)}：请选择 0 到 {info.speakers - 1}")
+
+
+def describe(trainer: Trainer) -> None:
+    """Tell the user, on standard error, what is about to be trained on what."""
+    train, info, count = trainer.train, trainer.info, trainer.model.count()
+    dropped = train.dropped + trainer.held.dropped
+    print(tr(f"voice {trainer.config.name}: {len(train)} clips ({train.seconds:.0f} s), {len(trainer.held)} kept out"
+             + (f", {dropped} too short" if dropped else "")
+             + f"; base {info.name} ({info.version}, {info.sample_rate} Hz) with {count.base:,} parameters, "
+             f"adapter {count.adapter:,} ({count.percent:.2f}%); {trainer.total_steps} steps on {trainer.device}",
+             f"声音 {trainer.config.name}：{len(train)} 个片段（{train.seconds:.0f} 秒），留出 {len(trainer.held)} 个"
+             + (f"，{dropped} 个过短未使用" if dropped else "")
+             + f"；底模 {info.name}（{info.version}，{info.sample_rate} Hz）共 {count.base:,} 个参数，"
+             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%）；在 {trainer.device} 上训练 {trainer.total_steps} 步"), file=sys.stderr)
