@@ -1,0 +1,185 @@
+"""RVC's own conversion: its Config, its HuBERT and its `Pipeline`, built and called the same way for both checkout layouts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..messages import UserError
+from .layout import Host, quiet_import
+from .safe_types import hubert_allowed
+
+F0_METHODS: Dict[str, Tuple[str, ...]] = {
+    "classic": ("rmvpe", "pm", "harvest", "crepe"), "2026": ("rmvpe", "pm", "fcpe"), "library": ("pm",),
+}
+"""How each layout's conversion can find pitch, the best first."""
+
+_HUBERT = {"classic": "assets/hubert/hubert_base.pt", "2026": "assets/hubert_base/config.json"}
+_ENVIRONMENT = {
+    "weight_root": "assets/weights", "index_root": "logs", "outside_index_root": "assets/indices", "rmvpe_root": "assets/rmvpe",
+    "weight_uvr5_root": "assets/uvr5_weights", "weight_pymss_root": "assets/pymss_weights", "RVC_CUDA_GRAPH": "0",
+}
+WEBUI_RMS_MIX_RATE, WEBUI_FILTER_RADIUS = 0.25, 3
+
+
+def host_environment(host: Host) -> Dict[str, str]:
+    """The variables that RVC reads its folders from: the checkout's own .env, else RVC's defaults."""
+    values = dict(_ENVIRONMENT)
+    file = Path(host.root or ".") / ".env"
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            name, equals, value = line.partition("=")
+            if equals and not name.strip().startswith("#"):
+                values[name.strip()] = value.strip().strip("'\"")
+    return values
+
+
+@contextlib.contextmanager
+def at_root(host: Host) -> Iterator[None]:
+    """RVC reads `sys.argv`, the working folder and the environment: give it its own while the block runs."""
+    folder, path = os.getcwd(), list(sys.path)
+    missing = {name: value for name, value in host_environment(host).items() if name not in os.environ}
+    os.environ.update(missing)
+    os.chdir(str(host.root))
+    if str(host.root) not in sys.path:
+        sys.path.insert(0, str(host.root))
+    try:
+        with quiet_import():
+            yield
+    finally:
+        os.chdir(folder)
+        sys.path[:] = path
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def default_f0_method(host: Host) -> str:
+    """rmvpe where its model has been downloaded, else pm."""
+    if host.root is not None:
+        folder = Path(os.environ.get("rmvpe_root") or host_environment(host)["rmvpe_root"])
+        if (host.root / folder / "rmvpe.pt").is_file():
+            return "rmvpe"
+    return "pm"
+
+
+def check_f0_method(host: Host, method: Optional[str]) -> str:
+    """The method to use: `method`, or the default for None.
+
+    Raises:
+        UserError: the host does not know it.
+    """
+    if method is None:
+        return default_f0_method(host)
+    if method not in F0_METHODS[host.name]:
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from {', '.join(F0_METHODS[host.name])}",
+                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 {'、'.join(F0_METHODS[host.name])}")
+    return method
+
+
+class HostPipeline:
+    """A checkout's conversion for one sample rate.
+
+    Attributes:
+        device, is_half: where and how RVC's Config runs networks here; the synthesizer has to be the same.
+
+    Args:
+        tgt_sr: the base's sample rate in Hz.
+        device: None leaves the choice to RVC.
+
+    Raises:
+        UserError: a package or HuBERT is missing, or HuBERT's file is unsafe.
+    """
+
+    def __init__(self, host: Host, tgt_sr: int, device: Optional[str] = None):
+        if host.root is None:
+            raise ValueError("the library layout has no pipeline that can run")
+        self.host, self.tgt_sr = host, tgt_sr
+        hubert = host.root / _HUBERT[host.name]
+        if not hubert.is_file():
+            raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+        with at_root(host):
+            module = host.module("pipeline")
+            utils = host.module("vc_utils")
+            self.config = self._config(device)
+            self.hubert = self._load_hubert(utils, hubert)
+            self._pipeline = module.Pipeline(tgt_sr, self.config)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.config.device)
+
+    @property
+    def is_half(self) -> bool:
+        return bool(self.config.is_half)
+
+    def _config(self, device: Optional[str]) -> Any:
+        import importlib
+
+        config = importlib.import_module("configs.config").Config()
+        if device is not None and torch.device(device) != torch.device(config.device):
+            config.device = device
+            if torch.device(device).type == "cpu":
+                config.is_half = False
+        return config
+
+    def _load_hubert(self, utils: Any, path: Path) -> nn.Module:
+        try:
+            with hubert_allowed():
+                return utils.load_hubert(self.config)
+        except pickle.UnpicklingError as error:
+            said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
+            raise UserError(f"{path} is unsafe and was not loaded ({said.strip()}): download HuBERT again from RVC's own source",
+                            f"{path} 不安全，未加载（{said.strip()}）：请从 RVC 官方来源重新下载 HuBERT") from None
+
+    def convert(
+        self, network: nn.Module, audio: np.ndarray, *, version: str, f0: bool, speaker: int = 0, transpose: float = 0.0,
+        f0_method: Optional[str] = None, index: Optional[Path] = None, index_rate: float = 0.75, protect: float = 0.33,
+        rms_mix_rate: Optional[float] = None, seed: int = 0,
+    ) -> np.ndarray:
+        """Convert a recording with RVC's own `Pipeline.pipeline`.
+
+        Args:
+            network: the synthesizer, on `device` and in fp16 if `is_half`.
+            audio: (samples,) at 16 kHz.
+            transpose: semitones; the rest as in RVC's WebUI.
+
+        Returns:
+            (samples,) float32 at the base's sample rate.
+
+        Raises:
+            UserError: the host does not know the f0 method, or the recording is too short for it.
+        """
+        method = check_f0_method(self.host, f0_method)
+        loudest = float(np.abs(audio).max()) / 0.95
+        audio = (audio / loudest if loudest > 1 else audio).astype(np.float32)
+        if len(audio) < 1600:  # the Pipeline filters there and back: it needs some samples to do so
+            raise UserError("the recording is shorter than 0.1 s: choose a longer one", "录音短于 0.1 秒：请选择更长的录音")
+        known = {
+            "model": self.hubert, "net_g": network, "sid": speaker, "audio": audio, "times": [0, 0, 0], "f0_up_key": transpose,
+            # harvest keeps its results by this name: two recordings must not share one
+            "input_audio_path": hashlib.sha1(audio.tobytes()).hexdigest(),
+            "f0_method": method, "file_index": str(index) if index is not None else "", "index_rate": index_rate, "if_f0": int(f0),
+            "filter_radius": WEBUI_FILTER_RADIUS, "tgt_sr": self.tgt_sr, "resample_sr": 0,
+            "rms_mix_rate": WEBUI_RMS_MIX_RATE if rms_mix_rate is None else rms_mix_rate, "version": version, "protect": protect, "f0_file": None,
+        }
+        arguments = {}
+        for name, parameter in inspect.signature(self._pipeline.pipeline).parameters.items():
+            if name in known:
+                arguments[name] = known[name]
+            elif parameter.default is inspect.Parameter.empty:
+                raise UserError(f"this RVC's Pipeline asks for {name!r}, which RVC-LoRA does not know: update RVC-LoRA",
+                                f"该 RVC 的 Pipeline 需要未知参数 {name!r}：请更新 RVC-LoRA")
+        torch.manual_seed(seed)
+        with at_root(self.host):
+            result = self._pipeline.pipeline(**arguments)
+        return np.asarray(result, dtype=np.float32) / 32768.0

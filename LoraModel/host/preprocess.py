@@ -1,0 +1,171 @@
+"""RVC's own data preparation, run as its WebUI runs it: slicing, pitch, features, index. Each step is a process of the host's script.
+
+The scripts exit with 0 after errors and go on without the recordings that failed, so what they produced is counted, and
+what their logs say of an error is passed on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Set, Tuple
+
+import numpy as np
+
+from ..messages import UserError, tr
+from .layout import Host
+from .pipeline import host_environment
+
+SCRIPTS: Dict[str, Dict[str, str]] = {
+    "classic": {"slice": "infer/modules/train/preprocess.py", "f0": "infer/modules/train/extract/extract_f0_print.py",
+                "features": "infer/modules/train/extract_feature_print.py"},
+    "2026": {"slice": "train/preprocess.py", "f0": "train/dataset/extract_f0.py", "features": "train/dataset/extract_hubert_feature.py",
+             "index": "train/train_index.py"},
+}
+F0_METHODS = {"classic": ("rmvpe", "pm", "harvest", "dio"), "2026": ("rmvpe", "pm")}
+"""How each layout's script can find pitch for training."""
+
+_SLICE_SECONDS = "3.0"  # the WebUI's choice on CPUs and small GPUs
+_HUBERT = {"classic": "assets/hubert/hubert_base.pt", "2026": "assets/hubert_base/config.json"}
+_READS_HUBERT = {"features"}
+Progress = Callable[[int], None]
+"""Called with how many results there are so far."""
+
+
+def stems(folder: Path, ending: str) -> Set[str]:
+    """Names of the files of a folder, without `ending`."""
+    return {file.name[: -len(ending)] for file in folder.glob(f"*{ending}")} if folder.is_dir() else set()
+
+
+def feature_folder(experiment: Path, version: str) -> Path:
+    return experiment / ("3_feature256" if version == "v1" else "3_feature768")
+
+
+def check_needs(host: Host, f0_method: Optional[str]) -> None:
+    """Check what the scripts need before anything is written.
+
+    Raises:
+        UserError: HuBERT or rmvpe is missing, or the layout has no such f0 method.
+    """
+    hubert = host.root / _HUBERT[host.name]
+    if not hubert.is_file():
+        raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+    if f0_method is not None and f0_method not in F0_METHODS[host.name]:
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from {', '.join(F0_METHODS[host.name])}",
+                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 {'、'.join(F0_METHODS[host.name])}")
+    if f0_method == "rmvpe" and not (host.root / "assets/rmvpe/rmvpe.pt").is_file():
+        raise UserError(f"rmvpe is missing ({host.root / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README says, or use --f0_method pm",
+                        f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 --f0_method pm")
+
+
+def slice_recordings(host: Host, recordings: Path, experiment: Path, sample_rate: int, workers: int, progress: Progress) -> None:
+    """Cut the recordings into `0_gt_wavs` (at `sample_rate`, Hz) and `1_16k_wavs`; progress counts recordings begun.
+
+    Raises:
+        UserError: nothing came out, or a recording could not be read (named).
+    """
+    folder = experiment / "1_16k_wavs"
+    inputs = sorted(file.name for file in recordings.iterdir())
+    numbers = lambda: {name.split("_")[0] for name in stems(folder, ".wav")}  # noqa: E731  slices are NUMBER_PART.wav
+    output = _run(host, "slice", [str(recordings), str(sample_rate), str(workers), str(experiment), "False", _SLICE_SECONDS],
+                  lambda: progress(len(numbers())))
+    lost = [name for number, name in enumerate(inputs) if str(number) not in numbers()]
+    _judge(len(inputs), lost, output, "slicing", "切分")
+    if stems(folder, ".wav") != stems(experiment / "0_gt_wavs", ".wav"):
+        raise UserError(f"0_gt_wavs and 1_16k_wavs of {experiment} differ: delete the folder and run this again",
+                        f"{experiment} 的 0_gt_wavs 与 1_16k_wavs 不一致：请删除该文件夹后重试")
+
+
+def extract_f0(host: Host, experiment: Path, method: str, workers: int, progress: Progress) -> None:
+    """Find the pitch of each slice: `2a_f0` (1 to 255) and `2b-f0nsf` (Hz), `NAME.wav.npy`."""
+    wanted = stems(experiment / "1_16k_wavs", ".wav")
+    folders = [experiment / "2a_f0", experiment / "2b-f0nsf"]
+    done = lambda: set.intersection(*(stems(folder, ".wav.npy") for folder in folders))  # noqa: E731
+    arguments = [str(experiment), str(workers), method]
+    output = _run(host, "f0", (["cpu"] if host.name == "2026" else []) + arguments, lambda: progress(len(done())))
+    _judge(len(wanted), sorted(wanted - done()), output, "pitch", "音高提取")
+
+
+def extract_features(host: Host, experiment: Path, version: str, progress: Progress) -> None:
+    """Take HuBERT's features of each slice: `3_feature256` (v1) or `3_feature768` (v2)."""
+    import torch
+
+    wanted, folder = stems(experiment / "1_16k_wavs", ".wav"), feature_folder(experiment, version)
+    cuda = torch.cuda.is_available()
+    arguments = ["cuda:0" if cuda else "cpu", "1", "0", str(experiment), version, "True" if cuda else "False"]
+    output = _run(host, "features", arguments, lambda: progress(len(stems(folder, ".npy"))))
+    _judge(len(wanted), sorted(wanted - stems(folder, ".npy")), output, "feature extraction", "特征提取")
+
+
+def build_host_index(host: Host, experiment: Path, version: str) -> bool:
+    """Let the 2026 layout's own script build the index of an experiment inside its logs/; False where it cannot."""
+    if "index" not in SCRIPTS[host.name] or experiment.parent != host.root / "logs":
+        return False
+    outside = os.environ.get("outside_index_root") or host_environment(host)["outside_index_root"]
+    before = set(experiment.glob("added_*.index"))
+    output = _run(host, "index", [experiment.name, version, outside, str(os.cpu_count() or 1)], lambda: None)
+    if not before and not list(experiment.glob("added_*.index")):
+        _judge(1, [experiment.name], output, "building the index", "构建索引")
+    return True
+
+
+def remove_broken(experiment: Path) -> List[Path]:
+    """Delete the arrays that an interrupted run left half written; the scripts would take them for done."""
+    broken = []
+    for folder in ("2a_f0", "2b-f0nsf", "3_feature256", "3_feature768"):
+        for file in (experiment / folder).glob("*.npy"):
+            try:
+                np.load(str(file), mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                file.unlink()
+                broken.append(file)
+    return broken
+
+
+def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) -> Tuple[int, str]:
+    """Run a step's script at the checkout's root -> (exit code, what it said)."""
+    script = SCRIPTS[host.name][step]
+    launcher = ["-m", "LoraModel.host.launch"] if step in _READS_HUBERT else []
+    environment = {**host_environment(host), **os.environ}
+    package = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join([str(host.root), package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONIOENCODING"] = "utf-8"
+    command = [sys.executable, *launcher, script, *arguments]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(0.25)
+                tick()
+        finally:
+            if process.poll() is None:  # interrupted: don't leave it behind
+                process.terminate()
+                process.wait()
+        tick()
+        said.seek(0)
+        return process.returncode, said.read().decode("utf-8", "replace")
+
+
+def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: str) -> None:
+    """Raise for a step that failed; say on standard error what RVC left out by its own judgement."""
+    code, text = output
+    errors = [line.strip() for line in text.splitlines()]
+    traces = [number for number, line in enumerate(errors) if "Traceback (most recent" in line]
+    # The line that names the error is the first after a traceback that is no longer indented.
+    reason = ""
+    if traces:
+        after = text.splitlines()[traces[-1] + 1 :]
+        reason = next((line.strip() for line in after if line and not line.startswith((" ", "\t"))), "")
+    elif code or wanted == len(lost):
+        reason = next((line for line in reversed(errors) if line), "")
+    if code or (lost and (traces or wanted == len(lost))):
+        some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
+        raise UserError(f"RVC's {en} failed for {len(lost)} of {wanted} ({some}): {reason or f'exit code {code}'}",
+                        f"RVC 的{zh}失败：{wanted} 个中有 {len(lost)} 个（{some}）：{reason or f'退出码 {code}'}")
+    if lost:
+        print(tr(f"RVC's {en} left out {len(lost)} of {wanted}: {', '.join(lost[:5])}",
+                 f"RVC 的{zh}跳过了 {wanted} 个中的 {len(lost)} 个：{'、'.join(lost[:5])}"), file=sys.stderr)
