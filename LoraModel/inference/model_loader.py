@@ -1,0 +1,200 @@
+"""One base in memory, and voices that come and go on it in milliseconds.
+
+The base is read once. An adapter is read and checked once, and kept as the small factors of its deltas; applying it
+writes base + strength * delta into the live weights (`lora.LiveWeights`), in place. A switch that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..host import Host, find_host
+from ..lora import Adapter, LiveWeights, load_adapter
+from ..messages import UserError
+from ..models import Base, BaseInfo, load_base
+
+Source = Union[str, Path, Adapter]
+
+
+class Applied(NamedTuple):
+    """An adapter that is applied, and its strength."""
+
+    adapter: Adapter
+    strength: float
+
+
+class VoiceLoader:
+    """A base and the adapters applied to it.
+
+    Use it from one thread or many: `lock` is held while weights change; hold it as well while converting, so that a switch
+    waits for the conversion under way (`inference.convert` and `host.pipeline` do).
+
+    Args:
+        base: a base's file, or one that is loaded already.
+        host: the RVC installation; None finds it.
+        device: where the network lives.
+        sample_rate, config_json: as `load_base` takes them. A config.json beside the base's file is found by itself.
+    """
+
+    def __init__(
+        self,
+        base: Union[str, Path, Base],
+        host: Optional[Host] = None,
+        device: Union[str, torch.device] = "cpu",
+        sample_rate: Optional[int] = None,
+        config_json: Union[str, Path, None] = None,
+    ):
+        self.host = host or find_host()
+        if not isinstance(base, Base):
+            base = load_base_beside_config(base, self.host, sample_rate, config_json)
+        self.base = base
+        self.device = torch.device(device)
+        self.network: nn.Module = base.network.to(self.device)
+        self.lock = threading.RLock()
+        self._live = LiveWeights(self.network)
+        self._applied: List[Applied] = []
+        # A file is read again when it has changed; the factors of an adapter are as small as its file.
+        self._files: Dict[Path, Tuple[Tuple[int, int, bool], Adapter]] = {}
+        self._products: Dict[int, Tuple[Adapter, Dict[str, Tuple[Tensor, Tensor]]]] = {}
+
+    @property
+    def info(self) -> BaseInfo:
+        return self.base.info
+
+    @property
+    def applied(self) -> List[Applied]:
+        """What is applied now; empty for the plain base."""
+        return list(self._applied)
+
+    @property
+    def speaker(self) -> int:
+        """The row of the speaker table that the applied voice was trained on; 0 for the plain base."""
+        return self._applied[0].adapter.speaker if self._applied else 0
+
+    def move(self, device: Union[str, torch.device], half: bool = False) -> None:
+        """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter applied."""
+        with self.lock:
+            if self._applied:
+                raise ValueError("move the network before an adapter is applied")
+            self.device = torch.device(device)
+            self.network.to(self.device)
+            self.network.to(torch.float16 if half else torch.float32)
+            self._products.clear()
+
+    def load(self, path: Union[str, Path], force: bool = False) -> Adapter:
+        """Read an adapter's file and check it against the base; a file that has not changed is not read again.
+
+        Args:
+            force: take an adapter that was trained on another base of the same shapes.
+
+        Raises:
+            UserError: missing or damaged file, another base (both are named), another sample rate, other shapes.
+        """
+        path = Path(path).absolute()
+        stamp = (path.stat().st_mtime_ns, path.stat().st_size, force) if path.is_file() else None
+        with self.lock:
+            known = self._files.get(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            adapter = load_adapter(path, self.info.base_hash, self.info.name, force)
+            self.check(adapter)
+            if known is not None:
+                self._products.pop(id(known[1]), None)
+            if stamp is not None:
+                self._files[path] = (stamp, adapter)
+            self._factors(adapter)
+            return adapter
+
+    def check(self, adapter: Adapter) -> None:
+        """Check that `adapter` fits the base.
+
+        Raises:
+            UserError: another sample rate, or a key or shape that does not fit.
+        """
+        rate = int(adapter.metadata.get("sample_rate", self.info.sample_rate))
+        if rate != self.info.sample_rate:
+            raise UserError(
+                f"adapter {adapter.name!r} is for {rate} Hz, the base {self.info.name} gives {self.info.sample_rate} Hz: choose a base of {rate} Hz",
+                f"适配器 {adapter.name!r} 的采样率为 {rate} Hz，而底模 {self.info.name} 为 {self.info.sample_rate} Hz：请选择 {rate} Hz 的底模",
+            )
+        adapter.check(self.network)
+
+    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> None:
+        """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
+
+        Args:
+            adapters: (file or adapter, strength) pairs.
+            force: as `load` takes it.
+
+        Raises:
+            UserError: as `load`; a strength that is no finite number. The voice that was applied before stays applied.
+        """
+        with self.lock:
+            chosen = []
+            for source, strength in adapters:
+                strength = _finite(strength)
+                if isinstance(source, Adapter):
+                    self.check(source)
+                    adapter = source
+                else:
+                    adapter = self.load(source, force)
+                if strength:
+                    chosen.append(Applied(adapter, strength))
+            self._live.write_products(self._sum(chosen))
+            self._applied = chosen
+
+    def unload(self) -> None:
+        """Give the base back, bit for bit."""
+        with self.lock:
+            self._live.restore()
+            self._applied = []
+
+    def _factors(self, adapter: Adapter) -> Dict[str, Tuple[Tensor, Tensor]]:
+        """The adapter's products, made once. The adapter is kept beside them, so that its id stays its own."""
+        known = self._products.get(id(adapter))
+        if known is None:
+            known = self._products[id(adapter)] = (adapter, adapter.products(self.network))
+        return known[1]
+
+    def _sum(self, chosen: Sequence[Applied]) -> Dict[str, Tuple[Tensor, Tensor]]:
+        """The products of the blend: factors side by side, of rank r1 + r2 + …, with the strength in the left one."""
+        parts: Dict[str, List[Tuple[Tensor, Tensor]]] = {}
+        for adapter, strength in chosen:
+            for path, (left, right) in self._factors(adapter).items():
+                parts.setdefault(path, []).append((left * strength, right))
+        return {
+            path: some[0] if len(some) == 1 else (torch.cat([left for left, _ in some], 1), torch.cat([right for _, right in some], 0))
+            for path, some in parts.items()
+        }
+
+
+def load_base_beside_config(
+    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
+) -> Base:
+    """`load_base`, with the config.json beside the file where the file itself has no configuration and none is given."""
+    path = host.resolve(path)
+    if config_json is None and (path.parent / "config.json").is_file() and path.is_file():
+        try:
+            return load_base(path, host, sample_rate)
+        except UserError as error:
+            try:  # a configuration of its own, as a custom base has: the error without it is the clearer one if it does not fit
+                return load_base(path, host, sample_rate, path.parent / "config.json")
+            except (UserError, KeyError, ValueError):
+                raise error from None
+    return load_base(path, host, sample_rate, config_json and host.resolve(config_json))
+
+
+def _finite(strength: float) -> float:
+    try:
+        value = float(strength)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if value != value or abs(value) == float("inf"):
+        raise UserError(f"strength {strength!r} is no number: give one such as 0.8 (0 is the plain base, 1 the voice as trained)",
+                        f"强度 {strength!r} 不是数字：请给出如 0.8 的数值（0 为底模，1 为训练所得声音）")
+    return value

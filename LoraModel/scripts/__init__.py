@@ -1,0 +1,1 @@
+"""Command lines around training and inference: data, merging, conversion of model files."""

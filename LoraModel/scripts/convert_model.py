@@ -1,0 +1,102 @@
+"""Look into model files and change their form.
+
+python scripts/convert_model.py info FILE                         what a .pth or .safetensors says of itself
+python scripts/convert_model.py small G_2333.pth --output voice.pth   a training checkpoint or base as a small RVC model
+python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safetensors
+"""
+
+from __future__ import annotations
+
+if __package__ in (None, ""):
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from torch import Tensor
+
+from LoraModel.host import find_host
+from LoraModel.inference.infer_lora import parse_rate
+from LoraModel.inference.model_loader import load_base_beside_config
+from LoraModel.lora import load_adapter, save_adapter
+from LoraModel.messages import UserError, cli, tr
+from LoraModel.models import read_checkpoint
+from LoraModel.scripts.merge_lora import check_output, save_model, small_model
+
+
+def describe(path: Path) -> List[str]:
+    """What a model file says of itself, a line each; nothing in it is run.
+
+    Raises:
+        UserError: missing, damaged or unsafe.
+    """
+    if path.suffix.lower() == ".safetensors":
+        adapter = load_adapter(path)
+        values = sum(tensor.numel() for tensor in adapter.tensors.values())
+        return [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"] + [
+            f"{key}: {value}" for key, value in sorted(adapter.metadata.items())]
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.get("weight", checkpoint.get("model", {}))
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)} if isinstance(weights, dict) else {}
+    kind = "small RVC model" if "weight" in checkpoint else "pretrained base or training checkpoint" if "model" in checkpoint else "unknown"
+    lines = [f"{kind}: {len(tensors)} tensors, {sum(t.numel() for t in tensors.values())} values, {path.stat().st_size} bytes"]
+    lines += [f"{key}: {value}" for key, value in checkpoint.items() if isinstance(value, (str, int, float, list, tuple))]
+    if "enc_p.emb_phone.weight" in tensors:
+        lines += [f"features: {tensors['enc_p.emb_phone.weight'].shape[1]}", f"f0: {int('enc_p.emb_pitch.weight' in tensors)}",
+                  f"speakers: {tensors['emb_g.weight'].shape[0]}" if "emb_g.weight" in tensors else "speakers: ?",
+                  f"enc_q: {int(any(key.startswith('enc_q.') for key in tensors))}"]
+    return lines
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="convert_model.py", description=tr("Look into model files and change their form.", "查看模型文件并转换格式。"))
+    commands = p.add_subparsers(dest="command", required=True)
+    info = commands.add_parser("info", help=tr("what a .pth or .safetensors says of itself", "显示 .pth 或 .safetensors 的信息"))
+    info.add_argument("file")
+    small = commands.add_parser("small", help=tr("a training checkpoint or base as a small RVC model", "将训练检查点或底模转为 RVC 小模型"))
+    small.add_argument("file")
+    small.add_argument("--output", required=True)
+    small.add_argument("--name", default="")
+    small.add_argument("--sample_rate")
+    small.add_argument("--config_json")
+    small.add_argument("--rvc_root")
+    small.add_argument("--force", action="store_true", help=tr("overwrite --output", "覆盖 --output"))
+    adapter = commands.add_parser("adapter", help=tr("an adapter in 8 or 16 bits", "将适配器存为 8 或 16 位"))
+    adapter.add_argument("file")
+    adapter.add_argument("--bits", type=int, choices=(8, 16), default=8)
+    adapter.add_argument("--output", required=True)
+    adapter.add_argument("--force", action="store_true", help=tr("overwrite --output", "覆盖 --output"))
+    return p
+
+
+def main(argv: Optional[list] = None) -> int:
+    args = parser().parse_args(argv)
+    if args.command == "info":
+        print("\n".join(describe(Path(args.file).expanduser())))
+        return 0
+    output = Path(args.output).expanduser().absolute()
+    if args.command == "small":
+        host = find_host(args.rvc_root)
+        source = host.resolve(args.file)
+        check_output(output, args.force, source)
+        base = load_base_beside_config(source, host, parse_rate(args.sample_rate), args.config_json)
+        save_model(output, small_model(base.network, base.info, args.name or base.info.name))
+    else:
+        source = Path(args.file).expanduser()
+        if output.suffix.lower() != ".safetensors" or output.resolve() == source.resolve() or (output.exists() and not args.force):
+            raise UserError(f"{output} exists, is the input or does not end in .safetensors: choose another --output (--force overwrites)",
+                            f"{output} 已存在、与输入相同或不以 .safetensors 结尾：请更换 --output（--force 可覆盖）")
+        loaded = load_adapter(source)
+        fields = {key: value for key, value in loaded.metadata.items() if key not in ("format", "format_version", "lora_config")}
+        save_adapter(output, loaded.tensors, loaded.config, fields, args.bits)
+    print(tr(f"wrote {output}, {output.stat().st_size} bytes", f"已写入 {output}，{output.stat().st_size} 字节"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
