@@ -58,5 +58,6 @@ def find_index(experiment: Path) -> Path:
     """
     found = sorted(experiment.glob("added_*.index"), key=lambda file: file.stat().st_mtime)
     if not found:
-        raise UserError(f"{experiment} holds no added_….index: run prepare_data.py on it", f"{experiment} 中没有 added_….index：请运行 prepare_data.py")
+        raise UserError(f"{experiment} holds no added_….index: run prepare_data.py on it",
+                        f"{experiment} 中没有 added_….index：请运行 prepare_data.py")
     return found[-1]

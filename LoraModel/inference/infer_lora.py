@@ -65,7 +65,8 @@ class Converter:
             raise UserError(
                 f"base {voice.info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
                 "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
-                f"底模 {voice.info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模",
+                f"底模 {voice.info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
+                "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模",
             )
         say_stand_in()
 
@@ -114,20 +115,24 @@ def parser() -> argparse.ArgumentParser:
                    help=tr("strength of each adapter, in their order (default 1)", "各适配器的强度，按顺序（默认 1）"))
     p.add_argument("--model", help=tr("a full voice (.pth), instead of base and adapters", "完整模型（.pth），代替底模与适配器"))
     p.add_argument("--input", required=True, help=tr("a recording, or a folder of recordings", "录音，或录音文件夹"))
-    p.add_argument("--output", required=True, help=tr("the file to write (wav, flac, ogg, mp3), or a folder", "输出文件（wav、flac、ogg、mp3）或文件夹"))
+    p.add_argument("--output", required=True, help=tr("the file to write (wav, flac, ogg, mp3), or a folder",
+                                                      "输出文件（wav、flac、ogg、mp3）或文件夹"))
     p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr("for folders", "用于文件夹"))
     p.add_argument("--index", help=tr("the voice's added_….index", "该声音的 added_….index"))
     p.add_argument("--index_rate", type=float, default=0.75, help="0 … 1 (0.75)")
-    p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers (rmvpe if it is there, else pm)", "音高算法：取决于 RVC（有 rmvpe 则用之，否则 pm）"))
+    p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers (rmvpe if it is there, else pm)",
+                                          "音高算法：取决于 RVC（有 rmvpe 则用之，否则 pm）"))
     p.add_argument("--transpose", type=float, default=0.0, help=tr("semitones", "变调（半音）"))
     p.add_argument("--protect", type=float, default=0.33, help="0 … 0.5 (0.33)")
-    p.add_argument("--rms_mix_rate", type=float, help=tr("loudness, in a checkout only: 0 the source's, 1 the network's (0.25)", "响度（仅限 RVC 目录）：0 为源，1 为网络输出（0.25）"))
+    p.add_argument("--rms_mix_rate", type=float, help=tr("loudness, in a checkout only: 0 the source's, 1 the network's (0.25)",
+                                                         "响度（仅限 RVC 目录）：0 为源，1 为网络输出（0.25）"))
     p.add_argument("--speaker", type=int, help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--rvc_root", help=tr("the RVC checkout", "RVC 目录"))
     p.add_argument("--device", help="cpu, cuda, cuda:0 …")
     p.add_argument("--sample_rate", help=tr("of the base in Hz (or 40k …), where two fit", "底模采样率（Hz 或 40k 等），两种都符合时使用"))
-    p.add_argument("--config_json", help=tr("config.json of a custom base (one beside the base is found by itself)", "自定义底模的 config.json（与底模同目录时自动使用）"))
+    p.add_argument("--config_json", help=tr("config.json of a custom base (one beside the base is found by itself)",
+                                            "自定义底模的 config.json（与底模同目录时自动使用）"))
     p.add_argument("--force", action="store_true", help=tr("take an adapter on another base than its own", "允许适配器用于其他底模"))
     return p
 
@@ -143,7 +148,8 @@ def parse_rate(text: Optional[str]) -> Optional[int]:
     try:
         return int(float(text[:-1]) * 1000) if text.lower().endswith("k") else int(text)
     except ValueError:
-        raise UserError(f"sample rate {text!r} is no number: give Hz, such as 40000, or 40k", f"采样率 {text!r} 不是数字：请给出 Hz，如 40000 或 40k") from None
+        raise UserError(f"sample rate {text!r} is no number: give Hz, such as 40000, or 40k",
+                        f"采样率 {text!r} 不是数字：请给出 Hz，如 40000 或 40k") from None
 
 
 def paired_strengths(weights: List[str], strengths: List[float]) -> List[Tuple[str, float]]:
@@ -166,7 +172,8 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
     """
     if source.is_dir():
         if target.is_file():
-            raise UserError(f"{source} is a folder but {target} is a file: give --output a folder", f"{source} 是文件夹，而 {target} 是文件：请将 --output 设为文件夹")
+            raise UserError(f"{source} is a folder but {target} is a file: give --output a folder",
+                            f"{source} 是文件夹，而 {target} 是文件：请将 --output 设为文件夹")
         files = audio_files(source)
         stems = [file.stem for file in files]
         # a.wav and a.mp3 would both become a.wav: such names keep their old ending
@@ -205,7 +212,8 @@ def main(argv: Optional[list] = None) -> int:
     if bool(args.model) == bool(args.base_model):
         raise UserError("give either --base_model (with --lora_weights) or --model", "请给出 --base_model（配合 --lora_weights）或 --model 之一")
     if args.model and args.lora_weights:
-        raise UserError("--model is a voice by itself: to put adapters on it, give it as --base_model", "--model 本身就是完整声音：若要加载适配器，请用 --base_model 指定")
+        raise UserError("--model is a voice by itself: to put adapters on it, give it as --base_model",
+                        "--model 本身就是完整声音：若要加载适配器，请用 --base_model 指定")
     adapters = paired_strengths(args.lora_weights, args.strength)
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
@@ -213,7 +221,8 @@ def main(argv: Optional[list] = None) -> int:
                              args.rms_mix_rate, args.speaker, args.seed)
     pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
     device = choose_device(args.device, host)
-    voice = VoiceLoader(args.base_model or args.model, host, "cpu" if host.is_checkout else device or "cpu", parse_rate(args.sample_rate), args.config_json)
+    start = "cpu" if host.is_checkout else device or "cpu"
+    voice = VoiceLoader(args.base_model or args.model, host, start, parse_rate(args.sample_rate), args.config_json)
     loaded = [(voice.load(host.resolve(path), args.force), strength) for path, strength in adapters]
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)

@@ -47,7 +47,8 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
         halves.update({f"{path}.{name}": tensor for name, tensor in again.items()})
     for name, tensor in halves.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{name} does not fit 16 bits: the strength is too high, or the base is damaged", f"{name} 超出 16 位范围：强度过高或底模已损坏")
+            raise UserError(f"{name} does not fit 16 bits: the strength is too high, or the base is damaged",
+                            f"{name} 超出 16 位范围：强度过高或底模已损坏")
     return halves
 
 
@@ -68,9 +69,11 @@ def check_output(path: Path, force: bool, *inputs: Path) -> None:
     if path.suffix.lower() != ".pth":
         raise UserError(f"{path} must end in .pth: RVC lists only such files", f"{path} 必须以 .pth 结尾：RVC 只识别此类文件")
     if path.resolve() in {file.resolve() for file in inputs}:
-        raise UserError(f"{path} is an input: choose another --output, bases are never overwritten", f"{path} 是输入文件：请更换 --output，底模不会被覆盖")
+        raise UserError(f"{path} is an input: choose another --output, bases are never overwritten",
+                        f"{path} 是输入文件：请更换 --output，底模不会被覆盖")
     if path.is_dir() or (path.exists() and not force):
-        raise UserError(f"{path} exists: choose another --output, or pass --force to overwrite it", f"{path} 已存在：请更换 --output，或使用 --force 覆盖")
+        raise UserError(f"{path} exists: choose another --output, or pass --force to overwrite it",
+                        f"{path} 已存在：请更换 --output，或使用 --force 覆盖")
 
 
 def save_model(path: Path, model: Dict[str, Any]) -> None:
@@ -83,11 +86,14 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="merge_lora.py", description=tr("Merge adapters into their base: an ordinary small RVC model (.pth).",
                                                                      "将适配器合并进底模，得到普通的 RVC 小模型（.pth）。"))
     p.add_argument("--base_model", required=True, help=tr("the base (.pth)", "底模（.pth）"))
-    p.add_argument("--lora_weights", action="append", required=True, help=tr("an adapter; give it again to blend several", "适配器；重复给出可混合多个"))
-    p.add_argument("--strength", action="append", type=float, default=[], help=tr("of each adapter, in their order (1)", "各适配器的强度，按顺序（1）"))
+    p.add_argument("--lora_weights", action="append", required=True, help=tr("an adapter; give it again to blend several",
+                                                                             "适配器；重复给出可混合多个"))
+    p.add_argument("--strength", action="append", type=float, default=[], help=tr("of each adapter, in their order (1)",
+                                                                                  "各适配器的强度，按顺序（1）"))
     p.add_argument("--output", required=True, help=tr("the model to write (.pth)", "输出模型（.pth）"))
     p.add_argument("--name", help=tr("what the model says of itself (the adapters' names)", "模型信息（默认为适配器名称）"))
-    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base", "覆盖 --output，并允许使用其他底模的适配器"))
+    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base",
+                                                           "覆盖 --output，并允许使用其他底模的适配器"))
     p.add_argument("--sample_rate", help=tr("of the base, where two fit", "底模采样率，两种都符合时使用"))
     p.add_argument("--config_json", help=tr("config.json of a custom base", "自定义底模的 config.json"))
     p.add_argument("--rvc_root", help=tr("the RVC checkout", "RVC 目录"))

@@ -68,7 +68,8 @@ def experiment_folder(host: Host, output: str) -> Path:
     path = path if path.is_absolute() or host.root is None else host.root / path
     path = Path(os.path.abspath(str(path)))
     if "|" in str(path) or "\n" in str(path):
-        raise UserError(f"{path}: RVC's filelist cannot hold a path with '|' in it: choose another --output_dir", f"{path}：RVC 的文件列表不支持含“|”的路径：请更换 --output_dir")
+        raise UserError(f"{path}: RVC's filelist cannot hold a path with '|' in it: choose another --output_dir",
+                        f"{path}：RVC 的文件列表不支持含“|”的路径：请更换 --output_dir")
     return path
 
 
@@ -84,9 +85,11 @@ def network_config(host: Host, version: str, sample_rate: int, config_json: Opti
             contents = json.loads(path.read_text(encoding="utf-8"))
             found = contents["data"]["sampling_rate"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no config.json of RVC ({error}): check the path", f"{path} 不是 RVC 的 config.json（{error}）：请检查路径") from None
+            raise UserError(f"{path} is no config.json of RVC ({error}): check the path",
+                            f"{path} 不是 RVC 的 config.json（{error}）：请检查路径") from None
         if found != sample_rate:
-            raise UserError(f"{path} is for {found} Hz, --sample_rate says {sample_rate}: give the same", f"{path} 为 {found} Hz，而 --sample_rate 为 {sample_rate}：请保持一致")
+            raise UserError(f"{path} is for {found} Hz, --sample_rate says {sample_rate}: give the same",
+                            f"{path} 为 {found} Hz，而 --sample_rate 为 {sample_rate}：请保持一致")
         return contents
     if not host.is_checkout and sample_rate == 16000:
         return json.loads(DEMO_CONFIG.read_text(encoding="utf-8"))
@@ -199,7 +202,9 @@ class Steps:
         self._record()
 
 
-def prepare_in_checkout(host: Host, args: argparse.Namespace, recordings: List[Path], steps: Steps, sample_rate: int, f0_method: Optional[str]) -> None:
+def prepare_in_checkout(
+    host: Host, args: argparse.Namespace, recordings: List[Path], steps: Steps, sample_rate: int, f0_method: Optional[str]
+) -> None:
     """Slices, pitch, features and index by RVC's own scripts."""
     experiment = steps.experiment
     if preprocess.remove_broken(experiment):
@@ -227,7 +232,8 @@ def prepare_with_stand_in(args: argparse.Namespace, recordings: List[Path], step
     from LoraModel.scripts import stand_in
 
     experiment = steps.experiment
-    steps.run("slices", tr("slicing", "切分"), len(recordings), lambda progress: stand_in.slice_recordings(recordings, experiment, sample_rate, progress))
+    steps.run("slices", tr("slicing",
+                           "切分"), len(recordings), lambda progress: stand_in.slice_recordings(recordings, experiment, sample_rate, progress))
     slices = len(preprocess.stems(experiment / "1_16k_wavs", ".wav"))
     steps.run("features", tr("features and pitch (stand-in)", "特征与音高（替代实现）"), slices,
               lambda progress: stand_in.extract(experiment, not args.no_f0, progress))
@@ -254,12 +260,14 @@ def main(argv: Optional[list] = None) -> int:
         preprocess.check_needs(host, method)
     else:
         if args.version == "v1":
-            raise UserError("without an RVC checkout there are only the demo's stand-in features of 768 values, v1 takes 256: name a checkout with --rvc_root",
+            raise UserError("without an RVC checkout there are only the demo's stand-in features of 768 values, v1 takes 256: "
+                            "name a checkout with --rvc_root",
                             "没有 RVC 目录时只有 768 维的替代特征，而 v1 需要 256 维：请用 --rvc_root 指定 RVC")
         if not args.no_f0:
             method = args.f0_method or "pm"
             if method != "pm":
-                raise UserError(f"f0 method {method!r} needs an RVC checkout (--rvc_root): without one there is pm", f"音高算法 {method!r} 需要 RVC 目录（--rvc_root）：否则只有 pm")
+                raise UserError(f"f0 method {method!r} needs an RVC checkout (--rvc_root): without one there is pm",
+                                f"音高算法 {method!r} 需要 RVC 目录（--rvc_root）：否则只有 pm")
     manifest = {
         "recordings": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in recordings],
         "version": args.version, "sample_rate": sample_rate, "f0_method": method, "features": "HuBERT" if host.is_checkout else "stand-in",
