@@ -6,6 +6,9 @@ import torch
 from LoraModel.host import find_host
 from LoraModel.models.model_utils import config_list
 
+# Small tensors gain nothing from more threads, and two threads on a busy machine wait for each other ten times over.
+torch.set_num_threads(1)
+
 NETWORKS = [("v2", True), ("v2", False), ("v1", True), ("v1", False)]
 
 

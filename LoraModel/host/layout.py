@@ -147,7 +147,23 @@ class Host:
         """A synthesizer with fresh weights from RVC's list of 18 values ([-1] is the sample rate in Hz)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.synthesizer_class(version, f0)(*config, is_half=False)
+            try:
+                return self.synthesizer_class(version, f0)(*config, is_half=False)
+            except TypeError as error:
+                if (version, bool(f0)) != ("v2", False) or "super()" not in str(error):
+                    raise
+                return self._build_v2_without_f0(config)
+
+    def _build_v2_without_f0(self, config: List[Any]) -> nn.Module:
+        """Tag 2.2.231006 calls super() the wrong way round in this one class, which cannot be built there.
+
+        Its network is that of v1 without f0 but for the text encoder, and the methods are the same.
+        """
+        network = self.synthesizer_class("v1", False)(*config, is_half=False)
+        # config[2:9]: inter, hidden and filter channels, heads, layers, kernel size, dropout
+        network.enc_p = self.module("models").TextEncoder768(*config[2:8], float(config[8]), f0=False)
+        network.__class__ = self.synthesizer_class("v2", False)
+        return network
 
     def build_discriminator(self, version: str) -> nn.Module:
         """The multi-period discriminator that RVC trains with: six periods for v1, nine sub-networks for v2."""
