@@ -1,0 +1,276 @@
+"""The few lines that RVC's WebUI script needs: where they go, how they are put in and taken out again, byte for byte.
+
+Standard library and `LoraModel.messages` only: `install_into_rvc.py` loads this file by its path, without torch.
+
+The lines call `LoraModel/webui/hooks.py`, which has three functions. Each takes the script's own `globals()`, a live dictionary:
+
+    setup(namespace)            at module level, just before `vc = VC(config)`: `config`, `VC`, `torch`, `gr` are in it.
+                                The place to patch classes; no component may be made here. `vc` and `i18n` come later, in the same dictionary.
+    inference_panel(namespace)  inside the first tab, right below the row that holds RVC's voice list, as a child of that tab: `vc`, `i18n`,
+                                `sid0`, `refresh_button`, `clean_button`, `spk_item` are in it; `file_index1`... and `protect0`... are not yet.
+    train_tab(namespace)        inside `with gr.Tabs():`, after its last tab: makes the tab (`with gr.TabItem(...)`) and attaches the panel's
+                                events that need what came later: `file_index1`, `protect0`, `protect1`, `vc_output2`, `but0`, and
+                                `file_index2`... where the script has them (classic). `app` is the open `gr.Blocks`, under the name that the script
+                                gives it; `gradio.context.Context.root_block` is the same object under any name.
+
+An exception in one of them, or its absence, is printed; the parts after it are skipped and RVC goes on without them. So a part should
+gather what can fail before it makes its first component.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import os
+import re
+import tokenize
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from LoraModel.messages import UserError
+
+LAYOUTS = (("classic", "infer/lib/infer_pack/models.py", "infer-web.py"), ("2026", "infer/module/models.py", "webui.py"))
+"""(layout, a file that only this layout has, its WebUI script)"""
+
+BEGIN, END = "# >>> RVC-LoRA", "# <<< RVC-LoRA"
+_BEGIN = re.compile(rb"[ \t]*# >>> RVC-LoRA(?: ([0-9a-f]{8}))?\s*$")
+_END = re.compile(rb"[ \t]*# <<< RVC-LoRA\s*$")
+
+_SETUP = '''def rvc_lora(part):  # install_into_rvc.py put these lines in; with --uninstall it takes them out
+    global rvc_lora
+    try:
+        from LoraModel.webui import hooks
+
+        getattr(hooks, part)(globals())
+    except Exception:
+        import sys
+        import traceback
+
+        traceback.print_exc()
+        print("RVC-LoRA: %s failed; RVC runs without it (RVC-LoRA 出错，RVC 照常运行)" % part, file=sys.stderr)
+        rvc_lora = lambda part: None
+
+
+rvc_lora("setup")'''
+_PANEL = 'rvc_lora("inference_panel")'
+_TAB = 'rvc_lora("train_tab")'
+
+
+def layout_of(root: Path) -> Optional[Tuple[str, Path]]:
+    """(layout, WebUI script) of the RVC checkout in `root`, or None where there is no checkout."""
+    for layout, models, script in LAYOUTS:
+        if (root / models).is_file():
+            return layout, root / script
+    return None
+
+
+def litter_of(script: Path) -> List[Path]:
+    """What a run that was killed while it wrote the script left beside it."""
+    real = Path(os.path.realpath(str(script)))
+    return [path for path in real.parent.iterdir() if path.name.startswith(f".{real.name}.") and path.suffix == ".tmp"]
+
+
+# ---------------------------------------------------------------- lines
+
+def _lines(source: bytes) -> List[bytes]:
+    """The lines as Python counts them, each with its own ending: \\n, \\r\\n or \\r."""
+    return source.splitlines(keepends=True)
+
+
+def _ending(line: bytes) -> bytes:
+    return line[len(line.rstrip(b"\r\n")):]
+
+
+def _checksum(inner: List[bytes]) -> str:
+    """Of a block's lines, whatever their indentation, endings and blank lines."""
+    told = b"\n".join(line.strip() for line in inner if line.strip())
+    return hashlib.sha256(told).hexdigest()[:8]
+
+
+class _Insertion(NamedTuple):
+    line: int  # index of the line that the block comes before; the count of lines for the end of the file
+    indent: bytes
+    text: str
+
+
+def _block(insertion: _Insertion, ending: bytes, encoding: str) -> List[bytes]:
+    inner = [line.encode(encoding, "backslashreplace") for line in insertion.text.split("\n")]
+    marked = [f"{BEGIN} {_checksum(inner)}".encode(), *inner, END.encode()]
+    return [(insertion.indent + line if line else line) + ending for line in marked]
+
+
+def _insert(lines: List[bytes], insertion: _Insertion, encoding: str) -> None:
+    """Put one block in, ended as the line beside it is. At the end of a file that ends without a newline, so does the block."""
+    beside = [*lines[insertion.line - 1:insertion.line], *lines[insertion.line:insertion.line + 1], *reversed(lines[:insertion.line])]
+    ending = next((_ending(line) for line in beside if _ending(line)), b"\n")
+    block = _block(insertion, ending, encoding)
+    if insertion.line == len(lines) and not _ending(lines[-1]):
+        lines[-1] += ending
+        block[-1] = block[-1].rstrip(b"\r\n")
+    lines[insertion.line:insertion.line] = block
+
+
+# ---------------------------------------------------------------- where they go
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and everything under it that runs with the module's own names."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            yield from _outside_functions(child)
+
+
+def _opens(node: ast.AST, *names: str) -> bool:
+    """Whether `node` is `with gr.NAME(...):` for one of `names`."""
+    if not isinstance(node, ast.With):
+        return False
+    called = [item.context_expr.func for item in node.items if isinstance(item.context_expr, ast.Call)]
+    return any(getattr(func, "attr", getattr(func, "id", None)) in names for func in called)
+
+
+def _assigns(node: ast.AST, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def _sets(statement: ast.AST, name: str) -> bool:
+    return any(_assigns(node, name) for node in _outside_functions(statement))
+
+
+def _makes_vc(statement: ast.AST) -> bool:
+    return any(_assigns(node, "vc") and isinstance(node.value, ast.Call)
+               and getattr(node.value.func, "attr", getattr(node.value.func, "id", None)) == "VC" for node in _outside_functions(statement))
+
+
+def _refuse(script: str, en: str, zh: str) -> UserError:
+    return UserError(f"{script} was left as it is: {en}", f"未改动 {script}：{zh}")
+
+
+def _after(statement: ast.stmt, lines: List[bytes], text: str, script: str) -> _Insertion:
+    first = lines[statement.lineno - 1]
+    indent = first[:statement.col_offset]
+    if indent.strip():
+        raise _refuse(script, f"line {statement.lineno} holds several statements, so that nothing can be put after it: "
+                      "write them on lines of their own, then run this again",
+                      f"第 {statement.lineno} 行包含多条语句，无法在其后插入：请将它们分行书写，然后重新运行")
+    return _Insertion(statement.end_lineno or statement.lineno, indent, text)
+
+
+def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Insertion]:
+    converter = next((i for i, statement in enumerate(tree.body) if _makes_vc(statement)), None)
+    if converter is None:
+        raise _refuse(script, "it has no `vc = VC(config)` at its top level, where RVC makes its converter: put the line back "
+                      f"(`git diff -- {script}` shows what was changed), then run this again",
+                      f"顶层没有 `vc = VC(config)`（RVC 在此创建转换器）：请恢复这一行（`git diff -- {script}` 可查看改动），然后重新运行")
+    while converter and tree.body[converter - 1].end_lineno == tree.body[converter].lineno:  # a; b
+        converter -= 1
+    pages = [node for node in _outside_functions(tree) if _opens(node, "Blocks")]
+    tabs = [node for page in pages for node in _outside_functions(page) if _opens(node, "Tabs")]
+    if not tabs:
+        raise _refuse(script, "it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, where RVC lays out its page",
+                      "顶层的 `with gr.Blocks(...):` 中没有 `with gr.Tabs():`（RVC 在此布置页面）")
+    for group in tabs:
+        for tab in (node for node in _outside_functions(group) if _opens(node, "TabItem", "Tab")):
+            holder = next((statement for statement in tab.body if _sets(statement, "sid0")), None)
+            if holder is not None and holder.lineno < tree.body[converter].lineno:
+                raise _refuse(script, f"it makes its converter (`vc`, line {tree.body[converter].lineno}) after its page: move the line up",
+                              f"创建转换器 `vc` 的语句（第 {tree.body[converter].lineno} 行）位于页面之后：请把它移到前面")
+            if holder is not None:
+                return [_Insertion(tree.body[converter].lineno - 1, b"", _SETUP),
+                        _after(holder, lines, _PANEL, script), _after(group.body[-1], lines, _TAB, script)]
+    raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel goes: "
+                  "give the voice list its name back, then run this again",
+                  "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，然后重新运行")
+
+
+def _parse(source: bytes, script: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        line, reason = getattr(error, "lineno", None) or 0, getattr(error, "msg", None) or str(error)
+        raise _refuse(script, f"this Python cannot read its line {line} ({reason}): mend the line, or run this with the Python that runs RVC",
+                      f"当前 Python 无法解析第 {line} 行（{reason}）：请修正该行，或用运行 RVC 的 Python 来运行本程序") from error
+
+
+class _WithoutOurs(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Optional[ast.AST]:
+        return None if node.name == "rvc_lora" else node
+
+    def visit_Expr(self, node: ast.Expr) -> Optional[ast.AST]:
+        return None if isinstance(node.value, ast.Call) and getattr(node.value.func, "id", None) == "rvc_lora" else node
+
+
+# ---------------------------------------------------------------- in and out
+
+def with_lines(source: bytes, script: str) -> bytes:
+    """The script with our lines in it; what earlier versions of ours put in is replaced.
+
+    Args:
+        source: the script's bytes: any line endings, with or without a BOM, in the encoding that it declares.
+        script: its name, for messages.
+
+    Raises:
+        UserError: there is no safe place for the lines, or earlier lines of ours were changed.
+    """
+    plain = without_lines(source, script)
+    tree = _parse(plain, script)
+    lines = _lines(plain)
+    encoding = tokenize.detect_encoding(io.BytesIO(plain).readline)[0].replace("-sig", "")
+    from_the_end = sorted(reversed(_insertions(tree, lines, script)), key=lambda insertion: insertion.line, reverse=True)
+    for insertion in from_the_end:  # two at the same line: the one further in comes first
+        _insert(lines, insertion, encoding)
+    done = b"".join(lines)
+    # the script must be the same program but for our statements, and come back byte for byte
+    if ast.dump(_WithoutOurs().visit(_parse(done, script))) != ast.dump(tree) or without_lines(done, script) != plain:
+        raise _refuse(script, "its layout leaves no safe place for the lines", "其排版方式使得无法安全地插入所需的行")
+    return done
+
+
+def without_lines(source: bytes, script: str) -> bytes:
+    """The script without our lines; every other byte as it is.
+
+    Raises:
+        UserError: a marker is missing, or the lines between two of them are not those that were put in.
+    """
+    kept: List[bytes] = []
+    inner: List[bytes] = []
+    begun, told = 0, b""  # the line of the open block's first marker, the checksum written there
+    remedy_en = (f"Delete by hand what is left of RVC-LoRA's lines (each names rvc_lora or stands between its markers), or restore the script "
+                 f"(`git checkout -- {script}` drops every change in it); then run this again")
+    remedy_zh = (f"请手动删除 RVC-LoRA 残留的行（含 rvc_lora 或位于其标记之间），或还原脚本"
+                 f"（`git checkout -- {script}` 会丢弃其中所有改动），然后重新运行")
+    lines = _lines(source)
+    for number, line in enumerate(lines, 1):
+        begins, ends = _BEGIN.match(line), _END.match(line)
+        if (begins and begun) or (ends and not begun):
+            at = begun if begins else number
+            raise _refuse(script, f"the marker on line {at} has lost its other half. {remedy_en}", f"第 {at} 行的标记不成对。{remedy_zh}")
+        if begins:
+            begun, told, inner = number, begins.group(1) or b"", []
+        elif ends:
+            if told.decode() != _checksum(inner):
+                raise _refuse(script, f"lines {begun} to {number}, which RVC-LoRA put in, were changed since. {remedy_en}",
+                              f"RVC-LoRA 写入的第 {begun} 至 {number} 行已被改动。{remedy_zh}")
+            begun = 0
+            if number == len(lines) and not _ending(line) and kept:
+                kept[-1] = kept[-1][:-len(_ending(kept[-1])) or None]
+        elif begun:
+            inner.append(line)
+        else:
+            kept.append(line)
+    if begun:
+        raise _refuse(script, f"the marker on line {begun} has lost its other half. {remedy_en}", f"第 {begun} 行的标记不成对。{remedy_zh}")
+    plain = b"".join(kept)
+    stray = _stray(plain)
+    if stray:
+        raise _refuse(script, f"`{stray}` stands outside RVC-LoRA's markers. {remedy_en}", f"`{stray}` 位于 RVC-LoRA 的标记之外。{remedy_zh}")
+    return plain
+
+
+def _stray(plain: bytes) -> Optional[str]:
+    """A line that uses the name rvc_lora, as far as the script can be read."""
+    for line in _lines(plain):
+        if re.match(rb"\s*(?:def rvc_lora\(|rvc_lora\(|rvc_lora =)", line):
+            return line.strip().decode("utf-8", "backslashreplace")
+    return None
