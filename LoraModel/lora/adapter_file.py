@@ -13,7 +13,6 @@ A safetensors file has no checksum of its own: `checksum` in the metadata is one
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
