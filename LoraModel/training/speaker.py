@@ -60,5 +60,5 @@ def _losses(
             posterior = model.posterior(spec, lengths, row)
             g = network.emb_g.weight[row].expand(len(lengths), -1).unsqueeze(-1)
             z_p = network.flow(posterior.sample(), posterior.mask, g=g)
-            losses.append((float(prior_loss(host, Prior(z_p, mean, log_scale), posterior)), row))
+            losses.append((float(prior_loss(host, Prior(z_p, mean, log_scale), posterior).detach()), row))
     return losses
