@@ -1,3 +1,42 @@
-"""RVC-LoRA: one frozen RVC base in memory, a small adapter for each voice."""
+"""RVC-LoRA: one frozen RVC base in memory, a small adapter for each voice.
+
+What a program may import stands in `__all__`; everything else is this project's own business. Names are loaded when
+they are first used, so that `import LoraModel` alone needs nothing but Python.
+"""
+
+from importlib import import_module
+from typing import Any, List
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Adapter": ".lora",
+    "ConvertOptions": ".inference.convert",
+    "LoRAConfig": ".lora",
+    "SynthesizerLoRA": ".models",
+    "TrainConfig": ".training.config",
+    "Trainer": ".training.trainer",
+    "UserError": ".messages",
+    "VoiceLoader": ".inference.model_loader",
+    "count_parameters": ".lora",
+    "extract": ".lora",
+    "find_host": ".host",
+    "inject": ".lora",
+    "load_adapter": ".lora",
+    "load_base": ".models",
+    "merge": ".lora",
+    "save_adapter": ".lora",
+    "unmerge": ".lora",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name], __name__), name)
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,234 @@
+"""The demo: train a voice on the bundled recordings, convert another speaker's with it, merge it, measure and report.
+
+`python run.py demo` makes the environment and runs this. Everything goes to demo_output/: adapter.safetensors, merged.pth,
+source, converted and target audio, report.json and report.html. A second run takes up what the first left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from ..files import atomic_write
+from ..host import find_host
+from ..inference.convert import ConvertOptions, convert
+from ..inference.model_loader import VoiceLoader
+from ..messages import UserError, cli, tr
+from ..scripts import merge_lora, prepare_data
+from ..training import TrainConfig, Trainer
+from ..training import prepare as prepare_training
+from ..training.monitor import read_log
+from ..training.train_lora import handle_signals
+from .features import coarse_pitch, content_features, pitch
+from .metrics import SpeakerEncoder
+from .report import write_report
+
+HERE = Path(__file__).resolve().parent
+BASE = HERE / "base" / "f0G16k.pth"
+RECORDINGS = HERE / "recordings"
+NAME = "demo_voice"
+RATE = 16000
+EPOCHS, SAVE_EVERY = 30, 3
+LOSS_WINDOW = 5
+"""Steps whose mean loss stands for the first and the last: a single step's is mostly the luck of its clips."""
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="demo", description=tr("Train, convert, merge and report.", "训练、转换、合并并生成报告。"))
+    parser.add_argument("--output_dir", default="demo_output", help=tr("where everything goes", "输出文件夹"))
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    options = parser.parse_args(argv)
+    os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
+    folder = Path(options.output_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    say("1/4 preparing the recordings", "1/4 处理录音")
+    experiment = folder / "logs" / NAME
+    step(prepare_data.main, "--input_dir", RECORDINGS / "target", "--output_dir", experiment)
+    say("2/4 training the adapter", "2/4 训练适配器")
+    trainer = train(experiment, folder / "training", options.epochs)
+    if trainer is None:
+        return 0
+    adapter = folder / "adapter.safetensors"
+    shutil.copyfile(str(trainer.adapter_path), str(adapter))
+    say("3/4 converting and merging", "3/4 转换与合并")
+    converted = Conversions(folder, adapter)
+    say("4/4 measuring", "4/4 测量")
+    figures = measure(trainer, adapter, converted)
+    figures["seconds_total"] = round(time.perf_counter() - started, 1)
+    report(folder, trainer, figures, converted)
+    print_summary(folder, figures)
+    return 0
+
+
+def say(en: str, zh: str) -> None:
+    print(tr(en, zh), file=sys.stderr, flush=True)
+
+
+def step(command: Callable[[List[str]], int], *arguments: Any) -> None:
+    """Run one of the command lines as a user would.
+
+    Raises:
+        UserError: it ended with another exit code than 0; what went wrong it has said itself.
+    """
+    code = command([str(argument) for argument in arguments])
+    if code:
+        raise UserError(f"{command.__module__} ended with exit code {code}, see above", f"{command.__module__} 退出码为 {code}，详见上文")
+
+
+def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
+    """Train, or go on with an interrupted run. None where the user stopped it."""
+    trainer = prepare_training(
+        TrainConfig(base_model=str(BASE), data_dir=str(experiment), output_dir=str(output), name=NAME, epochs=epochs,
+                    save_every=SAVE_EVERY, device="cpu", notes="flite voice rms, trained by the demo"),
+        resume=True,
+    )
+    undo = handle_signals(trainer)
+    try:
+        return trainer if trainer.run() else None
+    finally:
+        undo()
+
+
+class Conversions:
+    """The source recordings in other voices: by the base alone, with the adapter, by the merged model; and what is compared.
+
+    Attributes:
+        source, base, adapter, merged: one (samples,) float32 array for each source recording.
+        reference: the target speaker saying the first of them. target: the recordings it was trained on.
+        unload_identical: whether taking the adapter off gave the base's weights and audio back bit for bit.
+        merge_max_abs_diff: largest difference between audio of adapter and merged model, full scale 1.
+        transpose: semitones between the two speakers' median pitches.
+    """
+
+    def __init__(self, folder: Path, adapter: Path):
+        self.source = read_all("source")
+        self.target, self.reference = read_all("target"), read_all("reference")
+        self.transpose = round(12 * np.log2(median_pitch(self.target) / median_pitch(self.source)))
+        self.bar = tqdm(total=4 * len(self.source), desc=tr("converting", "转换"), unit=tr("file", "个"), file=sys.stderr)
+        host = find_host()
+        voice = VoiceLoader(BASE, host)
+        pristine = {key: value.clone() for key, value in voice.network.state_dict().items()}
+        self.base = self._convert(voice)
+        voice.set_adapters([(adapter, 1.0)])
+        self.adapter = self._convert(voice)
+        voice.unload()
+        again = self._convert(voice)
+        same_weights = all(torch.equal(value, pristine[key]) for key, value in voice.network.state_dict().items())
+        self.unload_identical = same_weights and all(np.array_equal(a, b) for a, b in zip(self.base, again))
+        self.merged_path = folder / "merged.pth"
+        step(merge_lora.main, "--base_model", BASE, "--lora_weights", adapter, "--output", self.merged_path, "--force")
+        self.merged = self._convert(VoiceLoader(self.merged_path, host))
+        self.merge_max_abs_diff = max(float(np.abs(a - b).max()) for a, b in zip(self.adapter, self.merged))
+        self.bar.close()
+        self.files: List[Tuple[str, Path]] = []
+        for key, audio in (("source", self.source), ("converted_base", self.base), ("converted", self.adapter),
+                           ("converted_merged", self.merged), ("target", self.reference)):
+            path = folder / f"{key}.wav"
+            soundfile.write(str(path), np.clip(audio[0], -1, 1), RATE, subtype="PCM_16")
+            self.files.append((key, path))
+
+    def _convert(self, voice: VoiceLoader) -> List[np.ndarray]:
+        results = []
+        for audio in self.source:
+            results.append(convert(voice, audio, ConvertOptions(transpose=self.transpose), content_features, pitch, coarse_pitch))
+            self.bar.update(1)
+        return results
+
+
+def read_all(kind: str) -> List[np.ndarray]:
+    return [soundfile.read(str(path), dtype="float32")[0] for path in sorted((RECORDINGS / kind).glob("*.flac"))]
+
+
+def median_pitch(clips: List[np.ndarray]) -> float:
+    """Median f0 in Hz over the voiced frames of all clips."""
+    values = np.concatenate([pitch(clip, len(clip) // 160) for clip in clips])
+    return float(np.median(values[values > 0]))
+
+
+def measure(trainer: Trainer, adapter: Path, converted: Conversions) -> Dict[str, Any]:
+    """The figures of report.json."""
+    steps = [line["total"] for line in read_log(trainer.folder)]
+    encoder = SpeakerEncoder()
+
+    def similarity(clips: List[np.ndarray]) -> float:
+        return float(np.mean([encoder.similarity(clip, RATE, converted.target, RATE) for clip in clips]))
+
+    count = trainer.model.count()
+    return {
+        "base_params": count.base,
+        "adapter_params": count.adapter,
+        "adapter_bytes": adapter.stat().st_size,
+        "base_bytes": BASE.stat().st_size,
+        "merged_bytes": converted.merged_path.stat().st_size,
+        "seconds_train": round(trainer.train_seconds, 1),
+        "seconds_data": round(trainer.train.seconds, 1),
+        "steps": trainer.done_steps,
+        "best_step": trainer.best_step,
+        "loss_first": float(np.mean(steps[:LOSS_WINDOW])),
+        "loss_last": float(np.mean(steps[-LOSS_WINDOW:])),
+        "heldout_mel_base": trainer.base_heldout,
+        "heldout_mel_adapter": trainer.best,
+        "heldout_clips": len(trainer.held),
+        "speaker_similarity_source": similarity(converted.source),
+        "speaker_similarity_base": similarity(converted.base),
+        "speaker_similarity_adapter": similarity(converted.adapter),
+        "speaker_similarity_reference": similarity(converted.reference),
+        "merge_max_abs_diff": converted.merge_max_abs_diff,
+        "unload_identical": converted.unload_identical,
+        "transpose": converted.transpose,
+        "voice": NAME,
+    }
+
+
+def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: Conversions) -> None:
+    titles = {
+        "source": ("Source: another speaker", "源音频：另一位说话人"),
+        "converted_base": ("Converted by the base alone", "仅用底模转换"),
+        "converted": ("Converted by base + adapter", "底模 + 适配器转换"),
+        "converted_merged": ("Converted by the merged model", "合并模型转换"),
+        "target": ("Target: the real voice, same words", "目标：真实声音，相同内容"),
+    }
+    log = read_log(trainer.folder)
+    atomic_write(folder / "report.json", json.dumps(figures, indent=1).encode())
+    write_report(folder, {
+        "figures": figures,
+        "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key, path in converted.files],
+        "curves": {
+            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log],
+            "heldout": [{"step": 0, "mel": trainer.base_heldout}]
+            + [{"step": line["step"], "mel": line["heldout_mel"]} for line in log if "heldout_mel" in line],
+        },
+        "notes": [],
+    })
+
+
+def print_summary(folder: Path, figures: Dict[str, Any]) -> None:
+    f = figures
+    print(tr(
+        f"adapter: {f['adapter_params']:,} parameters, {f['adapter_bytes']:,} bytes, trained in {f['seconds_train']:.0f} s\n"
+        f"held-out log-mel L1: {f['heldout_mel_base']:.3f} with the base alone, {f['heldout_mel_adapter']:.3f} with the adapter\n"
+        f"similarity to the target speaker: {f['speaker_similarity_base']:.3f} base, {f['speaker_similarity_adapter']:.3f} adapter, "
+        f"{f['speaker_similarity_reference']:.3f} real recordings\n"
+        f"open {folder / 'report.html'} to listen and look",
+        f"适配器：{f['adapter_params']:,} 个参数，{f['adapter_bytes']:,} 字节，训练用时 {f['seconds_train']:.0f} 秒\n"
+        f"留出集 log-mel L1：仅底模 {f['heldout_mel_base']:.3f}，加适配器 {f['heldout_mel_adapter']:.3f}\n"
+        f"与目标说话人的相似度：底模 {f['speaker_similarity_base']:.3f}，适配器 {f['speaker_similarity_adapter']:.3f}，"
+        f"真实录音 {f['speaker_similarity_reference']:.3f}\n"
+        f"打开 {folder / 'report.html'} 试听并查看",
+    ))
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
