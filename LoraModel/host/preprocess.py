@@ -21,11 +21,14 @@ from .layout import Host
 from .pipeline import host_environment
 
 SCRIPTS: Dict[str, Dict[str, str]] = {
-    "classic": {"slice": "infer/modules/train/preprocess.py", "f0": "infer/modules/train/extract/extract_f0_print.py",
-                "features": "infer/modules/train/extract_feature_print.py"},
-    "2026": {"slice": "train/preprocess.py", "f0": "train/dataset/extract_f0.py", "features": "train/dataset/extract_hubert_feature.py",
-             "index": "train/train_index.py"},
+    "classic": {"slice": "infer.modules.train.preprocess", "f0": "infer.modules.train.extract.extract_f0_print",
+                "features": "infer.modules.train.extract_feature_print"},
+    "2026": {"slice": "train.preprocess", "f0": "train.dataset.extract_f0", "features": "train.dataset.extract_hubert_feature",
+             "index": "train.train_index"},
 }
+"""The scripts, as modules seen from the checkout's root: run by its path, 2026's train/preprocess.py would take train/train.py for
+the package `train`."""
+
 F0_METHODS = {"classic": ("rmvpe", "pm", "harvest", "dio"), "2026": ("rmvpe", "pm")}
 """How each layout's script can find pitch for training."""
 
@@ -129,12 +132,12 @@ def remove_broken(experiment: Path) -> List[Path]:
 def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) -> Tuple[int, str]:
     """Run a step's script at the checkout's root -> (exit code, what it said)."""
     script = SCRIPTS[host.name][step]
-    launcher = ["-m", "LoraModel.host.launch"] if step in _READS_HUBERT else []
+    launcher = ["LoraModel.host.launch"] if step in _READS_HUBERT else []
     environment = {**host_environment(host), **os.environ}
     package = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join([str(host.root), package, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment["PYTHONIOENCODING"] = "utf-8"
-    command = [sys.executable, *launcher, script, *arguments]
+    command = [sys.executable, "-m", *launcher, script, *arguments]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         try:
