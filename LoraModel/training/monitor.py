@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
 import sys
+import threading
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import soundfile
@@ -17,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..files import atomic_write
-from ..messages import tr
+from ..messages import disk_full, tr
 
 LOG_FILE, SAMPLES, TENSORBOARD = "train.jsonl", "samples", "tensorboard"
 KEPT_SAMPLES = 10
@@ -44,6 +46,7 @@ class Monitor:
         self._saves = 0
         kept = [line for line in read_log(folder) if line["step"] <= start_step] if start_step else []
         atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._former_hook, threading.excepthook = threading.excepthook, self._in_thread
         self._log = open(self._path, "a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start_step + 1 if start_step else None)
         self._bar = tqdm(total=total_steps, initial=start_step, unit=tr("step", "步"), dynamic_ncols=True,
@@ -51,8 +54,9 @@ class Monitor:
 
     def step(self, line: Dict[str, Any]) -> None:
         """Record one step: one JSON line, TensorBoard scalars and the bar."""
-        self._log.write(json.dumps(line, allow_nan=False) + "\n")
-        self._log.flush()
+        with self._naming_the_log():
+            self._log.write(json.dumps(line, allow_nan=False) + "\n")
+            self._log.flush()
         for key, value in line.items():
             if key not in ("step", "epoch") and value is not None:
                 self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
@@ -93,15 +97,31 @@ class Monitor:
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
-        self._log.flush()
-        os.fsync(self._log.fileno())
+        with self._naming_the_log():
+            self._log.flush()
+            os.fsync(self._log.fileno())
         self._board.flush()
 
     def close(self) -> None:
-        self.sync()
+        """End the bar's line and close the files. What a full disk does not take is lost; it is for `sync` to tell."""
         self._bar.close()
-        self._log.close()
-        self._board.close()
+        for end in (self._log.close, self._board.close):
+            with contextlib.suppress(OSError):
+                end()
+        threading.excepthook = self._former_hook
+
+    @contextlib.contextmanager
+    def _naming_the_log(self) -> Iterator[None]:
+        """Of what is written little by little, the system's error does not name the file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+
+    def _in_thread(self, failure: Any) -> None:
+        # TensorBoard writes in a thread of its own, which would print a traceback; the next flush raises the error here.
+        if not disk_full(failure.exc_value):
+            self._former_hook(failure)
 
 
 def read_log(folder: Path) -> List[Dict[str, Any]]:

@@ -200,8 +200,8 @@ class Trainer:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
         saves = -(-self.config.epochs // self.config.save_every)
         monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves)
-        self._write_run("running")
         try:
+            self._write_run("running")
             self.train.write_filelist(self.folder / "filelists" / "train.txt")
             self.held.write_filelist(self.folder / "filelists" / "heldout.txt")
             if self.done_steps == 0:
