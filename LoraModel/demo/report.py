@@ -216,7 +216,7 @@ def _next(figures: Dict[str, Any]) -> str:
          "python -m LoraModel.scripts.prepare_data --input_dir my_recordings --output_dir logs/my_voice\n"
          f"python -m LoraModel.training.train_lora --base_model {base} --data_dir logs/my_voice --output_dir my_voice"),
         (_two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT", "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
-         "python install_into_rvc.py install PATH_TO_RVC"),
+         "python install_into_rvc.py --rvc_root PATH_TO_RVC"),
     ]  # fmt: skip
     where = '<p class="about">' + _two(
         "In the project’s folder, with its environment’s Python (<code>.venv</code>).", "在项目文件夹中，使用其环境的 Python（<code>.venv</code>）。"
