@@ -1,0 +1,33 @@
+"""What RVC's WebUI script calls: `setup`, `inference_panel`, `train_tab`, each with the script's own `globals()`.
+
+`LoraModel/host/webui_script.py` says what is in that dictionary at each moment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+
+def setup(namespace: Dict[str, Any]) -> None:
+    """At module level, before `vc = VC(config)`: patch RVC's classes. Makes no component."""
+    from ..host import patch
+
+    patch.patch(namespace["VC"])
+
+
+def inference_panel(namespace: Dict[str, Any]) -> None:
+    """Inside the first tab, below RVC's voice list."""
+    from . import inference_panel as panel
+
+    panel.build(namespace)
+
+
+def train_tab(namespace: Dict[str, Any]) -> None:
+    """Inside `with gr.Tabs():`, after its last tab: make our tab, then join the panel to what came after it."""
+    from . import inference_panel as panel
+    from . import train_tab as tab
+
+    try:
+        tab.build(namespace)
+    finally:
+        panel.attach(namespace)
