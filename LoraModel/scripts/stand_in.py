@@ -8,6 +8,7 @@ from typing import Callable, List, Tuple
 import librosa
 import numpy as np
 import soundfile
+from scipy.io import wavfile
 
 from ..demo import features
 from ..inference.audio import read_audio
@@ -54,8 +55,8 @@ def slice_recordings(recordings: List[Path], experiment: Path, rate: int, progre
             piece = audio[start:stop] / (np.abs(audio[start:stop]).max() + 1e-6) * LEVEL
             piece = piece[: len(piece) // (rate // 50) * (rate // 50)]  # whole frames of the features: 20 ms
             low = piece if rate == features.SAMPLE_RATE else librosa.resample(piece, orig_sr=rate, target_sr=features.SAMPLE_RATE)
-            soundfile.write(str(at_16k / f"{number}_{part}.wav"), low, features.SAMPLE_RATE, subtype="FLOAT")
-            soundfile.write(str(own / f"{number}_{part}.wav"), piece, rate, subtype="FLOAT")
+            wavfile.write(str(at_16k / f"{number}_{part}.wav"), features.SAMPLE_RATE, low.astype(np.float32))
+            wavfile.write(str(own / f"{number}_{part}.wav"), rate, piece.astype(np.float32))
             count += 1
         progress(number + 1)
     if not count:

@@ -1,0 +1,296 @@
+"""Experiment folders: with the stand-in, and, where RVC_HOSTS names checkouts, by RVC's own scripts."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from test_inference import ROOT, run
+
+from LoraModel.host import find_host
+from LoraModel.host.index import build_index, find_index
+from LoraModel.inference import audio as audio_io
+from LoraModel.messages import UserError, cli
+from LoraModel.scripts import prepare_data, stand_in
+
+RECORDINGS = ROOT / "LoraModel" / "demo" / "recordings" / "target"
+HOSTS = [Path(root) for root in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if root]
+each_host = pytest.mark.parametrize("root", HOSTS or [pytest.param(None, marks=pytest.mark.skip(reason="RVC_HOSTS names no checkout"))], ids=str)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Three short recordings, one of them stereo at another rate, and a file that is no audio."""
+    folder = tmp_path / "raw voice"
+    folder.mkdir()
+    for number in (1, 2):
+        shutil.copy(RECORDINGS / f"0{number}.flac", folder)
+    sound = audio_io.read_audio(RECORDINGS / "03.flac", 22050)
+    soundfile.write(str(folder / "03.wav"), np.stack([sound, sound], 1), 22050)
+    (folder / "notes.txt").write_text("not audio")
+    return folder
+
+
+def command(raw, out, *more):
+    return ["--input_dir", str(raw), "--output_dir", str(out), *map(str, more)]
+
+
+def contents(folder):
+    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_command_makes_a_folder_that_rvcs_own_dataset_reads(tmp_path, raw, library):
+    out = tmp_path / "logs" / "voice"
+    done = run(*command(raw, out), script="scripts/prepare_data.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stand-in, not from HuBERT") == 1 and "slices, ready" in done.stdout
+    config = json.loads((out / "config.json").read_text())
+    assert config == json.loads((ROOT / "LoraModel/demo/base/config.json").read_text())
+    rows = [line.split("|") for line in (out / "filelist.txt").read_text().split("\n")]
+    assert len(rows) == len(list((out / "0_gt_wavs").iterdir())) >= 3
+    for wav, feature, coarse, f0, speaker in rows:
+        sound, rate = soundfile.read(wav)
+        assert rate == 16000 and 0.5 * rate <= len(sound) <= 4 * rate and np.abs(sound).max() == pytest.approx(0.85, abs=0.01)
+        frames = len(sound) // 160
+        assert np.load(feature).shape == (frames // 2 + 1, 768) and np.load(coarse).shape == np.load(f0).shape == (frames,)
+        assert 1 <= np.load(coarse).min() and np.load(coarse).max() <= 255 and speaker == "0"
+    assert {row[0].rpartition("/")[2].split("_")[0] for row in rows} == {"0", "1", "2"}
+    import faiss
+
+    index = faiss.read_index(str(find_index(out)))
+    assert index.d == 768 and index.ntotal == sum(len(np.load(row[1])) for row in rows)
+    dataset = library.dataset(out / "filelist.txt", config["data"], True)
+    assert len(dataset) == len(rows) and len(library.collate(True)([dataset[0], dataset[1]])) == 9
+
+
+def test_a_second_run_reuses_what_is_there_and_an_interrupted_one_goes_on(tmp_path, raw, monkeypatch):
+    out = tmp_path / "voice"
+    real = stand_in.extract
+    monkeypatch.setattr(stand_in, "extract", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        cli(prepare_data.main, command(raw, out))
+    assert not (out / "filelist.txt").exists()
+    monkeypatch.setattr(stand_in, "extract", real)
+    slices = contents(out / "0_gt_wavs")
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    assert contents(out / "0_gt_wavs") == slices
+    made = {name: stamp for name, (stamp, _) in contents(out).items() if name.endswith((".npy", ".wav", ".index"))}
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    assert made == {name: stamp for name, (stamp, _) in contents(out).items() if name in made}
+
+
+@pytest.mark.parametrize("change", ["recordings", "rate", "foreign"])
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, raw, change, capsys):
+    out = tmp_path / "voice"
+    if change == "foreign":
+        (out / "0_gt_wavs").mkdir(parents=True)
+        (out / "0_gt_wavs" / "0_0.wav").write_bytes(b"mine")
+    else:
+        assert cli(prepare_data.main, command(raw, out)) == 0
+    before = contents(out)
+    more = []
+    if change == "recordings":
+        shutil.copy(RECORDINGS / "04.flac", raw)
+    if change == "rate":
+        more = ["--sample_rate", "40k"]
+    capsys.readouterr()
+    assert cli(prepare_data.main, command(raw, out, *more)) == 2
+    seen = capsys.readouterr()
+    assert seen.out == "" and "--output_dir" in seen.err and contents(out) == before
+
+
+def test_no_f0_and_another_rate(tmp_path, raw, library):
+    out = tmp_path / "voice"
+    assert cli(prepare_data.main, command(raw, out, "--no_f0", "--sample_rate", "40k", "--speaker", 3)) == 0
+    assert not (out / "2a_f0").exists()
+    rows = [line.split("|") for line in (out / "filelist.txt").read_text().split("\n")]
+    assert all(len(row) == 3 and row[2] == "3" and soundfile.info(row[0]).samplerate == 40000 for row in rows)
+    assert json.loads((out / "config.json").read_text()) == library.config_for("v2", 40000)
+
+
+@pytest.mark.parametrize("more, said", [
+    (["--version", "v1"], "v1 takes 256"), (["--f0_method", "rmvpe"], "rmvpe"), (["--sample_rate", "44100"], "44100"), (["--workers", "0"], "--workers"),
+    (["--config_json", "nowhere.json"], "nowhere.json"), (["--rvc_root", "/nonexistent"], "no RVC checkout"),
+    (["--sample_rate", "40k", "--config_json", str(ROOT / "LoraModel/demo/base/config.json")], "16000 Hz"),
+])
+def test_bad_options_write_nothing(tmp_path, raw, more, said, capsys):
+    assert cli(prepare_data.main, command(raw, tmp_path / "out", *more)) == 2
+    seen = capsys.readouterr()
+    assert said in seen.err and seen.out == "" and not (tmp_path / "out").exists() and len(seen.err.splitlines()) == 1
+
+
+def test_bad_input_gets_one_line(tmp_path, raw, capsys):
+    (raw / "04.wav").write_bytes(b"no audio")
+    assert cli(prepare_data.main, command(raw, tmp_path / "a")) == 2
+    assert "04.wav" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "empty").mkdir()
+    for folder, said in ((tmp_path / "empty", "holds no audio"), (tmp_path / "none", "no folder")):
+        assert cli(prepare_data.main, command(folder, tmp_path / "b")) == 2
+        assert said in capsys.readouterr().err
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    soundfile.write(str(silent / "a.wav"), np.zeros(32000), 16000)
+    assert cli(prepare_data.main, command(silent, tmp_path / "c")) == 2
+    assert "no sound" in capsys.readouterr().err
+
+
+def test_slices_join_short_pauses_and_cut_long_sounds():
+    rate = 16000
+    tone = lambda seconds: 0.5 * np.sin(2 * np.pi * 200 * np.arange(int(seconds * rate)) / rate)  # noqa: E731
+    quiet = lambda seconds: np.zeros(int(seconds * rate))  # noqa: E731
+    audio = np.concatenate([tone(1), quiet(0.2), tone(1), quiet(1), tone(9), quiet(1), tone(0.2)]).astype(np.float32)
+    found = [(stop - start) / rate for start, stop in stand_in.slices(audio, rate)]
+    assert found == pytest.approx([2.2, 3, 3, 3], abs=0.1)
+
+
+def test_the_index_follows_rvcs_recipe(tmp_path):
+    import faiss
+
+    folder = tmp_path / "voice"
+    (folder / "3_feature256").mkdir(parents=True)
+    vectors = np.random.default_rng(0).normal(size=(200, 256)).astype(np.float32)
+    np.save(folder / "3_feature256" / "0.npy", vectors[:120])
+    np.save(folder / "3_feature256" / "1.npy", vectors[120:])
+    path = build_index(folder, "v1")
+    assert path.name == "added_IVF5_Flat_nprobe_1_voice_v1.index" and find_index(folder) == path
+    index = faiss.read_index(str(path))
+    assert (index.d, index.ntotal, faiss.extract_index_ivf(index).nprobe) == (256, 200, 1)
+    stored = index.reconstruct_n(0, 200)
+    assert np.array_equal(stored[np.lexsort(stored.T)], vectors[np.lexsort(vectors.T)])
+    with pytest.raises(UserError, match="no features"):
+        build_index(tmp_path, "v2")
+
+
+def test_mute_entries_are_added_where_the_checkout_has_them(tmp_path):
+    out, mute = tmp_path / "voice", tmp_path / "mute"
+    for folder, stem in ((out, "0_0"), (mute, "mute")):
+        for part, name in (("0_gt_wavs", f"{stem if folder == out else 'mute40k'}.wav"), ("3_feature768", f"{stem}.npy"),
+                           ("2a_f0", f"{stem}.wav.npy"), ("2b-f0nsf", f"{stem}.wav.npy")):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part / name).write_bytes(b"")
+    assert prepare_data.write_filelist(out, "v2", True, 0, mute, "40k") == 1
+    lines = (out / "filelist.txt").read_text().split("\n")
+    assert len(lines) == 3 and sum(str(mute / "0_gt_wavs" / "mute40k.wav") in line for line in lines) == 2
+    prepare_data.write_filelist(out, "v2", True, 0, mute, "48k")
+    assert len((out / "filelist.txt").read_text().split("\n")) == 1
+
+
+def test_only_the_recordings_are_handed_to_rvc(raw):
+    files = audio_io.audio_files(raw)
+    with prepare_data.only_audio(raw, files) as folder:
+        assert sorted(file.name for file in folder.iterdir()) == ["01.flac", "02.flac", "03.wav"]
+        assert (folder / "01.flac").read_bytes() == (raw / "01.flac").read_bytes()
+    assert not folder.exists()
+    (raw / "notes.txt").unlink()
+    with prepare_data.only_audio(raw, files) as folder:
+        assert folder == raw
+
+
+# ---------------------------------------------------------------- in a real checkout
+
+def needs(root):
+    """Skip, saying why, where this checkout cannot run under this Python."""
+    from LoraModel.host import preprocess
+
+    host = find_host(root)
+    try:
+        preprocess.check_needs(host, "pm")
+        for part in ("pipeline", "vc_utils"):
+            from LoraModel.host.pipeline import at_root
+
+            with at_root(host):
+                host.module(part)
+    except UserError as error:
+        pytest.skip(str(error))
+    return host
+
+
+@pytest.mark.host
+@each_host
+def test_rvcs_own_scripts_prepare_a_voice(root, raw, capsys):
+    host = needs(root)
+    name = f"rvc-lora-test-{os.getpid()}"
+    out = host.root / "logs" / name
+    try:
+        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm", "--workers", 2)) == 0, capsys.readouterr().err
+        rows = [line.split("|") for line in (out / "filelist.txt").read_text(encoding="utf-8").split("\n")]
+        own = [row for row in rows if "mute" not in row[0]]
+        assert len(own) >= 3 and all(Path(file).is_file() for row in rows for file in row[:-1])
+        assert all(np.load(row[1]).shape[1] == 768 and soundfile.info(row[0]).samplerate == 40000 for row in own)
+        assert json.loads((out / "config.json").read_text()) == host.config_for("v2", 40000)
+        assert find_index(out).name.endswith(f"{name}_v2.index")
+        assert len(rows) - len(own) == (2 if (host.root / "logs" / "mute").is_dir() else 0)
+        before = contents(out / "3_feature768")
+        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm")) == 0
+        assert contents(out / "3_feature768") == before
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+        for link in (host.root / "assets" / "indices").glob(f"{name}_*"):
+            link.unlink()
+
+
+@pytest.mark.host
+@each_host
+def test_what_rvcs_scripts_fail_at_is_passed_on(root, raw, capsys):
+    needs(root)
+    name = f"rvc-lora-test-bad-{os.getpid()}"
+    out = find_host(root).root / "logs" / name
+    (raw / "04.wav").write_bytes(b"no audio at all")
+    try:
+        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm")) == 2
+        seen = capsys.readouterr()
+        assert "04.wav" in seen.err.splitlines()[-1] and seen.out == "" and not (out / "filelist.txt").exists()
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.host
+@each_host
+def test_a_voice_converts_in_rvcs_own_pipeline_merged_or_not(root, tmp_path, capsys):
+    from LoraModel.host.pipeline import at_root
+    from LoraModel.inference import infer_lora
+    from LoraModel.lora import LoRAConfig, extract, inject, save_adapter
+    from LoraModel.models import load_base
+    from LoraModel.models.model_utils import config_list
+    from LoraModel.scripts import merge_lora
+
+    host = needs(root)
+    with at_root(host):
+        network = host.build_synthesizer(config_list(host.config_for("v2", 40000)), "v2", True)
+    torch.save({"model": network.state_dict()}, tmp_path / "f0G40k.pth")
+    base = load_base(tmp_path / "f0G40k.pth", host)
+    injection = inject(base.network, LoRAConfig.from_preset())
+    tensors = {key: 0.02 * torch.randn(tensor.shape) for key, tensor in injection.tensors().items()}
+    extract(base.network)
+    info = base.info
+    adapter = save_adapter(tmp_path / "a.safetensors", tensors, injection.config, dict(
+        name="a", base_hash=info.base_hash, base_name=info.name, rvc_version="v2", sample_rate=40000, f0=1, speaker=0))
+    sound = audio_io.write_audio(tmp_path / "in.wav", audio_io.read_audio(RECORDINGS / "01.flac", 16000)[:24000], 16000)
+    common = ["--rvc_root", str(root), "--input", str(sound), "--f0_method", "pm", "--device", "cpu"]
+    both = ["--base_model", str(info.path), "--lora_weights", str(adapter)]
+    folder = os.getcwd()
+    assert cli(infer_lora.main, [*common, *both, "--output", str(tmp_path / "a.wav")]) == 0, capsys.readouterr().err
+    assert cli(infer_lora.main, [*common, "--model", str(info.path), "--output", str(tmp_path / "base.wav")]) == 0
+    assert cli(merge_lora.main, ["--rvc_root", str(root), *both, "--output", str(tmp_path / "m.pth")]) == 0
+    assert cli(infer_lora.main, [*common, "--model", str(tmp_path / "m.pth"), "--output", str(tmp_path / "m.wav")]) == 0
+    assert os.getcwd() == folder
+    plain, live, merged = (soundfile.read(str(tmp_path / f"{name}.wav"))[0] for name in ("base", "a", "m"))
+    assert len(live) == len(merged) and len(live) == pytest.approx(60000, abs=800)
+    assert np.abs(live - merged).max() < 0.02 and np.abs(live - plain).max() > 2 * np.abs(live - merged).max()
+    # RVC's own loading of the merged model
+    with at_root(host):
+        os.environ["weight_root"] = str(tmp_path)
+        try:
+            import importlib
+
+            vc = host.module("vc").VC(importlib.import_module("configs.config").Config())
+            vc.get_vc("m.pth")
+        finally:
+            del os.environ["weight_root"]
+    assert vc.tgt_sr == 40000 and vc.version == "v2" and vc.if_f0 == 1
+    stored = torch.load(str(tmp_path / "m.pth"), weights_only=True)["weight"]
+    assert all(torch.equal(tensor.half().cpu(), stored[key]) for key, tensor in vc.net_g.state_dict().items())
