@@ -1,6 +1,9 @@
 """The trainer: what a run writes, that it learns, that the base stays as it was, precisions, the four networks at full size."""
 
 import json
+import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from scipy.io import wavfile
-from training_data import BASE, DEMO, RATE, argv, log, make_experiment, one_thread, settings, start
+from training_data import BASE, DEMO, RATE, ROOT, argv, environment, log, make_experiment, one_thread, settings, start
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
@@ -284,3 +287,14 @@ def test_errors_while_running_are_one_line(voice, tmp_path, capsys):
 def test_an_unknown_voice_name_is_a_user_error(voice, tmp_path):
     with pytest.raises(UserError, match="cannot be a file name"):
         prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", name="a/b")))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["from above", "inside LoraModel"])
+def test_the_example(tmp_path, inside):
+    command = ["examples/train_example.py"] if inside else ["LoraModel/examples/train_example.py", str(tmp_path / "kept")]
+    done = subprocess.run([sys.executable, *command, "--epochs", "1"], cwd=str(ROOT / "LoraModel" if inside else ROOT), env=environment(),
+                          capture_output=True, text=True, encoding="utf-8", timeout=200)
+    assert done.returncode == 0, done.stderr
+    base, adapter = map(float, re.search(r"base ([\d.]+), with adapter ([\d.]+)", done.stdout).groups())
+    assert adapter < base and "rms.safetensors: " in done.stdout
+    assert (tmp_path / "kept" / "run" / "rms.safetensors").is_file() != inside

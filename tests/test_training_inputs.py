@@ -375,7 +375,8 @@ def test_a_disk_that_is_really_full(voice, tmp_path, monkeypatch, capfd):
     ({"speaker": 16}, "speaker 16 is not among the base's 16"), ({"init_speaker": 99}, "init_speaker 99 is not among"),
     ({"init_speaker": -2}, "init_speaker=-2"), ({"lora": None, "preset": "best"}, "unknown preset 'best'"), ({"lora": [1]}, "lora=[1]"),
     ({"lora": {"targets": {"nose": True}}}, "unknown target 'nose'"), ({"lora": {"rank": 3}}, "unknown key 'rank'"),
-    ({"lora": {"r": 500, "targets": {"ups": True}}}, "500"), ({"lora": None, "lora_rank": 0}, "r=0"), ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
+    ({"lora": {"r": 500, "targets": {"ups": True}}}, "500"), ({"lora": None, "lora_rank": 0}, "r=0"),
+    ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
 ])
 def test_settings(voice, tmp_path, refused, more, what):
     assert what in refused(settings(voice, tmp_path / "out", **more))

@@ -1,0 +1,52 @@
+"""Switch, blend and unload voices on one base, and convert with each: `python examples/infer_example.py A.safetensors [B.safetensors]`.
+
+Without arguments the adapter of `python run.py demo` is used. Results go to infer_example/ in the working folder.
+"""
+
+from __future__ import annotations
+
+if __package__ in (None, ""):
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from LoraModel.host import Host
+from LoraModel.inference import ConvertOptions, VoiceLoader
+from LoraModel.inference.audio import read_audio, write_audio
+from LoraModel.inference.infer_lora import Converter
+from LoraModel.messages import UserError, cli
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+
+
+def main(argv: Optional[list] = None) -> int:
+    files = list(sys.argv[1:] if argv is None else argv)
+    if not files:
+        files = [str(file) for file in sorted((DEMO.parents[1] / "demo_output").glob("*.safetensors"))[:1]]
+    if not files:
+        raise UserError("name an adapter, or run `python run.py demo` first", "请指定适配器，或先运行 `python run.py demo`")
+    voice = VoiceLoader(DEMO / "base" / "f0G16k.pth", Host("library"))
+    converter = Converter(voice)
+    source = read_audio(DEMO / "recordings" / "source" / "01.flac", 16000)
+
+    voices: List[Tuple[str, List[Tuple[str, float]]]] = [("base", []), ("voice", [(files[0], 1.0)]), ("half", [(files[0], 0.5)])]
+    if len(files) > 1:
+        voices.append(("blend", [(files[0], 0.5), (files[1], 0.5)]))
+    voices.append(("base_again", []))
+    for name, adapters in voices:
+        begun = time.perf_counter()
+        voice.set_adapters(adapters)
+        switched = 1000 * (time.perf_counter() - begun)
+        path = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)), voice.info.sample_rate)
+        print(f"{name}: switched in {switched:.1f} ms, wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
