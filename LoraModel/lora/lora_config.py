@@ -59,11 +59,11 @@ PRESETS: Dict[str, Dict[str, Tuple[int, float]]] = {
     "fast": {"enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2), "ups": (4, 8), "spk_row": (1, 1)},
     "balanced": {
         "enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2),
-        "ups": (4, 8), "resblocks": (1, 2), "spk_row": (1, 1),
+        "ups": (3, 6), "resblocks": (1, 2), "spk_row": (1, 1),
     },
     "high_quality": {
         "enc_p_attn": (4, 8), "enc_p_ffn": (3, 6), "flow": (3, 6),
-        "ups": (8, 16), "resblocks": (2, 4), "spk_row": (1, 1),
+        "ups": (6, 12), "resblocks": (2, 4), "spk_row": (1, 1),
     },
 }
 DEFAULT_PRESET = "balanced"

@@ -42,7 +42,7 @@ class TrainConfig:
     lora: Optional[Dict[str, Any]] = None
     epochs: int = 20
     batch_size: int = 4
-    lr: float = 4e-3
+    lr: float = 5e-3
     warmup_steps: int = 10
     lr_final: float = 0.1
     ema_decay: float = 0.95
