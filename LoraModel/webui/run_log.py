@@ -1,0 +1,128 @@
+"""What a run's files tell while it goes on: losses, time left, samples, last lines. Read little by little, however long they are."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..training.monitor import LOG_FILE, SAMPLES
+
+RECENT = 20  # steps whose mean duration is taken
+TAIL_BYTES = 1 << 16
+
+
+class LogReader:
+    """The lines of train.jsonl, each read once.
+
+    Attributes:
+        last: the newest line. losses: name -> [(step, value), …] of every step. heldout: of every save.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / LOG_FILE
+        self._clear()
+
+    def _clear(self) -> None:
+        self._file: Optional[Tuple[int, int]] = None
+        self._offset = 0
+        self.last: Dict[str, Any] = {}
+        self.losses: Dict[str, List[Tuple[int, float]]] = {}
+        self.heldout: List[Tuple[int, float]] = []
+        self._seconds: List[float] = []
+
+    def read(self) -> None:
+        """Take in the lines that came since the last call; a file that was begun anew is read from its start."""
+        try:
+            with open(str(self._path), "rb") as stream:
+                stat = self._path.stat()
+                if self._file != (stat.st_dev, stat.st_ino) or stat.st_size < self._offset:
+                    self._clear()
+                    self._file = (stat.st_dev, stat.st_ino)
+                stream.seek(self._offset)
+                data = stream.read()
+        except OSError:
+            self._clear()
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # the newest line may be half written
+        self._offset += len(whole)
+        for text in whole.splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                self._take(line)
+
+    def _take(self, line: Dict[str, Any]) -> None:
+        self.last = line
+        for key in ("mel", "kl", "total"):
+            if _number(line.get(key)):
+                self.losses.setdefault(key, []).append((line["step"], float(line[key])))
+        if _number(line.get("heldout_mel")):
+            self.heldout.append((line["step"], float(line["heldout_mel"])))
+        if _number(line.get("seconds")):
+            self._seconds = [*self._seconds[1 - RECENT:], float(line["seconds"])]
+
+    def seconds_step(self) -> Optional[float]:
+        """Mean duration of the newest steps."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _saves(folder: Path) -> List[Tuple[int, Path]]:
+    """(step, first clip) of each save that has clips, the newest last."""
+    found = []
+    for path in (folder / SAMPLES).glob("step*_0.flac"):
+        match = re.fullmatch(r"step(\d+)_0\.flac", path.name)
+        if match:
+            found.append((int(match.group(1)), path))
+    return sorted(found)
+
+
+def newest_samples(folder: Path) -> Tuple[int, List[str]]:
+    """(step, files) of the newest save's clips; (-1, []) where there are none yet."""
+    saves = _saves(folder)
+    if not saves:
+        return -1, []
+    step, first = saves[-1]
+    return step, [str(path) for path in (first, first.with_name(first.name.replace("_0.flac", "_1.flac"))) if path.is_file()]
+
+
+def seconds_left(folder: Path, started: float, step: int, total: int, seconds_step: Optional[float]) -> Optional[float]:
+    """Time to the end, saves and their evaluations included: by the time between the newest saves since `started` (seconds of the
+    clock), else by the duration of the newest steps."""
+    marks = []
+    for number, path in _saves(folder)[-4:]:
+        try:
+            when = path.stat().st_mtime
+        except OSError:
+            continue
+        if when >= started and number:
+            marks.append((number, when))
+    pace = seconds_step
+    if len(marks) >= 2 and marks[-1][0] > marks[0][0]:
+        pace = (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+    return None if pace is None or total <= 0 else max(0, total - step) * pace
+
+
+def tail(path: Path, lines: int) -> List[str]:
+    """The last lines of a log as a terminal would show them: of a progress bar, its newest state."""
+    try:
+        with open(str(path), "rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - TAIL_BYTES))
+            data = stream.read()
+    except OSError:
+        return []
+    shown = []
+    for line in re.split(r"\r?\n", data.decode("utf-8", "replace")):
+        states = [state.rstrip() for state in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).split("\r") if state.strip()]
+        if states:
+            shown.append(states[-1])
+    return shown[-lines:]

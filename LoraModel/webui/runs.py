@@ -1,0 +1,343 @@
+"""Training runs of the page: started, watched, stopped and resumed. Knows no page; scripts may use it too.
+
+A run is a process of its own (`worker`), in logs/NAME/lora. Everything that is known of it lies in that folder, so that any
+WebUI, a second page or the same one after a restart, finds the run that goes on:
+
+    job.json       what was asked for, and the options of train_lora
+    process.json   the process: its id and the moment it began, when it was started, whether it was asked to stop
+    exit.json      its exit code, once it has ended by itself
+    page.log       what it said
+    run.json, train.jsonl, samples/ ...   the trainer's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ..files import atomic_write
+from ..inference.infer_lora import parse_rate
+from ..lora import LoRAConfig
+from ..messages import UserError, language
+from ..training.checkpoint import STATE_FILE
+from ..training.config import TrainConfig
+from ..training.trainer import STOP_FILE
+from . import processes
+from .folders import Folders
+from .run_log import LogReader, newest_samples, seconds_left, tail
+from .worker import may_replace
+
+CODE = Path(__file__).resolve().parents[2]
+"""The folder that holds LoraModel/."""
+
+ACTIVE = ("starting", "running", "stopping")
+
+
+@dataclass
+class RunSettings:
+    """What the page asks of a run.
+
+    Attributes:
+        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Folders.base` takes them, base_d
+        may be "". rank, alpha: 0 takes the preset's.
+    """
+
+    name: str
+    sample_rate: str = "40k"
+    version: str = "v2"
+    f0: bool = True
+    base_g: str = ""
+    base_d: str = ""
+    preset: str = "balanced"
+    rank: int = 0
+    alpha: float = 0.0
+    epochs: int = 20
+    batch_size: int = 4
+    save_every: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.name = (self.name or "").strip()
+        for key in ("rank", "epochs", "batch_size", "save_every"):  # sliders give floats
+            value = getattr(self, key)
+            if isinstance(value, float) and value.is_integer():
+                setattr(self, key, int(value))
+        if self.version not in ("v1", "v2"):
+            raise UserError(f"version {self.version!r} is not known: v1 or v2", f"未知版本 {self.version!r}：可选 v1 或 v2")
+
+    def lora(self) -> LoRAConfig:
+        config = LoRAConfig.from_preset(self.preset, self.rank or None)
+        if not self.alpha:
+            return config
+        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if name == "spk_row" else self.alpha}
+                   for name, target in config.targets.items()}
+        return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
+
+    def train_config(self, folders: Folders) -> TrainConfig:
+        """The trainer's settings; every path is checked.
+
+        Raises:
+            UserError: a name, path or number that cannot be.
+        """
+        return TrainConfig(
+            base_model=str(folders.base(self.base_g)), base_d=str(folders.base(self.base_d)) if self.base_d else None,
+            data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,
+            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every, device=self.device,
+        )
+
+
+@dataclass
+class Status:
+    """Where a run stands.
+
+    Attributes:
+        state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended without a word).
+        seconds_left: until the end; None where it cannot be told yet. seconds_step: of the newest steps.
+        losses: of the newest step. best, base: held-out log-mel L1 of the best adapter and of the base alone.
+        samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, "" until there is one.
+        log: last lines of what the run said. resumable: whether there is a save to go on from.
+    """
+
+    name: str
+    state: str = "none"
+    step: int = 0
+    total_steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    seconds_left: Optional[float] = None
+    seconds_step: Optional[float] = None
+    losses: Dict[str, float] = field(default_factory=dict)
+    base: Optional[float] = None
+    best: Optional[float] = None
+    best_step: int = 0
+    samples: List[str] = field(default_factory=list)
+    sample_step: int = -1
+    adapter: str = ""
+    log: List[str] = field(default_factory=list)
+    resumable: bool = False
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+
+class Runs:
+    """The runs of one folder.
+
+    Args:
+        language: "en" or "zh", of what the runs say; None for the system's.
+    """
+
+    def __init__(self, folders: Folders, language: Optional[str] = None):
+        self.folders, self.language = folders, language
+        self._readers: Dict[Path, LogReader] = {}
+
+    @property
+    def lock(self) -> Path:
+        return self.folders.own / "lock"
+
+    # Starting
+
+    def start(self, settings: RunSettings, anew: bool = False) -> Status:
+        """Start a run.
+
+        Args:
+            anew: put an earlier run of the experiment aside (logs/NAME/lora.1 …) and begin from the first step.
+
+        Raises:
+            UserError: it goes on already, or something of the settings cannot be; nothing was started.
+        """
+        config = settings.train_config(self.folders)
+        folder = self.folders.run(settings.name)
+        if not folder.parent.is_dir():
+            raise UserError(f"there is no experiment folder {folder.parent}: process the data and extract the features first",
+                            f"找不到实验文件夹 {folder.parent}：请先处理数据并提取特征")
+        with processes.locked(self.lock):
+            self._check_free(settings.name, settings.device)
+            target = self.folders.adapter(settings.name)
+            if not may_replace(target, self.folders.published(settings.name)):
+                raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
+                                f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
+            if (folder / STATE_FILE).is_file():
+                if not anew:
+                    raise UserError(f"{settings.name} has a run already ({self._read(folder, 'run.json').get('steps', 0)} steps): press Resume to go on "
+                                    "with it, or tick “start anew” (the old run is kept)",
+                                    f"{settings.name} 已有训练（{self._read(folder, 'run.json').get('steps', 0)} 步）：请点击“继续训练”，"
+                                    "或勾选“重新开始”（旧训练会保留）")
+                number = next(n for n in range(1, 10000) if not folder.with_name(f"lora.{n}").exists())
+                folder.rename(folder.with_name(f"lora.{number}"))
+            return self._launch(settings, config, resume=False)
+
+    def resume(self, name: str, epochs: Optional[int] = None) -> Status:
+        """Go on with a run that was stopped, failed or is done.
+
+        Args:
+            epochs: a new number of epochs in all; None keeps the run's.
+
+        Raises:
+            UserError: there is nothing to go on with, or it goes on already.
+        """
+        folder = self.folders.run(name)
+        with processes.locked(self.lock):
+            asked = self._read(folder, "job.json").get("settings")
+            if not asked:
+                raise UserError(f"{name} has no run that was started here: press Train model to start one",
+                                f"{name} 没有从本页面启动的训练：请点击“训练模型”开始")
+            settings = RunSettings(**asked)
+            if epochs:
+                settings = RunSettings(**{**asked, "epochs": epochs})
+            self._check_free(name, settings.device)
+            run = self._read(folder, "run.json")
+            per_epoch = run.get("steps_per_epoch") or 0
+            if per_epoch and run.get("steps", 0) >= settings.epochs * per_epoch:
+                done = -(-run["steps"] // per_epoch)
+                raise UserError(f"{name} has been trained for {done} epochs, {settings.epochs} are asked for: choose more epochs, then resume",
+                                f"{name} 已训练 {done} 轮，而设定为 {settings.epochs} 轮：请增大总训练轮数后再继续")
+            return self._launch(settings, settings.train_config(self.folders), resume=True)
+
+    def _check_free(self, name: str, device: str) -> None:
+        for other in self.going_on():
+            job = self._read(self.folders.run(other), "job.json").get("settings", {})
+            if other == self.folders.experiment(name).name:
+                raise UserError(f"{other} is being trained already: its progress is on this page", f"{other} 正在训练中：进度见本页面")
+            if job.get("device", "auto") == device or "auto" in (device, job.get("device", "auto")):
+                raise UserError(f"{other} is being trained on the same device: wait for its end, stop it, or choose another device",
+                                f"{other} 正在同一设备上训练：请等待其结束、停止它，或选择其他设备")
+
+    def _launch(self, settings: RunSettings, config: TrainConfig, resume: bool) -> Status:
+        folder = self.folders.run(settings.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("exit.json", STOP_FILE):
+            if (folder / name).exists():
+                (folder / name).unlink()
+        self._write(folder, "config.json", config.to_dict())
+        options = ["--config", str(folder / "config.json")]
+        rate = parse_rate(settings.sample_rate)
+        options += ["--sample_rate", str(rate)] if rate else []
+        options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
+        options += ["--resume"] if resume else []
+        self._write(folder, "job.json", {
+            "settings": asdict(settings), "train": options, "adapter": str(folder / f"{config.name}.safetensors"),
+            "publish": str(self.folders.adapter(settings.name)), "record": str(self.folders.published(settings.name)),
+            "exit": str(folder / "exit.json"),
+        })
+        if not resume and (folder / "page.log").exists():
+            (folder / "page.log").unlink()
+        command = [sys.executable, str(CODE / "LoraModel" / "webui" / "worker.py"), str(folder / "job.json")]
+        process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.language), folder / "page.log")
+        self._write(folder, "process.json", {**process, "started": time.time(), "stopping": False})
+        return self.status(settings.name)
+
+    # Watching
+
+    def going_on(self) -> List[str]:
+        """The experiments that are being trained, the newest first."""
+        return [name for name in self.folders.names() if processes.alive(self._read(self.folders.logs / name / "lora", "process.json"))]
+
+    def settings(self, name: str) -> Optional[Dict[str, Any]]:
+        """What was asked of the run of `name`; None where there is none."""
+        return self._read(self.folders.run(name), "job.json").get("settings")
+
+    def status(self, name: str, log_lines: int = 12) -> Status:
+        """Where the run of `name` stands: some milliseconds, however long it is.
+
+        Raises:
+            UserError: `name` is no experiment name.
+        """
+        folder = self.folders.run(name)
+        process, run = self._read(folder, "process.json"), self._read(folder, "run.json")
+        status = Status(self.folders.experiment(name).name)
+        if not process and not run:
+            return status
+        alive = processes.alive(process)
+        reader = self.curves(name)
+        status.state = self._state(folder, process, run, alive)
+        status.step, status.epoch = (reader.last.get("step", 0), reader.last.get("epoch", 0)) if reader.last else (0, 0)
+        status.total_steps = run.get("total_steps", 0)
+        status.epochs = run.get("config", {}).get("epochs", 0)
+        status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float) and key not in ("seconds", "lr")}
+        status.base, status.best, status.best_step = run.get("base_heldout"), run.get("best_heldout"), run.get("best_step", 0)
+        status.sample_step, status.samples = newest_samples(folder)
+        status.seconds_step = reader.seconds_step()
+        if alive and status.step:
+            status.seconds_left = seconds_left(folder, process.get("started", 0.0), status.step, status.total_steps, status.seconds_step)
+        published = self.folders.adapter(name)
+        status.adapter = str(published) if published.is_file() else ""
+        status.log = tail(folder / "page.log", log_lines)
+        status.resumable = not alive and bool(process) and (folder / STATE_FILE).is_file()
+        return status
+
+    def curves(self, name: str) -> LogReader:
+        """The losses of all steps so far, read up to their newest line."""
+        folder = self.folders.run(name)
+        reader = self._readers.setdefault(folder, LogReader(folder))
+        reader.read()
+        return reader
+
+    def _state(self, folder: Path, process: Dict[str, Any], run: Dict[str, Any], alive: bool) -> str:
+        if alive:
+            if process.get("stopping"):
+                return "stopping"
+            fresh = run and (folder / "run.json").stat().st_mtime >= process.get("started", 0.0) - 1
+            return "running" if fresh and run.get("state") == "running" else "starting"
+        if not process:
+            return str(run.get("state", "none"))
+        code = self._read(folder, "exit.json").get("code")
+        if code is None:
+            return "broken"
+        return {0: str(run.get("state", "failed")), 130: "stopped"}.get(code, "failed")
+
+    # Stopping
+
+    def stop(self, name: str, wait: float = 0.0) -> Status:
+        """Let the run finish its step, save and end; wait for that at most `wait` seconds.
+
+        Raises:
+            UserError: it does not run.
+        """
+        folder = self.folders.run(name)
+        with processes.locked(self.lock):
+            process = self._read(folder, "process.json")
+            if not processes.alive(process):
+                raise UserError(f"{name} is not being trained", f"{name} 当前没有在训练")
+            if not process.get("stopping"):
+                self._write(folder, "process.json", {**process, "stopping": True})
+                if os.name == "nt":  # where a signal would end it at once
+                    (folder / STOP_FILE).touch()
+                else:
+                    processes.terminate(process)
+        processes.wait(process, wait)
+        return self.status(name)
+
+    # Files
+
+    @staticmethod
+    def _write(folder: Path, name: str, value: Dict[str, Any]) -> None:
+        atomic_write(folder / name, json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8"))
+
+    @staticmethod
+    def _read(folder: Path, name: str) -> Dict[str, Any]:
+        try:
+            value = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def child_environment(folders: Folders, wanted: Optional[str]) -> Dict[str, str]:
+    """For processes that run this package: found wherever it lies, and speaking the page's language."""
+    environment = {**os.environ, "RVC_LORA_LANG": wanted or language(), "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if folders.is_checkout:
+        environment["RVC_ROOT"] = str(folders.root)
+    else:
+        environment.pop("RVC_ROOT", None)
+    return environment
