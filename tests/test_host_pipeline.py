@@ -26,7 +26,8 @@ _MODULES = {"classic": {"pipeline": "infer/modules/vc/pipeline", "utils": "infer
 _SIGNATURE = {
     "classic": "model, net_g, sid, audio, input_audio_path, times, f0_up_key, f0_method, file_index, index_rate, if_f0, filter_radius, tgt_sr, "
                "resample_sr, rms_mix_rate, version, protect, f0_file=None",
-    "2026": "model, net_g, sid, audio, times, f0_up_key, f0_method, file_index, index_rate, if_f0, tgt_sr, resample_sr, rms_mix_rate, version, protect",
+    "2026": "model, net_g, sid, audio, times, f0_up_key, f0_method, file_index, index_rate, if_f0, tgt_sr, resample_sr, rms_mix_rate, "
+            "version, protect",
 }
 
 
@@ -36,7 +37,8 @@ def checkout(request, tmp_path, monkeypatch):
     root = tmp_path / "rvc"
     files = {
         f"{_MODULES[request.param]['pipeline']}.py":
-            f"import numpy as np\nimport os\nimport sys\nCALLS = []\nclass Pipeline:\n    def __init__(self, tgt_sr, config):\n        self.tgt_sr = tgt_sr\n"
+            "import numpy as np\nimport os\nimport sys\nCALLS = []\n"
+            "class Pipeline:\n    def __init__(self, tgt_sr, config):\n        self.tgt_sr = tgt_sr\n"
             f"    def pipeline(self, {_SIGNATURE[request.param]}):\n        values = dict(locals())\n"
             f"        CALLS.append((values, os.getcwd(), os.environ['rmvpe_root'], list(sys.argv)))\n"
             "        return np.full(4, 16384, np.int16)\n",

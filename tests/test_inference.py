@@ -185,6 +185,17 @@ def test_a_network_in_fp16_gets_its_base_back_too(voice, adapters):
     assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
 
 
+def test_the_pristine_copy_outlives_an_unload_and_gives_the_same_voice_again(voice, adapters):
+    before = state(voice)
+    voice.set_adapters([(adapters[0], 1.0)])
+    first = state(voice)
+    for _ in range(2):
+        voice.unload()
+        assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+        voice.set_adapters([(adapters[0], 1.0)])
+        assert all(torch.equal(first[name], tensor) for name, tensor in state(voice).items())
+
+
 # ---------------------------------------------------------------- conversion
 
 def test_a_short_conversion_is_the_networks_own_infer(voice, speech):
@@ -453,7 +464,8 @@ def bad_command(kind, short, adapters, tmp_path):
 
 @pytest.mark.parametrize("kind, said", [
     ("no base", "--base_model"), ("missing base", "nowhere.pth"), ("missing input", "nowhere.wav"), ("ending", ".xyz"), ("strengths", "2 strengths"),
-    ("method", "crepe"), ("rate", "fast"), ("device", "nonsense"), ("both", "either"), ("root", "no RVC checkout"), ("index", "faiss"), ("rms", "checkout"),
+    ("method", "crepe"), ("rate", "fast"), ("device", "nonsense"), ("both", "either"), ("root", "no RVC checkout"), ("index", "faiss"),
+    ("rms", "checkout"),
 ])
 def test_bad_options_get_one_line_and_code_2(kind, said, short, adapters, tmp_path, capsys):
     from LoraModel.inference import infer_lora
@@ -494,3 +506,13 @@ def test_the_config_beside_a_custom_base_is_found(tmp_path, library):
         VoiceLoader(tmp_path / "mine.pth", library)
     (tmp_path / "config.json").write_text(json.dumps(json.loads((BASE.parent / "config.json").read_text())))
     assert VoiceLoader(tmp_path / "mine.pth", library).info.sample_rate == 16000
+
+
+def test_the_example_runs_and_gives_the_base_back(tmp_path, adapters):
+    script = str(ROOT / "LoraModel" / "examples" / "infer_example.py")
+    done = subprocess.run([sys.executable, script, *map(str, adapters)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "infer_example"
+    assert sorted(file.stem for file in out.iterdir()) == ["base", "base_again", "blend", "half", "voice"]
+    assert (out / "base.wav").read_bytes() == (out / "base_again.wav").read_bytes() != (out / "voice.wav").read_bytes()

@@ -69,7 +69,8 @@ def test_merged_weights_are_base_plus_deltas(merged, adapters, library):
         wanted = weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))) + deltas[0][path] + deltas[1][path]
         found = weight_norm.compose(weight_norm.stored_tensors(network.get_submodule(path)))
         torch.testing.assert_close(found, wanted, rtol=2e-3, atol=1e-4)
-    untouched = [name for name, _ in voice.network.named_parameters() if not name.startswith("enc_q.") and name.rpartition(".")[0] not in first.layers()]
+    kept = [name for name, _ in voice.network.named_parameters() if not name.startswith("enc_q.")]
+    untouched = [name for name in kept if name.rpartition(".")[0] not in first.layers()]
     mine = dict(network.named_parameters())
     assert untouched
     for name in untouched:
@@ -161,7 +162,8 @@ def test_adapter_in_8_bits(adapters, tmp_path, capsys):
     assert {tensor.dtype for name, tensor in stored.items() if name.endswith("lora_A.weight")} == {torch.int8}
     assert small.stat().st_size < Path(adapters[0]).stat().st_size
     before, after = load_adapter(adapters[0]), load_adapter(small)
-    assert before.config == after.config and {k: v for k, v in before.metadata.items()} == {k: v for k, v in after.metadata.items()}
+    described = [{key: value for key, value in adapter.metadata.items() if key != "checksum"} for adapter in (before, after)]
+    assert before.config == after.config and described[0] == described[1]
     for name, tensor in before.tensors.items():
         assert (after.tensors[name].float() - tensor.float()).abs().max() <= tensor.abs().max() / 200
     assert cli(convert_model.main, ["adapter", str(adapters[0]), "--output", str(small)]) == 2

@@ -113,7 +113,8 @@ def test_no_f0_and_another_rate(tmp_path, raw, library):
 
 
 @pytest.mark.parametrize("more, said", [
-    (["--version", "v1"], "v1 takes 256"), (["--f0_method", "rmvpe"], "rmvpe"), (["--sample_rate", "44100"], "44100"), (["--workers", "0"], "--workers"),
+    (["--version", "v1"], "v1 takes 256"), (["--f0_method", "rmvpe"], "rmvpe"), (["--sample_rate", "44100"], "44100"),
+    (["--workers", "0"], "--workers"),
     (["--config_json", "nowhere.json"], "nowhere.json"), (["--rvc_root", "/nonexistent"], "no RVC checkout"),
     (["--sample_rate", "40k", "--config_json", str(ROOT / "LoraModel/demo/base/config.json")], "16000 Hz"),
 ])
@@ -216,7 +217,8 @@ def test_rvcs_own_scripts_prepare_a_voice(root, raw, capsys):
     name = f"rvc-lora-test-{os.getpid()}"
     out = host.root / "logs" / name
     try:
-        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm", "--workers", 2)) == 0, capsys.readouterr().err
+        arguments = command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm", "--workers", 2)
+        assert cli(prepare_data.main, arguments) == 0, capsys.readouterr().err
         rows = [line.split("|") for line in (out / "filelist.txt").read_text(encoding="utf-8").split("\n")]
         own = [row for row in rows if "mute" not in row[0]]
         assert len(own) >= 3 and all(Path(file).is_file() for row in rows for file in row[:-1])

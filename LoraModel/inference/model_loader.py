@@ -56,7 +56,7 @@ class VoiceLoader:
         self.device = torch.device(device)
         self.network: nn.Module = base.network.to(self.device)
         self.lock = threading.RLock()
-        self._live = LiveWeights(self.network)
+        self._live = LiveWeights(self.network, keep=True)
         self._applied: List[Applied] = []
         # A file is read again when it has changed; the factors of an adapter are as small as its file.
         self._files: Dict[Path, Tuple[Tuple[int, int, bool], Adapter]] = {}
@@ -85,6 +85,7 @@ class VoiceLoader:
             self.network.to(self.device)
             self.network.to(torch.float16 if half else torch.float32)
             self._products.clear()
+            self._live = LiveWeights(self.network, keep=True)
 
     def load(self, path: Union[str, Path], force: bool = False) -> Adapter:
         """Read an adapter's file and check it against the base; a file that has not changed is not read again.
@@ -107,7 +108,7 @@ class VoiceLoader:
                 self._products.pop(id(known[1]), None)
             if stamp is not None:
                 self._files[path] = (stamp, adapter)
-            self._factors(adapter)
+            self._live.prepare(self._factors(adapter))
             return adapter
 
     def check(self, adapter: Adapter) -> None:

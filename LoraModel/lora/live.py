@@ -7,7 +7,7 @@ from W in about one weight of nine. Nothing is rebound, so CUDA graphs captured 
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Iterable, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,32 @@ class LiveWeights:
 
     The snapshot holds only layers that a delta has touched. It is taken when the first delta comes: the network must
     hold its pristine weights then, and nobody else may write to these layers until `restore`.
+
+    Args:
+        keep: hold on to the snapshot when layers are put back, so that the next change is as fast as any other. Nobody else
+            may ever write to these layers then, nor change their type or device.
     """
 
-    def __init__(self, network: nn.Module):
-        self._network = network
+    def __init__(self, network: nn.Module, keep: bool = False):
+        self._network, self._holds = network, keep
+        self._touched: Set[str] = set()
         self._pristine: Dict[str, Dict[str, Tensor]] = {}
         self._effective: Dict[str, Tensor] = {}  # the pristine weight of a layer, composed, for write_products
 
     @property
     def touched(self) -> bool:
         """Whether any layer differs from the base."""
-        return bool(self._pristine)
+        return bool(self._touched)
+
+    @torch.no_grad()
+    def prepare(self, paths: Iterable[str]) -> None:
+        """Take the snapshot of some layers now rather than with their first change; only with `keep`."""
+        if not self._holds:
+            raise ValueError("only a LiveWeights with keep=True can prepare: the snapshot must outlive a restore")
+        for path in paths:
+            if path not in self._pristine:
+                self._snapshot(path, self._network.get_submodule(path))
+                self._effective[path] = weight_norm.compose(self._pristine[path])
 
     @torch.no_grad()
     def write(self, deltas: Dict[str, Tensor]) -> None:
@@ -97,15 +112,22 @@ class LiveWeights:
                     g.copy_(norm.view_as(g))
 
     def _put_back_all_but(self, paths: Dict[str, object]) -> None:
-        for path in [p for p in self._pristine if p not in paths]:
-            weight_norm.write(self._network.get_submodule(path), self._pristine.pop(path))
-            self._effective.pop(path, None)
+        for path in [p for p in self._touched if p not in paths]:
+            weight_norm.write(self._network.get_submodule(path), self._pristine[path])
+            self._touched.remove(path)
+            if not self._holds:
+                del self._pristine[path]
+                self._effective.pop(path, None)
 
     def _keep(self, path: str, layer: nn.Module) -> None:
         if path not in self._pristine:
-            stored = weight_norm.stored_tensors(layer)
-            self._pristine[path] = {name: tensor.detach().clone() for name, tensor in stored.items()}
+            self._snapshot(path, layer)
+        self._touched.add(path)
+
+    def _snapshot(self, path: str, layer: nn.Module) -> None:
+        stored = weight_norm.stored_tensors(layer)
+        self._pristine[path] = {name: tensor.detach().clone() for name, tensor in stored.items()}
 
     def restore(self) -> None:
-        """Put every layer back to the base, bit for bit, and let the snapshot go."""
+        """Put every layer back to the base, bit for bit, and let the snapshot go (unless it is to be kept)."""
         self.write({})
