@@ -60,12 +60,13 @@ _MODULES: Dict[str, Dict[str, str]] = {
     },
 }
 
-_CLASS_NAMES = {
+SYNTHESIZERS = {
     ("v1", True): "SynthesizerTrnMs256NSFsid",
     ("v1", False): "SynthesizerTrnMs256NSFsid_nono",
     ("v2", True): "SynthesizerTrnMs768NSFsid",
     ("v2", False): "SynthesizerTrnMs768NSFsid_nono",
 }
+"""The class of each network, by (RVC version, whether it takes pitch): the same names in every layout."""
 FEATURE_SIZES = {"v1": 256, "v2": 768}
 """Values of a HuBERT feature frame, by RVC version."""
 
@@ -141,7 +142,7 @@ class Host:
 
     def synthesizer_class(self, version: str, f0: bool) -> Type[nn.Module]:
         """The synthesizer class for "v1" or "v2", with or without f0."""
-        return getattr(self.module("models"), _CLASS_NAMES[version, bool(f0)])
+        return getattr(self.module("models"), SYNTHESIZERS[version, bool(f0)])
 
     def build_synthesizer(self, config: List[Any], version: str, f0: bool) -> nn.Module:
         """A synthesizer with fresh weights from RVC's list of 18 values ([-1] is the sample rate in Hz)."""

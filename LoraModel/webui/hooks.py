@@ -10,9 +10,11 @@ from typing import Any, Dict
 
 def setup(namespace: Dict[str, Any]) -> None:
     """At module level, before `vc = VC(config)`: patch RVC's classes. Makes no component."""
-    from ..host import patch
+    from ..host import find_host
+    from ..host.patch import patch
+    from .inference_panel import root_of
 
-    patch.patch(namespace["VC"])
+    patch(namespace["VC"], find_host(root_of(namespace)))
 
 
 def inference_panel(namespace: Dict[str, Any]) -> None:
@@ -25,9 +27,10 @@ def inference_panel(namespace: Dict[str, Any]) -> None:
 def train_tab(namespace: Dict[str, Any]) -> None:
     """Inside `with gr.Tabs():`, after its last tab: make our tab, then join the panel to what came after it."""
     from . import inference_panel as panel
-    from . import train_tab as tab
 
     try:
+        from . import train_tab as tab
+
         tab.build(namespace)
     finally:
         panel.attach(namespace)

@@ -1,0 +1,74 @@
+"""What an adapter's file says of itself, as lines for the page. The file may be a stranger's: nothing in it is more than text."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from ..lora import LoRAConfig
+from ..lora.adapter_file import read_metadata
+from .text import Tr
+
+
+def describe(path: Path, tr: Tr) -> str:
+    """Lines "what: value" for the adapter in `path`.
+
+    Raises:
+        UserError: it is no adapter.
+    """
+    own = read_metadata(path)
+    lines: List[Tuple[str, str]] = [
+        (tr("Voice", "音色"), tr(f"{own['name']} (speaker {own['speaker']})", f"{own['name']}（说话人 {own['speaker']}）")),
+        (tr("Base", "底模"), f"{own['base_name']} ({own['base_hash'][:8]}…), {own['rvc_version']}, {_rate(own['sample_rate'])}, "
+         + (tr("with pitch", "带音高") if own["f0"] == "1" else tr("without pitch", "不带音高"))),
+        (tr("Rank", "秩"), _ranks(own, tr)),
+        (tr("Trained", "训练"), _training(own, tr)),
+        (tr("Held-out loss", "留出集损失"), _heldout(own.get("heldout", ""), tr)),
+        (tr("Date", "日期"), own.get("created", "").replace("T", " ")),
+        (tr("Size", "大小"), f"{path.stat().st_size / 1000:,.0f} KB"),
+        (tr("Author", "作者"), own.get("author", "")),
+        (tr("License", "许可"), own.get("license", "")),
+        (tr("Notes", "备注"), own.get("notes", "")),
+    ]
+    colon = tr(": ", "：")
+    return "\n".join(f"{what}{colon}{_one_line(value)}" for what, value in lines if _one_line(value))
+
+
+def _one_line(value: str) -> str:
+    text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", value).strip()
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _rate(hertz: str) -> str:
+    return f"{int(hertz) / 1000:g} kHz" if hertz.isdigit() else hertz
+
+
+def _ranks(own: Dict[str, str], tr: Tr) -> str:
+    try:
+        config = LoRAConfig.from_json(own["lora_config"])
+    except (ValueError, TypeError):
+        return tr("cannot be read", "无法读取")
+    parts = ", ".join(f"{name} {target.r}" for name, target in config.targets.items() if name != "spk_row")
+    return f"{own.get('preset') or config.preset}: {parts}"
+
+
+def _training(own: Dict[str, str], tr: Tr) -> str:
+    parts = []
+    if own.get("epochs"):
+        parts.append(tr(f"{own['epochs']} epochs", f"{own['epochs']} 轮"))
+    if own.get("steps"):
+        parts.append(tr(f"{own['steps']} steps", f"{own['steps']} 步"))
+    if own.get("data_seconds"):
+        parts.append(tr(f"{own['data_seconds']} s of recordings", f"{own['data_seconds']} 秒录音"))
+    return tr(", ", "，").join(parts)
+
+
+def _heldout(text: str, tr: Tr) -> str:
+    try:
+        losses = json.loads(text)
+        base, adapter = float(losses["base"]), float(losses["adapter"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return text
+    return tr(f"{adapter:.3f} (the base alone: {base:.3f})", f"{adapter:.3f}（仅底模：{base:.3f}）")

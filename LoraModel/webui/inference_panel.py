@@ -1,0 +1,269 @@
+"""The panel in RVC's inference tab: base, adapter and strength beside RVC's own voice list, and the merge button.
+
+RVC's own Convert and batch buttons convert with what is chosen here, since it is loaded into RVC's own converter `vc`. Scripts
+call the same events by name: `lora_refresh()`, `lora_load(base, adapter, strength)`, `lora_unload()`, `lora_merge(name)`, with
+names as `lora_refresh` lists them. An answer that starts with "Error" ("错误") changed nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ..host import find_host
+from ..messages import UserError
+from .details import describe
+from .shelf import Shelf
+from .text import told, translator
+from .voices import MAX_STRENGTH, State, Voices
+
+logger = logging.getLogger(__name__)
+
+PANEL = "rvc_lora_panel"
+"""Where the panel is kept among the script's names."""
+_DRAG = 0.15  # seconds: a slider that is dragged sends every step; only one that rests for so long is acted on
+
+Update = Dict[str, Any]
+
+
+def update(**changes: Any) -> Update:
+    """A change of a component, in the form that RVC's own events return; without arguments, none."""
+    return {**changes, "__type__": "update"}
+
+
+def build(namespace: Dict[str, Any]) -> "Panel":
+    """Make the panel where the page is being built.
+
+    namespace: the script's own `globals()`: `vc`, `i18n`, `sid0` and, in a page that is no RVC checkout's, `rvc_lora_host` (a
+    `Host`) and `rvc_lora_root` (the folder that holds assets/).
+    """
+    panel = Panel(namespace)
+    panel.make()
+    namespace[PANEL] = panel
+    return panel
+
+
+def attach(namespace: Dict[str, Any]) -> None:
+    """Join the panel to what the script made after it. Nothing happens where there is no panel."""
+    panel = namespace.get(PANEL)
+    if panel is not None:
+        panel.attach(namespace)
+
+
+def root_of(namespace: Dict[str, Any]) -> Path:
+    """The folder of the WebUI script: RVC runs in it."""
+    named = namespace.get("rvc_lora_root")
+    return Path(named) if named else Path(os.path.abspath(namespace.get("now_dir") or os.getcwd()))
+
+
+class Panel:
+    """The components, and the events between them and `Voices`.
+
+    Attributes:
+        base, adapter, strength, status, details: components. After training, `adapter` takes `adapter_choices()`.
+    """
+
+    def __init__(self, namespace: Dict[str, Any]):
+        import gradio
+
+        self.gr = gradio
+        self.tr = translator(namespace)
+        root = root_of(namespace)
+        host = namespace.get("rvc_lora_host") or find_host(root)
+        weights = os.environ.get("weight_root")
+        self.voices = Voices(namespace["vc"], host, Shelf(root, Path(weights) if weights else None))
+        self.none = self.tr("(none: the base alone)", "（无：仅使用底模）")
+        self._sid: Optional[Any] = namespace.get("sid0")
+        self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
+
+    # ------------------------------------------------------------ components
+
+    def make(self) -> None:
+        gr, tr = self.gr, self.tr
+        with gr.Accordion(tr("LoRA voice (RVC-LoRA)", "LoRA 音色（RVC-LoRA）"), open=True):
+            with gr.Row():
+                self.base = gr.Dropdown(label=tr("Base model", "底模"), choices=self.voices.shelf.bases(), interactive=True)
+                self.adapter = gr.Dropdown(label=tr("LoRA adapter", "LoRA 适配器"), choices=self._adapter_names(), interactive=True)
+                self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1, interactive=True,
+                                          label=tr("Strength (0: the base, 1: as trained)", "强度（0 为底模，1 为训练所得）"))
+                with gr.Column():
+                    self.refresh = gr.Button(tr("Refresh the LoRA lists", "刷新 LoRA 列表"), variant="primary")
+                    self.unload = gr.Button(tr("Take the adapter off", "卸下适配器"))
+            with gr.Row():
+                self.status = gr.Textbox(label=tr("Loaded", "当前加载"), value=self._said(None), lines=3, interactive=False)
+                self.details = gr.Textbox(label=tr("What the adapter says of itself", "适配器信息"), lines=3, max_lines=12, interactive=False)
+            with gr.Row():
+                self.name = gr.Textbox(label=tr("Name of the merged voice", "合并后的音色名称"), placeholder="my_voice", interactive=True)
+                self.merge = gr.Button(tr("Merge into an ordinary voice (.pth)", "合并为普通音色（.pth）"), variant="primary")
+                self.merged = gr.Textbox(label=tr("Output of the merge", "合并结果"), interactive=False)
+
+    def _adapter_names(self) -> List[str]:
+        return [self.none] + self.voices.shelf.adapters()
+
+    def adapter_choices(self) -> Update:
+        """The adapters that are there now, for the dropdown `adapter`."""
+        return update(choices=self._adapter_names())
+
+    # ------------------------------------------------------------ events
+
+    def attach(self, namespace: Dict[str, Any]) -> None:
+        """Give every component its events; those of RVC that come after the panel are known now."""
+        from gradio.context import Context
+
+        indices = ("file_index2", "file_index4") if "file_index2" in namespace else ("file_index1", "file_index3")
+        self._indices = [namespace[name] for name in indices if name in namespace]
+        self._protects = [namespace[name] for name in ("protect0", "protect1") if name in namespace]
+        speaker = [namespace["spk_item"]] if "spk_item" in namespace else []
+        sid = [self._sid] if self._sid is not None else []
+        self._has_speaker = bool(speaker)
+
+        chosen = [self.base, self.adapter, self.strength]
+        # The status goes first: it is the answer that a script reads.
+        shown = [self.status, self.details, self.base, self.adapter, *sid, *speaker, *self._protects, *self._indices]
+        self.base.change(self.load, chosen, shown, api_name="lora_load")
+        self.adapter.change(self.load, chosen, shown)
+        self.strength.change(self.change_strength, chosen, [self.status], show_progress=False)
+        self.unload.click(self.take_off, [], shown, api_name="lora_unload")
+        self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh")
+        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge")
+        if "refresh_button" in namespace:
+            namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter])
+        if "clean_button" in namespace:
+            namespace["clean_button"].click(self.release, [], shown)
+        if sid:
+            self._sid.change(self.rvc_chose, [self._sid], [self.status, self.details, self.base, self.adapter])
+        root = Context.root_block
+        if root is not None:
+            root.load(self.page_opened, [], [self.status, self.details, self.base, self.adapter, self.strength])
+
+    def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
+        """Load what is chosen; an error leaves everything but the message as it is."""
+        before = self.voices.state
+        try:
+            state = self.voices.load(self._text(base), self._adapter(adapter), strength)
+        except Exception as error:
+            return [self._failed(error), self._details(self._adapter(adapter)), *[update()] * self._rest()]
+        return self._show(before, state)
+
+    def change_strength(self, base: Any, adapter: Any, strength: Any) -> Any:
+        """Act on a slider once it rests; the steps on the way there are let go."""
+        with self._lock:
+            ticket = self._last_ticket = next(self._tickets)
+        time.sleep(_DRAG)
+        if ticket != self._last_ticket:
+            return update()
+        state = self.voices.state
+        if state is None or state.adapter != self._adapter(adapter) or state.base != (self._text(base) or state.base):
+            return update()  # what is chosen is not what is loaded: its own event says why
+        try:
+            return self._said(self.voices.load(state.base, state.adapter, strength))
+        except Exception as error:
+            return self._failed(error)
+
+    def take_off(self) -> List[Any]:
+        """The adapter off, the base as it was."""
+        try:
+            state = self.voices.unload()
+        except Exception as error:
+            return [self._failed(error), *[update()] * (self._rest() + 1)]
+        said = [self._said(state), "", update(value=state.base if state else ""), update(value=self.none)]
+        return [*said, *[update()] * (self._rest() - 2)]
+
+    def release(self) -> List[Any]:
+        """RVC's button for unloading was pressed: our base goes as RVC's voice does."""
+        had = self.voices.state is not None
+        self.voices.release()
+        if not had:
+            return [update()] * (self._rest() + 2)
+        hidden = [update(visible=False)] if self._has_speaker else []
+        said = [self._said(None), "", update(value=""), update(value=self.none)]
+        return [*said, *[update()] * (self._rest() - 2 - len(hidden) - len(self._protects) - len(self._indices)), *hidden,
+                *[update()] * (len(self._protects) + len(self._indices))]
+
+    def lists(self) -> List[Update]:
+        """What there is to choose now."""
+        return [update(choices=self.voices.shelf.bases()), self.adapter_choices()]
+
+    def merge_into(self, name: Any) -> List[Any]:
+        """Write the merged voice; RVC's own list shows it at once."""
+        try:
+            path = self.voices.merge(name)
+        except Exception as error:
+            said, lists = self._failed(error), [update(), update()]
+        else:
+            said = self.tr(f"Wrote {path.name} ({path.stat().st_size / 1e6:.0f} MB): it is in the voice list above.",
+                           f"已写入 {path.name}（{path.stat().st_size / 1e6:.0f} MB）：已出现在上方的音色列表中。")
+            lists = [update(choices=self.voices.shelf.bases()), update(choices=self.voices.shelf.full_voices())]
+        return [said, *lists[:1 if self._sid is None else 2]]
+
+    def rvc_chose(self, sid: Any) -> List[Any]:
+        """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
+        if not sid:
+            return [update()] * 4
+        said = self.tr(f"{sid}, from RVC's own list", f"{sid}（RVC 自己的音色列表）")
+        return [said, "", update(value=""), update(value=self.none)]
+
+    def page_opened(self) -> List[Any]:
+        """A page that is opened, or opened again, shows what is loaded and what there is."""
+        state = self.voices.state
+        bases, adapters = self.lists()
+        if state is None:
+            return [self._said(None), "", bases, adapters, update()]
+        return [self._said(state), self._details(state.adapter), {**bases, "value": state.base},
+                {**adapters, "value": state.adapter or self.none}, state.strength]
+
+    # ------------------------------------------------------------ parts
+
+    def _rest(self) -> int:
+        """How many components follow status and details where all are shown."""
+        return 2 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
+
+    def _show(self, before: Optional[State], state: Optional[State]) -> List[Any]:
+        said = [self._said(state), self._details(state.adapter if state else "")]
+        if state is None or (before is not None and before[:2] == state[:2]):
+            return [*said, *[update()] * self._rest()]
+        index = self.voices.index_for(state)
+        rest = [update(value=state.base), update(value=state.adapter or self.none)]
+        rest += [update(value="")] if self._sid is not None else []
+        rest += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
+        rest += [update(visible=state.f0) for _ in self._protects] + [update(value=index) for _ in self._indices]
+        return [*said, *rest]
+
+    def _said(self, state: Optional[State]) -> str:
+        if state is None:
+            return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.",
+                           "未加载 LoRA 音色：请选择适配器，或在上方 RVC 音色列表中选择音色。")
+        if not state.adapter:
+            return self.tr(f"{state.base}, the base alone", f"{state.base}（仅底模）")
+        return self.tr(f"{state.adapter}\non {state.base}\nstrength {state.strength:g}",
+                       f"{state.adapter}\n底模 {state.base}\n强度 {state.strength:g}")
+
+    def _failed(self, error: Exception) -> str:
+        if not isinstance(error, UserError):
+            logger.exception("RVC-LoRA")
+        still = self.voices.state
+        kept = ""
+        if still is not None:
+            kept = self.tr("\nStill loaded: ", "\n仍为：") + self._said(still).replace("\n", self.tr(", ", "，"))
+        return self.tr("Error: ", "错误：") + told(error, self.tr) + kept
+
+    def _details(self, adapter: str) -> str:
+        if not adapter:
+            return ""
+        try:
+            return describe(self.voices.shelf.adapter_path(adapter), self.tr)
+        except (UserError, OSError) as error:
+            return told(error, self.tr)
+
+    def _adapter(self, value: Any) -> str:
+        text = self._text(value)
+        return "" if text == self.none else text
+
+    @staticmethod
+    def _text(value: Any) -> str:
+        return value if isinstance(value, str) else ""

@@ -1,0 +1,129 @@
+"""The files that the page may name: bases, voices and adapters below assets/.
+
+Names come from the page as the lists here give them ("pretrained_v2/f0G40k.pth", "lora/voice.safetensors"). A name that is not
+in the list of this moment is refused, so that no name reaches a path outside the folders meant, on any system; a link that
+leads out of its folder is not listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+from ..messages import UserError
+
+_DISCRIMINATOR = re.compile(r"^(f0)?D\d|[_-]?D$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+"""What Windows takes for devices. A file of such a name, made on Linux, could not be copied there."""
+
+
+def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str:
+    """A name for a file, without its ending, that is one on every system.
+
+    Raises:
+        UserError: empty, a path, or a name that some system cannot hold.
+    """
+    text = unicodedata.normalize("NFC", str(name or "")).strip()
+    if not text:
+        raise UserError(f"{what[0]} is empty: write one, such as my_voice", f"{what[1]}为空：请填写，例如 my_voice")
+    if _FORBIDDEN.search(text) or text.startswith(".") or text.endswith(".") or _RESERVED.match(text) or len(text.encode("utf-8", "replace")) > 200:
+        shown = _FORBIDDEN.sub("?", text)[:60]
+        raise UserError(f"{what[0]} {shown!r} cannot be a file's on every system: use letters, digits, - and _, and no folder",
+                        f"{what[1]} {shown!r} 不能在所有系统上作为文件名：请使用文字、数字、- 和 _，且不要包含文件夹")
+    return text
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    real, root = os.path.realpath(str(path)), os.path.realpath(str(folder))
+    with contextlib.suppress(ValueError):  # another drive
+        return os.path.commonpath([real, root]) == root
+    return False
+
+
+def _sayable(name: str) -> bool:
+    """Whether a page can hold the name: bytes that are no UTF-8 cannot be sent."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return bool(name.encode("utf-8"))
+    return False
+
+
+def _files(folder: Path, ending: str, deep: bool) -> List[str]:
+    """Names below `folder`, with forward slashes; no hidden ones, and none that lead out of it."""
+    found = []
+    for at, folders, names in os.walk(str(folder)):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
+        for name in names:
+            path = Path(at) / name
+            if name.lower().endswith(ending) and not name.startswith(".") and _sayable(name) and path.is_file() and _inside(path, folder):
+                found.append(path.relative_to(folder).as_posix())
+    return sorted(found, key=str.lower)
+
+
+def short(value: Any) -> str:
+    """What the page sent, fit for a message: one line, not long."""
+    return repr(_CONTROL.sub("?", str(value))[:80])
+
+
+class Shelf:
+    """The folders below `root`/assets.
+
+    Args:
+        root: the folder that holds assets/.
+        weights: RVC's folder of voices, where it is not assets/weights.
+    """
+
+    def __init__(self, root: Path, weights: Optional[Path] = None):
+        self.root = Path(root)
+        self.weights = self.root / (weights or "assets/weights")
+        self.loras = self.root / "assets/lora"
+
+    def bases(self) -> List[str]:
+        """Pretrained generators, then full voices."""
+        found = []
+        for folder in sorted((self.root / "assets").glob("pretrained*")):
+            if folder.is_dir() and not folder.name.startswith("."):
+                names = _files(folder, ".pth", deep=False)
+                found += [f"{folder.name}/{name}" for name in names if not _DISCRIMINATOR.search(name[:-4])]
+        return found + [f"weights/{name}" for name in self.full_voices()]
+
+    def full_voices(self) -> List[str]:
+        """What RVC's own list shows."""
+        return _files(self.weights, ".pth", deep=False)
+
+    def adapters(self) -> List[str]:
+        return [f"{label}/{name}" for label, folder in (("lora", self.loras), ("weights", self.weights))
+                for name in _files(folder, ".safetensors", deep=True)]
+
+    def base_path(self, name: str) -> Path:
+        """Where a base of the list is.
+
+        Raises:
+            UserError: it is not in the list.
+        """
+        if name not in self.bases():
+            raise UserError(f"there is no base {short(name)} in assets/pretrained*/ or {self.weights.name}/: refresh the list and choose one",
+                            f"assets/pretrained*/ 或 {self.weights.name}/ 中没有底模 {short(name)}：请刷新列表后重新选择")
+        folder, _, file = name.partition("/")
+        return (self.weights if folder == "weights" else self.root / "assets" / folder) / file
+
+    def base_name(self, path: Path) -> str:
+        """The name of a base in the list."""
+        return f"{'weights' if path.parent == self.weights else path.parent.name}/{path.name}"
+
+    def adapter_path(self, name: str) -> Path:
+        """Where an adapter of the list is.
+
+        Raises:
+            UserError: it is not in the list.
+        """
+        if name not in self.adapters():
+            raise UserError(f"there is no adapter {short(name)} in assets/lora/ or assets/weights/: refresh the list and choose one",
+                            f"assets/lora/ 或 assets/weights/ 中没有适配器 {short(name)}：请刷新列表后重新选择")
+        folder, _, file = name.partition("/")
+        return (self.weights if folder == "weights" else self.loras) / file

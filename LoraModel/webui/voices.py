@@ -1,0 +1,265 @@
+"""What the inference panel does, without any page: a base and an adapter in RVC's converter, and merged."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Tuple
+
+import torch
+
+from ..host import Host
+from ..host.patch import BASE, give_voice, in_use
+from ..host.safe_types import voice_allowed
+from ..inference.model_loader import VoiceLoader, load_base_beside_config
+from ..lora import Adapter, load_adapter
+from ..lora.adapter_file import read_metadata
+from ..messages import UserError
+from ..models import Base
+from ..scripts.merge_lora import save_model, small_model
+from .shelf import Shelf, plain_name, short
+
+MAX_STRENGTH = 1.5
+
+
+class State(NamedTuple):
+    """What `vc` converts with, as far as it is ours. Names as in the lists; adapter "" is the plain base."""
+
+    base: str
+    adapter: str
+    strength: float
+    speaker: int
+    speakers: int
+    f0: bool
+
+
+class Voices:
+    """The panel's side of one converter.
+
+    Args:
+        vc: RVC's converter, or an object with its attributes: net_g, tgt_sr, if_f0, version, n_spk, cpt, pipeline, hubert_model, config.
+        host: the RVC installation.
+        shelf: the files to choose from.
+    """
+
+    def __init__(self, vc: Any, host: Host, shelf: Shelf):
+        self.vc, self.host, self.shelf = vc, host, shelf
+        self._turn = threading.RLock()  # one change at a time; conversions are the concern of `in_use`
+        self._voice: Optional[VoiceLoader] = None
+        self._base = self._adapter = ""
+        self._strength = 1.0
+        self._base_stamp: Tuple[int, int] = (0, 0)
+        self._loaded: Optional[Adapter] = None  # which `_adapter` is, also at strength 0
+
+    @property
+    def state(self) -> Optional[State]:
+        """None where `vc` converts with a voice of RVC's own list, or with none."""
+        voice = self._voice
+        if voice is None or self.vc.net_g is not voice.network or getattr(self.vc, BASE, None) is not voice.network:
+            return None
+        speaker = self._loaded.speaker if self._loaded is not None else 0
+        return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0)
+
+    def load(self, base: str, adapter: str = "", strength: float = 1.0) -> Optional[State]:
+        """Let `vc` convert with a base and an adapter on it; what is loaded already is not loaded again.
+
+        Args:
+            base: "" leaves the base that is loaded, or finds the adapter's own by its name.
+            adapter: "" is the plain base.
+            strength: 0 to 1.5.
+
+        Raises:
+            UserError: a name that is not in the lists, a damaged file, an adapter of another base. The voice before stays loaded.
+        """
+        base, adapter, strength = base or "", adapter or "", check_strength(strength)
+        with self._turn:
+            now = self.state
+            if not base and not adapter:
+                return now
+            path = self.shelf.adapter_path(adapter) if adapter else None
+            base_path = self.shelf.base_path(base or self._base_for(path, now))
+            base = self.shelf.base_name(base_path)
+            stamp = _stamp(base_path)
+            fresh = now is None or self._voice is None or now.base != base or self._base_stamp != stamp
+            voice = self._read_base(base_path) if fresh or self._voice is None else self._voice
+            loaded = _checked(voice, path) if path is not None else None
+            if not fresh and loaded is self._loaded and (loaded is None or strength == self._strength):
+                return now
+            with in_use.change():
+                voice.set_adapters([(loaded, strength)] if loaded is not None else [])
+                if fresh:
+                    self._install(voice)
+                self._base, self._base_stamp, self._adapter, self._loaded, self._strength = base, stamp, adapter, loaded, strength
+            return self.state
+
+    def unload(self) -> Optional[State]:
+        """Take the adapter off: the base stays loaded, as it was."""
+        with self._turn:
+            if self.state is None or self._voice is None:
+                return None
+            with in_use.change():
+                self._voice.unload()
+                self._adapter, self._loaded = "", None
+            return self.state
+
+    def release(self) -> None:
+        """Let the base go, and HuBERT with it, as RVC's own unloading does. Nothing happens to a voice of RVC's."""
+        with self._turn:
+            if self.state is None:
+                return
+            with in_use.change():
+                self._clear_graphs(self.vc.net_g, self.vc.hubert_model)
+                self.vc.net_g = self.vc.hubert_model = self.vc.n_spk = self.vc.tgt_sr = None
+                setattr(self.vc, BASE, None)
+                self._voice, self._base, self._adapter, self._loaded = None, "", "", None
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def merge(self, name: str) -> Path:
+        """Write what is loaded as NAME.pth, which RVC's own list shows: base plus adapter at its strength.
+
+        It is computed in fp32 from the files; the loaded network is not touched.
+
+        Raises:
+            UserError: no adapter is loaded, a bad name, or one that is taken.
+        """
+        text = str(name or "").strip()
+        text = plain_name(text[:-4] if text.lower().endswith(".pth") else text)
+        with self._turn:
+            now = self.state
+            if now is None or not now.adapter:
+                raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter first",
+                                "尚未加载适配器，没有可合并的内容：请先选择底模和适配器")
+            weights = self.shelf.weights
+            taken = {file.lower() for file in os.listdir(str(weights))} if weights.is_dir() else set()
+            if f"{text}.pth".lower() in taken:
+                raise UserError(f"{text}.pth is in {weights.name}/ already: choose another name",
+                                f"{weights.name}/ 中已有 {text}.pth：请换一个名称")
+            voice = VoiceLoader(self._load_base(self.shelf.base_path(now.base)), self.host)
+            if self._voice is None or self._loaded is None or voice.info.base_hash != self._voice.info.base_hash:
+                raise UserError(f"{now.base} has changed since it was loaded: choose the base and the adapter again",
+                                f"{now.base} 在加载后已被更改：请重新选择底模和适配器")
+            adapter = self._loaded
+            voice.set_adapters([(adapter, now.strength)])
+            note = f"{adapter.name} x {now.strength:g} (RVC-LoRA, base {voice.info.name})"
+            path = weights / f"{text}.pth"
+            try:
+                save_model(path, small_model(voice.network, voice.info, note, sorted(adapter.layers())))
+            except OSError as error:
+                raise UserError(f"{path} could not be written ({error.strerror}): free some space or check the folder's permissions",
+                                f"无法写入 {path}（{error.strerror}）：请清理磁盘空间或检查文件夹权限") from None
+            return path
+
+    def index_for(self, state: State) -> str:
+        """The index that RVC itself would pick for a voice of that name; "" where there is none."""
+        find: Optional[Callable[[str], str]] = getattr(self._module(), "get_index_path_from_model", None)
+        source = state.adapter or (state.base if state.base.startswith("weights/") else "")
+        stem = Path(source).stem
+        names = [stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE)]
+        if find is not None:
+            for name in names:
+                path = find(f"{name}.pth") if name else ""
+                if path:
+                    return path
+        return ""
+
+    # ------------------------------------------------------------ parts
+
+    def _module(self) -> Any:
+        return sys.modules.get(type(self.vc).__module__)
+
+    def _load_base(self, path: Path) -> Base:
+        with voice_allowed():
+            return load_base_beside_config(path, self.host)
+
+    def _read_base(self, path: Path) -> VoiceLoader:
+        """A base ready to convert, as RVC's get_vc makes a voice: without enc_q, on its device, in fp16 where RVC runs so."""
+        base = self._load_base(path)
+        if hasattr(base.network, "enc_q"):
+            del base.network.enc_q
+        voice = VoiceLoader(base, self.host)
+        config = self.vc.config
+        if str(config.device) != "cpu" or config.is_half:
+            voice.move(config.device, bool(config.is_half))
+        give_voice(voice.network, voice)
+        return voice
+
+    def _install(self, voice: VoiceLoader) -> None:
+        """Put a base into `vc`, all that RVC's get_vc would set."""
+        vc, info, module = self.vc, voice.info, self._module()
+        pipeline = getattr(module, "Pipeline", None)
+        made = pipeline(info.sample_rate, vc.config) if pipeline is not None else vc.pipeline  # may fail: before anything is set
+        self._clear_graphs(vc.net_g)
+        vc.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version, "sr": f"{info.sample_rate // 1000}k",
+                  "info": info.name}
+        vc.tgt_sr, vc.if_f0, vc.version, vc.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
+        vc.pipeline, vc.net_g = made, voice.network
+        setattr(vc, BASE, voice.network)
+        self._voice = voice
+        gc.collect()  # the base before: a network and its voices hold each other
+
+    def _clear_graphs(self, *networks: Any) -> None:
+        clear = getattr(self._module(), "clear_cuda_graph_cache", None)
+        for network in networks:
+            if clear is not None and network is not None:
+                clear(network)
+
+    def _base_for(self, adapter: Optional[Path], now: Optional[State]) -> str:
+        """The base that an adapter was trained on: the loaded one, else one of its name and version."""
+        assert adapter is not None
+        own = read_metadata(adapter)
+        if now is not None and self._voice is not None and self._voice.info.base_hash == own["base_hash"]:
+            return now.base
+        other = "pretrained/" if own["rvc_version"] == "v2" else "pretrained_v2/"  # RVC's folders hold files of the same names
+        found = [name for name in self.shelf.bases() if Path(name).stem == own["base_name"] and not name.startswith(other)]
+        if not found:
+            raise UserError(f"adapter {short(own['name'])} needs the base {short(own['base_name'])}, which is not below assets/: put it into "
+                            "assets/pretrained_v2/ (v1: assets/pretrained/) and refresh the lists, or choose another base yourself",
+                            f"适配器 {short(own['name'])} 需要底模 {short(own['base_name'])}，但 assets/ 中没有：请将其放入 "
+                            "assets/pretrained_v2/（v1 为 assets/pretrained/）并刷新列表，或自行选择其他底模")
+        return found[0]
+
+
+def _checked(voice: VoiceLoader, path: Path) -> Adapter:
+    """The adapter, checked against the base.
+
+    Raises:
+        UserError: as `VoiceLoader.load`, in words that fit a page, where there is no --force.
+    """
+    own, info = read_metadata(path), voice.info
+    if own["base_hash"] == info.base_hash:
+        return voice.load(path)
+    adapter = load_adapter(path)
+    voice.check(adapter)  # another sample rate or shape says more than another hash
+    raise UserError(
+        f"adapter {adapter.name!r} was trained on the base {own['base_name']} ({own['base_hash'][:8]}…); the chosen base is {info.name} "
+        f"({info.base_hash[:8]}…): choose the adapter's own base",
+        f"适配器 {adapter.name!r} 训练自底模 {own['base_name']}（{own['base_hash'][:8]}…），而所选底模为 {info.name}"
+        f"（{info.base_hash[:8]}…）：请选择适配器对应的底模",
+    )
+
+
+def check_strength(strength: Any) -> float:
+    """0 to 1.5.
+
+    Raises:
+        UserError: no number, or out of range.
+    """
+    try:
+        value = float(strength)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not 0 <= value <= MAX_STRENGTH:
+        raise UserError(f"strength {short(strength)} is not between 0 and {MAX_STRENGTH}: 0 is the plain base, 1 the voice as trained",
+                        f"强度 {short(strength)} 不在 0 到 {MAX_STRENGTH} 之间：0 为底模，1 为训练所得声音")
+    return value
+
+
+def _stamp(path: Path) -> Tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
