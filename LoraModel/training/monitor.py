@@ -26,7 +26,7 @@ KEPT_SAMPLES = 10
 """Saves of which the sample clips are kept beside TensorBoard's: the first (the base alone) and the newest."""
 
 
-BOARD_AUDIO_BYTES = 24 * 2**20
+BOARD_AUDIO_BYTES = 20 * 2**20
 """For all audio in TensorBoard's files, so that a run's folder stays below 60 MB."""
 
 
@@ -67,7 +67,7 @@ class Monitor:
     def samples(self, step: int, clips: Sequence[Tuple[np.ndarray, Tensor]]) -> None:
         """Record audio (samples,) and log-mel (bands, frames) of held-out clips.
 
-        TensorBoard keeps all it was ever given: its audio is cut shorter the more saves there will be.
+        TensorBoard keeps all it was ever given: what it gets is cut shorter the more saves there will be.
         """
         on_board = self._saves % self._board_every == 0
         self._saves += 1
@@ -75,8 +75,9 @@ class Monitor:
         folder.mkdir(exist_ok=True)
         for index, (audio, mel) in enumerate(clips):
             if on_board:
+                frames = max(1, mel.shape[1] * self._board_samples // max(len(audio), 1))  # as long a stretch as of the audio
                 self._board.add_audio(f"heldout/{index}", np.clip(audio[None, : self._board_samples], -1, 1), step, self._sample_rate)
-                self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()), step)
+                self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()[:, :frames]), step)
             buffer = io.BytesIO()
             soundfile.write(buffer, np.clip(audio, -1, 1), self._sample_rate, format="FLAC")
             atomic_write(folder / f"step{step:07d}_{index}.flac", buffer.getvalue())

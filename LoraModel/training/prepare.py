@@ -52,6 +52,8 @@ def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] =
                         f"{folder} 中的片段都短于 {frames} 帧：请使用更长的录音")
     trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
     describe(trainer)
+    if config.precision == "fp16" and trainer.device.type == "cpu":
+        print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16", "提示：在 CPU 上 fp16 比 fp32 或 bf16 慢很多倍"), file=sys.stderr)
     return trainer
 
 
