@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 
 from ..messages import UserError
 from ..training.prepare import check_name
@@ -134,7 +134,3 @@ def _changed(path: Path) -> float:
     except OSError:
         return 0.0
 
-
-def host_folders(root: Optional[str] = None) -> Folders:
-    """The folders of the WebUI script that runs in this process: RVC's scripts stay in their checkout."""
-    return Folders(Path(root or os.getcwd()).resolve())

@@ -161,17 +161,8 @@ class Runs:
             raise UserError(f"there is no experiment folder {folder.parent}: process the data and extract the features first",
                             f"找不到实验文件夹 {folder.parent}：请先处理数据并提取特征")
         with processes.locked(self.lock):
-            self._check_free(settings.name, settings.device)
-            target = self.folders.adapter(settings.name)
-            if not may_replace(target, self.folders.published(settings.name)):
-                raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
-                                f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
+            self.check_start(settings, anew)
             if (folder / STATE_FILE).is_file():
-                if not anew:
-                    raise UserError(f"{settings.name} has a run already ({self._read(folder, 'run.json').get('steps', 0)} steps): press Resume to go on "
-                                    "with it, or tick “start anew” (the old run is kept)",
-                                    f"{settings.name} 已有训练（{self._read(folder, 'run.json').get('steps', 0)} 步）：请点击“继续训练”，"
-                                    "或勾选“重新开始”（旧训练会保留）")
                 number = next(n for n in range(1, 10000) if not folder.with_name(f"lora.{n}").exists())
                 folder.rename(folder.with_name(f"lora.{number}"))
             return self._launch(settings, config, resume=False)
@@ -202,6 +193,23 @@ class Runs:
                 raise UserError(f"{name} has been trained for {done} epochs, {settings.epochs} are asked for: choose more epochs, then resume",
                                 f"{name} 已训练 {done} 轮，而设定为 {settings.epochs} 轮：请增大总训练轮数后再继续")
             return self._launch(settings, settings.train_config(self.folders), resume=True)
+
+    def check_start(self, settings: RunSettings, anew: bool) -> None:
+        """Whether a run may be started.
+
+        Raises:
+            UserError: the experiment or its device is busy, it has a run already, or its place in the list is taken.
+        """
+        self._check_free(settings.name, settings.device)
+        target, folder = self.folders.adapter(settings.name), self.folders.run(settings.name)
+        if not may_replace(target, self.folders.published(settings.name)):
+            raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
+                            f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
+        if (folder / STATE_FILE).is_file() and not anew:
+            steps = self._read(folder, "run.json").get("steps", 0)
+            raise UserError(f"{settings.name} has a run already ({steps} steps): press Resume to go on with it, "
+                            "or tick “Start anew” (the old run is kept)",
+                            f"{settings.name} 已有训练（{steps} 步）：请点击“继续训练”，或勾选“重新开始”（旧训练会保留）")
 
     def _check_free(self, name: str, device: str) -> None:
         for other in self.going_on():

@@ -1,0 +1,251 @@
+"""`python run.py app`: the LoRA Train tab and the inference panel without an RVC checkout, on the demo's base, in a page of its own.
+
+The same code as inside RVC, given a small stand-in for RVC's script: a voice list, a converter with the demo's stand-in for
+HuBERT, Convert. Everything it writes lies in app_data/, which has the folders of a checkout. It listens on this machine alone,
+and the page loads nothing from anywhere else.
+"""
+
+from __future__ import annotations
+
+if __package__ in (None, ""):
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+
+for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read when gradio is imported
+    os.environ[_name] = "False" if _name.startswith("GRADIO") else "1"
+
+import gradio as gr  # noqa: E402
+import numpy as np  # noqa: E402
+
+from LoraModel.demo.features import coarse_pitch, content_features, pitch  # noqa: E402
+from LoraModel.files import atomic_file  # noqa: E402
+from LoraModel.host import Host, find_host  # noqa: E402
+from LoraModel.host.patch import patch, voice_of  # noqa: E402
+from LoraModel.inference.audio import read_audio  # noqa: E402
+from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
+from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
+from LoraModel.webui import hooks  # noqa: E402
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+PORT = 7865
+POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+          "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: ws:; "
+          "worker-src 'self' blob:")
+"""The browser asks nobody but this page's server; Gradio's own page would load fonts and a script from elsewhere."""
+FONTS = ["system-ui", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
+
+
+class Words:
+    """RVC's `i18n`, as far as the panel and the tab need it: the Chinese words stand for themselves."""
+
+    def __init__(self) -> None:
+        self.language = "zh_CN" if language() == "zh" else "en_US"
+
+    def __call__(self, key: str) -> str:
+        return key
+
+
+class VC:
+    """What RVC's converter offers to the panel: the attributes that it sets, `get_vc` for full voices, `vc_single`.
+
+    Args:
+        host: the library layout. weights: folder of full voices.
+    """
+
+    def __init__(self, host: Host, weights: Path):
+        self.config = SimpleNamespace(device="cpu", is_half=False)
+        self.host, self.weights = host, weights
+        self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = self.pipeline = self.hubert_model = None
+
+    def get_vc(self, sid: str, *protects: Any) -> Tuple[Any, ...]:
+        """Load a full voice of assets/weights, or unload with "": updates of speaker, the protects and the indices, as RVC's."""
+        if not sid:
+            self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = None
+            return (gr.update(visible=False), *(gr.update() for _ in protects), *(gr.update(value="") for _ in protects))
+        from LoraModel.models import load_base
+
+        base = load_base(self.weights / Path(sid).name, self.host)
+        info = base.info
+        self.net_g = base.network.eval()
+        self.tgt_sr, self.if_f0, self.version, self.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
+        self.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version, "info": info.name}
+        return (gr.update(visible=True, maximum=info.speakers - 1, value=0), *(gr.update(value=value) for value in protects),
+                *(gr.update(value="") for _ in protects))
+
+    def vc_single(
+        self, speaker: float, recording: Optional[str], transpose: float, index: str, index_rate: float, protect: float
+    ) -> Tuple[str, Any]:
+        """Convert a recording -> (what to tell, (sample rate in Hz, (samples,) int16))."""
+        try:
+            if self.net_g is None:
+                raise UserError("no voice is loaded: choose a base and an adapter, or a voice, above",
+                                "尚未加载音色：请在上方选择底模与适配器，或音色")
+            if not recording:
+                raise UserError("there is no recording: drop one into the field beside it, or record one", "没有录音：请拖入音频文件，或直接录音")
+            voice = voice_of(self.net_g, self.host)
+            options = ConvertOptions(float(transpose or 0), Path(index) if index else None, float(index_rate), float(protect),
+                                     speaker=int(speaker or 0))
+            audio = convert(voice, read_audio(recording, INPUT_RATE), options, content_features, pitch, coarse_pitch)
+        except UserError as error:
+            return str(error), None
+        return tr("Success.", "转换成功。"), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
+
+
+def data_folders(root: Path) -> None:
+    """The folders of a checkout in `root`, with the demo's base among the pretrained ones."""
+    for name in ("logs", "assets/lora", "assets/weights", "assets/pretrained_v2"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("f0G16k.pth", "config.json"):
+        target, source = root / "assets/pretrained_v2" / name, DEMO / "base" / name
+        if not target.is_file() or target.stat().st_size != source.stat().st_size:
+            with open(str(source), "rb") as stream, atomic_file(target) as copy:
+                shutil.copyfileobj(stream, copy)
+
+
+def build(root: Path) -> Any:
+    """The page (`gr.Blocks`) over the folder `root`."""
+    data_folders(root)
+    os.environ["weight_root"], os.environ["index_root"] = str(root / "assets/weights"), str(root / "logs")
+    host = find_host()
+    namespace: Dict[str, Any] = {
+        "gr": gr, "VC": VC, "i18n": Words(), "rvc_lora_host": host, "rvc_lora_root": str(root),
+        "rvc_lora_defaults": {"name": "demo-voice", "recordings": str(DEMO / "recordings" / "target")},
+    }
+    patch(VC, host)  # as hooks.setup does it in a checkout
+    vc = namespace["vc"] = VC(host, root / "assets/weights")
+    with gr.Blocks(title="RVC-LoRA", analytics_enabled=False, theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
+        gr.Markdown("## RVC-LoRA\n" + tr(
+            "Without an RVC checkout: a small base and a stand-in for HuBERT, for trying things out. Install it into RVC for real voices.",
+            "未使用 RVC：小型底模与 HuBERT 替代实现，仅供试用。若要训练真实音色，请安装到 RVC 中。"))
+        with gr.Tabs():
+            with gr.TabItem(tr("Model Inference", "模型推理")):
+                _inference(namespace, vc, root)
+            hooks.train_tab(namespace)
+    return app
+
+
+def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
+    """What RVC's inference tab has, with the names that its script gives it."""
+    def voices() -> List[str]:
+        return sorted(path.name for path in (root / "assets/weights").glob("*.pth"))
+
+    def indices() -> List[str]:
+        return ["", *sorted(str(path) for path in (root / "logs").glob("*/added_*.index"))]
+
+    with gr.Row():
+        sid = gr.Dropdown(label=tr("Inferencing voice:", "推理音色"), choices=voices())
+        with gr.Column():
+            refresh = gr.Button(tr("Refresh voice list", "刷新音色列表"), variant="primary")
+            clean = gr.Button(tr("Unload voice", "卸载音色省显存"), variant="primary")
+        speaker = gr.Slider(minimum=0, maximum=2333, step=1, label=tr("Select Speaker/Singer ID:", "请选择说话人id"), value=0, visible=False,
+                            interactive=True)
+    namespace.update(sid0=sid, refresh_button=refresh, clean_button=clean, spk_item=speaker)
+    hooks.inference_panel(namespace)
+    with gr.Row():
+        with gr.Column():
+            recording = gr.Audio(label=tr("Recording to convert", "待处理的音频"), type="filepath")
+            gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording], label=tr("Examples", "示例"))
+        with gr.Column():
+            transpose = gr.Number(label=tr("Transpose (semitones; 12 is an octave)", "变调（整数，半音数量，升八度12降八度-12）"), value=0)
+            index = gr.Dropdown(label=tr("Index of the voice's features", "特征检索库文件路径"), choices=indices(), value="", interactive=True)
+            rate = gr.Slider(minimum=0, maximum=1, label=tr("Share of the index", "检索特征占比"), value=0.5, interactive=True)
+            protect = gr.Slider(minimum=0, maximum=0.5, step=0.01, value=0.33, interactive=True,
+                                label=tr("Protect voiceless consonants (0.5: off)", "保护清辅音和呼吸声（0.5 为关闭）"))
+    go = gr.Button(tr("Convert", "转换"), variant="primary")
+    with gr.Row():
+        said = gr.Textbox(label=tr("Output information", "输出信息"), interactive=False)
+        result = gr.Audio(label=tr("Export audio", "输出音频"), interactive=False)
+    namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect)
+    refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index], api_name="infer_refresh")
+    clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean")
+    sid.change(vc.get_vc, [sid, protect], [speaker, protect, index], api_name="infer_change_voice")
+    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result], api_name="infer_convert")
+
+
+def free_port(first: int) -> int:
+    """The first port from `first` on that nobody listens on.
+
+    Raises:
+        UserError: a hundred are taken.
+    """
+    for port in range(first, min(first + 100, 65536)):
+        with socket.socket() as probe:
+            if os.name != "nt":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise UserError(f"ports {first} to {first + 99} are taken: name another with --port", f"端口 {first} 至 {first + 99} 均被占用：请用 --port 指定")
+
+
+def keep_local(app: Any) -> None:
+    """Let the served page ask nothing of other machines: the tags that would are taken out, and the browser is told so."""
+    from starlette.responses import Response
+
+    async def local(request: Any, following: Callable[[Any], Awaitable[Any]]) -> Any:
+        response = await following(request)
+        if response.headers.get("content-type", "").startswith("text/html"):
+            body = b"".join([chunk async for chunk in response.body_iterator])
+            body = re.sub(rb"<(script|link)\b[^>]*(?:src|href)=\"https?://[^>]*>(?:\s*</script>)?", b"", body)
+            headers = {key: value for key, value in response.headers.items() if key.lower() != "content-length"}
+            response = Response(body, response.status_code, headers)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    app.middleware("http")(local)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="app", description=tr("The web page, on the demo's base.", "网页界面（使用演示底模）。"))
+    p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken (7865)", "被占用时使用下一个空闲端口（7865）"))
+    p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser", "不自动打开浏览器"))
+    p.add_argument("--data_dir", default="app_data", help=tr("where everything goes (app_data)", "数据文件夹（app_data）"))
+    return p
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(argv)
+    if not 1 <= options.port <= 65535:
+        raise UserError("--port must be between 1 and 65535", "--port 必须在 1 到 65535 之间")
+    os.environ.pop("RVC_ROOT", None)
+    root = Path(options.data_dir).resolve()
+    app = build(root)
+    port = free_port(options.port)
+    served, address, _ = app.queue(concurrency_count=16).launch(
+        server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, show_error=True, share=False)
+    keep_local(served)
+    print(tr(f"RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)",
+             f"RVC-LoRA 位于 {address}（Ctrl-C 关闭页面，训练会继续）"), flush=True)
+    if not options.noautoopen:
+        import webbrowser
+
+        webbrowser.open(address)
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        while not ended.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        pass
+    app.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

@@ -1,0 +1,179 @@
+"""Progress and losses of a run as HTML: a bar, and curves as SVG, which need no library in the page and follow its colours."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import List, Optional, Sequence, Tuple
+
+from .run_log import LogReader
+from .runs import Status
+from .text import Tr
+
+Points = Sequence[Tuple[float, float]]
+
+STYLE = """<style>
+#lora_tick { display: none }
+.lora-bar { position: relative; height: 22px; border-radius: 6px; overflow: hidden; background: rgba(128,128,128,.18); margin: 4px 0 8px }
+.lora-bar > div { height: 100%; background: #f97316; transition: width .6s }
+.lora-bar > div.lora-waiting { width: 25% !important; opacity: .7; animation: lora-wait 1.6s ease-in-out infinite alternate }
+@keyframes lora-wait { from { margin-left: 0 } to { margin-left: 75% } }
+.lora-bar > span { position: absolute; inset: 0; text-align: center; font-size: 13px; line-height: 22px; font-weight: 600 }
+.lora-line { font-size: 14px; margin: 2px 0; line-height: 1.5 }
+.lora-error { white-space: pre-wrap; word-break: break-word; font-family: ui-monospace, Consolas, monospace; font-size: 12px;
+  border-left: 4px solid #dc2626; background: rgba(220,38,38,.09); padding: 8px 12px; margin: 8px 0 }
+.lora-charts { display: flex; flex-wrap: wrap; gap: 12px 28px }
+.lora-charts > figure { flex: 1 1 340px; max-width: 640px; margin: 0 }
+.lora-charts figcaption { font-size: 13px; font-weight: 600; margin: 4px 0 }
+.lora-charts svg { width: 100%; height: auto; display: block }
+.lora-charts .grid { stroke: currentColor; stroke-opacity: .14 }
+.lora-charts text { fill: currentColor; fill-opacity: .65; font-size: 11px; font-family: inherit }
+.lora-charts .train { stroke: #2f7fd6 } .lora-charts .faint { stroke: #2f7fd6; stroke-opacity: .28 }
+.lora-charts .held { stroke: #f97316 } .lora-charts circle { fill: #f97316 } .lora-charts .best { fill: none; stroke: #f97316; stroke-width: 2 }
+.lora-charts .base { stroke: currentColor; stroke-opacity: .55; stroke-dasharray: 5 4 }
+.lora-charts .key { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle; margin: 0 5px 2px 12px }
+</style>"""
+
+MOST_POINTS = 400  # of a curve: more cannot be told apart
+LEFT, TOP, WIDTH, HEIGHT = 46, 8, 440, 168  # of the plot, in the picture's 500 x 204
+
+
+def duration(seconds: float, tr: Tr) -> str:
+    """A length of time as people say it."""
+    minutes = int(seconds // 60)
+    if minutes >= 60:
+        return tr(f"{minutes // 60} h {minutes % 60} min", f"{minutes // 60} 小时 {minutes % 60} 分")
+    if minutes:
+        return tr(f"{minutes} min {int(seconds % 60)} s", f"{minutes} 分 {int(seconds % 60)} 秒")
+    return tr(f"{int(seconds)} s", f"{int(seconds)} 秒")
+
+
+def state_text(status: Status, tr: Tr) -> str:
+    """What a run is doing, in a few words."""
+    return {
+        "none": tr("no run yet", "尚未训练"), "starting": tr("loading base and data", "正在加载底模与数据"), "running": tr("training", "训练中"),
+        "stopping": tr("stopping: finishing the step and saving", "正在停止：完成当前步并保存"), "done": tr("done", "已完成"),
+        "stopped": tr("stopped", "已停止"), "failed": tr("failed", "失败"), "broken": tr("ended unexpectedly", "意外终止"),
+    }.get(status.state, status.state)
+
+
+def progress(status: Status, tr: Tr) -> str:
+    """The bar with what stands beside it; after a crash, the last lines."""
+    if status.state == "none":
+        return ""
+    share = min(1.0, status.step / status.total_steps) if status.total_steps else 0.0
+    waiting = ' class="lora-waiting"' if status.state in ("starting", "stopping") else ""
+    left = "" if status.seconds_left is None else tr(f", {duration(status.seconds_left, tr)} left", f"，剩余 {duration(status.seconds_left, tr)}")
+    head = f"{escape(status.name)}: {state_text(status, tr)}"
+    parts = [f'<div class="lora-line"><b>{head}</b></div><div class="lora-bar"><div{waiting} style="width:{100 * share:.1f}%"></div>'
+             f"<span>{100 * share:.0f}%{escape(left)}</span></div>"]
+    facts = []
+    if status.step:
+        facts.append(tr(f"epoch {status.epoch} of {status.epochs}, step {status.step} of {status.total_steps}",
+                        f"第 {status.epoch}/{status.epochs} 轮，第 {status.step}/{status.total_steps} 步"))
+    if status.seconds_step is not None:
+        facts.append(tr(f"{status.seconds_step:.2f} s a step", f"每步 {status.seconds_step:.2f} 秒"))
+    if status.best is not None and status.base is not None:
+        facts.append(tr(f"held-out loss {status.best:.4f} (best, step {status.best_step}; base alone {status.base:.4f})",
+                        f"留出集损失 {status.best:.4f}（最佳，第 {status.best_step} 步；仅底模 {status.base:.4f}）"))
+    if facts:
+        parts.append(f'<div class="lora-line">{escape("; ".join(facts) if tr("e", "z") == "e" else "；".join(facts))}</div>')
+    if status.adapter and not status.active:
+        parts.append(f'<div class="lora-line">{tr("Adapter, in the list now", "适配器（已在列表中）")}: <code>{escape(status.adapter)}</code></div>')
+    if status.state in ("failed", "broken"):
+        why = tr("It ended with an error; its last lines:", "训练因错误结束，最后的输出：") if status.state == "failed" else tr(
+            "The process ended without a word (killed, out of memory, or the machine went down); its last lines:",
+            "进程意外结束（被终止、内存不足或机器关闭），最后的输出：")
+        if status.resumable:
+            why += tr(" Resume goes on from the last save.", "可点击“继续训练”从上次保存处继续。")
+        parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(chr(10).join(status.log))}</div>')
+    return "".join(parts)
+
+
+def _thin(points: Points) -> Points:
+    """At most MOST_POINTS of the points, the last among them; each the mean of its neighbours."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    if size <= 1:
+        return points
+    groups = [points[start:start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
+
+
+def _smooth(points: Points) -> Points:
+    """Running mean over about a fifteenth of the curve."""
+    width = max(1, len(points) // 15)
+    sums = [0.0]
+    for _, value in points:
+        sums.append(sums[-1] + value)
+    smoothed = []
+    for index, (step, _) in enumerate(points):
+        low, high = max(0, index - width), min(len(points), index + width + 1)
+        smoothed.append((step, (sums[high] - sums[low]) / (high - low)))
+    return smoothed
+
+
+def _round_ticks(low: float, high: float) -> List[float]:
+    """Four or so round numbers that enclose low and high."""
+    span = max(high - low, abs(high) * 1e-3, 1e-9)
+    power = 10.0 ** math.floor(math.log10(span / 3))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 3 >= span * 0.999)
+    first = math.floor(low / step + 1e-9)
+    last = max(first + 1, math.ceil(high / step - 1e-9))
+    return [step * number for number in range(first, last + 1)]
+
+
+def chart(train: Points, held: Points = (), base: Optional[float] = None, label: str = "") -> str:
+    """Curves over steps as an SVG element; "" where there is no point.
+
+    Args:
+        train: (step, value) of each step. held: of each save. base: a level to draw across. label: for screen readers.
+    """
+    if not train and not held:
+        return ""
+    train = _thin(train)
+    values = [value for _, value in (*train, *held)] + ([] if base is None else [base])
+    steps = [0, *(step for step, _ in (*train, *held))]
+    ticks = _round_ticks(min(values), max(values))
+    low, high, first, last = ticks[0], ticks[-1], min(steps), max(max(steps), min(steps) + 1)
+
+    def x(step: float) -> float:
+        return LEFT + (step - first) / (last - first) * WIDTH
+
+    def y(value: float) -> float:
+        return TOP + (high - value) / (high - low) * HEIGHT
+
+    def line(points: Points, kind: str, width: float) -> str:
+        joined = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        return f'<polyline class="{kind}" fill="none" stroke-width="{width}" stroke-linejoin="round" points="{joined}"/>'
+
+    parts = [f'<svg viewBox="0 0 500 204" role="img" aria-label="{escape(label)}">']
+    for tick in ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+                     f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
+    whole = max(1, round((last - first) / 5))
+    for step in range(int(first), int(last) + 1, whole):
+        parts.append(f'<text x="{x(step):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{step}</text>')
+    if base is not None:
+        parts.append(f'<line class="base" x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y(base):.1f}" y2="{y(base):.1f}"/>')
+    if len(train) >= 30:
+        parts += [line(train, "faint", 1), line(_smooth(train), "train", 2)]
+    elif train:
+        parts.append(line(train, "train", 2))
+    if held:
+        parts.append(line(held, "held", 2))
+        parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>' for step, value in (held if len(held) <= 60 else held[-1:])]
+        step, value = min(held, key=lambda point: point[1])
+        parts.append(f'<circle class="best" cx="{x(step):.1f}" cy="{y(value):.1f}" r="6"/>')
+    return "".join(parts) + "</svg>"
+
+
+def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
+    """The curves of a run: log-mel L1 of training steps and of held-out clips, and the prior's KL."""
+    mel, held, kl = reader.losses.get("mel", []), reader.heldout, reader.losses.get("kl", [])
+    if not mel:
+        return ""
+    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training", "训练") + '<span class="key" style="color:#f97316"></span>'
+           + tr("held-out clips", "留出片段") + '<span class="key" style="border-top-style:dashed"></span>' + tr("base alone", "仅底模"))
+    title = tr("Log-mel loss over steps", "log-mel 损失（横轴：步数）")
+    return (f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>{chart(mel, held, base, title)}</figure>'
+            f'<figure><figcaption>{tr("KL loss of the prior", "先验的 KL 损失")}</figcaption>{chart(kl, label="KL")}</figure></div>')

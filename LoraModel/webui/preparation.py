@@ -1,0 +1,206 @@
+"""The steps before training: slices, pitch and features, index. By RVC's own functions where the WebUI script has them,
+else by `scripts/prepare_data.py`. They run in a thread of the WebUI, so that a page that is closed stops nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+from ..files import atomic_write
+from ..host import find_host, preprocess
+from ..messages import UserError
+from . import processes
+from .run_log import tail
+from .runs import CODE, RunSettings, Runs, child_environment
+
+STEPS = ("preprocess", "extract", "index", "train")
+FUNCTIONS = {"preprocess": "preprocess_dataset", "extract": "extract_f0_feature", "index": "train_index"}
+"""RVC's own function for each step; the same names in both layouts."""
+
+
+@dataclass
+class Preparation:
+    """Steps under way, or done.
+
+    Attributes:
+        step: the one under way, "" when all is over. texts: what each step said. error: what broke it off, else None.
+        failed: the step that did not come to its end.
+    """
+
+    name: str
+    steps: Sequence[str]
+    step: str = ""
+    texts: Dict[str, str] = field(default_factory=dict)
+    error: Optional[Exception] = None
+    failed: str = ""
+    stop_asked: bool = False
+    thread: Optional[threading.Thread] = None
+    process: Optional[Dict[str, Any]] = None
+
+    @property
+    def active(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+
+class Preparer:
+    """The preparation of one experiment at a time.
+
+    Args:
+        namespace: the WebUI script's `globals()`, which may hold RVC's functions.
+    """
+
+    def __init__(self, runs: Runs, namespace: Dict[str, Any]):
+        self.runs, self.folders, self._namespace = runs, runs.folders, namespace
+        self.current: Optional[Preparation] = None
+        self._guard = threading.Lock()
+
+    @property
+    def by_rvc(self) -> bool:
+        """Whether the script has RVC's own functions."""
+        return self.folders.is_checkout and all(callable(self._namespace.get(name)) for name in FUNCTIONS.values())
+
+    @property
+    def _record(self) -> Path:
+        return self.folders.own / "preparation.json"
+
+    def begin(self, steps: Sequence[str], settings: RunSettings, recordings: str, f0_method: str, anew: bool = False) -> Preparation:
+        """Do `steps` of STEPS one after the other, in a thread; "train" starts the run.
+
+        Raises:
+            UserError: something cannot be, or steps are under way already, here or in another WebUI on the same folder.
+        """
+        if "train" in steps:
+            settings.train_config(self.folders)  # what is wrong is better said now than after an hour of preparing
+            self.runs.check_start(settings, anew)
+        source = self.folders.recordings(recordings) if "preprocess" in steps or not self.by_rvc and set(steps) - {"train"} else None
+        experiment = self.folders.experiment(settings.name)
+        with self._guard, processes.locked(self.runs.lock):
+            other = self.runs._read(self.folders.own, self._record.name)
+            busy = self.current is not None and self.current.active
+            if busy or (other.get("pid") != os.getpid() and processes.alive(other)):
+                name = self.current.name if busy and self.current is not None else str(other.get("name"))
+                raise UserError(f"the data of {name} are being prepared already: wait for the end of it",
+                                f"正在准备 {name} 的数据：请等待其结束")
+            if settings.name in self.runs.going_on():
+                raise UserError(f"{settings.name} is being trained: wait for its end, or stop it first",
+                                f"{settings.name} 正在训练：请等待其结束或先停止")
+            job = Preparation(experiment.name, tuple(steps), step=steps[0])
+            self.current = job
+            self._note(os.getpid(), job)
+            job.thread = threading.Thread(target=self._run, args=(job, settings, source, f0_method, anew), daemon=True)
+            job.thread.start()
+        return job
+
+    def stop(self) -> bool:
+        """Break the steps off, where it can be done: RVC's own steps end by themselves, the steps after them are left out."""
+        job = self.current
+        if job is None or not job.active:
+            return False
+        job.stop_asked = True
+        if job.process:
+            processes.terminate(job.process)
+        return True
+
+    def _note(self, pid: int, job: Preparation) -> None:
+        Runs._write(self.folders.own, self._record.name, {"pid": pid, "began": processes.began(pid), "name": job.name})
+
+    def _run(self, job: Preparation, settings: RunSettings, source: Optional[Path], f0_method: str, anew: bool) -> None:
+        try:
+            for step in job.steps:
+                if job.stop_asked:
+                    break
+                job.step = job.failed = step
+                if step == "train":
+                    self.runs.start(settings, anew)
+                elif self.by_rvc:
+                    self._by_rvc(job, step, settings, source, f0_method)
+                else:
+                    self._by_script(job, step, settings, source, f0_method)
+                job.failed = ""
+        except Exception as error:  # shown on the page
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            job.error = error
+        finally:
+            job.step = ""
+            atomic_write(self._record, b"{}")
+
+    # RVC's own functions
+
+    def _by_rvc(self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str) -> None:
+        namespace, name = self._namespace, job.name
+        gpus = str(namespace.get("gpus") or "")
+        known = {
+            "trainset_dir": str(source), "exp_dir": name, "exp_dir1": name, "sr": settings.sample_rate,
+            "n_p": max(1, (os.cpu_count() or 2) * 2 // 3), "gpus": gpus, "f0method": f0_method, "if_f0": settings.f0,
+            "version19": settings.version, "gpus_rmvpe": f"{gpus}-{gpus}",
+        }
+        function = namespace[FUNCTIONS[step]]
+        missing = [key for key, parameter in inspect.signature(function).parameters.items()
+                   if key not in known and parameter.default is inspect.Parameter.empty]
+        if missing:
+            raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
+                            f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
+        said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
+        for item in [said] if isinstance(said, (str, tuple)) else said:
+            job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
+        self._check(job, step, settings, f0_method)
+
+    def _check(self, job: Preparation, step: str, settings: RunSettings, f0_method: str) -> None:
+        """RVC's functions say in their text alone what went wrong: look at what they made.
+
+        Where RVC's script could not read HuBERT (torch >= 2.6 refuses the classic layout's file), the features are made by the same
+        script with exactly HuBERT's types allowed.
+        """
+        experiment = self.folders.experiment(job.name)
+        slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
+        if not slices:
+            raise UserError(f"no slices came out of the recordings: see RVC's messages, here and in {experiment / 'preprocess.log'}",
+                            f"未能从录音得到切片：请查看此处与 {experiment / 'preprocess.log'} 中的 RVC 信息")
+        features = preprocess.feature_folder(experiment, settings.version)
+        if step != "extract":
+            return
+        if not preprocess.stems(features, ".npy"):
+            job.texts[step] = job.texts.get(step, "") + "\nHuBERT: LoraModel.host.launch …"
+            host = find_host(self.folders.root)
+            preprocess.check_needs(host, None)
+
+            def progress(count: int) -> None:
+                job.texts[step] = job.texts[step].rpartition("\n")[0] + f"\nHuBERT: {count}/{len(slices)}"
+
+            preprocess.extract_features(host, experiment, settings.version, progress)
+        if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
+            raise UserError(f"no pitch came out ({f0_method}): see RVC's messages, here and in {experiment / 'extract_f0_feature.log'}",
+                            f"未能提取音高（{f0_method}）：请查看此处与 {experiment / 'extract_f0_feature.log'} 中的 RVC 信息")
+
+    # scripts/prepare_data.py
+
+    def _by_script(self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str) -> None:
+        options = ["--input_dir", str(source), "--output_dir", str(self.folders.experiment(job.name)), "--version", settings.version,
+                   "--sample_rate", settings.sample_rate]
+        options += ["--f0_method", f0_method] if settings.f0 else ["--no_f0"]
+        options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
+        log, code = self.folders.own / f"{job.name}.prepare.log", self.folders.own / f"{job.name}.prepare.exit"
+        for file in (log, code):
+            if file.exists():
+                file.unlink()
+        command = [sys.executable, str(CODE / "LoraModel" / "webui" / "prepare_step.py"), str(code), step, *options]
+        job.process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.runs.language), log)
+        self._note(job.process["pid"], job)
+        while not processes.wait(job.process, 0.5):
+            job.texts[step] = "\n".join(tail(log, 8))
+        job.texts[step] = "\n".join(tail(log, 8))
+        job.process = None
+        if not code.is_file() or code.read_text() != "0":
+            if job.stop_asked:
+                return
+            last = (tail(log, 1) or ["?"])[0]
+            raise UserError(f"preparing the data failed: {last}", f"数据准备失败：{last}")
+        code.unlink()

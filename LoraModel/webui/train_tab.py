@@ -1,0 +1,369 @@
+"""The LoRA Train tab: RVC's Train tab in its order and words, for adapters. Gradio 3.14 and 3.34.
+
+What goes on is known to `runs` and `preparation` alone. A page only asks, every second and a half and while it is looked at, how
+things stand (`_Page.tick`); so it may be closed, reloaded or opened twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import gradio as gr
+import torch
+from gradio.context import Context
+
+from ..host import find_host
+from ..host.preprocess import F0_METHODS
+from ..lora import DEFAULT_PRESET, PRESETS
+from ..messages import UserError
+from ..training.config import TrainConfig
+from . import curves
+from .folders import Folders
+from .inference_panel import PANEL, root_of
+from .preparation import Preparer
+from .runs import Runs, RunSettings, Status
+from .text import told, translator
+
+STOP_SECONDS = 60.0
+"""How long Stop waits for the run's last save before it says that it will come."""
+
+TICK = """() => {
+  if (window.loraTick) return [];
+  window.loraTick = setInterval(() => {
+    const page = document.querySelector('gradio-app');
+    const root = (page && page.shadowRoot) || document;
+    const button = root.querySelector('#lora_tick'), shown = root.querySelector('#lora_progress');
+    if (button && shown && shown.offsetParent && !document.hidden) button.click();
+  }, 1500);
+  return [];
+}"""
+"""Asks how things stand while the tab is in view: a short event each time, with or without Gradio's queue."""
+
+RVC_WORDS = {
+    "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
+    "模型是否带音高指导(唱歌一定要, 语音可以不要)": "Whether the model has pitch guidance (required for singing, optional for speech):",
+    "输入训练文件夹路径": "Enter the path of the training folder:", "处理数据": "Process data", "输出信息": "Output information",
+    "特征提取": "Feature extraction", "选择音高提取算法": "Select the pitch extraction algorithm",
+    "保存频率save_every_epoch": "Save frequency (save_every_epoch):", "总训练轮数total_epoch": "Total training epochs (total_epoch):",
+    "每张显卡的batch_size": "Batch size per GPU:", "加载预训练底模G路径": "Load pre-trained base model G path:",
+    "加载预训练底模D路径": "Load pre-trained base model D path:", "训练模型": "Train model", "训练特征索引": "Train feature index",
+    "一键训练": "One-click training",
+}
+"""The words of RVC's Train tab, for where its own translation lacks them."""
+
+
+def build(namespace: Dict[str, Any]) -> None:
+    """Make the tab, inside `with gr.Tabs():`.
+
+    namespace: the WebUI script's `globals()`. In a page that is no RVC checkout's: also `rvc_lora_host` (a `Host`), `rvc_lora_root` (the
+    folder that holds logs/ and assets/) and `rvc_lora_defaults` (experiment `name` and `recordings` to begin with).
+    """
+    page = _Page(namespace)
+    with gr.TabItem(page.tr("LoRA Train", "LoRA 训练")):
+        page.components()
+    page.events()
+
+
+class _Page:
+    def __init__(self, namespace: Dict[str, Any]):
+        self.namespace, self.tr = namespace, translator(namespace)
+        root = root_of(namespace)
+        host = namespace.get("rvc_lora_host") or find_host(root)
+        self.folders = Folders(root.resolve(), host.is_checkout)
+        self.runs = Runs(self.folders, self.tr("en", "zh"))
+        self.preparer = Preparer(self.runs, namespace)
+        self.f0_methods = list(F0_METHODS.get(host.name, ("pm",))) + (["rmvpe_gpu"] if host.name == "classic" and namespace.get("gpus") else [])
+        self.devices = ["auto", "cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+        self.defaults: Dict[str, Any] = namespace.get("rvc_lora_defaults") or {}
+
+    def rvc(self, key: str) -> str:
+        """RVC's own word for `key` (Chinese, as in its script)."""
+        i18n = self.namespace.get("i18n")
+        said = str(i18n(key)) if callable(i18n) else key
+        return self.tr(RVC_WORDS.get(key, key), key) if said == key else said
+
+    # Components
+
+    def components(self) -> None:
+        tr, rvc = self.tr, self.rvc
+        gr.HTML(curves.STYLE)
+        gr.Markdown(tr(
+            "Step 1: Fill in the experiment. Its data are in the `logs` folder, a folder for each experiment; data that RVC's own Train tab "
+            "has prepared under the same name can be trained at once.",
+            "step1：填写实验配置。实验数据放在 `logs` 下，每个实验一个文件夹；RVC 训练页以同名处理过的数据可直接训练。"))
+        rate, version = self._default_rate("v2"), "v2"
+        with gr.Row():
+            self.name = gr.Textbox(label=rvc("输入实验名"), value=self.defaults.get("name", "mi-test"))
+            self.rate = gr.Radio(label=rvc("目标采样率"), choices=self._rates(version), value=rate, interactive=True)
+            self.f0 = gr.Radio(label=rvc("模型是否带音高指导(唱歌一定要, 语音可以不要)"), choices=[True, False], value=True, interactive=True)
+            self.version = gr.Radio(label=rvc("版本"), choices=["v1", "v2"], value=version, interactive=True)
+        with gr.Group():
+            gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices.",
+                           "step2a：将文件夹中的全部录音切片（单一说话人）。"))
+            with gr.Row():
+                self.recordings = gr.Textbox(label=rvc("输入训练文件夹路径"), value=self.defaults.get("recordings", ""))
+                self.process = gr.Button(rvc("处理数据"), variant="primary")
+                self.info1 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
+        with gr.Group():
+            gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features.", "step2b：提取音高（如果模型带音高）与特征。"))
+            with gr.Row():
+                self.f0_method = gr.Radio(label=rvc("选择音高提取算法"), choices=self.f0_methods, value=self._default_f0(), interactive=True)
+                self.extract = gr.Button(rvc("特征提取"), variant="primary")
+                self.info2 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
+        with gr.Group():
+            gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index.",
+                           "step3：填写训练设置，开始训练适配器和索引。"))
+            with gr.Row():
+                self.preset = gr.Radio(label=tr("Preset (layers and ranks)", "预设（目标层与秩）"), choices=list(PRESETS), value=DEFAULT_PRESET,
+                                       interactive=True)
+                self.rank = gr.Slider(minimum=0, maximum=64, step=1, label=tr("LoRA rank (0: the preset's)", "LoRA 秩 rank（0：按预设）"), value=0,
+                                      interactive=True)
+                self.alpha = gr.Slider(minimum=0, maximum=128, step=1, label=tr("LoRA alpha (0: the preset's, twice the rank)",
+                                                                                "LoRA alpha（0：按预设，即秩的两倍）"), value=0, interactive=True)
+            with gr.Row():
+                self.save_every = gr.Slider(minimum=1, maximum=50, step=1, label=rvc("保存频率save_every_epoch"), value=TrainConfig.save_every,
+                                            interactive=True)
+                self.epochs = gr.Slider(minimum=1, maximum=1000, step=1, label=rvc("总训练轮数total_epoch"), value=TrainConfig.epochs,
+                                        interactive=True)
+                self.batch = gr.Slider(minimum=1, maximum=40, step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
+                                       interactive=True)
+            generator, _ = self.folders.pretrained(version, rate, True)
+            with gr.Row():
+                self.base_g = gr.Dropdown(label=rvc("加载预训练底模G路径"), choices=self._bases(generator), value=generator, interactive=True)
+                self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）"),
+                                          choices=["", *self.folders.found("D")], value="", interactive=True)
+                self.device = gr.Dropdown(label=tr("Device", "训练设备"), choices=self.devices, value="auto", interactive=True)
+            with gr.Row():
+                self.anew = gr.Checkbox(label=tr("Start anew (an earlier run is kept aside)", "重新开始（保留旧训练）"), value=False)
+                self.train = gr.Button(rvc("训练模型"), variant="primary")
+                self.index = gr.Button(rvc("训练特征索引"), variant="primary")
+                self.all = gr.Button(rvc("一键训练"), variant="primary")
+            self.info3 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=10, interactive=False)
+        with gr.Group():
+            self.progress = gr.HTML(elem_id="lora_progress", value=self._nothing())
+            with gr.Row():
+                self.stop = gr.Button(tr("Stop (saves, then ends)", "停止（保存后结束）"), variant="stop")
+                self.resume = gr.Button(tr("Resume", "继续训练"), variant="secondary")
+            self.curves = gr.HTML()
+            with gr.Row():
+                self.clips = [gr.Audio(label=tr(f"Held-out clip {n}", f"留出片段 {n}"), interactive=False) for n in (1, 2)]
+            self.log = gr.Textbox(label=tr("Log", "训练日志"), lines=8, max_lines=12, interactive=False)
+        self.tick_button = gr.Button("", elem_id="lora_tick")
+        self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
+        self.ask = gr.Button("", visible=False)
+        self.shown = gr.State({})
+
+    def _rates(self, version: str) -> List[str]:
+        own = [] if not self.folders.is_checkout else ["40k", "48k"] + ([] if version == "v1" else ["32k"])
+        return own + [rate for rate in self.folders.rates() if rate not in own and (not self.folders.is_checkout or rate != "32k")]
+
+    def _default_rate(self, version: str) -> str:
+        rates = self._rates(version)
+        there = [rate for rate in rates if self.folders.pretrained(version, rate, True)[0]]
+        return there[0] if there else rates[0] if rates else "40k"
+
+    def _default_f0(self) -> str:
+        there = any(self.folders.root.glob("assets/rmvpe/rmvpe.pt"))
+        return "rmvpe" if there and "rmvpe" in self.f0_methods else "pm"
+
+    def _bases(self, chosen: str) -> List[str]:
+        found = self.folders.found("G")
+        return found if chosen in found or not chosen else [chosen, *found]
+
+    def _nothing(self) -> str:
+        text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
+        return f'<div class="lora-line">{text}</div>'
+
+    # Events
+
+    def events(self) -> None:
+        self.form = [self.name, self.rate, self.version, self.f0, self.base_g, self.base_d, self.preset, self.rank, self.alpha, self.epochs,
+                     self.batch, self.save_every, self.device]  # in the order of RunSettings
+        steps = [self.recordings, self.f0_method, self.anew, *self.form]
+        bases = [self.rate, self.version, self.f0]
+        for component in bases:
+            component.change(self.choose_bases, bases, [self.base_g, self.rate], queue=False)
+        self.f0.change(lambda f0: gr.update(visible=bool(f0)), [self.f0], [self.f0_method], queue=False)
+        for button, names, info in ((self.process, ("preprocess",), self.info1), (self.extract, ("extract",), self.info2),
+                                    (self.index, ("index",), self.info3), (self.all, ("preprocess", "extract", "index", "train"), self.info3)):
+            button.click(self._preparing(names), steps, [info], queue=False)
+        self.train.click(self.start, [*self.form, self.anew], [self.info3], api_name="lora_train_start", queue=False)
+        self.stop.click(self.halt, [self.name], [self.info3], api_name="lora_train_stop", queue=False)
+        self.resume.click(self.go_on, [self.name, self.epochs], [self.info3], api_name="lora_train_resume", queue=False)
+        self.ask.click(self.report, [self.name], [self.asked], api_name="lora_train_status", queue=False)
+        self.view = [self.info1, self.info2, self.info3, self.progress, self.curves, *self.clips, self.log, self.stop, self.resume]
+        lists, self.refresh_lists = _adapter_lists(self.namespace)
+        self.lists = lists
+        self.tick_button.click(self.tick, [self.name, self.shown], [*self.view, *lists, self.shown], show_progress=False, queue=False)
+        page = Context.root_block
+        page.load(self.opened, None, [*self.form, self.recordings], queue=False)
+        page.load(fn=None, inputs=None, outputs=None, _js=TICK)
+
+    def _told(self, action: Callable[[], str]) -> str:
+        """What `action` returns, or why it could not be done."""
+        try:
+            return action()
+        except UserError as error:
+            return told(error, self.tr)
+        except OSError as error:
+            return told(error, self.tr)
+
+    def choose_bases(self, rate: str, version: str, f0: bool) -> Tuple[Any, Any]:
+        rates = self._rates(version)
+        rate = rate if rate in rates else self._default_rate(version)
+        generator, _ = self.folders.pretrained(version, rate, bool(f0))
+        return gr.update(choices=self._bases(generator), value=generator), gr.update(choices=rates, value=rate)
+
+    def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
+        def begin(recordings: str, f0_method: str, anew: bool, *form: Any) -> str:
+            def action() -> str:
+                self.preparer.begin(names, RunSettings(*form), recordings, f0_method, bool(anew))
+                return self.tr("started", "已开始")
+
+            return self._told(action)
+
+        return begin
+
+    def start(self, *form: Any) -> str:
+        """Start the run that the form asks for -> what to tell."""
+        def action() -> str:
+            status = self.runs.start(RunSettings(*form[:-1]), bool(form[-1]))
+            return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
+
+        return self._told(action)
+
+    def halt(self, name: str) -> str:
+        """Stop the preparation or the run of `name` and wait for its last save -> what to tell."""
+        def action() -> str:
+            job = self.preparer.current
+            if job is not None and job.active and job.name == (name or "").strip() and self.preparer.stop():
+                return self.tr("the preparation stops after its present step", "数据准备将在当前步骤后停止")
+            status = self.runs.stop(name, STOP_SECONDS)
+            if status.active:
+                return self.tr("stopping: it saves after the step under way", "正在停止：当前步完成后保存")
+            if status.resumable:
+                return self.tr(f"stopped and saved at step {status.step}", f"已停止并保存于第 {status.step} 步")
+            return self.tr("stopped before there was anything to save", "已停止，尚无可保存的内容")
+
+        return self._told(action)
+
+    def go_on(self, name: str, epochs: float) -> str:
+        """Resume the run of `name` up to `epochs` -> what to tell."""
+        def action() -> str:
+            status = self.runs.resume(name, int(epochs or 0) or None)
+            return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
+
+        return self._told(action)
+
+    def report(self, name: str) -> str:
+        """The status of `name` as JSON, for scripts."""
+        try:
+            return json.dumps({**self.runs.status(name).to_dict(), "preparing": self._preparing_now(name)}, ensure_ascii=False)
+        except UserError as error:
+            return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
+
+    def _preparing_now(self, name: str) -> str:
+        job = self.preparer.current
+        return job.step if job is not None and job.name == (name or "").strip() else ""
+
+    def opened(self) -> List[Any]:
+        """The form as the page opens: that of the run that goes on, if there is one."""
+        going = self.runs.going_on()
+        job = self.preparer.current
+        asked = self.runs.settings(going[0]) if going else None
+        if asked is None:
+            name = job.name if job is not None and job.active else None
+            generator_now = [gr.update() for _ in self.form]
+            if name:
+                generator_now[0] = gr.update(value=name)
+            return [*generator_now, gr.update()]
+        return [*(self._filled(key, value) for key, value in asked.items()), gr.update()]
+
+    def _filled(self, key: str, value: Any) -> Any:
+        if key == "sample_rate":
+            return gr.update(choices=sorted({value, *self._rates("v2")}), value=value)
+        return gr.update(choices=self._bases(value), value=value) if key == "base_g" else gr.update(value=value)
+
+    # The view
+
+    def tick(self, name: str, shown: Dict[str, Any]) -> List[Any]:
+        """What has changed since the page was last told; `shown` is what it was told."""
+        shown = dict(shown or {})
+        try:
+            status = self.runs.status(name)
+        except (UserError, OSError):
+            status = Status(name)
+        values = self._values(status)
+        updates = []
+        for key, value in values.items():
+            same = shown.get(key) == value
+            updates.append(gr.update() if same else self._update(key, value, status))
+            shown[key] = value
+        lists = [gr.update() for _ in self.lists]
+        stamp = _stamp(status.adapter)
+        if stamp != shown.get("adapter"):
+            lists = self.refresh_lists() if shown.get("adapter") is not None or stamp else lists
+            shown["adapter"] = stamp
+        return [*updates, *lists, shown]
+
+    def _values(self, status: Status) -> Dict[str, Any]:
+        """What the view's components are to show, in the order of `self.view`."""
+        job = self.preparer.current
+        texts = self._step_texts(status.name)
+        reader = self.runs.curves(status.name) if status.state != "none" else None
+        clips = [*status.samples, "", ""][:2]
+        busy = status.active or (job is not None and job.active and job.name == status.name)
+        return {
+            **texts, "progress": curves.progress(status, self.tr) or self._nothing(),
+            "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],
+            "log": "\n".join(status.log), "stop": busy, "resume": status.resumable and not busy,
+        }
+
+    def _step_texts(self, name: str) -> Dict[str, Any]:
+        """Texts of the preparation's steps: None leaves a box as it is."""
+        job = self.preparer.current
+        texts: Dict[str, Any] = {"info1": None, "info2": None, "info3": None}
+        if job is None or job.name != name:
+            return texts
+        for step, box in (("preprocess", "info1"), ("extract", "info2"), ("index", "info3")):
+            if step in job.texts or job.step == step or job.failed == step:
+                said = [_last_lines(job.texts.get(step, ""), 8)]
+                if job.step == step and job.active:
+                    said.append(self.tr("… under way", "……进行中"))
+                elif job.failed == step and job.error is not None:
+                    said.append(told(job.error, self.tr))
+                elif step not in (job.step, job.failed):
+                    said.append(self.tr("done", "完成"))
+                texts[box] = "\n".join(line for line in said if line)
+        if job.failed == "train" and job.error is not None:
+            texts["info3"] = told(job.error, self.tr)
+        return texts
+
+    def _update(self, key: str, value: Any, status: Status) -> Any:
+        if value is None:
+            return gr.update()
+        if key in ("stop", "resume"):
+            return gr.update(interactive=bool(value))
+        if key.startswith("clip"):
+            label = self.tr(f"Held-out clip {key[-1]}, step {status.sample_step}", f"留出片段 {key[-1]}，第 {status.sample_step} 步")
+            return gr.update(value=value or None, **({"label": label} if value else {}))
+        return gr.update(value=value)
+
+
+def _last_lines(text: str, count: int) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def _stamp(path: str) -> Any:
+    try:
+        return os.stat(path).st_mtime_ns if path else ""
+    except OSError:
+        return ""
+
+
+def _adapter_lists(namespace: Dict[str, Any]) -> Tuple[List[Any], Callable[[], List[Any]]]:
+    """The inference panel's list of adapters, and what brings it up to date; nothing where there is no panel."""
+    panel = namespace.get(PANEL)
+    return ([], lambda: []) if panel is None else ([panel.adapter], lambda: [panel.adapter_choices()])
