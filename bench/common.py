@@ -6,13 +6,8 @@ import argparse
 import json
 import random
 import statistics
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
-
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch

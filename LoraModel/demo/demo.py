@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ..files import atomic_write
-from ..host import find_host
+from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
 from ..messages import UserError, cli, tr
@@ -49,6 +49,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--output_dir", default="demo_output", help=tr("where everything goes", "输出文件夹"))
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args(argv)
+    hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
     folder = Path(options.output_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,12 @@ def quiet_import() -> Iterator[None]:
             root.removeHandler(handler)
 
 
+def hush_torch() -> None:
+    """RVC asks torch for what it will no longer offer, and torch says so to the user, who can do nothing about it."""
+    for category in (UserWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category, module="torch")
+
+
 def _checkout_layout(root: Path) -> Optional[str]:
     if (root / "infer/lib/infer_pack/models.py").is_file():
         return "classic"

@@ -17,9 +17,9 @@ import os
 import signal
 import sys
 import time
-import warnings
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
+from LoraModel.host import hush_torch
 from LoraModel.lora import PRESETS
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.training.config import PRECISIONS, TrainConfig, read_config_file
@@ -72,9 +72,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     for key in ("base_model", "data_dir", "output_dir"):
         if not settings.get(key):
             raise UserError(f"--{key} is missing (--help lists the options)", f"缺少 --{key}（--help 可查看全部选项）")
-    # RVC asks torch for what it will no longer offer, and torch says so to the user, who can do nothing about it.
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    hush_torch()
     undo = handle_signals(None)
     try:
         trainer = prepare(TrainConfig.from_dict(settings), resume, rvc_root, rate)
