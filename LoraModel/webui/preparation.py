@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,11 @@ from typing import Any, Dict, Optional, Sequence
 
 from ..files import atomic_write
 from ..host import find_host, preprocess
+from ..host.index import build_index
+from ..inference.audio import audio_files
+from ..inference.infer_lora import parse_rate
 from ..messages import UserError
+from ..scripts.prepare_data import only_audio
 from . import processes
 from .run_log import tail
 from .runs import CODE, RunSettings, Runs, child_environment
@@ -148,37 +153,47 @@ class Preparer:
         if missing:
             raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
                             f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
+        started = time.time() - 2
         said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
         for item in [said] if isinstance(said, (str, tuple)) else said:
             job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
-        self._check(job, step, settings, f0_method)
+        self._check(job, step, settings, source, f0_method, started)
 
-    def _check(self, job: Preparation, step: str, settings: RunSettings, f0_method: str) -> None:
-        """RVC's functions say in their text alone what went wrong: look at what they made.
+    def _check(
+        self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str, started: float
+    ) -> None:
+        """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly missing again.
 
-        Where RVC's script could not read HuBERT (torch >= 2.6 refuses the classic layout's file), the features are made by the same
-        script with exactly HuBERT's types allowed.
+        That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot read HuBERT where
+        torch >= 2.6 refuses its file, the 2026 layout's find their own modules in RVC's own Python alone.
+
+        Raises:
+            UserError: it failed again; the message has RVC's own reason.
         """
-        experiment = self.folders.experiment(job.name)
+        experiment, workers = self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
+        host = find_host(self.folders.root)
+        said = job.texts.get(step, "")
+
+        def progress(count: int) -> None:
+            job.texts[step] = f"{said}\nLoraModel.host.preprocess: {count}"
+
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
-        if not slices:
-            raise UserError(f"no slices came out of the recordings: see RVC's messages, here and in {experiment / 'preprocess.log'}",
-                            f"未能从录音得到切片：请查看此处与 {experiment / 'preprocess.log'} 中的 RVC 信息")
-        features = preprocess.feature_folder(experiment, settings.version)
-        if step != "extract":
-            return
-        if not preprocess.stems(features, ".npy"):
-            job.texts[step] = job.texts.get(step, "") + "\nHuBERT: LoraModel.host.launch …"
-            host = find_host(self.folders.root)
-            preprocess.check_needs(host, None)
-
-            def progress(count: int) -> None:
-                job.texts[step] = job.texts[step].rpartition("\n")[0] + f"\nHuBERT: {count}/{len(slices)}"
-
-            preprocess.extract_features(host, experiment, settings.version, progress)
-        if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
-            raise UserError(f"no pitch came out ({f0_method}): see RVC's messages, here and in {experiment / 'extract_f0_feature.log'}",
-                            f"未能提取音高（{f0_method}）：请查看此处与 {experiment / 'extract_f0_feature.log'} 中的 RVC 信息")
+        if step == "preprocess" and source is not None:
+            if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
+                with only_audio(source, audio_files(source)) as folder:
+                    preprocess.slice_recordings(host, folder, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress)
+        elif not slices:
+            raise UserError(f"{experiment} holds no slices: process the data first", f"{experiment} 中没有切片：请先处理数据")
+        elif step == "extract":
+            if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
+                preprocess.check_needs(host, f0_method)
+                preprocess.extract_f0(host, experiment, f0_method, workers, progress)
+            if not preprocess.stems(preprocess.feature_folder(experiment, settings.version), ".npy"):
+                preprocess.check_needs(host, None)
+                preprocess.extract_features(host, experiment, settings.version, progress)
+        elif not any(file.stat().st_mtime >= started for file in experiment.glob("added_*.index")):
+            if not preprocess.build_host_index(host, experiment, settings.version):
+                build_index(experiment, settings.version)
 
     # scripts/prepare_data.py
 

@@ -144,8 +144,8 @@ class _Page:
         with gr.Group():
             self.progress = gr.HTML(elem_id="lora_progress", value=self._nothing())
             with gr.Row():
-                self.stop = gr.Button(tr("Stop (saves, then ends)", "停止（保存后结束）"), variant="stop")
-                self.resume = gr.Button(tr("Resume", "继续训练"), variant="secondary")
+                self.stop = gr.Button(tr("Stop (saves, then ends)", "停止（保存后结束）"), variant="stop", visible=False)
+                self.resume = gr.Button(tr("Resume", "继续训练"), variant="primary", visible=False)
             self.curves = gr.HTML()
             with gr.Row():
                 self.clips = [gr.Audio(label=tr(f"Held-out clip {n}", f"留出片段 {n}"), interactive=False) for n in (1, 2)]
@@ -344,8 +344,8 @@ class _Page:
     def _update(self, key: str, value: Any, status: Status) -> Any:
         if value is None:
             return gr.update()
-        if key in ("stop", "resume"):
-            return gr.update(interactive=bool(value))
+        if key in ("stop", "resume"):  # a button that does nothing is not there: Gradio 3.14 cannot switch one off
+            return gr.update(visible=bool(value))
         if key.startswith("clip"):
             label = self.tr(f"Held-out clip {key[-1]}, step {status.sample_step}", f"留出片段 {key[-1]}，第 {status.sample_step} 步")
             return gr.update(value=value or None, **({"label": label} if value else {}))
