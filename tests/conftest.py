@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from voice_data import adapters, speech, voice  # noqa: F401  (fixtures)
 
 from LoraModel.host import find_host
 from LoraModel.models.model_utils import config_list

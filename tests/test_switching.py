@@ -1,0 +1,138 @@
+"""Voices that come and go on one base: in place, bit for bit, and never half."""
+
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from voice_data import go, make_adapter, state, weights
+
+from LoraModel.messages import UserError
+
+
+@pytest.mark.parametrize("how", ["unload", "empty", "strength 0"])
+def test_taking_a_voice_off_gives_back_the_base_bit_for_bit(voice, adapters, speech, how):
+    before, sound = state(voice), go(voice, speech)
+    voice.set_adapters([(adapters[0], 1.0), (adapters[1], 0.3)])
+    assert not np.array_equal(go(voice, speech), sound)
+    if how == "unload":
+        voice.unload()
+    elif how == "empty":
+        voice.set_adapters([])
+    else:
+        voice.set_adapters([(adapters[0], 0.0)])
+    after = state(voice)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert np.array_equal(go(voice, speech), sound)
+    assert voice.applied == []
+
+
+def test_switching_replaces_no_tensor_and_no_module(voice, adapters):
+    pointers = {name: tensor.data_ptr() for name, tensor in voice.network.named_parameters()}
+    modules = [id(module) for module in voice.network.modules()]
+    voice.set_adapters([(adapters[0], 1.0)])
+    voice.set_adapters([(adapters[1], 0.5)])
+    assert pointers == {name: tensor.data_ptr() for name, tensor in voice.network.named_parameters()}
+    assert modules == [id(module) for module in voice.network.modules()]
+
+
+def test_strength_is_linear_and_voices_blend(voice, adapters):
+    one, two = voice.load(adapters[0]), voice.load(adapters[1])
+    base = weights(voice, one)
+    deltas = [one.deltas(voice.network), two.deltas(voice.network)]
+    for strengths in [(1.0, 0.0), (0.35, 0.0), (-0.5, 0.0), (2.0, 0.0), (0.6, 0.7)]:
+        voice.set_adapters([(one, strengths[0]), (two, strengths[1])])
+        for path, found in weights(voice, one).items():
+            wanted = base[path] + strengths[0] * deltas[0][path] + strengths[1] * deltas[1][path]
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_voice_is_the_same_whatever_was_applied_before(voice, adapters):
+    voice.set_adapters([(adapters[0], 1.0)])
+    first = state(voice)
+    for _ in range(3):
+        voice.set_adapters([(adapters[1], 1.7)])
+        voice.set_adapters([(adapters[0], 0.1), (adapters[1], 0.2)])
+    voice.set_adapters([(adapters[0], 1.0)])
+    assert all(torch.equal(first[name], tensor) for name, tensor in state(voice).items())
+
+
+def bad_file(tmp_path, library, kind):
+    path = tmp_path / "bad.safetensors"
+    if kind == "other base":
+        make_adapter(path, library, 3, base_hash="0" * 64, base_name="f0G48k")
+    elif kind == "other rate":
+        make_adapter(path, library, 3, sample_rate=48000)
+    elif kind == "damaged":
+        path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json")
+    return path
+
+
+@pytest.mark.parametrize("kind, said", [("other base", "f0G48k.*f0G16k"), ("other rate", "48000.*16000"), ("damaged", "not a usable"),
+                                        ("missing", "no adapter file")])
+def test_a_switch_that_fails_leaves_the_voice_applied(voice, adapters, tmp_path, library, kind, said):
+    voice.set_adapters([(adapters[0], 1.0)])
+    before, applied = state(voice), voice.applied
+    with pytest.raises(UserError, match=said):
+        voice.set_adapters([(adapters[1], 1.0), (bad_file(tmp_path, library, kind), 1.0)])
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+    assert voice.applied == applied
+
+
+def test_force_takes_an_adapter_of_another_base_but_not_of_another_rate(voice, tmp_path, library):
+    voice.set_adapters([(bad_file(tmp_path, library, "other base"), 1.0)], force=True)
+    assert len(voice.applied) == 1
+    with pytest.raises(UserError, match="48000"):
+        voice.set_adapters([(bad_file(tmp_path, library, "other rate"), 1.0)], force=True)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), "much"])
+def test_a_strength_that_is_no_number_is_refused(voice, adapters, strength):
+    with pytest.raises(UserError, match="strength"):
+        voice.set_adapters([(adapters[0], strength)])
+
+
+def test_a_changed_file_is_read_again(voice, tmp_path, library, adapters):
+    path = tmp_path / "voice.safetensors"
+    shutil.copy(adapters[0], path)
+    first = voice.load(path)
+    assert voice.load(path) is first
+    make_adapter(path, library, 9)
+    os.utime(path, ns=(1, 1))
+    assert voice.load(path) is not first
+
+
+def test_a_switch_waits_for_the_conversion_under_way(voice, adapters):
+    order = []
+    with voice.lock:
+        thread = threading.Thread(target=lambda: (voice.set_adapters([(adapters[0], 1.0)]), order.append("switched")))
+        thread.start()
+        thread.join(0.5)
+        order.append("converted")
+    thread.join()
+    assert order == ["converted", "switched"]
+
+
+def test_a_network_in_fp16_gets_its_base_back_too(voice, adapters):
+    voice.move("cpu", half=True)
+    before = state(voice)
+    voice.set_adapters([(adapters[0], 1.0)])
+    assert any(not torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+    assert all(tensor.dtype == torch.float16 for tensor in voice.network.parameters())
+    with pytest.raises(ValueError, match="before"):
+        voice.move("cpu")
+    voice.unload()
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+
+
+def test_the_pristine_copy_outlives_an_unload_and_gives_the_same_voice_again(voice, adapters):
+    before = state(voice)
+    voice.set_adapters([(adapters[0], 1.0)])
+    first = state(voice)
+    for _ in range(2):
+        voice.unload()
+        assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+        voice.set_adapters([(adapters[0], 1.0)])
+        assert all(torch.equal(first[name], tensor) for name, tensor in state(voice).items())
