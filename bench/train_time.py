@@ -29,6 +29,7 @@ from LoraModel.models import load_discriminator
 from LoraModel.models.model_utils import config_list
 from LoraModel.training import TrainConfig, Trainer, prepare
 from LoraModel.training.data_loader import Batch, ClipSet, read_experiment, split
+from LoraModel.training.losses import Mel
 
 SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
@@ -38,7 +39,7 @@ class RVCStep:
     """One step of RVC's train.py in fp32, on whatever networks and losses the host has."""
 
     def __init__(self, host: Host, config: Dict[str, Any], version: str, generator: Path, discriminator: Path, device: torch.device):
-        self.commons, self.losses, self.mel = host.module("commons"), host.module("losses"), host.module("mel")
+        self.commons, self.losses, self.mel = host.module("commons"), host.module("losses"), Mel(host, config["data"])
         self.config = config
         self.generator = host.build_synthesizer(config_list(config), version, True).to(device).train()
         self.generator.load_state_dict(torch.load(str(generator), map_location="cpu", weights_only=True)["model"])
@@ -51,14 +52,12 @@ class RVCStep:
 
     def __call__(self, batch: Batch) -> float:
         data, train = self.config["data"], self.config["train"]
-        bands = (data["filter_length"], data["n_mel_channels"], data["sampling_rate"])
-        limits = (data["mel_fmin"], data["mel_fmax"])
         clock = _Clock(self.parts, batch.spec.device)
         out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths, batch.speaker)
         audio, starts, _, mask, (_, z_p, mean_p, log_p, _, log_q) = out
-        mel = self.mel.spec_to_mel_torch(batch.spec, *bands, *limits)
+        mel = self.mel.of_spectrogram(batch.spec)
         real_mel = self.commons.slice_segments(mel, starts, train["segment_size"] // data["hop_length"])
-        made_mel = self.mel.mel_spectrogram_torch(audio.squeeze(1), *bands, data["hop_length"], data["win_length"], *limits)
+        made_mel = self.mel.of_audio(audio.squeeze(1))
         wave = self.commons.slice_segments(batch.wave, starts * data["hop_length"], train["segment_size"])
         clock.part("G forward")
         real, made, _, _ = self.discriminator(wave, audio.detach())

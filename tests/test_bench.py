@@ -1,0 +1,57 @@
+"""The benchmarks run in their quick form and give what they promise; times are theirs to print, not for a test to judge."""
+
+import json
+import math
+
+import pytest
+
+from bench import common, storage, train_time
+
+
+def test_bootstrap_of_equal_values_has_no_width():
+    assert common.bootstrap_median([0.25] * 5) == (0.25, 0.25, 0.25)
+
+
+def test_bootstrap_interval_holds_the_median():
+    middle, low, high = common.bootstrap_median([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert middle == 3.0 and 1.0 <= low <= middle <= high <= 100.0
+
+
+def test_ratio_is_of_pairs():
+    assert common.ratio([1.0, 4.0, 3.0], [2.0, 8.0, 6.0], "r") == {"r": 0.5, "r_low": 0.5, "r_high": 0.5}
+
+
+def test_table_aligns():
+    assert common.table([("a", "bb"), ("ccc", 0.5)]) == "a    bb\n---  -----\nccc  0.500"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    return storage.measure(tmp_path_factory.mktemp("storage"), quick=True)
+
+
+def test_storage_keeps_the_promises(stored):
+    assert stored["adapter_bytes"] <= 387_000
+    assert stored["ten_voices_bytes"] == stored["base_bytes"] + 10 * stored["adapter_bytes"] <= 58_870_000
+    assert stored["training_folder_bytes"] <= 60_000_000 < stored["training_save_bytes_rvc"]
+
+
+def test_a_step_of_rvcs_and_one_of_ours_are_timed(tmp_path):
+    figures = train_time.measure_time(tmp_path, quick=True, with_d=False, repeats=1)
+    assert figures["ratio_step"] == figures["ratio_step_low"] == figures["ratio_step_high"] > 0
+    assert set(figures["parts_rvc"]) == {"G forward", "D forward", "D backward", "D forward again", "G backward", "optimisers"}
+    assert math.isclose(sum(figures["parts_rvc"].values()), figures["seconds_rvc"][0], rel_tol=0.2)
+    common.finish(figures, tmp_path / "figures.json")
+    assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(json.dumps(figures))
+
+
+def test_rvcs_step_trains_everything(tmp_path):
+    """The step that ours is measured against does RVC's work: all of the generator and of the discriminator moves."""
+    parts = train_time.build(tmp_path, quick=True, with_d=False)
+    batch = train_time.trainer_clips(parts)
+    step = train_time.rvc_of(parts, batch.spec.device)
+    before = [[p.detach().clone() for p in network.parameters()] for network in (step.generator, step.discriminator)]
+    assert math.isfinite(step(batch))
+    for network, old in zip((step.generator, step.discriminator), before):
+        still = [name for (name, p), q in zip(network.named_parameters(), old) if p.grad is None or not bool((p != q).any())]
+        assert [name for name in still if "emb_rel" not in name] == []
