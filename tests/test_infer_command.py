@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from voice_data import BASE, ROOT, go
+from voice_data import run, BASE, ROOT, go
 
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference import audio as audio_io
@@ -65,13 +65,6 @@ def test_without_ffmpeg_the_error_says_so(tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------- the command
-
-def run(*arguments, script="inference/infer_lora.py"):
-    """As a user types it, from inside LoraModel/."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RVC_ROOT")}
-    return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=ROOT / "LoraModel", env={**environment, "RVC_LORA_LANG": "en"},
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", check=False)
-
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory, speech):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_inference import BASE, SOURCE, go, make_adapter, run
+from voice_data import BASE, SOURCE, go, make_adapter, run
 
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference import audio as audio_io

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_inference import ROOT, run
+from voice_data import ROOT, run
 
 from LoraModel.host import find_host
 from LoraModel.host.index import build_index, find_index

@@ -1,5 +1,8 @@
 """Voices on the demo's base in the library layout, with adapters of random tensors: what several tests build on."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,10 @@ def state(voice):
 def weights(voice, adapter):
     """Effective weights of the layers that the adapter changes."""
     return {path: weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))).clone() for path in adapter.layers()}
+
+
+def run(*arguments, script="inference/infer_lora.py"):
+    """As a user types it, from inside LoraModel/."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RVC_ROOT")}
+    return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=ROOT / "LoraModel", env={**environment, "RVC_LORA_LANG": "en"},
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", check=False)
