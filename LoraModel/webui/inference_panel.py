@@ -78,6 +78,8 @@ class Panel:
         weights = os.environ.get("weight_root")
         self.voices = Voices(namespace["vc"], host, Shelf(root, Path(weights) if weights else None))
         self.none = self.tr("(none: the base alone)", "（无：仅使用底模）")
+        self.error = self.tr("Error: ", "错误：")
+        self._speaker = 0  # what an adapter set RVC's slider to
         self._sid: Optional[Any] = namespace.get("sid0")
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
 
@@ -87,20 +89,24 @@ class Panel:
         gr, tr = self.gr, self.tr
         with gr.Accordion(tr("LoRA voice (RVC-LoRA)", "LoRA 音色（RVC-LoRA）"), open=True):
             with gr.Row():
-                self.base = gr.Dropdown(label=tr("Base model", "底模"), choices=self.voices.shelf.bases(), interactive=True)
-                self.adapter = gr.Dropdown(label=tr("LoRA adapter", "LoRA 适配器"), choices=self._adapter_names(), interactive=True)
-                self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1, interactive=True,
-                                          label=tr("Strength (0: the base, 1: as trained)", "强度（0 为底模，1 为训练所得）"))
-                with gr.Column():
+                with gr.Column(scale=3):
+                    with gr.Row():
+                        self.base = gr.Dropdown(label=tr("Base model", "底模"), choices=self.voices.shelf.bases(), interactive=True)
+                        self.adapter = gr.Dropdown(label=tr("LoRA adapter", "LoRA 适配器"), choices=self._adapter_names(), interactive=True)
+                        self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1, label=tr("Strength", "强度"), interactive=True)
+                with gr.Column(scale=1, min_width=180):
                     self.refresh = gr.Button(tr("Refresh the LoRA lists", "刷新 LoRA 列表"), variant="primary")
                     self.unload = gr.Button(tr("Take the adapter off", "卸下适配器"))
             with gr.Row():
-                self.status = gr.Textbox(label=tr("Loaded", "当前加载"), value=self._said(None), lines=3, interactive=False)
+                self.status = gr.Textbox(label=tr("Loaded", "当前加载"), value=self._said(None), lines=3, max_lines=12, interactive=False)
                 self.details = gr.Textbox(label=tr("What the adapter says of itself", "适配器信息"), lines=3, max_lines=12, interactive=False)
             with gr.Row():
-                self.name = gr.Textbox(label=tr("Name of the merged voice", "合并后的音色名称"), placeholder="my_voice", interactive=True)
-                self.merge = gr.Button(tr("Merge into an ordinary voice (.pth)", "合并为普通音色（.pth）"), variant="primary")
-                self.merged = gr.Textbox(label=tr("Output of the merge", "合并结果"), interactive=False)
+                with gr.Column(scale=3):
+                    with gr.Row():
+                        self.name = gr.Textbox(label=tr("Name of the merged voice", "合并后的音色名称"), placeholder="my_voice", interactive=True)
+                        self.merged = gr.Textbox(label=tr("Result of the merge", "合并结果"), interactive=False)
+                with gr.Column(scale=1, min_width=180):
+                    self.merge = gr.Button(tr("Merge into a voice (.pth)", "合并为音色（.pth）"), variant="primary")
 
     def _adapter_names(self) -> List[str]:
         return [self.none] + self.voices.shelf.adapters()
@@ -128,6 +134,8 @@ class Panel:
         self.base.change(self.load, chosen, shown, api_name="lora_load")
         self.adapter.change(self.load, chosen, shown)
         self.strength.change(self.change_strength, chosen, [self.status], show_progress=False)
+        # Gradio's pages drop an event while the same one is under way: whatever changed meanwhile is seen to here.
+        self.status.change(self.settle, [*chosen, self.status], shown, show_progress=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload")
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh")
         self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge")
@@ -136,19 +144,42 @@ class Panel:
         if "clean_button" in namespace:
             namespace["clean_button"].click(self.release, [], shown)
         if sid:
-            self._sid.change(self.rvc_chose, [self._sid], [self.status, self.details, self.base, self.adapter])
+            self._sid.change(self.rvc_chose, [self._sid], [self.status, self.details, self.base, self.adapter, *speaker])
         root = Context.root_block
         if root is not None:
             root.load(self.page_opened, [], [self.status, self.details, self.base, self.adapter, self.strength])
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Load what is chosen; an error leaves everything but the message as it is."""
+        chosen = self._text(base), self._adapter(adapter)
+        if not any(chosen):
+            return self._nothing()
         before = self.voices.state
         try:
-            state = self.voices.load(self._text(base), self._adapter(adapter), strength)
+            state = self.voices.load(*chosen, strength)
         except Exception as error:
-            return [self._failed(error), self._details(self._adapter(adapter)), *[update()] * self._rest()]
-        return self._show(before, state)
+            return [self._failed(error), self._details(chosen[1]), *self._nothing()[2:]]
+        assert state is not None
+        said = [self._said(state), self._details(state.adapter)]
+        # A value that is there already is not set again: setting it would be a further event of the page's.
+        said += [update() if now == then else update(value=now or none)
+                 for now, then, none in ((state.base, chosen[0], ""), (state.adapter, chosen[1], self.none))]
+        if before is not None and before[:2] == state[:2]:
+            return [*said, *self._nothing()[4:]]
+        index = self.voices.index_for(state)
+        self._speaker = state.speaker
+        said += [update(value="")] if self._sid is not None else []
+        said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
+        return [*said, *(update(visible=state.f0) for _ in self._protects), *(update(value=index) for _ in self._indices)]
+
+    def settle(self, base: Any, adapter: Any, strength: Any, status: Any) -> List[Any]:
+        """After every change of the status: load what is chosen by now, if that is another voice or strength."""
+        state = self.voices.state
+        if state is None or self._text(status).startswith(self.error):
+            return self._nothing()
+        if (state.base, state.adapter) == (self._text(base), self._adapter(adapter)) and (not state.adapter or state.strength == strength):
+            return self._nothing()
+        return self.load(base, adapter, strength)
 
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> Any:
         """Act on a slider once it rests; the steps on the way there are let go."""
@@ -170,20 +201,18 @@ class Panel:
         try:
             state = self.voices.unload()
         except Exception as error:
-            return [self._failed(error), *[update()] * (self._rest() + 1)]
-        said = [self._said(state), "", update(value=state.base if state else ""), update(value=self.none)]
-        return [*said, *[update()] * (self._rest() - 2)]
+            return [self._failed(error), *self._nothing()[1:]]
+        return [self._said(state), "", update(value=state.base if state else ""), update(value=self.none), *self._nothing()[4:]]
 
     def release(self) -> List[Any]:
         """RVC's button for unloading was pressed: our base goes as RVC's voice does."""
-        had = self.voices.state is not None
+        if self.voices.state is None:
+            return self._nothing()
         self.voices.release()
-        if not had:
-            return [update()] * (self._rest() + 2)
-        hidden = [update(visible=False)] if self._has_speaker else []
-        said = [self._said(None), "", update(value=""), update(value=self.none)]
-        return [*said, *[update()] * (self._rest() - 2 - len(hidden) - len(self._protects) - len(self._indices)), *hidden,
-                *[update()] * (len(self._protects) + len(self._indices))]
+        rest = self._nothing()[4:]
+        if self._has_speaker:
+            rest[int(self._sid is not None)] = update(visible=False)
+        return [self._said(None), "", update(value=""), update(value=self.none), *rest]
 
     def lists(self) -> List[Update]:
         """What there is to choose now."""
@@ -194,19 +223,24 @@ class Panel:
         try:
             path = self.voices.merge(name)
         except Exception as error:
-            said, lists = self._failed(error), [update(), update()]
+            said, lists = self._failed(error, still=False), [update(), update()]
         else:
-            said = self.tr(f"Wrote {path.name} ({path.stat().st_size / 1e6:.0f} MB): it is in the voice list above.",
-                           f"已写入 {path.name}（{path.stat().st_size / 1e6:.0f} MB）：已出现在上方的音色列表中。")
+            size, state = f"{path.stat().st_size / 1e6:.0f} MB", self.voices.state
+            said = self.tr(f"Wrote {path.name} ({size}): it is in the voice list above.", f"已写入 {path.name}（{size}）：已出现在上方的音色列表中。")
+            if state is not None and state.speaker:
+                said += self.tr(f" Its speaker ID is {state.speaker}.", f"其说话人 id 为 {state.speaker}。")
             lists = [update(choices=self.voices.shelf.bases()), update(choices=self.voices.shelf.full_voices())]
         return [said, *lists[:1 if self._sid is None else 2]]
 
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
         if not sid:
-            return [update()] * 4
+            return [update()] * (4 + self._has_speaker)
         said = self.tr(f"{sid}, from RVC's own list", f"{sid}（RVC 自己的音色列表）")
-        return [said, "", update(value=""), update(value=self.none)]
+        # RVC keeps the speaker that is set; one that an adapter set is no wish of the user's.
+        speaker = [update(value=0) if self._speaker else update()][:self._has_speaker]
+        self._speaker = 0
+        return [said, "", update(value=""), update(value=self.none), *speaker]
 
     def page_opened(self) -> List[Any]:
         """A page that is opened, or opened again, shows what is loaded and what there is."""
@@ -219,20 +253,9 @@ class Panel:
 
     # ------------------------------------------------------------ parts
 
-    def _rest(self) -> int:
-        """How many components follow status and details where all are shown."""
-        return 2 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
-
-    def _show(self, before: Optional[State], state: Optional[State]) -> List[Any]:
-        said = [self._said(state), self._details(state.adapter if state else "")]
-        if state is None or (before is not None and before[:2] == state[:2]):
-            return [*said, *[update()] * self._rest()]
-        index = self.voices.index_for(state)
-        rest = [update(value=state.base), update(value=state.adapter or self.none)]
-        rest += [update(value="")] if self._sid is not None else []
-        rest += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
-        rest += [update(visible=state.f0) for _ in self._protects] + [update(value=index) for _ in self._indices]
-        return [*said, *rest]
+    def _nothing(self) -> List[Update]:
+        """No change of anything that a choice shows."""
+        return [update()] * (4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices))
 
     def _said(self, state: Optional[State]) -> str:
         if state is None:
@@ -243,14 +266,13 @@ class Panel:
         return self.tr(f"{state.adapter}\non {state.base}\nstrength {state.strength:g}",
                        f"{state.adapter}\n底模 {state.base}\n强度 {state.strength:g}")
 
-    def _failed(self, error: Exception) -> str:
+    def _failed(self, error: Exception, still: bool = True) -> str:
         if not isinstance(error, UserError):
             logger.exception("RVC-LoRA")
-        still = self.voices.state
-        kept = ""
-        if still is not None:
-            kept = self.tr("\nStill loaded: ", "\n仍为：") + self._said(still).replace("\n", self.tr(", ", "，"))
-        return self.tr("Error: ", "错误：") + told(error, self.tr) + kept
+        state, kept = self.voices.state, ""
+        if still and state is not None:
+            kept = self.tr("\nStill loaded: ", "\n仍为：") + self._said(state).replace("\n", self.tr(", ", "，"))
+        return self.error + told(error, self.tr) + kept
 
     def _details(self, adapter: str) -> str:
         if not adapter:

@@ -1,0 +1,63 @@
+"""What the panel's tests share: a furnished assets/ folder, a converter with RVC's attributes, and what has to be refused."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import torch
+from voice_data import BASE, make_adapter
+
+from LoraModel.host import Host
+from LoraModel.models import load_base
+from LoraModel.scripts.merge_lora import small_model
+
+LIBRARY = Host("library")
+BASE_NAME = "pretrained_v2/f0G16k.pth"
+REFUSED = [
+    (BASE_NAME, "lora/other.safetensors", "trained on the base other .*the chosen base is f0G16k .*: choose the adapter's own", "训练自底模 other"),
+    (BASE_NAME, "lora/damaged.safetensors", "not a usable RVC-LoRA adapter .*checksum", "不是可用的 RVC-LoRA 适配器"),
+    (BASE_NAME, "lora/fast.safetensors", "is for 24000 Hz, the base f0G16k gives 16000 Hz", "采样率为 24000 Hz"),
+    ("weights/other.pth", "lora/anna.safetensors", "trained on the base f0G16k .*the chosen base is other", "训练自底模 f0G16k"),
+]
+"""(base, adapter, what is said in English, in Chinese)"""
+
+
+def furnish(root):
+    """assets/ with the demo's base, another base, full voices, adapters of each, one of another rate and a damaged one."""
+    bases, loras, weights = root / "assets/pretrained_v2", root / "assets/lora", root / "assets/weights"
+    for folder in (bases, loras / "mine", weights):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(str(BASE), str(bases))
+    shutil.copy(str(BASE.parent / "config.json"), str(bases))
+    base = load_base(BASE, LIBRARY, config_json=BASE.parent / "config.json")
+    torch.save(small_model(base.network, base.info, "a voice"), str(weights / "lisa.pth"))
+    with torch.no_grad():
+        base.network.dec.conv_pre.bias += 1
+    torch.save(small_model(base.network, base.info, "another voice"), str(weights / "other.pth"))
+    config = [*base.info.config[:-1], 24000]
+    torch.save({**small_model(base.network, base.info, "of 24 kHz"), "config": config, "sr": "24k"}, str(weights / "fast.pth"))
+    make_adapter(loras / "anna.safetensors", LIBRARY, 1, name="anna", speaker=3, epochs=40, steps=480, preset="balanced",
+                 heldout=json.dumps({"base": 0.861, "adapter": 0.524}), created="2026-11-22T21:14:05+00:00")
+    make_adapter(loras / "mine" / "bert.safetensors", LIBRARY, 2, name="bert")
+    make_adapter(weights / "lisa_last.safetensors", LIBRARY, 3, base=weights / "lisa.pth")
+    make_adapter(loras / "fast.safetensors", LIBRARY, 4, base=weights / "fast.pth")
+    make_adapter(loras / "other.safetensors", LIBRARY, 5, base=weights / "other.pth")
+    make_adapter(loras / "homeless.safetensors", LIBRARY, 6, base_name="f0Gone", base_hash="0" * 64)
+    data = bytearray((loras / "anna.safetensors").read_bytes())
+    data[-300] ^= 255
+    (loras / "damaged.safetensors").write_bytes(data)
+
+
+class Converter:
+    """RVC's `VC`, as much as the panel touches."""
+
+    def __init__(self, half=False):
+        self.config = SimpleNamespace(device="cpu", is_half=half)
+        self.net_g = self.tgt_sr = self.if_f0 = self.version = self.n_spk = self.cpt = self.pipeline = self.hubert_model = None
+
+
+class Pipeline:
+    """Where `Converter` comes from stands a `Pipeline`, as beside RVC's `VC`."""
+
+    def __init__(self, rate, config):
+        self.rate = rate

@@ -1,0 +1,180 @@
+"""The inference panel in a page: under Gradio by itself, and in the WebUI of both stand-in hosts, called as scripts call it."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import soundfile
+import standin_hosts
+from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
+from voice_data import BASE
+
+from LoraModel.host import webui_script
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEECH = BASE.parents[1] / "recordings" / "source" / "01.flac"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("panel")
+    furnish(root)
+    return root
+
+
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed here; run.py's .venv has it")
+
+
+def panel(files, language="en_US", **more):
+    """The panel in a page of its own with RVC's components around it -> (panel, the script's names)."""
+    import gradio as gr
+
+    from LoraModel.webui import inference_panel
+
+    names = {"vc": Converter(), "i18n": SimpleNamespace(language=language), "rvc_lora_host": LIBRARY, "rvc_lora_root": files, **more}
+    with gr.Blocks() as app:
+        names["app"], names["sid0"], names["spk_item"] = app, gr.Dropdown(choices=[]), gr.Slider(0, 9)
+        names["clean_button"], names["refresh_button"] = gr.Button(), gr.Button()
+        inference_panel.build(names)
+        for name in ("file_index1", "file_index2", "file_index3", "file_index4"):
+            names[name] = gr.Textbox()
+        names["protect0"], names["protect1"] = gr.Slider(0, 1), gr.Slider(0, 1)
+        inference_panel.attach(names)
+    return names[inference_panel.PANEL], names
+
+
+@needs_gradio
+def test_every_event_answers_for_all_its_outputs(files):
+    made, names = panel(files)
+    events = {event["api_name"]: event for event in names["app"].config["dependencies"] if event["api_name"]}
+    assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge"} <= set(events)
+    shown = len(events["lora_load"]["outputs"])
+    for answer in (made.load(BASE_NAME, "lora/anna.safetensors", 1), made.load(BASE_NAME, "lora/damaged.safetensors", 1), made.load("", "", 1),
+                   made.settle(BASE_NAME, "lora/anna.safetensors", 0.5, "x"), made.take_off(), made.release(), made.release()):
+        assert len(answer) == shown == 10
+    assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(events["lora_merge"]["outputs"])
+    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 5
+
+
+@needs_gradio
+def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(files):
+    for language, error, still in (("en_US", "Error: ", "Still loaded: lora/anna.safetensors"), ("zh_CN", "错误：", "仍为：lora/anna.safetensors")):
+        made, _ = panel(files, language)
+        made.load(BASE_NAME, "lora/anna.safetensors", 1)
+        answer = made.load(BASE_NAME, "lora/other.safetensors", 1)
+        assert answer[0].startswith(error) and still in answer[0] and all(change == {"__type__": "update"} for change in answer[2:])
+        assert made.settle(BASE_NAME, "lora/other.safetensors", 1, answer[0])[0] == {"__type__": "update"}  # it is not tried again
+
+
+@needs_gradio
+def test_a_choice_that_the_page_dropped_is_seen_to(files):
+    made, names = panel(files)
+    made.load(BASE_NAME, "", 1)
+    answer = made.settle(BASE_NAME, "lora/anna.safetensors", 0.45, "status")
+    assert answer[0].endswith("strength 0.45") and made.voices.state.strength == 0.45
+    made.change_strength(BASE_NAME, "lora/anna.safetensors", 1.2)
+    assert made.voices.state.strength == 1.2
+    assert "is not between" in made.change_strength(BASE_NAME, "lora/anna.safetensors", 9)
+    assert made.change_strength(BASE_NAME, "lora/mine/bert.safetensors", 0.3) == {"__type__": "update"} and made.voices.state.strength == 1.2
+
+
+@needs_gradio
+def test_rvcs_speaker_follows_the_adapter_and_goes_back(files):
+    made, _ = panel(files)
+    assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[5] == {"visible": True, "maximum": 16, "value": 3, "__type__": "update"}
+    assert made.load(BASE_NAME, "lora/anna.safetensors", 0.5)[5] == {"__type__": "update"}  # the user may have set another
+    assert made.rvc_chose("lisa.pth")[4] == {"value": 0, "__type__": "update"}
+    assert made.rvc_chose("lisa.pth")[4] == {"__type__": "update"}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module", params=["classic", "2026"])
+def page(request, tmp_path_factory):
+    """A stand-in host with RVC-LoRA installed, its WebUI running -> (gradio_client's client, the host's folder)."""
+    pytest.importorskip("gradio_client", reason="gradio_client is not installed here; run.py's .venv has it")
+    pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from gradio_client import Client
+
+    host = standin_hosts.make(request.param, tmp_path_factory.mktemp("我的 RVC") / request.param)
+    furnish(host)
+    converter = host / f"{standin_hosts._VC[request.param][0]}.py"  # the same noise in every conversion
+    text, before = converter.read_text(encoding="utf-8"), "        with torch.no_grad"
+    assert before in text
+    converter.write_text(text.replace(before, "        torch.manual_seed(0)\n" + before), encoding="utf-8")
+    (host / "LoraModel").symlink_to(ROOT / "LoraModel", target_is_directory=True)
+    script = host / standin_hosts.SCRIPT[request.param]
+    script.write_bytes(webui_script.with_lines(script.read_bytes(), script.name))
+    port, log = free_port(), host / "page.log"
+    environment = {**os.environ, "STANDIN_LANGUAGE": "en_US", "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    environment.pop("weight_root", None)
+    with open(str(log), "wb") as stream:
+        process = subprocess.Popen([sys.executable, script.name, "--port", str(port), "--noautoopen"], cwd=str(host), env=environment,
+                                   stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(240):
+            with socket.socket() as caller:
+                if process.poll() is not None or caller.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.25)
+        assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        yield Client(f"http://127.0.0.1:{port}", verbose=False), host
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("speech") / "in.wav"
+    audio, rate = soundfile.read(str(SPEECH), stop=16000)
+    soundfile.write(str(path), audio, rate)
+    return str(path)
+
+
+def test_through_gradio_with_rvcs_own_convert_button(page, recording):
+    client, host = page
+
+    def convert():
+        info, sound = client.predict(0, recording, 0, "", 0.33, api_name="/infer_convert")
+        assert info == "Success."
+        return soundfile.read(sound, dtype="int16")[0]
+
+    def load(*given):
+        return client.predict(*given, api_name="/lora_load")[0]
+
+    assert client.predict(api_name="/lora_refresh")[1]["choices"][1] == "lora/anna.safetensors"
+    assert load(BASE_NAME, "", 1) == f"{BASE_NAME}, the base alone"
+    plain = convert()
+    assert load(BASE_NAME, "lora/anna.safetensors", 1) == f"lora/anna.safetensors\non {BASE_NAME}\nstrength 1"
+    anna = convert()
+    assert len(anna) == len(plain) > 8000 and abs(anna.astype(int) - plain).max() > 100
+    load(BASE_NAME, "lora/anna.safetensors", 0.5)
+    assert abs(convert().astype(int) - anna).max() > 50
+    for base, adapter, en, _zh in REFUSED:
+        said = load(base, adapter, 1)
+        assert said.startswith("Error: ") and "Still loaded: lora/anna.safetensors" in said
+    load(BASE_NAME, "lora/anna.safetensors", 1)
+    assert (convert() == anna).all()
+    assert client.predict("../up", api_name="/lora_merge")[0].startswith("Error: ")
+    merged = client.predict("anna", api_name="/lora_merge")
+    assert merged[0].startswith("Wrote anna.pth") and "speaker ID is 3" in merged[0] and "anna.pth" in merged[2]["choices"]
+    assert "anna.pth" in client.predict(api_name="/infer_refresh")["choices"]
+    assert client.predict(api_name="/lora_unload")[0] == f"{BASE_NAME}, the base alone"
+    assert (convert() == plain).all()
+    client.predict("", 0.33, 0.33, api_name="/infer_change_voice")  # what the page sends when the panel empties RVC's list
+    assert (convert() == plain).all()
+    client.predict("anna.pth", 0.33, 0.33, api_name="/infer_change_voice")
+    assert abs(convert().astype(int) - anna).max() < 300  # RVC's own loading of the merged file, in fp16
+    assert not client.predict(api_name="/lora_unload")[0].startswith("Error")
+    assert (host / "assets/weights/anna.pth").is_file()
