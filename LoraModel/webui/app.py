@@ -243,9 +243,14 @@ def main(argv: Optional[List[str]] = None) -> int:
             pass
     except KeyboardInterrupt:
         pass
-    app.close()
+    closing = threading.Thread(target=app.close, daemon=True)
+    closing.start()
+    closing.join(3)  # a page that is open would keep the server waiting
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main))
+    exit_code = cli(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # the server's threads would wait for open pages

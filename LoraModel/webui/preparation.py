@@ -19,7 +19,7 @@ from ..host import find_host, preprocess
 from ..host.index import build_index
 from ..inference.audio import audio_files
 from ..inference.infer_lora import parse_rate
-from ..messages import UserError
+from ..messages import UserError, language
 from ..scripts.prepare_data import only_audio
 from . import processes
 from .run_log import tail
@@ -172,10 +172,11 @@ class Preparer:
         """
         experiment, workers = self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
         host = find_host(self.folders.root)
-        said = job.texts.get(step, "")
+        last = (job.texts.get(step, "").strip().splitlines() or [""])[-1]
 
         def progress(count: int) -> None:
-            job.texts[step] = f"{said}\nLoraModel.host.preprocess: {count}"
+            again = "由 RVC-LoRA 重新执行" if (self.runs.language or language()) == "zh" else "done again by RVC-LoRA"
+            job.texts[step] = f"{last}\n{again}: {count}"
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
         if step == "preprocess" and source is not None:
@@ -192,8 +193,10 @@ class Preparer:
                 preprocess.check_needs(host, None)
                 preprocess.extract_features(host, experiment, settings.version, progress)
         elif not any(file.stat().st_mtime >= started for file in experiment.glob("added_*.index")):
+            progress(0)
             if not preprocess.build_host_index(host, experiment, settings.version):
                 build_index(experiment, settings.version)
+            progress(1)
 
     # scripts/prepare_data.py
 

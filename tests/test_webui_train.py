@@ -1,0 +1,348 @@
+"""The LoRA Train tab: its steps, its events by name on the stand-in hosts, and the whole page in a browser."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import standin_hosts
+from test_webui_runs import BASE, make_root, until
+
+from LoraModel.host import webui_script
+from LoraModel.messages import UserError
+from LoraModel.webui import preparation
+from LoraModel.webui.folders import Folders
+from LoraModel.webui.preparation import Preparer
+from LoraModel.webui.runs import Runs, RunSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return make_root(tmp_path_factory.mktemp("prepared"), clips=4)
+
+
+# ---------------------------------------------------------------- a page in a process of its own
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def served(command, folder, log, **environment):
+    """The page of `command --port N`: its address. Ended afterwards, with the run that it may have started."""
+    port = free_port()
+    values = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environment}
+    with open(str(log), "wb") as said:
+        process = subprocess.Popen([sys.executable, *command, "--port", str(port), "--noautoopen"], cwd=str(folder), env=values, stdout=said,
+                                   stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, log.read_text()[-3000:]
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def end_runs(root, is_checkout):
+    runs = Runs(Folders(root, is_checkout), "en")
+    for name in runs.going_on():
+        runs.stop(name, 60)
+
+
+# ---------------------------------------------------------------- events by name, on the stand-in hosts
+
+@pytest.mark.parametrize("layout, language", [("classic", "en_US"), ("2026", "zh_CN")])
+def test_events_by_name_on_a_stand_in_host(layout, language, prepared, tmp_path):
+    client_module = pytest.importorskip("gradio_client")
+    root = standin_hosts.make(layout, tmp_path / "我的 RVC")
+    script = root / standin_hosts.SCRIPT[layout]
+    script.write_bytes(webui_script.with_lines(script.read_bytes(), script.name))
+    shutil.copytree(str(prepared / "assets/pretrained_v2"), str(root / "assets/pretrained_v2"))
+    shutil.copytree(str(prepared / "logs/voice"), str(root / "logs/voice"))
+    zh = language == "zh_CN"
+    log = tmp_path / "page.log"
+    try:
+        with served([script.name], root, log, STANDIN_LANGUAGE=language) as address:
+            page = urllib.request.urlopen(address).read().decode()
+            assert ("LoRA 训练" in page) == zh and ("LoRA Train" in page) != zh
+            client = client_module.Client(address, verbose=False)
+
+            def start(name="voice", base=BASE, epochs=500):
+                return client.predict(name, "16k", "v2", True, base, "", "fast", 0, 0, epochs, 2, 1, "cpu", False, api_name="/lora_train_start")
+
+            def status():
+                return json.loads(client.predict("voice", api_name="/lora_train_status"))
+
+            assert status()["state"] == "none"
+            assert ("找不到" if zh else "there is no") in start(base="assets/pretrained_v2/none.pth")
+            assert ("无法使用" if zh else "cannot be taken") in start(base="../../etc/x.pth")
+            assert ("不能用作文件名" if zh else "cannot be a file name") in start(name="../voice")
+            assert ("找不到实验文件夹" if zh else "there is no experiment folder") in start(name="nobody")
+            assert ("没有在训练" if zh else "not being trained") in client.predict("voice", api_name="/lora_train_stop")
+
+            assert ("已开始训练" if zh else "has started") in start()
+            assert ("正在训练中" if zh else "being trained already") in start()
+        runs = Runs(Folders(root), "en")  # the page is gone, the run goes on
+        until(runs, lambda s: s.step >= 2 and s.adapter)
+        with served([script.name], root, log, STANDIN_LANGUAGE=language) as address:
+            client = client_module.Client(address, verbose=False)
+            found = status()
+            assert found["state"] in ("running", "starting") and found["step"] >= 2 and found["base"] > 0
+            assert "training:" in "\n".join(found["log"]) or zh
+            assert ("已停止并保存" if zh else "stopped and saved") in client.predict("voice", api_name="/lora_train_stop")
+            assert status()["state"] == "stopped"
+            resumed = client.predict("voice", 500, api_name="/lora_train_resume")
+            assert ("继续训练 voice" if zh else "going on with voice") in resumed
+            until(runs, lambda s: s.step > found["step"] + 1)
+            lists = json.dumps(client.predict(api_name="/lora_refresh"), ensure_ascii=False)
+            assert "voice.safetensors" in lists
+    finally:
+        end_runs(root, True)
+
+
+# ---------------------------------------------------------------- the steps before training
+
+def slow(*texts, then=None, gate=None):
+    """A function of the script as RVC's are: a generator of what to show."""
+    def step(**given):
+        for text in texts:
+            yield text
+            if gate is not None:
+                gate.wait(20)
+        if then is not None:
+            then(given)
+
+    return step
+
+
+def settings(**changed):
+    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 1, "batch_size": 2, "device": "cpu",
+                          **changed})
+
+
+def ended(preparer):
+    preparer.current.thread.join(60)
+    assert not preparer.current.active
+    return preparer.current
+
+
+@pytest.fixture
+def checkout(tmp_path, prepared):
+    root = standin_hosts.make("2026", tmp_path / "rvc")
+    shutil.copytree(str(prepared / "assets/pretrained_v2"), str(root / "assets/pretrained_v2"))
+    return root
+
+
+def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
+    calls = []
+
+    def copy(*parts):
+        def then(given):
+            calls.append(given)
+            for part in parts:
+                for path in (prepared / "logs/voice").glob(part):
+                    target = checkout / "logs/voice" / path.relative_to(prepared / "logs/voice")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(path.read_bytes())
+
+        return then
+
+    def preprocess_dataset(trainset_dir, exp_dir, sr, n_p):
+        yield from slow("0/4", "end preprocess", then=copy("0_gt_wavs/*", "1_16k_wavs/*"))(trainset_dir=trainset_dir, exp_dir=exp_dir, sr=sr)
+
+    def extract_f0_feature(gpus, n_p, f0method, if_f0, exp_dir, version19, gpus_rmvpe):
+        given = dict(f0method=f0method, if_f0=if_f0, version19=version19)
+        for text in slow("all-feature-done", then=copy("2*/*", "3_feature768/*", "config.json"))(**given):
+            yield text, {"__type__": "update"}, {"__type__": "update"}  # as the 2026 layout: text and buttons
+
+    def train_index(exp_dir1, version19):
+        yield from slow("index", then=copy("added_*"))(exp_dir1=exp_dir1)
+
+    runs = Runs(Folders(checkout), "en")
+    preparer = Preparer(runs, {"preprocess_dataset": preprocess_dataset, "extract_f0_feature": extract_f0_feature, "train_index": train_index})
+    assert preparer.by_rvc
+    preparer.begin(("preprocess", "extract", "index", "train"), settings(), str(prepared / "recordings"), "pm")
+    job = ended(preparer)
+    assert job.error is None and job.texts == {"preprocess": "end preprocess", "extract": "all-feature-done", "index": "index"}
+    assert calls[0] == {"trainset_dir": str(prepared / "recordings"), "exp_dir": "voice", "sr": "16k"}
+    assert calls[1] == {"f0method": "pm", "if_f0": True, "version19": "v2"}
+    assert until(runs, lambda s: not s.active).state == "done"
+
+    # a function of RVC's that makes nothing: its script is run once more in our own way, whose reason is told
+    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda *_: (_ for _ in ()).throw(UserError("sliced in vain", "切分失败")))
+    shutil.rmtree(str(checkout / "logs/voice"))
+    preparer._namespace["preprocess_dataset"] = lambda trainset_dir, exp_dir, sr, n_p: iter(["failed"])
+    preparer.begin(("preprocess", "extract"), settings(), str(prepared / "recordings"), "pm")
+    job = ended(preparer)
+    assert str(job.error) == "sliced in vain" and job.failed == "preprocess" and "extract" not in job.texts
+
+
+def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
+    import threading
+
+    gate = threading.Event()
+    runs = Runs(Folders(checkout), "en")
+    names = {name: slow("under way", gate=gate) for name in preparation.FUNCTIONS.values()}
+    preparer = Preparer(runs, names)
+    preparer.begin(("index",), settings(), "", "pm")
+    with pytest.raises(UserError, match="being prepared already"):
+        preparer.begin(("index",), settings(), "", "pm")
+    assert preparer.stop()
+    gate.set()
+    ended(preparer)
+    with pytest.raises(UserError, match="no folder"):
+        preparer.begin(("preprocess",), settings(), "/no/such/folder", "pm")
+    with pytest.raises(UserError, match="cannot be taken"):  # before anything is prepared
+        preparer.begin(("preprocess", "train"), settings(base_g="x.pth"), str(prepared / "recordings"), "pm")
+    assert not preparer.current.active
+
+
+def test_without_rvcs_functions_prepare_data_does_the_steps(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root = tmp_path / "app"
+    shutil.copytree(str(prepared / "assets"), str(root / "assets"))
+    preparer = Preparer(Runs(Folders(root, False), "zh"), {})
+    assert not preparer.by_rvc
+    preparer.begin(("preprocess",), settings(), str(prepared / "recordings"), "pm")
+    job = ended(preparer)
+    assert job.error is None and "切分" in job.texts["preprocess"]
+    assert list((root / "logs/voice/1_16k_wavs").glob("*.wav")) and not (root / "logs/voice/3_feature768").exists()
+    preparer.begin(("extract",), settings(), str(prepared / "recordings"), "pm")
+    job = ended(preparer)
+    assert job.error is None and (root / "logs/voice/filelist.txt").is_file() and list((root / "logs/voice").glob("added_*.index"))
+    (tmp_path / "empty").mkdir()
+    preparer.begin(("preprocess",), settings(name="nobody"), str(tmp_path / "empty"), "pm")
+    assert isinstance(ended(preparer).error, UserError)
+
+
+# ---------------------------------------------------------------- python run.py app, in a browser
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def tab(page, name):
+    page.locator("button", has_text=name).first.click()
+
+
+def click(page, name):
+    page.locator("button:visible", has_text=name).first.click()
+
+
+def field(page, label):
+    return page.get_by_label(label).locator("visible=true").first
+
+
+def wait_for(page, wanted, seconds=60):
+    """The text of the progress once it matches `wanted`."""
+    text = ""
+    for _ in range(seconds * 5):
+        text = page.locator("#lora_progress").first.inner_text()
+        if re.search(wanted, text):
+            return text
+        page.wait_for_timeout(200)
+    raise AssertionError(f"{wanted!r} never came: {text!r}")
+
+
+def test_the_whole_way_in_a_browser(chromium, prepared, tmp_path):
+    log, data = tmp_path / "app.log", tmp_path / "data"
+    try:
+        with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)], tmp_path, log, RVC_LORA_LANG="en") as address:
+            page = chromium.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(20000)
+            asked, wrong = [], []
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.goto(address)
+            tab(page, "LoRA Train")
+            field(page, "Enter the experiment name:").fill("voice")
+            field(page, "Enter the path of the training folder:").fill(str(prepared / "recordings"))
+            page.locator("label:visible", has_text="fast").first.click()
+            for label, value in (("Total training epochs", "300"), ("Batch size per GPU:", "2")):
+                field(page, label).fill(value)
+                field(page, label).press("Tab")
+            page.wait_for_timeout(500)
+            click(page, "One-click training")
+            shown = wait_for(page, r"step [2-9]\d* of 600", 90)
+            assert " left" in shown and "training" in shown
+
+            page.reload()  # and a second page beside it
+            tab(page, "LoRA Train")
+            wait_for(page, r"voice: training")
+            assert field(page, "Enter the experiment name:").input_value() == "voice"
+            second = chromium.new_page()
+            second.goto(address)
+            tab(second, "LoRA Train")
+            wait_for(second, r"voice: training")
+            click(second, "Train model")
+            second.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('being trained already'))")
+            second.close()
+            page.wait_for_function("document.querySelectorAll('#lora_curves svg, .lora-charts svg').length >= 2")
+            page.wait_for_function("[...document.querySelectorAll('audio')].some(e => e.src && e.offsetParent)")
+
+            click(page, "Stop (saves")
+            stopped = wait_for(page, r"voice: stopped")
+            assert "held-out loss" in stopped and "voice.safetensors" in stopped
+            before = int(re.search(r"step (\d+) of", stopped).group(1))
+            click(page, "Resume")
+            wait_for(page, r"voice: training")
+            for _ in range(300):
+                now = re.search(r"step (\d+) of", page.locator("#lora_progress").first.inner_text())
+                if now and int(now.group(1)) > before:
+                    break
+                page.wait_for_timeout(200)
+            assert int(now.group(1)) > before
+            click(page, "Stop (saves")
+            wait_for(page, r"voice: stopped")
+
+            tab(page, "Model Inference")
+            choose(page, "Base model", "f0G16k")
+            choose(page, "LoRA adapter", "voice.safetensors")
+            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('strength 1'))")
+            click(page, "01.flac")
+            page.wait_for_timeout(1500)
+            click(page, "Convert")
+            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.startsWith('Success'))", timeout=60000)
+            field(page, "Name of the merged voice").fill("merged")
+            click(page, "Merge into")
+            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('merged.pth'))", timeout=60000)
+            assert (data / "assets/weights/merged.pth").is_file()
+            choose(page, "Inferencing voice:", "merged.pth")
+            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.startsWith('merged.pth'))", timeout=60000)
+            page.close()
+            assert not wrong, wrong
+            assert [url for url in asked if url.startswith("http") and not url.startswith(address)] == []
+    finally:
+        end_runs(data, False)
+
+
+def choose(page, label, option):
+    """Pick an entry of a Gradio list."""
+    field(page, label).click()
+    page.locator("ul[role=listbox]:visible li, .options:visible li", has_text=option).first.click()
