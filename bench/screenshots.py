@@ -1,0 +1,95 @@
+"""Pictures of the pages for docs/: a running WebUI with RVC-LoRA in it, seen by a real browser.
+
+    python bench/screenshots.py --url http://127.0.0.1:7865 --output docs/screenshots --name classic
+    python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter lora/voice.safetensors
+
+Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA Train tab). Needs
+the package playwright and a Chromium: `--chromium` names it, else the system's is looked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+LOADED, BASE, ADAPTER = ("Loaded", "当前加载"), ("Base model", "底模"), ("LoRA adapter", "LoRA 适配器")
+TRAIN = ("LoRA Train", "LoRA 训练")
+SECONDS = 60
+
+
+def field(page: Any, labels: Any) -> Any:
+    """The block with one of these labels."""
+    return page.locator("label", has=page.locator(", ".join(f'span:text-is("{label}")' for label in labels))).first
+
+
+def choose(page: Any, labels: Any, value: str) -> None:
+    """Choose from a dropdown: a list of the browser's own in Gradio 3.14, one of Gradio's in 3.34."""
+    block = field(page, labels)
+    if block.locator("select").count():
+        block.locator("select").select_option(value)
+        return
+    page.locator("h2").first.click()
+    block.locator("input").click()
+    page.locator("ul.options li", has_text=value).first.click()
+
+
+def wait_for(page: Any, labels: Any, text: str) -> None:
+    """Wait until a text box holds `text`; an error in it ends the program."""
+    box = field(page, labels).locator("textarea")
+    for _ in range(SECONDS * 4):
+        said = box.input_value()
+        if said.startswith(("Error", "错误")):
+            sys.exit(said)
+        if text in said:
+            return
+        page.wait_for_timeout(250)
+    sys.exit(f"{labels[0]!r} did not show {text!r} in {SECONDS} s; it shows {box.input_value()!r}")
+
+
+def take(url: str, output: Path, name: str, base: Optional[str], adapter: Optional[str], chromium: str, width: int) -> None:
+    from playwright.sync_api import sync_playwright
+
+    output.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        page.goto(url)
+        field(page, LOADED).wait_for(timeout=SECONDS * 1000)
+        page.wait_for_timeout(2000)
+        if base:
+            choose(page, BASE, base)
+            wait_for(page, LOADED, base)
+        if adapter:
+            choose(page, ADAPTER, adapter)
+            wait_for(page, LOADED, adapter)
+        page.wait_for_timeout(1500)
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=str(output / f"{name}-inference.png"))
+        page.locator(", ".join(f'button:text-is("{title}")' for title in TRAIN)).first.click()
+        page.wait_for_timeout(2500)
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=str(output / f"{name}-train.png"), full_page=True)
+        browser.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--output", type=Path, default=Path("docs/screenshots"))
+    parser.add_argument("--name", required=True, help="the pictures' names begin with it")
+    parser.add_argument("--base", help="choose this base, as the list names it")
+    parser.add_argument("--adapter", help="then this adapter")
+    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"))
+    parser.add_argument("--width", type=int, default=1280)
+    args = parser.parse_args()
+    if not args.chromium:
+        sys.exit("no Chromium was found: install one, or name it with --chromium")
+    take(args.url, args.output, args.name, args.base, args.adapter, args.chromium, args.width)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
