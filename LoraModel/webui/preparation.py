@@ -154,9 +154,13 @@ class Preparer:
             raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
                             f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
         started = time.time() - 2
-        said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
-        for item in [said] if isinstance(said, (str, tuple)) else said:
-            job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
+        try:
+            said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
+            for item in [said] if isinstance(said, (str, tuple)) else said:
+                job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
+        except Exception as error:  # such as a sample rate that RVC's page does not offer
+            traceback.print_exc()
+            job.texts[step] = f"{type(error).__name__}: {error}"
         self._check(job, step, settings, source, f0_method, started)
 
     def _check(

@@ -271,11 +271,14 @@ class Runs:
         status.step, status.epoch = (reader.last.get("step", 0), reader.last.get("epoch", 0)) if reader.last else (0, 0)
         status.total_steps = run.get("total_steps", 0)
         status.epochs = run.get("config", {}).get("epochs", 0)
+        if status.state == "starting" and run:  # run.json still tells of the run as it was before
+            status.epochs = (self.settings(name) or {}).get("epochs", status.epochs)
+            status.total_steps = status.epochs * run.get("steps_per_epoch", 0)
         status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float) and key not in ("seconds", "lr")}
         status.base, status.best, status.best_step = run.get("base_heldout"), run.get("best_heldout"), run.get("best_step", 0)
         status.sample_step, status.samples = newest_samples(folder)
         status.seconds_step = reader.seconds_step()
-        if alive and status.step:
+        if status.state in ("running", "stopping") and status.step:
             status.seconds_left = seconds_left(folder, process.get("started", 0.0), status.step, status.total_steps, status.seconds_step)
         published = self.folders.adapter(name)
         status.adapter = str(published) if published.is_file() else ""

@@ -183,8 +183,9 @@ class _Page:
                      self.batch, self.save_every, self.device]  # in the order of RunSettings
         steps = [self.recordings, self.f0_method, self.anew, *self.form]
         bases = [self.rate, self.version, self.f0]
-        for component in bases:
-            component.change(self.choose_bases, bases, [self.base_g, self.rate], queue=False)
+        for component in (self.rate, self.f0):
+            component.change(lambda *chosen: self.choose_bases(*chosen)[0], bases, [self.base_g], queue=False)
+        self.version.change(self.choose_bases, bases, [self.base_g, self.rate], queue=False)
         self.f0.change(lambda f0: gr.update(visible=bool(f0)), [self.f0], [self.f0_method], queue=False)
         for button, names, info in ((self.process, ("preprocess",), self.info1), (self.extract, ("extract",), self.info2),
                                     (self.index, ("index",), self.info3), (self.all, ("preprocess", "extract", "index", "train"), self.info3)):
@@ -283,7 +284,8 @@ class _Page:
 
     def _filled(self, key: str, value: Any) -> Any:
         if key == "sample_rate":
-            return gr.update(choices=sorted({value, *self._rates("v2")}), value=value)
+            known = self._rates("v2")  # new choices make Gradio 3.14 forget the value: only where they are needed
+            return gr.update(value=value) if value in known else gr.update(choices=[*known, value], value=value)
         return gr.update(choices=self._bases(value), value=value) if key == "base_g" else gr.update(value=value)
 
     # The view
