@@ -21,8 +21,9 @@ from voice_data import BASE, make_adapter
 
 from LoraModel.host import layout, patch as patching, safe_types
 from LoraModel.host.layout import quiet_import
-from LoraModel.host.patch import BASE as OURS, Use, patch
+from LoraModel.host.patch import BASE as OURS, Use
 from LoraModel.inference import VoiceLoader
+from LoraModel.inference.patched import patch
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list
@@ -311,7 +312,7 @@ from LoraModel.host.safe_types import hubert_allowed
 host = find_host(root)
 VC = host.module("vc").VC
 if patched == "1":
-    from LoraModel.host.patch import patch
+    from LoraModel.inference.patched import patch
     patch(VC, host)
 import configs.config, importlib, soundfile
 host.module("vc").load_audio = lambda path, rate: soundfile.read(path, dtype="float32")[0]  # tag 2.2.231006 cannot read with a new PyAV

@@ -11,8 +11,9 @@ import torch
 from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
 from voice_data import BASE, make_adapter
 
-from LoraModel.host.patch import BASE as OURS, patch
+from LoraModel.host.patch import BASE as OURS
 from LoraModel.inference import VoiceLoader
+from LoraModel.inference.patched import patch
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list

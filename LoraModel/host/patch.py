@@ -1,20 +1,10 @@
-"""RVC's classes, made to take adapters: `patch()` once in a process, before or after a converter is made.
+"""How RVC's classes are patched; `LoraModel.inference.patched` says with what, and is what a script calls.
 
-The four synthesizer classes get three methods and lose nothing. Their `forward` and `infer` are not touched, so that a
-network with no adapter on it gives what RVC gives, bit for bit:
-
-    network.set_adapters([("voice.safetensors", 0.8)])    base + strength * delta, in place
-    network.unload_adapters()                             the base again, bit for bit
-    network.adapters()                                    [(adapter, strength), ...]
-
-`VC`, the realtime class and the API scripts all make their networks of these classes: `vc.net_g`, `rvc.net_g`. A script of
-one's own asks for it with two lines, in the checkout's folder:
-
-    from LoraModel.host.patch import patch
-    patch()
+The four synthesizer classes get methods and lose nothing. Their `forward` and `infer` are not touched, so that a network with no
+adapter on it gives what RVC gives, bit for bit. `VC`, the realtime class and the API scripts all make their networks of them.
 
 Around `VC`: a change of weights waits for the conversions under way, and they for it (`in_use`); a base that was put into
-`vc` by our panel stays when the page's own, emptied voice list says so (see `get_vc` below). Files that torch >= 2.6 refuses
+`vc` by our panel stays when the page's own, emptied voice list says so (see `get` below). Files that torch >= 2.6 refuses
 are let through type by type, while they are read (`safe_types`).
 """
 
@@ -26,18 +16,17 @@ import inspect
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Iterator, Mapping, Optional, Type
 
 from torch import nn
 
-from .layout import SYNTHESIZERS, Host, find_host
+from .layout import SYNTHESIZERS, Host
 from .safe_types import hubert_allowed, voice_allowed
 
-if TYPE_CHECKING:
-    from ..inference.model_loader import Applied, Source, VoiceLoader
-
 _PATCHED = "_rvc_lora_patched"
-_SLOT, _CONFIG, _HASH, _NAME = "_rvc_lora_slot", "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name"
+CONFIG, HASH, NAME = "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name"
+"""What a network knows of itself: RVC's list of 18 values; the hash of its tensors, where weight norm has been taken off since;
+the voice that RVC loaded it from."""
 BASE = "rvc_lora_base"
 """The attribute of a `VC` that holds the network which our panel put into it."""
 _UPDATE = {"__type__": "update"}
@@ -88,42 +77,31 @@ in_use = Use()
 """One for the process: it has one page and, as a rule, one converter."""
 
 
-def patch(vc: Optional[Type[Any]] = None, host: Optional[Host] = None) -> Host:
+def patch_host(
+    host: Host, vc: Optional[Type[Any]], methods: Mapping[str, Callable[..., Any]], tensors_hash: Callable[[nn.Module], str]
+) -> None:
     """Patch the host's classes; a second time changes nothing.
 
     Args:
         vc: the class `VC` of the WebUI; None patches the networks alone.
-        host: the RVC installation; None finds it.
+        methods: what the synthesizer classes get, by name.
+        tensors_hash: of a network's base; asked before weight norm is taken off a network, after which its tensors are other ones.
 
     Raises:
-        UserError: there is no RVC, or its models module cannot be imported.
+        UserError: the models module cannot be imported.
     """
-    host = host or find_host()
     models = host.module("models")
     for name in SYNTHESIZERS.values():
         cls = getattr(models, name)
         if _PATCHED not in vars(cls):
-            _patch_network(cls, host)
+            _patch_network(cls, methods, tensors_hash)
     if vc is not None and _PATCHED not in vars(vc):
         _patch_vc(vc)
     if host.name == "classic":
         _patch_fairseq()
-    return host
 
 
-# ---------------------------------------------------------------- networks
-
-class _Slot:
-    """Where a network keeps its voices. A copy of the network starts with none: the voices belong to the original's tensors."""
-
-    def __init__(self) -> None:
-        self.voice: Optional["VoiceLoader"] = None
-
-    def __reduce__(self) -> Tuple[Type["_Slot"], Tuple[()]]:
-        return _Slot, ()
-
-
-def _patch_network(cls: Type[nn.Module], host: Host) -> None:
+def _patch_network(cls: Type[nn.Module], methods: Mapping[str, Callable[..., Any]], tensors_hash: Callable[[nn.Module], str]) -> None:
     init, remove_weight_norm = cls.__init__, cls.remove_weight_norm
     signature = inspect.signature(init)
 
@@ -131,67 +109,18 @@ def _patch_network(cls: Type[nn.Module], host: Host) -> None:
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         given = list(signature.bind(self, *args, **kwargs).arguments.items())[1:]
-        self.__dict__[_CONFIG] = [value for name, value in given if name != "kwargs"]
+        self.__dict__[CONFIG] = [value for name, value in given if name != "kwargs"]
 
     @functools.wraps(remove_weight_norm)
     def remove(self: nn.Module) -> None:
-        if _HASH not in self.__dict__:
-            self.__dict__[_HASH] = _hash(self)  # afterwards the tensors are other ones
+        if HASH not in self.__dict__:
+            self.__dict__[HASH] = tensors_hash(self)
         remove_weight_norm(self)
 
-    def set_adapters(self: nn.Module, adapters: Sequence[Tuple["Source", float]], force: bool = False) -> None:
-        """Make the weights base + the sum of strength * delta, in place; conversions under way are waited for.
-
-        Raises:
-            UserError: a missing or damaged file, another base, other shapes. What was applied stays applied.
-        """
-        with in_use.change():
-            voice_of(self, host).set_adapters(adapters, force)
-
-    def unload_adapters(self: nn.Module) -> None:
-        """Give the base back, bit for bit."""
-        with in_use.change():
-            voice_of(self, host).unload()
-
-    def adapters(self: nn.Module) -> List["Applied"]:
-        """What is applied now."""
-        slot = self.__dict__.get(_SLOT)
-        return slot.voice.applied if slot is not None and slot.voice is not None else []
-
     cls.__init__, cls.remove_weight_norm = __init__, remove
-    for method in (set_adapters, unload_adapters, adapters):
-        setattr(cls, method.__name__, method)
+    for name, method in methods.items():
+        setattr(cls, name, method)
     setattr(cls, _PATCHED, True)
-
-
-def _hash(network: nn.Module) -> str:
-    from ..lora import tensors_hash
-
-    return tensors_hash((name, tensor) for name, tensor in network.state_dict().items() if not name.startswith("enc_q."))
-
-
-def voice_of(network: nn.Module, host: Host) -> "VoiceLoader":
-    """The voices on a network that RVC made, found out from the network itself at the first call; it must be plain then."""
-    # This module is below those that it asks here; they are asked only when an adapter comes.
-    from ..inference.model_loader import VoiceLoader
-    from ..models.model_utils import SAMPLE_RATES, Base, BaseInfo
-
-    slot = network.__dict__.setdefault(_SLOT, _Slot())
-    if slot.voice is None:
-        config = list(network.__dict__[_CONFIG])
-        config[-1] = SAMPLE_RATES.get(config[-1], config[-1])
-        config[-3] = network.emb_g.num_embeddings
-        version = next(version for (version, f0), name in SYNTHESIZERS.items() if name == type(network).__name__)
-        name = network.__dict__.get(_NAME) or type(network).__name__
-        info = BaseInfo(name, Path(name), config, version, not type(network).__name__.endswith("_nono"), config[-1],
-                        hasattr(network, "enc_q"), network.__dict__.get(_HASH) or _hash(network))
-        slot.voice = VoiceLoader(Base(network, info), host, next(network.parameters()).device)
-    return slot.voice
-
-
-def give_voice(network: nn.Module, voice: "VoiceLoader") -> None:
-    """Let `network.set_adapters` use `voice`, which knows where its base came from."""
-    network.__dict__.setdefault(_SLOT, _Slot()).voice = voice
 
 
 # ---------------------------------------------------------------- the WebUI's converter
@@ -227,7 +156,7 @@ def _patch_vc(vc: Type[Any]) -> None:
                     raise
             setattr(self, BASE, None)
             if sid and isinstance(self.net_g, nn.Module):
-                self.net_g.__dict__[_NAME] = Path(str(sid)).stem
+                self.net_g.__dict__[NAME] = Path(str(sid)).stem
         if ours is not None:
             del ours, before
             gc.collect()  # a network and its voices hold each other

@@ -11,7 +11,7 @@ from typing import Any, Dict
 def setup(namespace: Dict[str, Any]) -> None:
     """At module level, before `vc = VC(config)`: patch RVC's classes. Makes no component."""
     from ..host import find_host
-    from ..host.patch import patch
+    from ..inference.patched import patch
     from .inference_panel import root_of
 
     patch(namespace["VC"], find_host(root_of(namespace)))

@@ -13,9 +13,10 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import torch
 
 from ..host import Host
-from ..host.patch import BASE, give_voice, in_use
+from ..host.patch import BASE, in_use
 from ..host.safe_types import voice_allowed
 from ..inference.model_loader import VoiceLoader, load_base_beside_config
+from ..inference.patched import give_voice
 from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
