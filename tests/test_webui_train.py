@@ -58,7 +58,10 @@ def served(command, folder, log, **environment):
         yield address
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
 
 def end_runs(root, is_checkout):
