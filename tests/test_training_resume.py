@@ -177,6 +177,7 @@ def test_stopped_before_the_first_step_and_broken_off(voice, tmp_path):
     """Before anything is trained, or asked twice, the program ends at once, in one line and not as a success."""
     from LoraModel.training import train_lora
 
+    former = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     undo = train_lora.handle_signals(None)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -184,7 +185,7 @@ def test_stopped_before_the_first_step_and_broken_off(voice, tmp_path):
             time.sleep(5)
     finally:
         undo()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == former
     run = start(line_of(voice, tmp_path / "out", "--epochs", "400"))
     wait_for(run, tmp_path / "out", 1)
     run.send_signal(signal.SIGTERM)
