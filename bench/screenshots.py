@@ -1,10 +1,11 @@
 """Pictures of the pages for docs/: a running WebUI with RVC-LoRA in it, seen by a real browser.
 
-    python bench/screenshots.py --url http://127.0.0.1:7865 --output docs/screenshots --name classic
-    python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter lora/voice.safetensors
+    python bench/screenshots.py --url http://127.0.0.1:7865 --name classic
+    python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter lora/voice.safetensors --experiment voice
 
-Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA Train tab). Needs
-the package playwright and a Chromium: `--chromium` names it, else the system's is looked for.
+Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA Train tab, with the
+training of the experiment if one is named) into docs/images/. Needs the package playwright and a Chromium: `--chromium` names it, else
+the system's is looked for.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 LOADED, BASE, ADAPTER = ("Loaded", "当前加载"), ("Base model", "底模"), ("LoRA adapter", "LoRA 适配器")
-TRAIN = ("LoRA Train", "LoRA 训练")
+TRAIN, EXPERIMENT = ("LoRA Train", "LoRA 训练"), ("Enter the experiment name:", "输入实验名")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 60
 
 
@@ -49,45 +51,52 @@ def wait_for(page: Any, labels: Any, text: str) -> None:
     sys.exit(f"{labels[0]!r} did not show {text!r} in {SECONDS} s; it shows {box.input_value()!r}")
 
 
-def take(url: str, output: Path, name: str, base: Optional[str], adapter: Optional[str], chromium: str, width: int) -> None:
+def take(options: argparse.Namespace) -> None:
     from playwright.sync_api import sync_playwright
 
-    output.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 1000})
-        page.goto(url)
+        browser = playwright.chromium.launch(executable_path=options.chromium, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": options.width, "height": options.height})
+        page.goto(options.url, wait_until="domcontentloaded")
         field(page, LOADED).wait_for(timeout=SECONDS * 1000)
         page.wait_for_timeout(2000)
-        if base:
-            choose(page, BASE, base)
-            wait_for(page, LOADED, base)
-        if adapter:
-            choose(page, ADAPTER, adapter)
-            wait_for(page, LOADED, adapter)
+        if options.base:
+            choose(page, BASE, options.base)
+            wait_for(page, LOADED, options.base)
+        if options.adapter:
+            choose(page, ADAPTER, options.adapter)
+            wait_for(page, LOADED, options.adapter)
         page.wait_for_timeout(1500)
         page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=str(output / f"{name}-inference.png"))
+        page.screenshot(path=str(options.output / f"{options.name}-inference.png"))
         page.locator(", ".join(f'button:text-is("{title}")' for title in TRAIN)).first.click()
-        page.wait_for_timeout(2500)
-        page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=str(output / f"{name}-train.png"), full_page=True)
+        if options.experiment:
+            name = page.locator("label:visible", has=page.locator(", ".join(f'span:text-is("{label}")' for label in EXPERIMENT))).first
+            name.locator("textarea, input").fill(options.experiment)
+            name.locator("textarea, input").press("Tab")
+            page.locator("#lora_progress .lora-bar").wait_for(timeout=SECONDS * 1000)
+        page.wait_for_timeout(4000)
+        page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+        page.screenshot(path=str(options.output / f"{options.name}-train.png"), full_page=True)
         browser.close()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
-    parser.add_argument("--output", type=Path, default=Path("docs/screenshots"))
+    parser.add_argument("--output", type=Path, default=Path("docs/images"))
     parser.add_argument("--name", required=True, help="the pictures' names begin with it")
     parser.add_argument("--base", help="choose this base, as the list names it")
     parser.add_argument("--adapter", help="then this adapter")
+    parser.add_argument("--experiment", help="show the training of this experiment")
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"))
     parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--height", type=int, default=1000, help="of the inference tab's picture; the other shows the whole tab")
     args = parser.parse_args()
     if not args.chromium:
         sys.exit("no Chromium was found: install one, or name it with --chromium")
-    take(args.url, args.output, args.name, args.base, args.adapter, args.chromium, args.width)
+    take(args)
     return 0
 
 
