@@ -4,13 +4,14 @@
     python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter lora/voice.safetensors --experiment voice
 
 Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA Train tab, with the
-training of the experiment if one is named) into docs/images/. Needs the package playwright and a Chromium: `--chromium` names it, else
-the system's is looked for.
+training of the experiment if one is named) into docs/images/. Needs the packages playwright and Pillow, and a Chromium: `--chromium` names
+it, else the system's is looked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def wait_for(page: Any, labels: Any, text: str) -> None:
     sys.exit(f"{labels[0]!r} did not show {text!r} in {SECONDS} s; it shows {box.input_value()!r}")
 
 
+def save(picture: bytes, path: Path) -> None:
+    """A picture of the browser's as a small PNG: a page has few colours."""
+    from PIL import Image
+
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(str(path), optimize=True)
+
+
 def take(options: argparse.Namespace) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -69,7 +77,7 @@ def take(options: argparse.Namespace) -> None:
             wait_for(page, LOADED, options.adapter)
         page.wait_for_timeout(1500)
         page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=str(options.output / f"{options.name}-inference.png"))
+        save(page.screenshot(), options.output / f"{options.name}-inference.png")
         page.locator(", ".join(f'button:text-is("{title}")' for title in TRAIN)).first.click()
         if options.experiment:
             name = page.locator("label:visible", has=page.locator(", ".join(f'span:text-is("{label}")' for label in EXPERIMENT))).first
@@ -78,7 +86,7 @@ def take(options: argparse.Namespace) -> None:
             page.locator("#lora_progress .lora-bar").wait_for(timeout=SECONDS * 1000)
         page.wait_for_timeout(4000)
         page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
-        page.screenshot(path=str(options.output / f"{options.name}-train.png"), full_page=True)
+        save(page.screenshot(full_page=True), options.output / f"{options.name}-train.png")
         browser.close()
 
 

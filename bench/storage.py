@@ -15,7 +15,7 @@ from typing import Any, Dict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import arguments, finish, make_base, make_experiment, table
-from LoraModel.host import find_host
+from LoraModel.host import find_host, hush_torch
 from LoraModel.models import load_base
 from LoraModel.scripts import convert_model
 from LoraModel.training import TrainConfig, prepare
@@ -52,6 +52,7 @@ def measure(folder: Path, quick: bool) -> Dict[str, Any]:
 
 
 def main() -> None:
+    hush_torch()
     args = arguments(__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), args.quick)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.common import arguments, finish, make_base, make_experiment, ratio, table
-from LoraModel.host import Host, find_host
+from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.models import load_discriminator
 from LoraModel.models.model_utils import config_list
 from LoraModel.training import TrainConfig, Trainer, prepare
@@ -188,6 +188,7 @@ def memory_in_process(folder: Path, which: str, quick: bool, with_d: bool) -> in
 
 
 def main() -> None:
+    hush_torch()
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")

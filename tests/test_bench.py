@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bench import common, storage, train_time
+from bench import common, storage, switch_time, train_time
 
 
 def test_bootstrap_of_equal_values_has_no_width():
@@ -55,3 +55,9 @@ def test_rvcs_step_trains_everything(tmp_path):
     for network, old in zip((step.generator, step.discriminator), before):
         still = [name for (name, p), q in zip(network.named_parameters(), old) if p.grad is None or not bool((p != q).any())]
         assert [name for name in still if "emb_rel" not in name] == []
+
+
+def test_voices_change_and_the_base_comes_back(tmp_path):
+    figures = switch_time.measure(tmp_path, repeats=2)
+    assert figures["unload_identical"] and len(figures["switch_ms_all"]) == len(figures["rvc_ms_all"]) == 2
+    assert figures["switch_ms_low"] <= figures["switch_ms"] <= figures["switch_ms_high"]

@@ -1,0 +1,94 @@
+"""Milliseconds to change voices at RVC v2 40k: adapters on one base in memory, against loading a whole voice as RVC does.
+
+python bench/switch_time.py [--repeats N] [--json FILE] [--quick]
+
+RVC's side is what its VC.get_vc does for a voice: read the `.pth`, build the network, load the weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from bench.common import arguments, bootstrap_median, finish, make_base, ratio, table
+from LoraModel.host import Host, find_host, hush_torch
+from LoraModel.inference import VoiceLoader
+from LoraModel.lora import LoRAConfig, extract, inject, save_adapter
+from LoraModel.scripts import convert_model
+
+
+def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
+    """An adapter of the default preset with random tensors, on the loaded base."""
+    injection = inject(voice.network, LoRAConfig.from_preset())
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: 0.02 * torch.randn(tensor.shape, generator=generator) for name, tensor in injection.tensors().items()}
+    extract(voice.network)
+    info = voice.info
+    return save_adapter(path, tensors, injection.config, {
+        "name": path.stem, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
+        "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": 0,
+    })
+
+
+def milliseconds(do: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    do()
+    return 1000 * (time.perf_counter() - started)
+
+
+def load_as_rvc(host: Host, path: Path, version: str) -> torch.nn.Module:
+    """What a change of voice costs in RVC: the same calls as its VC.get_vc, without its pipeline."""
+    checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
+    network = host.build_synthesizer(checkpoint["config"], version, True)
+    del network.enc_q
+    network.load_state_dict(checkpoint["weight"], strict=False)
+    return network.eval().float()
+
+
+def measure(folder: Path, repeats: int) -> Dict[str, Any]:
+    host, version, rate = find_host(), "v2", 40000
+    generator, _, _ = make_base(folder, host, version, rate)
+    voice = VoiceLoader(generator, host)
+    files = [make_adapter(folder / f"voice_{name}.safetensors", voice, seed) for seed, name in enumerate("ab")]
+    small = folder / "small.pth"
+    if convert_model.main(["small", str(generator), "--output", str(small)]):
+        raise SystemExit("the base could not be made small")
+    pristine = {name: value.clone() for name, value in voice.network.state_dict().items()}
+    adapters = [voice.load(path) for path in files]
+    ours: List[float] = []
+    theirs: List[float] = []
+    for index in range(repeats):
+        ours.append(milliseconds(lambda: voice.set_adapters([(adapters[index % 2], 1.0)])))
+        theirs.append(milliseconds(lambda: load_as_rvc(host, small, version)))
+    unload = milliseconds(voice.unload)
+    identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
+    middle, low, high = bootstrap_median(ours)
+    return {**ratio(ours, theirs, "ratio_switch"), "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
+            "rvc_ms": bootstrap_median(theirs)[0], "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
+            "threads": torch.get_num_threads()}
+
+
+def main() -> None:
+    hush_torch()
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, help="changes of voice, in turn with RVC's")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15))
+    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
+                 ("loading a voice as RVC", figures["rvc_ms"], min(figures["rvc_ms_all"]), max(figures["rvc_ms_all"])),
+                 ("unloading", figures["unload_ms"], "", ""),
+                 ("ratio", figures["ratio_switch"], figures["ratio_switch_low"], figures["ratio_switch_high"])]))
+    print("the base came back bit for bit" if figures["unload_identical"] else "THE BASE DID NOT COME BACK")
+    finish(figures, args.json)
+
+
+if __name__ == "__main__":
+    main()
