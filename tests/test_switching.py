@@ -136,3 +136,16 @@ def test_the_pristine_copy_outlives_an_unload_and_gives_the_same_voice_again(voi
         assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
         voice.set_adapters([(adapters[0], 1.0)])
         assert all(torch.equal(first[name], tensor) for name, tensor in state(voice).items())
+
+
+def test_a_switch_leaves_the_number_of_threads_as_it_was(voice, adapters):
+    former = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        voice.set_adapters([(adapters[0], 1.0)])
+        voice.unload()
+        with pytest.raises(UserError):
+            voice.set_adapters([(adapters[0], float("nan"))])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(former)

@@ -7,12 +7,28 @@ from W in about one weight of nine. Nothing is rebound, so CUDA graphs captured 
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Set, Tuple
+import contextlib
+from typing import Dict, Iterable, Iterator, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from . import weight_norm
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch's CPU kernels on the calling thread.
+
+    A change of weights is hundreds of small kernels. On cores that other programs use, its threads wait for each other at
+    the end of each one: a change took 1.6 s so, and 35 ms on one thread (`bench/switch_time.py`). Idle cores lose a few milliseconds.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class LiveWeights:
@@ -38,6 +54,7 @@ class LiveWeights:
         return bool(self._touched)
 
     @torch.no_grad()
+    @one_thread()
     def prepare(self, paths: Iterable[str]) -> None:
         """Take the snapshot of some layers now rather than with their first change; only with `keep`."""
         if not self._holds:
@@ -48,6 +65,7 @@ class LiveWeights:
                 self._effective[path] = weight_norm.compose(self._pristine[path])
 
     @torch.no_grad()
+    @one_thread()
     def write(self, deltas: Dict[str, Tensor]) -> None:
         """Make every layer base + delta; layers without a delta are put back.
 
@@ -71,6 +89,7 @@ class LiveWeights:
             weight_norm.write(layers[path], tensors)
 
     @torch.no_grad()
+    @one_thread()
     def write_products(self, products: Dict[str, Tuple[Tensor, Tensor]]) -> None:
         """Make every layer base + left @ right, straight into the live tensors: no dense delta is ever formed.
 
