@@ -56,7 +56,7 @@ def save(picture: bytes, path: Path) -> None:
     """A picture of the browser's as a small PNG: a page has few colours."""
     from PIL import Image
 
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(str(path), optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(str(path), optimize=True)
 
 
 def take(options: argparse.Namespace) -> None:

@@ -123,7 +123,7 @@ class Visitor:
 
     def sounds(self):
         """Addresses of the sounds that the page shows."""
-        return self.page.evaluate("[...document.querySelectorAll('audio')].filter(e => e.src && e.parentElement.offsetParent).map(e => e.src)")
+        return self.page.locator("audio:visible").evaluate_all("(found) => found.filter(e => e.src).map(e => e.src)")  # Gradio 3.14: a shadow tree
 
     def sound(self, address):
         """The sound at an address of the page: ((samples,) float32, sample rate in Hz)."""

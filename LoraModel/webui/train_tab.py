@@ -90,9 +90,9 @@ class _Page:
         tr, rvc = self.tr, self.rvc
         gr.HTML(curves.STYLE)
         gr.Markdown(tr(
-            "Step 1: Fill in the experiment. Its data are in the `logs` folder, a folder for each experiment; data that RVC's own Train tab "
+            "Step 1: Fill in the experiment. Its data are in the folder logs, a folder for each experiment; data that RVC's own Train tab "
             "has prepared under the same name can be trained at once.",
-            "step1：填写实验配置。实验数据放在 `logs` 下，每个实验一个文件夹；RVC 训练页以同名处理过的数据可直接训练。"))
+            "step1：填写实验配置。实验数据放在 logs 下，每个实验一个文件夹；RVC 训练页以同名处理过的数据可直接训练。"))
         rate, version = self._default_rate("v2"), "v2"
         with gr.Row():
             self.name = gr.Textbox(label=rvc("输入实验名"), value=self.defaults.get("name", "mi-test"))
