@@ -84,7 +84,7 @@ class Visitor:
         self.page.wait_for_timeout(300)
 
     def value(self, en, zh):
-        return self.block(en, zh).locator("textarea, input").first.input_value()
+        return self.block(en, zh).locator("textarea, input, select").first.input_value()
 
     def says(self, en, zh, wanted, seconds=None):
         """Wait until the text box with this label holds what the pattern `wanted` asks for; its text."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import standin_hosts
@@ -17,6 +18,7 @@ from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
 from test_webui_train import end_runs, served
 
 from LoraModel.host import find_host
+from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "LoraModel" / "demo"
@@ -163,6 +165,8 @@ def use(user, folder, recording, base):
     assert len(half) == len(audio)
     user.click("Take the adapter off", "卸下适配器")
     user.says(*loaded, user.say("the base alone", "仅底模"))
+    user.says(*adapter, user.say(r"^\(none", "^（无"))
+    user.page.wait_for_timeout(1000)  # as a hand would
 
     user.choose(*adapter, "lora/anna.safetensors")
     user.says(*loaded, r"^lora/anna\.safetensors")
@@ -196,6 +200,16 @@ def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):
     speech = str(DEMO / "recordings/source/01.flac")
     whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), language == "zh_CN",
               "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 60, STANDIN_LANGUAGE=language)
+
+
+def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading():
+    """As RVC 2026 leaves them in assets/indices when logs/NAME is deleted or the checkout is moved; its search raises."""
+    def search(name):
+        return os.path.getmtime(f"assets/indices/{name}.index")
+
+    voices = Voices.__new__(Voices)
+    voices._module = lambda: SimpleNamespace(get_index_path_from_model=search)
+    assert voices.index_for(State("pretrained_v2/f0G40k.pth", "lora/anna.safetensors", 1.0, 0, 109, True)) == ""
 
 
 # ---------------------------------------------------------------- real checkouts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ from ..messages import UserError
 from ..models import Base
 from ..scripts.merge_lora import save_model, small_model
 from .shelf import Shelf, plain_name, short
+
+logger = logging.getLogger(__name__)
 
 MAX_STRENGTH = 1.5
 
@@ -164,7 +167,11 @@ class Voices:
         names = [stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE)]
         if find is not None:
             for name in names:
-                path = find(f"{name}.pth") if name else ""
+                try:
+                    path = find(f"{name}.pth") if name else ""
+                except OSError as error:  # RVC's search stops at a link in assets/indices whose file is gone
+                    logger.warning("RVC-LoRA: %s", error)
+                    path = ""
                 if path:
                     return path
         return ""
