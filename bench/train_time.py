@@ -1,6 +1,6 @@
 """RVC's training step against ours, in turn, on the same data: seconds a step and for each part, and peak memory.
 
-python bench/train_time.py [--base_d] [--repeats N] [--json FILE] [--quick]
+python bench/train_time.py [--base_d] [--decoder_every N] [--repeats N] [--rvc_root CHECKOUT] [--json FILE] [--quick]
 
 RVC's step is written here from what its train.py does, with the host's own classes and losses: the generator's forward, the
 discriminator's forward and backward, its forward again, the generator's backward, two AdamW steps. Ours is the trainer's own.
@@ -10,90 +10,32 @@ Peak memory is the high-water mark of resident memory (on CUDA: of allocated mem
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-import torch.nn.functional as F
 
+from bench import train_commands
 from bench.common import arguments, finish, make_base, make_experiment, ratio, table
-from LoraModel.host import Host, find_host, hush_torch
-from LoraModel.models import load_discriminator
-from LoraModel.models.model_utils import config_list
+from bench.rvc_recipe import RVCStep
+from LoraModel.host import find_host, hush_torch
 from LoraModel.training import TrainConfig, Trainer, prepare
 from LoraModel.training.data_loader import Batch, ClipSet, read_experiment, split
-from LoraModel.training.losses import Mel
 
 SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
 
 
-class RVCStep:
-    """One step of RVC's train.py in fp32, on whatever networks and losses the host has."""
-
-    def __init__(self, host: Host, config: Dict[str, Any], version: str, generator: Path, discriminator: Path, device: torch.device):
-        self.commons, self.losses, self.mel = host.module("commons"), host.module("losses"), Mel(host, config["data"])
-        self.config = config
-        self.generator = host.build_synthesizer(config_list(config), version, True).to(device).train()
-        self.generator.load_state_dict(torch.load(str(generator), map_location="cpu", weights_only=True)["model"])
-        self.discriminator = load_discriminator(discriminator, host, version).to(device).train().requires_grad_(True)
-        train = config["train"]
-        settings = {"lr": train["learning_rate"], "betas": tuple(train["betas"]), "eps": train["eps"]}
-        self.optimizer_g = torch.optim.AdamW(self.generator.parameters(), **settings)
-        self.optimizer_d = torch.optim.AdamW(self.discriminator.parameters(), **settings)
-        self.parts: Dict[str, float] = {}
-
-    def __call__(self, batch: Batch) -> float:
-        data, train = self.config["data"], self.config["train"]
-        clock = _Clock(self.parts, batch.spec.device)
-        out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths, batch.speaker)
-        audio, starts, _, mask, (_, z_p, mean_p, log_p, _, log_q) = out
-        mel = self.mel.of_spectrogram(batch.spec)
-        real_mel = self.commons.slice_segments(mel, starts, train["segment_size"] // data["hop_length"])
-        made_mel = self.mel.of_audio(audio.squeeze(1))
-        wave = self.commons.slice_segments(batch.wave, starts * data["hop_length"], train["segment_size"])
-        clock.part("G forward")
-        real, made, _, _ = self.discriminator(wave, audio.detach())
-        loss_d, _, _ = self.losses.discriminator_loss(real, made)
-        clock.part("D forward")
-        self.optimizer_d.zero_grad()
-        loss_d.backward()
-        clock.part("D backward")
-        self.optimizer_d.step()
-        clock.part("optimisers")
-        _, made, features_real, features_made = self.discriminator(wave, audio)
-        clock.part("D forward again")
-        loss = F.l1_loss(real_mel, made_mel) * train["c_mel"] + self.losses.kl_loss(z_p, log_q, mean_p, log_p, mask) * train["c_kl"]
-        loss = loss + self.losses.feature_loss(features_real, features_made) + self.losses.generator_loss(made)[0]
-        self.optimizer_g.zero_grad()
-        loss.backward()
-        clock.part("G backward")
-        self.optimizer_g.step()
-        clock.part("optimisers")
-        return float(loss.detach())
-
-
-class _Clock:
-    def __init__(self, parts: Dict[str, float], device: torch.device):
-        self._parts, self._device, self._then = parts, device, time.perf_counter()
-
-    def part(self, name: str) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self._parts[name] = self._parts.get(name, 0.0) + now - self._then
-        self._then = now
-
-
-def build(folder: Path, quick: bool, with_d: bool) -> Dict[str, Any]:
-    """Base, discriminator, experiment and trainer in `folder`, which may hold them already."""
+def build(folder: Path, quick: bool, with_d: bool, decoder_every: Optional[int] = None) -> Dict[str, Any]:
+    """Base, discriminator, experiment and settings in `folder`, which may hold them already."""
     host = find_host()
     version, rate, clips, seconds = SIZES[quick]
     if not (folder / "logs").exists():
@@ -103,7 +45,8 @@ def build(folder: Path, quick: bool, with_d: bool) -> Dict[str, Any]:
     config = json.loads((folder / "logs" / "config.json").read_text(encoding="utf-8"))
     return {"host": host, "version": version, "generator": generator, "discriminator": discriminator, "config": config,
             "settings": TrainConfig(base_model=str(generator), data_dir=str(folder / "logs"), output_dir=str(folder / "out"), name="voice",
-                                    base_d=str(discriminator) if with_d else None, batch_size=clips, init_speaker=0)}
+                                    base_d=str(discriminator) if with_d else None, batch_size=clips, init_speaker=0,
+                                    decoder_every=decoder_every or TrainConfig.decoder_every)}
 
 
 def trainer_of(parts: Dict[str, Any]) -> Trainer:
@@ -114,30 +57,40 @@ def rvc_of(parts: Dict[str, Any], device: torch.device) -> RVCStep:
     return RVCStep(parts["host"], parts["config"], parts["version"], parts["generator"], parts["discriminator"], device)
 
 
-def timed(step: Callable[[Batch], Any], batch: Batch) -> float:
-    """Seconds of one step."""
+def timed(action: Callable[[], Any], device: torch.device) -> float:
+    """Seconds that `action` takes."""
     started = time.perf_counter()
-    step(batch)
-    if batch.spec.device.type == "cuda":
-        torch.cuda.synchronize(batch.spec.device)
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - started
 
 
-def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int) -> Dict[str, Any]:
-    """Both steps in one process, in turn, after one unmeasured step of each."""
-    parts = build(folder, quick, with_d)
+def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, decoder_every: Optional[int] = None) -> Dict[str, Any]:
+    """Both steps in one process, in turn, after one unmeasured step of each.
+
+    A step of ours is the mean over as many as the decoder's part takes to come round. Ours has each clip's posterior by then:
+    in a run it is computed once for each clip, which `bench/time_to_quality.py` counts.
+    """
+    parts = build(folder, quick, with_d, decoder_every)
     trainer = trainer_of(parts)
-    rvc = rvc_of(parts, trainer.device)
-    batch = trainer.train.batch(range(len(trainer.train))).to(trainer.device)
-    rvc(batch), trainer.step(batch)
+    device, indices, cycle = trainer.device, range(len(trainer.train)), trainer.config.decoder_every
+    rvc = rvc_of(parts, device)
+    batch = trainer.train.batch(indices).to(device)
+    rvc(batch)
+    for _ in range(cycle):
+        trainer.step(indices)
     rvc.parts.clear()
-    ours: List[float] = []
+    ours: List[List[float]] = []
     theirs: List[float] = []
     for _ in range(repeats):
-        theirs.append(timed(rvc, batch))
-        ours.append(timed(trainer.step, batch))
-    return {**ratio(ours, theirs, "ratio_step"), "seconds_ours": ours, "seconds_rvc": theirs,
-            "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()}, "device": str(trainer.device)}
+        theirs.append(timed(lambda: rvc(batch), device))
+        ours.append([timed(lambda: trainer.step(indices), device) for _ in range(cycle)])
+    with_decoder, prior_alone = [steps[0] for steps in ours], [seconds for steps in ours for seconds in steps[1:]]
+    return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), **ratio(with_decoder, theirs, "ratio_step_with_decoder"),
+            "seconds_ours": ours, "seconds_rvc": theirs, "decoder_every": cycle,
+            "seconds_with_decoder": statistics.median(with_decoder), "seconds_prior_alone": statistics.median(prior_alone) if prior_alone else None,
+            "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()}, "device": str(device)}
 
 
 def measure_memory(folder: Path, which: str, quick: bool, with_d: bool) -> int:
@@ -146,12 +99,13 @@ def measure_memory(folder: Path, which: str, quick: bool, with_d: bool) -> int:
     if which == "rvc":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batch = trainer_clips(parts).to(device)
-        step: Callable[[Batch], Any] = rvc_of(parts, device)
+        rvc = rvc_of(parts, device)
+        step: Callable[[], Any] = lambda: rvc(batch)  # noqa: E731
     else:
         trainer = trainer_of(parts)
-        step, batch = trainer.step, trainer.train.batch(range(len(trainer.train)))
+        step = lambda: trainer.step(range(len(trainer.train)))  # noqa: E731
     for _ in range(2):
-        step(batch)
+        step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return peak_resident()
@@ -191,6 +145,8 @@ def main() -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
+    parser.add_argument("--decoder_every", type=int, help="train the decoder's part of ours on each so many-th step (default: the trainer's)")
+    parser.add_argument("--rvc_root", help="an RVC checkout: run its own train.py as well, and our train_lora.py in turn with it")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")
     parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
     parser.add_argument("--folder", help="where base and experiment are kept")
@@ -201,17 +157,23 @@ def main() -> None:
     repeats = args.repeats or (2 if args.quick else 7)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
-        figures = measure_time(folder, args.quick, args.base_d, repeats)
+        figures = measure_time(folder, args.quick, args.base_d, repeats, args.decoder_every)
         rounds = 1 if args.quick else 3
         memory: Dict[str, List[int]] = {"ours": [], "rvc": []}
         for _ in range(rounds):
             for which in memory:
                 memory[which].append(memory_in_process(folder, which, args.quick, args.base_d))
+        if args.rvc_root:
+            parts = build(folder, args.quick, args.base_d, args.decoder_every)
+            figures.update(train_commands.measure(parts, args.rvc_root, 2 if args.quick else 4, folder / "commands"))
     figures.update(ratio(memory["ours"], memory["rvc"], "ratio_peak_memory"), peak_bytes_ours=memory["ours"], peak_bytes_rvc=memory["rvc"])
     figures.update(threads=torch.get_num_threads(), discriminator=bool(args.base_d), size=SIZES[args.quick])
     rows: List[Any] = [("", "ratio", "low", "high")]
-    for name in ("ratio_step", "ratio_peak_memory"):
-        rows.append((name, figures[name], figures[f"{name}_low"], figures[f"{name}_high"]))
+    for name in ("ratio_step", "ratio_step_with_decoder", "ratio_peak_memory", "ratio_step_commands"):
+        if name in figures:
+            rows.append((name, figures[name], figures[f"{name}_low"], figures[f"{name}_high"]))
+    if args.rvc_root:
+        rows.append(("ratio_peak_memory_commands", figures["ratio_peak_memory_commands"], "", ""))
     print(table(rows))
     print(table([("part of RVC's step", "seconds"), *figures["parts_rvc"].items()]))
     finish(figures, args.json)

@@ -160,7 +160,7 @@ def median_pitch(clips: List[np.ndarray]) -> float:
 
 def measure(trainer: Trainer, adapter: Path, converted: Conversions) -> Dict[str, Any]:
     """The figures of report.json."""
-    steps = [line["total"] for line in read_log(trainer.folder)]
+    steps = [line["total"] for line in read_log(trainer.folder) if "total" in line]
     encoder = SpeakerEncoder()
 
     def similarity(clips: List[np.ndarray]) -> float:
@@ -207,7 +207,7 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
         "figures": figures,
         "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key, path in converted.files],
         "curves": {
-            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log],
+            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log if "total" in line],
             "heldout": [{"step": 0, "mel": trainer.base_heldout}]
             + [{"step": line["step"], "mel": line["heldout_mel"]} for line in log if "heldout_mel" in line],
         },

@@ -22,9 +22,9 @@ from .pipeline import host_environment
 
 SCRIPTS: Dict[str, Dict[str, str]] = {
     "classic": {"slice": "infer.modules.train.preprocess", "f0": "infer.modules.train.extract.extract_f0_print",
-                "features": "infer.modules.train.extract_feature_print"},
+                "features": "infer.modules.train.extract_feature_print", "train": "infer.modules.train.train"},
     "2026": {"slice": "train.preprocess", "f0": "train.dataset.extract_f0", "features": "train.dataset.extract_hubert_feature",
-             "index": "train.train_index"},
+             "index": "train.train_index", "train": "train.train"},
 }
 """The scripts, as modules seen from the checkout's root: run by its path, 2026's train/preprocess.py would take train/train.py for
 the package `train`."""
@@ -129,15 +129,20 @@ def remove_broken(experiment: Path) -> List[Path]:
     return broken
 
 
-def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) -> Tuple[int, str]:
-    """Run a step's script at the checkout's root -> (exit code, what it said)."""
+def script_command(host: Host, step: str, arguments: List[str]) -> Tuple[List[str], Dict[str, str]]:
+    """What runs a step's script, with the checkout's root as working folder -> (command, environment)."""
     script = SCRIPTS[host.name][step]
     launcher = ["LoraModel.host.launch"] if step in _READS_HUBERT else []
     environment = {**host_environment(host), **os.environ}
     package = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join([str(host.root), package, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment["PYTHONIOENCODING"] = "utf-8"
-    command = [sys.executable, "-m", *launcher, script, *arguments]
+    return [sys.executable, "-m", *launcher, script, *arguments], environment
+
+
+def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) -> Tuple[int, str]:
+    """Run a step's script at the checkout's root -> (exit code, what it said)."""
+    command, environment = script_command(host, step, arguments)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         try:

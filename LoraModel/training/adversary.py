@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -26,28 +26,34 @@ class Adversary:
         self.injection.to(device)
         self.trainable = mark_only_lora_as_trainable(network)
         self.optimizer = torch.optim.AdamW(self.trainable, lr, betas=betas, eps=1e-9)
+        self._features_real: List[List[Tensor]] = []
 
-    def loss(self, real: Tensor, generated: Tensor) -> Tensor:
-        """The discriminator's own loss (least squares, Mao et al. 2017, arXiv:1611.04076). real, generated: (batch, 1, samples)."""
+    def update(self, real: Tensor, generated: Tensor, scaler: Any, autocast: ContextManager[Any]) -> Tensor:
+        """One step of the discriminator's own (least squares, Mao et al. 2017, arXiv:1611.04076) -> its loss.
+
+        real, generated: (batch, 1, samples). What it makes of `real` is kept for `generator_losses`.
+        """
         unfreeze(self.injection)
-        outputs_real, outputs_generated, _, _ = self.network(real, generated.detach())
-        return self._losses.discriminator_loss(outputs_real, outputs_generated)[0]
+        with autocast:
+            outputs_real, outputs_generated, features_real, _ = self.network(real, generated.detach())
+            loss = self._losses.discriminator_loss(outputs_real, outputs_generated)[0]
+        self._features_real = [[feature.detach() for feature in features] for features in features_real]
+        self.optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(self.optimizer)
+        return loss
 
-    def generator_losses(self, real: Tensor, generated: Tensor) -> Dict[str, Tensor]:
-        """Adversarial and feature-matching loss for the generator. No gradient reaches the discriminator."""
+    def generator_losses(self, generated: Tensor) -> Dict[str, Tensor]:
+        """Adversarial and feature-matching loss for the generator. No gradient reaches the discriminator.
+
+        The features of the real clips are those of `update`, from just before the discriminator's step: RVC runs it on them again.
+        """
         freeze(self.injection)
-        scores: List[Tensor] = []
-        features_real: List[List[Tensor]] = []
-        features_generated: List[List[Tensor]] = []
-        for part in self.network.discriminators:
-            with torch.no_grad():
-                features_real.append(part(real)[1])
-            score, features = part(generated)
-            scores.append(score)
-            features_generated.append(features)
+        outputs = [part(generated) for part in self.network.discriminators]
+        features_real, self._features_real = self._features_real, []
         return {
-            "gen": self._losses.generator_loss(scores)[0],
-            "fm": self._losses.feature_loss(features_real, features_generated),
+            "gen": self._losses.generator_loss([score for score, _ in outputs])[0],
+            "fm": self._losses.feature_loss(features_real, [features for _, features in outputs]),
         }
 
     def state(self) -> Dict[str, Any]:

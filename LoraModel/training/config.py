@@ -30,6 +30,7 @@ class TrainConfig:
         valid_fraction: share of the clips kept out of training. valid_clips: at most so many of them are evaluated.
         speaker: the base's row the voice is trained on. init_speaker: row to start from, -1 tries them all.
         segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
+        decoder_every: the decoder's part is trained on each so many-th step, the prior's on all.
     """
 
     base_model: str = ""
@@ -56,6 +57,7 @@ class TrainConfig:
     speaker: int = 0
     init_speaker: int = -1
     segment_frames: int = 0
+    decoder_every: int = 1
     c_mel: float = 45.0
     c_kl: float = 1.0
     c_stft: float = 5.0
@@ -64,7 +66,7 @@ class TrainConfig:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "save_every", "valid_clips"):
+        for key in ("epochs", "batch_size", "save_every", "valid_clips", "decoder_every"):
             self._at_least(key, 1)
         for key in ("warmup_steps", "patience", "speaker", "segment_frames"):
             self._at_least(key, 0)

@@ -237,7 +237,8 @@ class ClipSet:
             self._items.append(item)
             self.clips.append(clip)
         hop = data["hop_length"]
-        self.seconds = sum(item[0].shape[1] for item, clip in zip(self._items, self.clips) if not clip.mute) * hop / data["sampling_rate"]
+        self._frames = [item[0].shape[1] for item in self._items]
+        self.seconds = sum(frames for frames, clip in zip(self._frames, self.clips) if not clip.mute) * hop / data["sampling_rate"]
 
     def write_filelist(self, path: Path) -> None:
         """Record which clips these are, in RVC's format."""
@@ -247,7 +248,13 @@ class ClipSet:
         return len(self._items)
 
     def frames(self, index: int) -> int:
-        return self._items[index][0].shape[1]
+        return self._frames[index]
+
+    def take(self, index: int) -> Batch:
+        """One clip, which is let go of: it cannot be asked for again."""
+        batch = self.batch([index])
+        self._items[index] = None
+        return batch
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Some clips, collated by RVC's own class, which sorts them by length."""

@@ -10,18 +10,20 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 import soundfile
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..files import atomic_write
 from ..messages import disk_full, tr
+from .heldout import Heard
 
 LOG_FILE, SAMPLES, TENSORBOARD = "train.jsonl", "samples", "tensorboard"
+CLIPS = 2
+"""Held-out clips that are kept at each save."""
 KEPT_SAMPLES = 10
 """Saves of which the sample clips are kept beside TensorBoard's: the first (the base alone) and the newest."""
 
@@ -64,8 +66,8 @@ class Monitor:
         self._bar.set_postfix(epoch=line["epoch"], **shown, refresh=False)
         self._bar.update(1)
 
-    def samples(self, step: int, clips: Sequence[Tuple[np.ndarray, Tensor]]) -> None:
-        """Record audio (samples,) and log-mel (bands, frames) of held-out clips.
+    def samples(self, step: int, clips: Sequence[Heard]) -> None:
+        """Record audio and log-mel of the first held-out clips.
 
         TensorBoard keeps all it was ever given: what it gets is cut shorter the more saves there will be.
         """
@@ -73,7 +75,8 @@ class Monitor:
         self._saves += 1
         folder = self._folder / SAMPLES
         folder.mkdir(exist_ok=True)
-        for index, (audio, mel) in enumerate(clips):
+        for index, clip in enumerate(clips[:CLIPS]):
+            audio, mel = clip.audio, clip.mel
             if on_board:
                 frames = max(1, mel.shape[1] * self._board_samples // max(len(audio), 1))  # as long a stretch as of the audio
                 self._board.add_audio(f"heldout/{index}", np.clip(audio[None, : self._board_samples], -1, 1), step, self._sample_rate)

@@ -8,10 +8,9 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..host import Host
@@ -21,15 +20,17 @@ from ..models import Base, SynthesizerLoRA
 from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
-from .data_loader import Batch, ClipSet, Experiment
-from .losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
+from .data_loader import ClipSet, Experiment
+from .heldout import Heard, HeldOut
+from .losses import Mel
 from .monitor import Monitor
+from .objective import Objective
+from .posteriors import Posteriors
 from .speaker import find_speaker
 
 BETAS = (0.8, 0.99)
 GRADIENT_LIMIT = 50.0
 STOP_FILE = "stop"
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -53,13 +54,16 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = SynthesizerLoRA(base, config.lora_config(), config.speaker).to(self.device)
         self.mel = Mel(host, experiment.data)
-        self.frames = config.segment_frames or experiment.segment_frames
-        self.hop = experiment.data["hop_length"]
+        frames = config.segment_frames or experiment.segment_frames
         self.optimizer = torch.optim.AdamW(self.model.trainable, config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
         self.adversary: Optional[Adversary] = None
         if discriminator is not None:
             self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device)
         self.scaler = _grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
+        self.heldout = HeldOut(held, self.mel, config.speaker, self.device, config.valid_clips)
+        self.posteriors = Posteriors(train, self.model, self.mel, self.device)
+        self.objective = Objective(self.model, host, self.mel, config, self.device, frames, experiment.data["hop_length"], self.adversary,
+                                   self.scaler)
         self.average = [p.detach().clone() for p in self.model.trainable]
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
@@ -72,36 +76,15 @@ class Trainer:
 
     # One step
 
-    def step(self, batch: Batch) -> Dict[str, Optional[float]]:
-        """Learn from one batch and return its losses."""
-        batch = batch.to(self.device)
+    def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
+        """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel` and no `total`."""
+        batch = self.posteriors.batch(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.model.injection.train()
-        losses: Dict[str, Tensor] = {}
-        with self._autocast():
-            sid = torch.full_like(batch.speaker, self.model.speaker)
-            g = self.model.speaker_vector(sid)
-            posterior = self.model.posterior(batch.spec, batch.lengths)
-            z = posterior.sample()
-            prior = self.model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, g)
-            starts = random_starts(batch.lengths, self.frames)
-            f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self.frames)
-            audio = self.model.decode(slice_frames(z, starts, self.frames), f0, g).float()  # (batch, 1, samples)
-        real = slice_frames(batch.wave, starts * self.hop, self.frames * self.hop)
-        losses["kl"] = prior_loss(self.host, prior, posterior)
-        # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
-        real_mel = slice_frames(self.mel.of_spectrogram(batch.spec), starts, self.frames)
-        losses["mel"] = F.l1_loss(real_mel, self.mel.of_audio(audio.squeeze(1)))
-        if self.adversary is None:
-            losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
-            total = self.config.c_stft * losses["stft"]
-        else:
-            losses["disc"] = self._discriminator_step(real, audio)
-            with self._autocast():
-                losses.update(self.adversary.generator_losses(real, audio))
-            total = losses["gen"] + losses["fm"]
-        total = total + self.config.c_mel * losses["mel"] + self.config.c_kl * losses["kl"]
+        decoder = self.done_steps % self.config.decoder_every == 0
+        losses = self.objective.losses(batch, decoder)
+        total = self.objective.total(losses)
         self._finite(float(total.detach()))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
@@ -114,8 +97,9 @@ class Trainer:
         self.done_steps += 1
         self._update_average()
         values: Dict[str, Optional[float]] = {key: float(value.detach()) for key, value in losses.items()}
-        values.update(total=float(total.detach()), grad_norm=norm if math.isfinite(norm) else None)
-        return {**values, "lr": self.optimizer.param_groups[0]["lr"]}
+        if decoder:
+            values["total"] = float(total.detach())
+        return {**values, "grad_norm": norm if math.isfinite(norm) else None, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def _finite(self, value: float) -> None:
         if not math.isfinite(value):
@@ -123,19 +107,6 @@ class Trainer:
                 f"the loss or its gradient is not finite at step {self.done_steps + 1}: lower --lr, or use --precision fp32. The last save is kept",
                 f"第 {self.done_steps + 1} 步的损失或梯度不是有限值：请降低 --lr 或使用 --precision fp32。上一次保存仍然有效",
             )
-
-    def _discriminator_step(self, real: Tensor, audio: Tensor) -> Tensor:
-        adversary = self.adversary
-        with self._autocast():
-            loss = adversary.loss(real, audio)
-        adversary.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(adversary.optimizer)
-        return loss
-
-    def _autocast(self) -> torch.autocast:
-        kind = _AUTOCAST.get(self.config.precision)
-        return torch.autocast(self.device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine from `lr` to `lr_final` times it."""
@@ -154,13 +125,12 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The network with the averaged adapter, in evaluation mode; random generators are left as they were."""
+        """The network with the averaged adapter, in evaluation mode."""
         raw = [p.detach().clone() for p in self.model.trainable]
         self._set(self.average)
         self.model.injection.eval()
         try:
-            with torch.random.fork_rng(devices=self._cuda()):
-                yield
+            yield
         finally:
             self._set(raw)
             self.model.injection.train()
@@ -170,29 +140,11 @@ class Trainer:
         for parameter, value in zip(self.model.trainable, values):
             parameter.copy_(value)
 
-    # Held-out clips
-
-    def evaluate(self) -> Tuple[float, List[Tuple[Any, Tensor]]]:
-        """L1 of log-mel on the held-out clips by the inference path, and audio and log-mel of two of them.
-
-        Each clip has its own fixed noise, so that evaluations can be compared.
-        """
-        errors, samples = [], []
-        with self.averaged(), torch.no_grad():
-            for index, batch in enumerate(self.held.one_by_one(self.config.valid_clips)):
-                batch = batch.to(self.device)
-                torch.manual_seed(index)
-                sid = torch.full_like(batch.speaker, self.model.speaker)
-                audio = self.model.infer(batch.phone, batch.lengths, batch.pitch, batch.f0, sid).squeeze(1).float()
-                mel, real = self.mel.of_audio(audio), self.mel.of_spectrogram(batch.spec)
-                frames = min(mel.shape[2], real.shape[2])
-                errors.append(float(F.l1_loss(mel[..., :frames], real[..., :frames])))
-                if index < 2:
-                    samples.append((audio[0].cpu().numpy(), mel[0]))
-        return sum(errors) / len(errors), samples
-
-    def _cuda(self) -> List[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []
+    def evaluate(self) -> Tuple[float, List[Heard]]:
+        """L1 of log-mel on the held-out clips with the averaged adapter, and the clips themselves."""
+        with self.averaged():
+            heard = self.heldout.measure(self.model.network)
+        return sum(clip.error for clip in heard) / len(heard), heard
 
     # The run
 
@@ -219,17 +171,22 @@ class Trainer:
                 (self.folder / STOP_FILE).unlink()
             monitor.close()
 
-    def _begin(self, monitor: Monitor) -> None:
+    def choose_start(self) -> None:
+        """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings best."""
         c = self.config
-        self.base_heldout, samples = self.evaluate()
-        monitor.samples(0, samples)
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
         elif "spk_row" in self.model.injection.config.targets:
-            monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
             self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
         self.average = [p.detach().clone() for p in self.model.trainable]
+
+    def _begin(self, monitor: Monitor) -> None:
+        self.base_heldout, heard = self.evaluate()
+        monitor.samples(0, heard)
+        if self.config.init_speaker < 0:
+            monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
+        self.choose_start()
         monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; starting from its speaker {self.start_speaker}",
                            f"仅底模的留出集 log-mel L1：{self.base_heldout:.4f}；从说话人 {self.start_speaker} 开始"))
 
@@ -240,15 +197,15 @@ class Trainer:
             batches = self.train.epoch(self.config.batch_size, self.config.seed, epoch)
             for indices in batches[skip:]:
                 started = time.perf_counter()
-                line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **self.step(self.train.batch(indices))}
+                line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **self.step(indices)}
                 line["seconds"] = round(time.perf_counter() - started, 4)
                 self.train_seconds += line["seconds"]
                 end_of_epoch = self.done_steps % self.steps_per_epoch == 0
                 due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
                 stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
                 if due:
-                    line["heldout_mel"], samples = self.evaluate()
-                    monitor.samples(self.done_steps, samples)
+                    line["heldout_mel"], heard = self.evaluate()
+                    monitor.samples(self.done_steps, heard)
                     stale = self._judge(line["heldout_mel"])
                 monitor.step(line)
                 if due or stopping:

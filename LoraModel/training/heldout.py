@@ -1,0 +1,51 @@
+"""The clips kept out of training, by the host's own inference path: the figure that tells whether a voice gets better."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.synthesizer_lora import infer
+from .data_loader import ClipSet
+from .losses import Mel
+
+
+class Heard(NamedTuple):
+    """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of `audio`."""
+
+    error: float
+    audio: np.ndarray
+    real: np.ndarray
+    mel: Tensor
+
+
+class HeldOut:
+    """Args:
+        speaker: the row of the speaker table that the voice uses. most: at most so many clips are heard.
+    """
+
+    def __init__(self, clips: ClipSet, mel: Mel, speaker: int, device: torch.device, most: int):
+        self._clips, self._mel, self._speaker, self._device, self._most = clips, mel, speaker, device, most
+
+    @torch.no_grad()
+    def measure(self, network: nn.Module) -> List[Heard]:
+        """Every clip through `network`, which must be in evaluation mode.
+
+        Each clip has its own fixed noise, so that measurements can be compared; random generators are left as they were.
+        """
+        heard = []
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            for index, batch in enumerate(self._clips.one_by_one(self._most)):
+                batch = batch.to(self._device)
+                torch.manual_seed(index)
+                sid = torch.full_like(batch.speaker, self._speaker)
+                audio = infer(network, batch.phone, batch.lengths, batch.pitch, batch.f0, sid).squeeze(1).float()
+                mel, real = self._mel.of_audio(audio), self._mel.of_spectrogram(batch.spec)
+                frames = min(mel.shape[2], real.shape[2])
+                error = float(F.l1_loss(mel[..., :frames], real[..., :frames]))
+                heard.append(Heard(error, audio[0].cpu().numpy(), batch.wave[0, 0].cpu().numpy(), mel[0]))
+        return heard

@@ -1,0 +1,72 @@
+"""What a step minimises: the prior's part and the decoder's, which share no trained tensor but the speaker's row."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..host import Host
+from ..models import SynthesizerLoRA
+from .adversary import Adversary
+from .config import TrainConfig
+from .losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
+from .posteriors import TrainBatch
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Objective:
+    """The losses of a batch, and their weighted sum.
+
+    Args:
+        frames: of audio the decoder is trained on. hop: samples a frame.
+        adversary: takes the place of the STFT loss; its own step is part of the decoder's. scaler: of gradients, for that step.
+    """
+
+    def __init__(
+        self, model: SynthesizerLoRA, host: Host, mel: Mel, config: TrainConfig, device: torch.device, frames: int, hop: int,
+        adversary: Optional[Adversary], scaler: Any,
+    ):
+        self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
+        self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
+
+    def losses(self, batch: TrainBatch, decoder: bool = True) -> Dict[str, Tensor]:
+        """kl and, with `decoder`, mel and stft; against a discriminator disc (its own, without a graph to the voice), gen and fm."""
+        posterior = batch.posterior
+        with self._autocast():
+            g = self._model.speaker_vector(torch.full_like(batch.lengths, self._model.speaker))
+            z = posterior.sample()
+            prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, g)
+        losses = {"kl": prior_loss(self._host, prior, posterior)}
+        if decoder:
+            losses.update(self._reconstruction(batch, z, g))
+        return losses
+
+    def _reconstruction(self, batch: TrainBatch, z: Tensor, g: Tensor) -> Dict[str, Tensor]:
+        """A random stretch of z, (batch, channels, frames), through the decoder, against the clip's own sound."""
+        starts = random_starts(batch.lengths, self._frames)
+        f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
+        with self._autocast():
+            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, g).float()  # (batch, 1, samples)
+        real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
+        # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
+        losses = {"mel": F.l1_loss(slice_frames(batch.mel, starts, self._frames), self._mel.of_audio(audio.squeeze(1)))}
+        if self._adversary is None:
+            losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
+        else:
+            losses["disc"] = self._adversary.update(real, audio, self._scaler, self._autocast()).detach()
+            with self._autocast():
+                losses.update(self._adversary.generator_losses(audio))
+        return losses
+
+    def total(self, losses: Dict[str, Tensor]) -> Tensor:
+        """The weighted sum of what trains the voice, by RVC's weights."""
+        weights = {"kl": self._config.c_kl, "mel": self._config.c_mel, "stft": self._config.c_stft, "gen": 1.0, "fm": 1.0}
+        return sum(weight * losses[key] for key, weight in weights.items() if key in losses)
+
+    def _autocast(self) -> torch.autocast:
+        kind = _AUTOCAST.get(self._config.precision)
+        return torch.autocast(self._device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)

@@ -1,0 +1,75 @@
+"""Full fine-tuning by RVC's recipe: what the benchmarks measure ours against."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+import torch
+import torch.nn.functional as F
+
+from LoraModel.host import Host
+from LoraModel.models import load_discriminator
+from LoraModel.models.model_utils import config_list
+from LoraModel.training.data_loader import Batch
+from LoraModel.training.losses import Mel
+
+
+class RVCStep:
+    """One step of RVC's train.py in fp32, on whatever networks and losses the host has."""
+
+    def __init__(self, host: Host, config: Dict[str, Any], version: str, generator: Path, discriminator: Path, device: torch.device):
+        self.commons, self.losses, self.mel = host.module("commons"), host.module("losses"), Mel(host, config["data"])
+        self.config = config
+        self.generator = host.build_synthesizer(config_list(config), version, True).to(device).train()
+        self.generator.load_state_dict(torch.load(str(generator), map_location="cpu", weights_only=True)["model"])
+        self.discriminator = load_discriminator(discriminator, host, version).to(device).train().requires_grad_(True)
+        train = config["train"]
+        settings = {"lr": train["learning_rate"], "betas": tuple(train["betas"]), "eps": train["eps"]}
+        self.optimizer_g = torch.optim.AdamW(self.generator.parameters(), **settings)
+        self.optimizer_d = torch.optim.AdamW(self.discriminator.parameters(), **settings)
+        self.parts: Dict[str, float] = {}
+
+    def __call__(self, batch: Batch) -> float:
+        data, train = self.config["data"], self.config["train"]
+        clock = _Clock(self.parts, batch.spec.device)
+        out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths, batch.speaker)
+        audio, starts, _, mask, (_, z_p, mean_p, log_p, _, log_q) = out
+        mel = self.mel.of_spectrogram(batch.spec)
+        real_mel = self.commons.slice_segments(mel, starts, train["segment_size"] // data["hop_length"])
+        made_mel = self.mel.of_audio(audio.squeeze(1))
+        wave = self.commons.slice_segments(batch.wave, starts * data["hop_length"], train["segment_size"])
+        clock.part("G forward")
+        real, made, _, _ = self.discriminator(wave, audio.detach())
+        loss_d, _, _ = self.losses.discriminator_loss(real, made)
+        clock.part("D forward")
+        self.optimizer_d.zero_grad()
+        loss_d.backward()
+        self.commons.clip_grad_value_(self.discriminator.parameters(), None)  # RVC clips nothing: it computes the norm
+        clock.part("D backward")
+        self.optimizer_d.step()
+        clock.part("optimisers")
+        _, made, features_real, features_made = self.discriminator(wave, audio)
+        clock.part("D forward again")
+        loss = F.l1_loss(real_mel, made_mel) * train["c_mel"] + self.losses.kl_loss(z_p, log_q, mean_p, log_p, mask) * train["c_kl"]
+        loss = loss + self.losses.feature_loss(features_real, features_made) + self.losses.generator_loss(made)[0]
+        self.optimizer_g.zero_grad()
+        loss.backward()
+        self.commons.clip_grad_value_(self.generator.parameters(), None)
+        clock.part("G backward")
+        self.optimizer_g.step()
+        clock.part("optimisers")
+        return float(loss.detach())
+
+
+class _Clock:
+    def __init__(self, parts: Dict[str, float], device: torch.device):
+        self._parts, self._device, self._then = parts, device, time.perf_counter()
+
+    def part(self, name: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self._parts[name] = self._parts.get(name, 0.0) + now - self._then
+        self._then = now

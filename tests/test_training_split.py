@@ -1,0 +1,100 @@
+"""The two parts of the loss: posteriors computed once, and a decoder that learns on each so many-th step only."""
+
+import pytest
+import torch
+from test_training import trained
+from training_data import log, make_experiment, one_thread, settings
+
+from LoraModel.training import TrainConfig, prepare
+from LoraModel.training.adversary import Adversary
+
+one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory):
+    """An experiment folder of clips of two lengths; leave it as you found it."""
+    folder = make_experiment(tmp_path_factory.mktemp("logs") / "voice", clips=4)
+    longer = make_experiment(folder.with_name("longer"), clips=3, seconds=1.6)
+    for path in longer.rglob("*_0.*"):
+        path.replace(folder / path.parent.name / path.name.replace("_0.", "_1."))
+    return folder
+
+
+def trainer_of(voice, output, **more):
+    return prepare(TrainConfig.from_dict(settings(voice, output, **more)))
+
+
+def test_a_kept_posterior_is_the_one_of_the_batch(voice, tmp_path):
+    trainer = trainer_of(voice, tmp_path / "out")
+    frames = [trainer.train.frames(index) for index in range(len(trainer.train))]
+    assert len(set(frames)) == 2
+    pair = [frames.index(max(frames)), frames.index(min(frames))]  # as RVC's collate sorts them
+    raw = trainer.train.batch(pair)
+    whole = trainer.model.posterior(raw.spec, raw.lengths)
+    state = torch.get_rng_state()
+    batch = trainer.posteriors.batch(pair)
+    assert torch.equal(torch.get_rng_state(), state)  # a step draws the same numbers whether or not the clip was known
+    assert torch.equal(batch.posterior.mask, whole.mask) and torch.equal(batch.lengths, raw.lengths)
+    for kept, computed in ((batch.mean, whole.mean), (batch.log_scale, whole.log_scale)):
+        torch.testing.assert_close(kept * whole.mask, computed * whole.mask, rtol=1e-4, atol=1e-5)
+    for name in ("phone", "pitch", "f0", "wave"):
+        assert torch.equal(getattr(batch, name), getattr(raw, name)), name
+    mel = trainer.mel.of_spectrogram(raw.spec)
+    assert torch.equal(batch.mel[0], mel[0]) and torch.equal(batch.mel[1, :, :min(frames)], mel[1, :, :min(frames)])
+    assert torch.equal(trainer.posteriors.batch(pair).mean, batch.mean)
+
+
+def test_spectrograms_are_let_go(voice, tmp_path):
+    trainer = trainer_of(voice, tmp_path / "out")
+    trainer.posteriors.batch(range(len(trainer.train)))
+    assert trainer.train._items == [None] * len(trainer.train)
+
+
+def test_the_decoder_learns_on_its_steps_alone(voice, tmp_path):
+    trainer = trainer_of(voice, tmp_path / "out", decoder_every=3, lora=None, preset="balanced")
+    parts = {"dec": [], "prior": []}
+    for name, tensor in trainer.model.injection.tensors().items():
+        parts["dec" if name.startswith("dec.") else "prior"].append(tensor)
+    for step in range(6):
+        before = {part: [tensor.detach().clone() for tensor in tensors] for part, tensors in parts.items()}
+        losses = trainer.step([0, 1])
+        moved = {part: any(not torch.equal(a, b) for a, b in zip(before[part], parts[part])) for part in parts}
+        assert moved == {"dec": step % 3 == 0, "prior": True}
+        assert ("mel" in losses) == ("stft" in losses) == ("total" in losses) == (step % 3 == 0) and losses["kl"] > 0
+
+
+def test_a_run_that_is_stopped_and_resumed_is_the_same_run(voice, tmp_path):
+    more = {"decoder_every": 2, "epochs": 4}
+    trained(voice, tmp_path / "whole", **more)
+    first = trainer_of(voice, tmp_path / "parts", **more)
+    first.stop_asked = True  # after one step
+    assert first.run() is False
+    again = prepare(first.config, resume=True)
+    again.stop_asked = True
+    assert again.run() is False
+    assert prepare(first.config, resume=True).run() is True
+    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_decoder_every_must_be_a_whole_number_above_0(value):
+    with pytest.raises(Exception, match="decoder_every"):
+        TrainConfig(decoder_every=value)
+
+
+def test_real_clips_pass_the_discriminator_once_a_step(library):
+    torch.manual_seed(0)
+    adversary = Adversary(library.build_discriminator("v2").requires_grad_(False), library, 1e-3, (0.8, 0.99), torch.device("cpu"))
+    calls = []
+    for part in adversary.network.discriminators:
+        part.register_forward_pre_hook(lambda _module, inputs: calls.append(inputs[0]))
+    real, made = torch.randn(1, 1, 2048), torch.randn(1, 1, 2048, requires_grad=True)
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+    loss = adversary.update(real, made, scaler, torch.autocast("cpu", enabled=False))
+    losses = adversary.generator_losses(made)
+    parts = len(adversary.network.discriminators)
+    assert sum(torch.equal(audio, real) for audio in calls) == parts and len(calls) == 3 * parts
+    (losses["gen"] + losses["fm"]).backward()
+    assert made.grad is not None and bool(made.grad.abs().max() > 0) and torch.isfinite(loss)
+    assert all(p.grad is None for p in adversary.network.parameters())
