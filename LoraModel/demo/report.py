@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional
 
 import soundfile
 
-from LoraModel.demo.pictures import data_uri, flac, line_chart, spectrogram_png
+from LoraModel.evaluation.pictures import data_uri, flac, line_chart, spectrogram_png
 from LoraModel.messages import language
 
 REQUIRED = (

@@ -17,7 +17,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 import soundfile
 
-from LoraModel.demo.metrics import log_mel
+from .metrics import log_mel
 
 PICTURE_BANDS = 128  # mel bands, one pixel row each
 QUIET, LOUD = math.log(2e-3), math.log(3.0)  # log-mel values at the two ends of the colour scale
