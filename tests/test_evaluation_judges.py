@@ -24,7 +24,7 @@ def hide(monkeypatch, package):
 
     def without(name, *args, **kwargs):
         if name.split(".")[0] == package:
-            raise ImportError(f"No module named {package!r}")
+            raise ImportError(f"No module named {package!r}", name=package)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
@@ -80,12 +80,20 @@ def quality():
 
 
 def test_quality_is_rated_from_1_to_5_and_noise_lowers_it(quality):
-    voice = recordings("target")[0]
+    voice = np.tile(recordings("target")[0], 3)[: 16000 * 9 + 1000]  # one window
     noise = 0.2 * np.random.default_rng(0).uniform(-1, 1, len(voice)).astype(np.float32)
     clean, noisy = quality.rate(voice, 16000), quality.rate(voice + noise, 16000)
     assert set(clean) == {"dnsmos", "dnsmos_signal", "dnsmos_background", "dnsmos_p808"}
     assert all(1 <= value <= 5 for value in clean.values())
     assert clean["dnsmos"] > noisy["dnsmos"] + 0.5 and clean["dnsmos_background"] > noisy["dnsmos_background"] + 1
+
+
+def test_quality_is_speechmos_own(quality):
+    from speechmos import dnsmos
+
+    voice = np.tile(recordings("target")[0], 3)[: 16000 * 9 + 1000]  # one window
+    theirs, ours = dnsmos.run(voice, 16000), quality.rate(voice, 16000)
+    assert [ours[name] for name in judges.QUALITY.values()] == pytest.approx([theirs[key] for key in judges.QUALITY], abs=1e-4)
 
 
 @pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.inf])])
@@ -94,8 +102,9 @@ def test_quality_refuses_what_is_no_recording(quality, audio):
         quality.rate(audio, 16000)
 
 
-def test_missing_speechmos_says_what_to_install(monkeypatch):
-    hide(monkeypatch, "speechmos")
-    with pytest.raises(UserError, match="pip install onnxruntime speechmos") as caught:
+@pytest.mark.parametrize("package, command", [("speechmos", "`pip install speechmos=="), ("onnxruntime", "`pip install onnxruntime speechmos==")])
+def test_missing_dnsmos_says_what_to_install(monkeypatch, package, command):
+    hide(monkeypatch, package)
+    with pytest.raises(UserError) as caught:
         judges.SpeechQuality()
-    assert "speechmos" in caught.value.zh and "\n" not in caught.value.en + caught.value.zh
+    assert command in caught.value.en and command in caught.value.zh and "\n" not in caught.value.en + caught.value.zh

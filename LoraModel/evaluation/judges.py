@@ -8,9 +8,11 @@ people rate speech from 1 to 5. The weights of both come with their packages, wh
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Dict, Sequence
 
 import numpy as np
+import torch
 
 from ..demo.features import SAMPLE_RATE
 from ..messages import UserError
@@ -89,7 +91,7 @@ class SpeakerEncoder:
 
 
 class SpeechQuality:
-    """DNSMOS by the package speechmos, on the CPU.
+    """DNSMOS by the package speechmos, on as many CPU threads as PyTorch takes.
 
     Raises:
         UserError: speechmos or onnxruntime is not installed; the message says how.
@@ -98,13 +100,25 @@ class SpeechQuality:
     def __init__(self) -> None:
         try:
             import onnxruntime
-
-            onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
             from speechmos import dnsmos
         except ImportError as error:
+            # named only where it is missing: beside onnxruntime-gpu, which RVC may have brought, it would do harm
+            both = "onnxruntime " if error.name == "onnxruntime" else ""
             raise _missing("speech quality (DNSMOS)", "语音质量（DNSMOS）", "speechmos", error,
-                           ["pip install onnxruntime speechmos==0.0.1.1"]) from error
-        self._run = dnsmos.run
+                           [f"pip install {both}speechmos==0.0.1.1"]) from error
+        onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the CPU to others
+        folder = Path(dnsmos.__file__).parent / "dnsmos_models"
+
+        class Networks(dnsmos.DNSMOS):  # speechmos's own would take every core
+            def __init__(self) -> None:
+                self.onnx_sess, self.p808_onnx_sess = (
+                    onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+                    for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
+
+        self._networks = Networks()
 
     def rate(self, audio: np.ndarray, sr: int) -> Dict[str, float]:
         """Predicted ratings from 1 to 5 of a recording; shorter ones than 9 seconds are repeated up to that.
@@ -121,5 +135,5 @@ class SpeechQuality:
         audio = np.asarray(audio, dtype=np.float32)
         if audio.ndim != 1 or audio.size == 0 or not np.isfinite(audio).all():
             raise ValueError(f"audio must be mono, finite and not empty; got shape {audio.shape}")
-        found = self._run(np.clip(at_16k(audio, sr), -1, 1), SAMPLE_RATE)
+        found = self._networks(np.clip(at_16k(audio, sr), -1, 1), SAMPLE_RATE, False)  # False: not the personalised model
         return {name: float(found[key]) for key, name in QUALITY.items()}
