@@ -33,7 +33,7 @@ INPUTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
 WITH_NEEDS = ["-r", "requirements.txt", "-r", "requirements-dev.txt", "webrtcvad-wheels"]
 ALONE = ["rvc==0.3.5", "Resemblyzer==0.1.4"]  # their own pins want another torch, fairseq and a compiler
 MARKER, STAMP, LOG = "made-by-run.py", "installed.json", "install.log"
-CHECK = "import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, pytest"
+CHECK = "import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, speechmos.dnsmos, pytest"
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",

@@ -6,7 +6,8 @@ import errno
 import locale
 import os
 import sys
-from typing import Callable, Optional
+import unicodedata
+from typing import Any, Callable, Optional, Sequence
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -27,6 +28,19 @@ def language() -> str:
 def tr(en: str, zh: str) -> str:
     """Return `en` or `zh`, whichever the user reads."""
     return zh if language() == "zh" else en
+
+
+def columns_of(text: str) -> int:
+    """The columns that `text` takes on a terminal: two for each Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def table(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as columns of text, the first row a heading; numbers with three decimals."""
+    texts = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(columns_of(row[i]) for row in texts) for i in range(len(texts[0]))]
+    lines = ["  ".join(cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths)).rstrip() for row in texts]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 class UserError(ValueError):

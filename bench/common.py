@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import numpy as np
 import torch
 from scipy.io import wavfile
 
+from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.files import atomic_write
 from LoraModel.host import FEATURE_SIZES, Host
+from LoraModel.messages import table as table  # the benchmarks take it from here
 from LoraModel.models.model_utils import config_list
 
 
@@ -54,25 +54,10 @@ def make_experiment(folder: Path, config: Dict[str, Any], version: str, clips: i
     return folder
 
 
-def bootstrap_median(values: Sequence[float], rounds: int = 2000, seed: int = 0) -> Tuple[float, float, float]:
-    """Median of `values` and the 95% interval of it by bootstrap (percentile method)."""
-    rng = random.Random(seed)
-    medians = sorted(statistics.median(rng.choices(list(values), k=len(values))) for _ in range(rounds))
-    return statistics.median(values), medians[int(0.025 * rounds)], medians[int(0.975 * rounds) - 1]
-
-
 def ratio(ours: Sequence[float], theirs: Sequence[float], name: str) -> Dict[str, float]:
     """Ours over theirs from runs taken in turn: the median of the pairs' ratios with its interval."""
-    middle, low, high = bootstrap_median([a / b for a, b in zip(ours, theirs)])
+    middle, low, high = median_interval([a / b for a, b in zip(ours, theirs)])
     return {name: round(middle, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
-
-
-def table(rows: List[Sequence[Any]]) -> str:
-    """Rows as columns of text, the first row a heading."""
-    texts = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in texts]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from bench.common import arguments, bootstrap_median, finish, make_base, ratio, table
+from bench.common import arguments, finish, make_base, ratio, table
+from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.inference import VoiceLoader
 from LoraModel.lora import LoRAConfig, extract, inject, save_adapter
@@ -69,9 +70,9 @@ def measure(folder: Path, repeats: int) -> Dict[str, Any]:
         theirs.append(milliseconds(lambda: load_as_rvc(host, small, version)))
     unload = milliseconds(voice.unload)
     identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
-    middle, low, high = bootstrap_median(ours)
+    middle, low, high = median_interval(ours)
     return {**ratio(ours, theirs, "ratio_switch"), "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
-            "rvc_ms": bootstrap_median(theirs)[0], "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
+            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
             "threads": torch.get_num_threads()}
 
 

@@ -8,15 +8,6 @@ import pytest
 from bench import common, storage, switch_time, train_time
 
 
-def test_bootstrap_of_equal_values_has_no_width():
-    assert common.bootstrap_median([0.25] * 5) == (0.25, 0.25, 0.25)
-
-
-def test_bootstrap_interval_holds_the_median():
-    middle, low, high = common.bootstrap_median([1.0, 2.0, 3.0, 4.0, 100.0])
-    assert middle == 3.0 and 1.0 <= low <= middle <= high <= 100.0
-
-
 def test_ratio_is_of_pairs():
     assert common.ratio([1.0, 4.0, 3.0], [2.0, 8.0, 6.0], "r") == {"r": 0.5, "r_low": 0.5, "r_high": 0.5}
 

@@ -145,13 +145,15 @@ def test_what_38_takes_is_left_alone(source):
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"
                       r"|train\.(?:data_utils|mel_processing|losses|utils|process_ckpt|preprocess)|(?:\w+\.)*infer_pack)(?![\w])")
-UPPER = ("training", "inference", "scripts", "demo", "webui", "examples")
+UPPER = ("training", "inference", "evaluation", "scripts", "demo", "webui", "examples")
 FORBIDDEN = {  # a folder of LoraModel/ and the folders of LoraModel/ that it must not import
     "lora": ("host", "models") + UPPER,
     "host": ("models",) + UPPER,
     "models": UPPER,
-    "training": ("scripts", "webui", "examples"),
-    "inference": ("scripts", "webui", "examples"),
+    "training": ("evaluation", "scripts", "webui", "examples"),
+    "inference": ("evaluation", "scripts", "webui", "examples"),
+    "evaluation": ("training", "scripts", "webui", "examples"),
+    "webui": ("evaluation",),
 }
 
 
@@ -213,6 +215,8 @@ def test_the_arrows_point_one_way(path):
     ("LoraModel/training/a.py", "NAME = 'rvc.lib.train.losses'"),
     ("LoraModel/training/a.py", "NAME = f'{x} infer.module.models'"),
     ("LoraModel/inference/a.py", "from LoraModel.webui import panel"),
+    ("LoraModel/training/a.py", "from ..evaluation.metrics import mel_l1"),
+    ("LoraModel/evaluation/a.py", "from ..training import Trainer"),
     ("bench/a.py", "import rvc.lib.rmvpe"),
     ("run.py", "code = 'from infer.modules.vc import pipeline'"),
 ])

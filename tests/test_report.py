@@ -1,24 +1,21 @@
-"""Distances, speaker similarity, and the report as a page that stands alone."""
+"""Pictures, and the demo's report as a page that stands alone."""
 
 import base64
-import builtins
 import io
 import json
 import math
 import re
 import struct
-import warnings
 import zlib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from html_page import Page
 
-from LoraModel.demo import metrics, pictures, report
-from LoraModel.messages import UserError
+from LoraModel.demo import report
+from LoraModel.evaluation import pictures
 
 RECORDINGS = Path(report.__file__).parent / "recordings"
 FIGURES = {
@@ -34,106 +31,6 @@ def recordings(group):
 
 def loud_noise(seconds: float, sr: int) -> np.ndarray:
     return np.random.default_rng(3).uniform(-0.8, 0.8, int(seconds * sr)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        return metrics.SpeakerEncoder()
-
-
-# Distances ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sr", [16000, 40000, 48000])
-def test_log_mel_has_100_frames_a_second_at_any_rate(sr):
-    found = metrics.log_mel(loud_noise(1.5, sr), sr)
-    assert found.shape == (80, 150) and found.dtype == np.float32
-
-
-def test_log_mel_of_a_tone_by_hand():
-    # A sine of amplitude a under a periodic Hann window of 1024 has the magnitude a * 1024 / 4 in its own bin and half of it in the
-    # two beside it. 1 kHz is bin 64 and Slaney's mel 15; 80 bands up to 8 kHz stand 45.2453 / 81 mel apart.
-    tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)).astype(np.float32)
-    found = metrics.log_mel(tone, 16000)[:, 50]
-    edges = np.arange(82) * (15 + 27 * math.log(8) / math.log(6.4)) / 81
-    hz = np.where(edges < 15, edges * 200 / 3, 1000 * np.exp((edges - 15) * math.log(6.4) / 27))
-    expected = np.zeros(80)
-    for bin_hz, magnitude in ((984.375, 64.0), (1000.0, 128.0), (1015.625, 64.0)):
-        for band in range(80):
-            low, centre, high = hz[band : band + 3]
-            weight = max(0.0, min((bin_hz - low) / (centre - low), (high - bin_hz) / (high - centre)))
-            expected[band] += magnitude * weight * 2 / (high - low)
-    bands = np.flatnonzero(expected > 0.1)
-    assert len(bands) >= 2
-    np.testing.assert_allclose(found[bands], np.log(expected[bands]), atol=2e-3)
-
-
-def test_mel_l1_of_identical_audio_is_zero():
-    voice = recordings("target")[0]
-    assert metrics.mel_l1(voice, voice.copy(), 16000) == 0.0
-
-
-@pytest.mark.parametrize("sr", [16000, 40000])
-def test_mel_l1_of_half_the_amplitude_is_log_2(sr):
-    noise = loud_noise(1.0, sr)
-    assert metrics.mel_l1(noise, 0.5 * noise, sr) == pytest.approx(math.log(2), abs=1e-4)
-
-
-def test_mel_l1_cuts_the_longer_one_and_refuses_what_cannot_be_aligned():
-    noise = loud_noise(2.0, 16000)
-    assert metrics.mel_l1(noise, noise[:-400], 16000) == 0.0
-    with pytest.raises(ValueError, match="2.00 and 1.00 seconds"):
-        metrics.mel_l1(noise, noise[:16000], 16000)
-
-
-def test_log_mel_refuses_nan_and_short_audio():
-    with pytest.raises(ValueError, match="NaN"):
-        metrics.log_mel(np.full(16000, np.nan), 16000)
-    with pytest.raises(ValueError, match="1024 samples"):
-        metrics.log_mel(np.zeros(500), 16000)
-
-
-# Speaker similarity ---------------------------------------------------------------------------------------------------------
-
-
-def test_similarity_tells_the_demo_voices_apart(encoder):
-    target = recordings("target")[:4]
-    same = encoder.similarity(recordings("reference")[0], 16000, target, 16000)
-    other = encoder.similarity(recordings("source")[0], 16000, target, 16000)
-    assert same > 0.9 and other < 0.75
-    assert np.linalg.norm(encoder.embedding(target[0], 16000)) == pytest.approx(1, abs=1e-5)
-    assert encoder.similarity(target[0], 16000, target[:1], 16000) == pytest.approx(1, abs=1e-5)
-
-
-def test_encoder_holds_the_weights_of_its_package(encoder):
-    import resemblyzer
-
-    path = Path(resemblyzer.__file__).parent / "pretrained.pt"
-    stored = torch.load(str(path), map_location="cpu", weights_only=True)["model_state"]
-    network = encoder._network.state_dict()
-    assert set(network) <= set(stored)
-    assert all(torch.equal(network[name], stored[name]) for name in network)
-
-
-def test_similarity_of_silence_is_refused(encoder):
-    with pytest.raises(UserError, match="no speech|没有找到语音"):
-        encoder.embedding(np.zeros(16000), 16000)
-
-
-def test_missing_resemblyzer_says_what_to_install(monkeypatch):
-    real_import = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("resemblyzer"):
-            raise ImportError("No module named 'resemblyzer'")
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match="pip install") as caught:
-        metrics.SpeakerEncoder()
-    assert "Resemblyzer" in caught.value.en and "Resemblyzer" in caught.value.zh
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------------
@@ -190,37 +87,6 @@ def test_ticks_enclose_the_values(low, high):
 # The page -------------------------------------------------------------------------------------------------------------------
 
 
-class Page(HTMLParser):
-    """Checks that tags close in order, and gathers attributes and text."""
-
-    EMPTY = {"meta", "img", "br", "link", "input", "hr"}
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.seen, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.seen.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, text):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text.append(text)
-
-    def tags(self, name):
-        return [attributes for tag, attributes in self.seen if tag == name]
-
-
 @pytest.fixture
 def data(tmp_path):
     sound = tmp_path / "stereo.wav"
@@ -244,9 +110,7 @@ def test_report_stands_alone(tmp_path, data):
     assert path == tmp_path / "report.html"
     text = path.read_text(encoding="utf-8")
     page = Page(text)
-    for tag, attributes in page.seen:
-        for name in ("src", "href", "srcset", "data", "action", "poster"):
-            assert name not in attributes or attributes[name].startswith("data:"), (tag, name)
+    assert page.stands_alone()
     assert "http" not in text and "url(" not in text and "@import" not in text and not page.tags("link")
 
 

@@ -20,6 +20,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from ..evaluation.judges import SpeakerEncoder
 from ..files import atomic_write
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
@@ -31,7 +32,6 @@ from ..training import prepare as prepare_training
 from ..training.monitor import read_log
 from ..training.train_lora import handle_signals
 from .features import coarse_pitch, content_features, pitch
-from .metrics import SpeakerEncoder
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent

@@ -1,21 +1,16 @@
-"""The demo's report: one HTML file that holds its sounds, pictures and figures, and needs nothing else.
-
-English and Simplified Chinese both stand in the page; a button switches, and the reader's language shows first.
-"""
+"""The demo's report: one HTML file that holds its sounds, pictures and figures, and needs nothing else (`evaluation.page`)."""
 
 from __future__ import annotations
 
-import math
 import re
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, Dict, List, Optional
 
 import soundfile
 
-from LoraModel.demo.pictures import data_uri, flac, line_chart, spectrogram_png
-from LoraModel.messages import language
+from LoraModel.evaluation import page
+from LoraModel.evaluation.pictures import line_chart
 
 REQUIRED = (
     "base_params", "adapter_params", "adapter_bytes", "seconds_train", "steps", "loss_first", "loss_last", "heldout_mel_base",
@@ -39,75 +34,32 @@ LOSSES = {
 }
 
 
-def _two(en: str, zh: str) -> str:
-    """Both languages as HTML; the style sheet shows one. The arguments are HTML already."""
-    return f'<span lang="en">{en}</span><span lang="zh-CN">{zh}</span>'
-
-
-def _size(count: Optional[float]) -> str:
-    """Bytes for people: decimal KB and MB."""
-    if count is None:
-        return "–"
-    return f"{count / 1e6:.1f} MB" if count >= 999500 else f"{count / 1e3:.0f} KB"
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
-
-
-def _duration(seconds: Optional[float]) -> str:
-    """Seconds as HTML in both languages."""
-    if seconds is None:
-        return "–"
-    if seconds < 120:
-        return _two(f"{seconds:.0f} s", f"{seconds:.0f} 秒")
-    minutes, rest = divmod(int(round(seconds)), 60)
-    return _two(f"{minutes} min {rest:02d} s", f"{minutes} 分 {rest:02d} 秒")
-
-
 def _head(figures: Dict[str, Any]) -> str:
     voice = escape(str(figures.get("voice") or "demo"))
-    adapter, seconds = _size(figures["adapter_bytes"]), _duration(figures["seconds_train"])
+    adapter, seconds = page.size(figures["adapter_bytes"]), page.duration(figures["seconds_train"])
     data = figures.get("seconds_data")
     learnt = (f" from {data:.0f} seconds of speech", f"，学自 {data:.0f} 秒语音") if data else ("", "")
     tiles = [
-        (adapter, _two("one voice: the adapter’s file", "一个音色：适配器文件")),
-        (seconds, _two(f"to train it, {figures['steps']} steps", f"训练用时，共 {figures['steps']} 步")),
+        (adapter, page.two("one voice: the adapter’s file", "一个音色：适配器文件")),
+        (seconds, page.two(f"to train it, {figures['steps']} steps", f"训练用时，共 {figures['steps']} 步")),
     ]
     if figures.get("base_bytes"):
-        tiles.append((_size(figures["base_bytes"]), _two("the base, shared by all voices", "底模，所有音色共用")))
+        tiles.append((page.size(figures["base_bytes"]), page.two("the base, shared by all voices", "底模，所有音色共用")))
     share = 100 * figures["adapter_params"] / figures["base_params"]
-    tiles.append((f"{share:.1f}%", _two("of the base’s parameters", "占底模参数量的比例")))
-    shown = "".join(f'<div class="card tile"><b>{value}</b><small>{text}</small></div>' for value, text in tiles)
-    return f"""<header>
-<div>
-<p class="name">RVC-LoRA</p>
-<h1>{_two(f"A voice in {adapter}: {voice}", f"{adapter} 的音色：{voice}")}</h1>
-<p class="lead">{_two(
-    f"The base stayed frozen in memory; this small adapter was trained on top of it{learnt[0]}. Listen to what it changes, then look at the figures.",
-    f"底模保持冻结，只在其上训练了这个小适配器{learnt[1]}。先听它带来的变化，再看数据。")}</p>
-</div>
-<button class="language" type="button"><span lang="en">中文</span><span lang="zh-CN">English</span></button>
-</header>
-<section class="tiles">{shown}</section>"""
+    tiles.append((f"{share:.1f}%", page.two("of the base’s parameters", "占底模参数量的比例")))
+    return page.header(
+        page.two(f"A voice in {adapter}: {voice}", f"{adapter} 的音色：{voice}"),
+        page.two(
+            f"The base stayed frozen in memory; this small adapter was trained on top of it{learnt[0]}. "
+            "Listen to what it changes, then look at the figures.",
+            f"底模保持冻结，只在其上训练了这个小适配器{learnt[1]}。先听它带来的变化，再看数据。"),
+        [page.tile(value, text) for value, text in tiles],
+    )  # fmt: skip
 
 
 def _clip(entry: Dict[str, Any]) -> str:
     samples, rate = soundfile.read(str(entry["path"]), dtype="float32", always_2d=True)
-    audio = samples.mean(axis=1)
-    title = _two(escape(entry["title_en"]), escape(entry["title_zh"]))
-    picture = data_uri("image/png", spectrogram_png(audio, rate))
-    return f"""<article class="card clip" data-key="{escape(entry["key"])}">
-<h3>{title}</h3>
-<div class="spectrogram"><img alt="{escape("spectrogram, 频谱图: " + entry["title_en"])}" src="{picture}"><i></i></div>
-<audio controls preload="metadata" src="{data_uri("audio/flac", flac(audio, rate))}"></audio>
-<div class="player"><button type="button" aria-label="{escape("play or pause, 播放或暂停: " + entry["title_en"])}">
-<svg class="play" viewBox="0 0 16 16"><path d="M4 2v12l10-6z"/></svg>
-<svg class="pause" viewBox="0 0 16 16"><path d="M3 2h3.5v12H3zM9.5 2H13v12H9.5z"/></svg>
-</button><small>{len(audio) / rate:.1f} s · {rate / 1000:g} kHz</small></div>
-</article>"""
+    return page.player(samples.mean(axis=1), rate, entry["key"], entry["title_en"], entry["title_zh"])
 
 
 def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any, higher: bool) -> str:
@@ -118,70 +70,61 @@ def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
         text = f"{adapter - base:+.3f}" if higher else f"{100 * (adapter / base - 1):+.0f}%"
         change = f'<span class="{"better" if better else "worse"}">{text.replace("-", "−")}</span>'
     return (
-        f"<tr><th scope='row'>{_two(en, zh)}<small>{hint}</small></th><td>{_number(base)}</td>"
-        f"<td class='best'>{_number(adapter)}</td><td>{change}</td><td>{_number(real)}</td></tr>"
+        f"<tr><th scope='row'>{page.two(en, zh)}<small>{hint}</small></th><td>{page.number(base)}</td>"
+        f"<td class='best'>{page.number(adapter)}</td><td>{change}</td><td>{page.number(real)}</td></tr>"
     )
 
 
 def _figures(figures: Dict[str, Any]) -> str:
     rows = _comparison(
         "Held-out log-mel distance", "留出录音的对数梅尔谱距离",
-        _two("lower is better; recordings kept out of training", "越低越好；未参与训练的录音"),
+        page.two("lower is better; recordings kept out of training", "越低越好；未参与训练的录音"),
         figures["heldout_mel_base"], figures["heldout_mel_adapter"], None, higher=False,
     ) + _comparison(
         "Similarity to the target speaker", "与目标说话人的相似度",
-        _two("higher is better; cosine of Resemblyzer’s embeddings", "越高越好；Resemblyzer 嵌入的余弦"),
+        page.two("higher is better; cosine of Resemblyzer’s embeddings", "越高越好；Resemblyzer 嵌入的余弦"),
         figures["speaker_similarity_base"], figures["speaker_similarity_adapter"], figures.get("speaker_similarity_reference"), higher=True,
     )  # fmt: skip
     same = figures["unload_identical"]
     verdict = (
-        f'<span class="better">{_two("yes, bit for bit", "是，逐位相同")}</span>'
+        f'<span class="better">{page.two("yes, bit for bit", "是，逐位相同")}</span>'
         if same
-        else f'<span class="worse">{_two("NO", "否")}</span>'
+        else f'<span class="worse">{page.two("NO", "否")}</span>'
     )
     share = 100 * figures["adapter_params"] / figures["base_params"]
     facts = [
-        (_two("Adapter parameters", "适配器参数"),
-         f"{figures['adapter_params']:,} <small>{share:.2f}% {_two('of', '／')} {figures['base_params']:,}</small>"),
-        (_two("Adapter file", "适配器文件"),
-         f"{_size(figures['adapter_bytes'])} <small>{figures['adapter_bytes']:,} {_two('bytes', '字节')}</small>"),
-        (_two("Loss, first to last", "损失，首至末"), f"{_number(figures['loss_first'], 2)} → {_number(figures['loss_last'], 2)}"),
-        (_two("Merged against adapter, largest difference", "合并模型与适配器的最大差"),
-         f"{figures['merge_max_abs_diff']:.1e} <small>{_two('full scale is 1', '满幅为 1')}</small>"),
-        (_two("Base restored when unloaded", "卸载后底模还原"), verdict),
+        (page.two("Adapter parameters", "适配器参数"),
+         f"{figures['adapter_params']:,} <small>{share:.2f}% {page.two('of', '／')} {figures['base_params']:,}</small>"),
+        (page.two("Adapter file", "适配器文件"),
+         f"{page.size(figures['adapter_bytes'])} <small>{figures['adapter_bytes']:,} {page.two('bytes', '字节')}</small>"),
+        (page.two("Loss, first to last", "损失，首至末"), f"{page.number(figures['loss_first'], 2)} → {page.number(figures['loss_last'], 2)}"),
+        (page.two("Merged against adapter, largest difference", "合并模型与适配器的最大差"),
+         f"{figures['merge_max_abs_diff']:.1e} <small>{page.two('full scale is 1', '满幅为 1')}</small>"),
+        (page.two("Base restored when unloaded", "卸载后底模还原"), verdict),
     ]  # fmt: skip
     if figures.get("merged_bytes"):
-        facts.insert(2, (_two("Merged model, for plain RVC", "合并模型，供原版 RVC 使用"), _size(figures["merged_bytes"])))
+        facts.insert(2, (page.two("Merged model, for plain RVC", "合并模型，供原版 RVC 使用"), page.size(figures["merged_bytes"])))
     facts_rows = "".join(f"<tr><th scope='row'>{name}</th><td>{value}</td></tr>" for name, value in facts)
     others = {key: value for key, value in figures.items() if key not in REQUIRED + OPTIONAL}
     more = ""
     if others:
         lines = "".join(f"<tr><td><code>{escape(str(k))}</code></td><td>{escape(str(v))}</td></tr>" for k, v in others.items())
-        title = _two("Everything else that was measured", "其余测量值")
+        title = page.two("Everything else that was measured", "其余测量值")
         more = f'<details class="card"><summary>{title}</summary><div class="wide"><table>{lines}</table></div></details>'
-    return f"""<h2>{_two("Figures", "数据")}</h2>
-<p class="about">{_two("Measured in this run; the same values stand in report.json.", "本次运行实测；与 report.json 中的数值相同。")}</p>
+    return f"""<h2>{page.two("Figures", "数据")}</h2>
+<p class="about">{page.two("Measured in this run; the same values stand in report.json.", "本次运行实测；与 report.json 中的数值相同。")}</p>
 <div class="pair">
-<div class="card wide"><table><thead><tr><th></th><th>{_two("base alone", "仅底模")}</th><th>{_two("base + adapter", "底模＋适配器")}</th>
-<th>{_two("change", "变化")}</th><th>{_two("target itself", "目标原声")}</th></tr></thead><tbody>{rows}</tbody></table></div>
+<div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone", "仅底模")}</th><th>{page.two("base + adapter", "底模＋适配器")}</th>
+<th>{page.two("change", "变化")}</th><th>{page.two("target itself", "目标原声")}</th></tr></thead><tbody>{rows}</tbody></table></div>
 <div class="card wide"><table class="facts"><tbody>{facts_rows}</tbody></table></div>
 </div>{more}"""
 
 
-def _chart(caption: str, under: str, svg: str) -> str:
-    return f'<figure class="card"><figcaption>{caption}<small>{under}</small></figcaption>{svg}</figure>' if svg else ""
-
-
-def _columns(charts: int) -> int:
-    """How many charts stand side by side, so that no row is left nearly empty."""
-    return 2 if charts in (2, 4) else min(max(charts, 1), 3)
-
-
 def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> str:
     heldout = [(row["step"], row["mel"]) for row in curves.get("heldout", []) if row.get("mel") is not None]
-    charts = _chart(
-        _two("Held-out log-mel distance", "留出录音的对数梅尔谱距离"),
-        _two("dashed: the base alone", "虚线：仅底模"),
+    charts = page.chart(
+        page.two("Held-out log-mel distance", "留出录音的对数梅尔谱距离"),
+        page.two("dashed: the base alone", "虚线：仅底模"),
         line_chart(heldout, "held-out log-mel distance over steps", dots=True, level=level),
     )
     rows = curves.get("loss", [])
@@ -189,11 +132,11 @@ def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> 
     for part in parts:
         en, zh, about_en, about_zh = LOSSES.get(part, (escape(part), escape(part), "", ""))
         points = [(row["step"], row[part]) for row in rows if row.get(part) is not None]
-        charts += _chart(_two(en, zh), _two(about_en, about_zh), line_chart(points, f"{part} loss over steps"))
+        charts += page.chart(page.two(en, zh), page.two(about_en, about_zh), line_chart(points, f"{part} loss over steps"))
     if not charts:
         return ""
-    return f"""<h2>{_two("How it learnt", "训练过程")}</h2>
-<p class="about">{_two("Over training steps. Pale: each step; strong: running mean.", "横轴为训练步数。浅色为每一步，深色为滑动平均。")}</p>
+    return f"""<h2>{page.two("How it learnt", "训练过程")}</h2>
+<p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.", "横轴为训练步数。浅色为每一步，深色为滑动平均。")}</p>
 <section class="charts">{charts}</section>"""
 
 
@@ -207,31 +150,22 @@ def _next(figures: Dict[str, Any]) -> str:
     base = escape(str(figures.get("base_file") or "LoraModel/demo/base/f0G16k.pth"))
     merged = escape(str(figures.get("merged_file") or "demo_output/merged.pth"))
     steps = [
-        (_two("Convert a recording of your own", "转换你自己的录音"),
+        (page.two("Convert a recording of your own", "转换你自己的录音"),
          f"python -m LoraModel.inference.infer_lora --base_model {base} --lora_weights {adapter} --input in.wav --output out.wav"),
-        (_two(f"Merge the adapter into an ordinary RVC model, such as <code>{merged}</code> from this run",
+        (page.two(f"Merge the adapter into an ordinary RVC model, such as <code>{merged}</code> from this run",
               f"将适配器合并为普通 RVC 模型，例如本次生成的 <code>{merged}</code>"),
          f"python -m LoraModel.scripts.merge_lora --base_model {base} --lora_weights {adapter} --output my_voice.pth"),
-        (_two("Train a voice from your own recordings", "用你自己的录音训练音色"),
+        (page.two("Train a voice from your own recordings", "用你自己的录音训练音色"),
          "python -m LoraModel.scripts.prepare_data --input_dir my_recordings --output_dir logs/my_voice\n"
          f"python -m LoraModel.training.train_lora --base_model {base} --data_dir logs/my_voice --output_dir my_voice"),
-        (_two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT", "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
+        (page.two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT", "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
          "python install_into_rvc.py --rvc_root PATH_TO_RVC"),
     ]  # fmt: skip
-    where = '<p class="about">' + _two(
+    where = '<p class="about">' + page.two(
         "In the project’s folder, with its environment’s Python (<code>.venv</code>).", "在项目文件夹中，使用其环境的 Python（<code>.venv</code>）。"
     ) + "</p>"
     items = "".join(f'<li class="card"><h3>{title}</h3><pre>{_unbroken(command)}</pre></li>' for title, command in steps)
-    return f'<h2>{_two("How to go on", "接下来")}</h2>{where}<ol class="next">{items}</ol>'
-
-
-def _notes(notes: List[Any]) -> str:
-    if not notes:
-        return ""
-    items = "".join(
-        f"<li>{_two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>" for note in notes
-    )
-    return f'<h2 class="alone">{_two("Notes", "说明")}</h2><ul class="notes">{items}</ul>'
+    return f'<h2>{page.two("How to go on", "接下来")}</h2>{where}<ol class="next">{items}</ol>'
 
 
 def write_report(folder: Path, data: Dict[str, Any]) -> Path:
@@ -251,21 +185,11 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
     clips = data["audio"]
     body = [
         _head(figures),
-        f"<h2>{_two('Listen', '试听')}</h2>",
-        f'<p class="about">{_two("Click a spectrogram to play from there.", "点击频谱图可从该处播放。")}</p>',
+        page.heading("Listen", "试听", "Click a spectrogram to play from there.", "点击频谱图可从该处播放。"),
         f'<section class="clips">{"".join(_clip(entry) for entry in clips)}</section>',
         _figures(figures),
         _curves(data.get("curves") or {}, figures["heldout_mel_base"]),
         _next(figures),
-        _notes(data.get("notes") or []),
+        page.notes(data.get("notes") or []),
     ]
-    page = Template((Path(__file__).parent / "report_template.html").read_text(encoding="utf-8")).substitute(
-        shown=language(),
-        title=escape(str(figures.get("voice") or "demo")),
-        chart_columns=_columns(body[5].count("<figure")),
-        columns=max(1, min(len(clips), 5)),
-        body="\n".join(body),
-    )
-    path = Path(folder) / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    return page.write_page(Path(folder) / "report.html", str(figures.get("voice") or "demo"), body, len(clips), body[4].count("<figure"))

@@ -119,14 +119,20 @@ def parser() -> argparse.ArgumentParser:
                                                       "输出文件（wav、flac、ogg、mp3）或文件夹"))
     p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr("for folders", "用于文件夹"))
     p.add_argument("--index", help=tr("the voice's added_….index", "该声音的 added_….index"))
+    p.add_argument("--transpose", type=float, default=0.0, help=tr("semitones", "变调（半音）"))
+    p.add_argument("--speaker", type=int, help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
+    add_conversion_options(p)
+    return p
+
+
+def add_conversion_options(p: argparse.ArgumentParser) -> None:
+    """The options of every command that converts: how, with which RVC, on which device."""
     p.add_argument("--index_rate", type=float, default=0.75, help="0 … 1 (0.75)")
     p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers (rmvpe if it is there, else pm)",
                                           "音高算法：取决于 RVC（有 rmvpe 则用之，否则 pm）"))
-    p.add_argument("--transpose", type=float, default=0.0, help=tr("semitones", "变调（半音）"))
     p.add_argument("--protect", type=float, default=0.33, help="0 … 0.5 (0.33)")
     p.add_argument("--rms_mix_rate", type=float, help=tr("loudness, in a checkout only: 0 the source's, 1 the network's (0.25)",
                                                          "响度（仅限 RVC 目录）：0 为源，1 为网络输出（0.25）"))
-    p.add_argument("--speaker", type=int, help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--rvc_root", help=tr("the RVC checkout", "RVC 目录"))
     p.add_argument("--device", help="cpu, cuda, cuda:0 …")
@@ -134,7 +140,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config_json", help=tr("config.json of a custom base (one beside the base is found by itself)",
                                             "自定义底模的 config.json（与底模同目录时自动使用）"))
     p.add_argument("--force", action="store_true", help=tr("take an adapter on another base than its own", "允许适配器用于其他底模"))
-    return p
 
 
 def parse_rate(text: Optional[str]) -> Optional[int]:

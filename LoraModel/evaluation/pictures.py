@@ -17,7 +17,8 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 import soundfile
 
-from LoraModel.demo.metrics import log_mel
+from ..messages import columns_of
+from .metrics import log_mel
 
 PICTURE_BANDS = 128  # mel bands, one pixel row each
 QUIET, LOUD = math.log(2e-3), math.log(3.0)  # log-mel values at the two ends of the colour scale
@@ -133,4 +134,45 @@ def line_chart(points: Sequence[Tuple[float, float]], label: str, dots: bool = F
         parts.append(path(y, "curve"))
     if dots or len(x) == 1:
         parts += [f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="4"/>' for px, py in zip(*place(x, y))]
+    return "".join(parts) + "</svg>"
+
+
+def _fitted(text: str, width: int) -> str:
+    """`text` cut to `width` columns, of which a Chinese character takes two."""
+    columns = 0
+    for position, character in enumerate(text):
+        columns += columns_of(character)
+        if columns > width:
+            return text[: max(position - 1, 0)] + "…"
+    return text
+
+
+def interval_chart(rows: Sequence[Tuple[Tuple[str, str], float, float, float]], label: str) -> str:
+    """Figures with their intervals, one below the other, as an SVG element; colours come from the page's style sheet.
+
+    Args:
+        rows: ((name in English, in Chinese), value, low, high); those with a value that is not finite are left out.
+        label: what a screen reader says.
+    """
+    kept = [row for row in rows if all(math.isfinite(number) for number in row[1:])]
+    if not kept:
+        return ""
+    left, top, width, step = 132, 8, 252, 26
+    ticks = _ticks(min(row[2] for row in kept), max(row[3] for row in kept), 4)
+    bottom = top + step * len(kept)
+    parts = [f'<svg viewBox="0 0 400 {bottom + 26}" role="img" aria-label="{escape(label)}">']
+
+    def place(value: float) -> float:
+        return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * width
+
+    for tick in ticks:
+        parts.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{top}" y2="{bottom}"/>')
+        parts.append(f'<text class="tick" x="{place(tick):.1f}" y="{bottom + 20}" text-anchor="middle">{tick:.4g}</text>')
+    for position, ((en, zh), value, low, high) in enumerate(kept):
+        y = top + step * (position + 0.5)
+        names = [("", en)] if en == zh else [(' lang="en"', en), (' lang="zh-CN"', zh)]
+        parts += [f'<text class="row" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end"{which}>{escape(_fitted(name, 18))}</text>'
+                  for which, name in names]
+        parts.append(f'<line class="whisker" x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<circle class="dot" cx="{place(value):.1f}" cy="{y:.1f}" r="4"/>')
     return "".join(parts) + "</svg>"

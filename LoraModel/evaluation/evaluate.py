@@ -1,0 +1,297 @@
+"""How good are these voices? Recordings in, figures with intervals out: a table, JSON, and a report to listen to.
+
+python evaluation/evaluate.py --base f0G40k.pth --adapter voice.safetensors --model full.pth --recordings OUT/filelists/heldout.txt
+
+Models are compared in the order in which they are named. Each `--base` is a model by itself and what the `--adapter` after it
+sit on; each `--model` is a full voice. `--label`, `--strength`, `--index` and `--speaker` belong to the model named just before.
+"""
+
+from __future__ import annotations
+
+if __package__ in (None, ""):
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from LoraModel.evaluation.compare import (
+    Judges, Listened, Voice, evaluate_clips, evaluate_real, evaluate_sources, evaluate_unconverted,
+)
+from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
+from LoraModel.evaluation.recordings import Recording, find, read
+from LoraModel.evaluation.results import Result, as_json, summary, versions
+from LoraModel.evaluation.report import write_report
+from LoraModel.files import atomic_write
+from LoraModel.host import Host, find_host, hush_torch
+from LoraModel.host.pipeline import check_f0_method
+from LoraModel.inference.convert import ConvertOptions, check_index
+from LoraModel.inference.infer_lora import Converter, add_conversion_options, choose_device, parse_rate
+from LoraModel.inference.model_loader import VoiceLoader
+from LoraModel.lora.adapter_file import read_metadata
+from LoraModel.messages import UserError, cli, tr
+
+STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases trained on it sound right.",
+            "zh": "没有 RVC 目录：内容特征来自演示用的 HuBERT 替代实现，只有用它训练的底模才能正常发声。"}
+FEW_CLIPS = 10
+PLAYED_SECONDS = 15
+
+
+@dataclass
+class Entry:
+    """A model as the command line names it. base: what an adapter sits on."""
+
+    kind: str
+    file: str
+    base: Optional[str] = None
+    label: Optional[str] = None
+    strength: float = 1.0
+    index: Optional[str] = None
+    speaker: Optional[int] = None
+
+    @property
+    def network(self) -> str:
+        """The file that the network comes from."""
+        return self.base or self.file
+
+
+class _Opens(argparse.Action):
+    """--base, --adapter, --model: a new entry."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Optional[str] = None) -> None:
+        entries: List[Entry] = namespace.entries
+        base = None
+        if self.dest == "adapter":
+            base = next((entry.file for entry in reversed(entries) if entry.kind == "base"), None)
+            if base is None:
+                raise UserError(f"--adapter {values} has no base: give --base before it", f"--adapter {values} 没有底模：请在它之前给出 --base")
+        entries.append(Entry(self.dest, values, base))
+
+
+class _Describes(argparse.Action):
+    """--label, --strength, --index, --speaker: of the entry before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Optional[str] = None) -> None:
+        if not namespace.entries:
+            raise UserError(f"{option} belongs to a model: give it after the --base, --adapter or --model that it is for",
+                            f"{option} 属于某个模型：请放在对应的 --base、--adapter 或 --model 之后")
+        entry = namespace.entries[-1]
+        if self.dest == "strength" and entry.kind != "adapter":
+            raise UserError(f"--strength is an adapter's: give it after --adapter, not after --{entry.kind}",
+                            f"--strength 属于适配器：请放在 --adapter 之后，而不是 --{entry.kind} 之后")
+        setattr(entry, self.dest, values)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="evaluate.py", description=tr(
+        "Compare voices on recordings kept out of training: a table, JSON and a report to listen to. Models are compared in the order in which "
+        "they are named; --label, --strength, --index and --speaker belong to the model named just before.",
+        "在未参与训练的录音上比较多个声音：输出表格、JSON 与可试听的报告。按给出的顺序比较；"
+        "--label、--strength、--index 与 --speaker 属于它们之前的那个模型。"))
+    p.set_defaults(entries=[])
+    p.add_argument("--base", action=_Opens, metavar="B.pth", help=tr("a base: compared by itself, and what the --adapter after it sit on",
+                                                                    "底模：自身参与比较，其后的 --adapter 均加载于它"))
+    p.add_argument("--adapter", action=_Opens, metavar="A.safetensors", help=tr("an adapter on the --base before it", "加载于前一个 --base 的适配器"))
+    p.add_argument("--model", action=_Opens, metavar="M.pth", help=tr("a full voice, such as RVC's fine-tuned one", "完整模型，如 RVC 微调所得"))
+    p.add_argument("--label", action=_Describes, help=tr("what the model is called (its file's name)", "模型显示名称（默认为文件名）"))
+    p.add_argument("--strength", action=_Describes, type=float, help=tr("the adapter's strength (1)", "适配器强度（1）"))
+    p.add_argument("--index", action=_Describes, help=tr("the model's added_….index", "该模型的 added_….index"))
+    p.add_argument("--speaker", action=_Describes, type=int, help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
+    p.add_argument("--recordings", nargs="+", required=True, metavar="PLACE", help=tr(
+        "recordings of the target voice, kept out of training: folders, files, or a run's OUT/filelists/heldout.txt",
+        "目标声音的录音，未参与训练：文件夹、文件，或训练输出中的 OUT/filelists/heldout.txt"))
+    p.add_argument("--sources", nargs="+", default=[], metavar="PLACE", help=tr(
+        "recordings of other speakers, to be converted to the target", "其他说话人的录音，将转换为目标声音"))
+    p.add_argument("--out", default="quality_report", metavar="DIR", help=tr("where report.html and report.json go (quality_report)",
+                                                                             "report.html 与 report.json 的输出文件夹（quality_report）"))
+    p.add_argument("--json", metavar="FILE", help=tr("write the figures here as well", "另将数据写入该文件"))
+    p.add_argument("--players", type=int, default=4, help=tr("how many recordings and how many sources can be played in the report (4)",
+                                                             "报告中可试听的录音数与源数（4）"))
+    p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out", "不计算音色相似度"))
+    p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest", "不计算 DNSMOS（耗时最长）"))
+    add_conversion_options(p)
+    return p
+
+
+@dataclass
+class Session:
+    """What one call works with."""
+
+    args: argparse.Namespace
+    host: Host
+    device: Optional[str]
+    judges: Judges
+    clips: List[Recording]
+    sources: List[Recording]
+    notes: List[Dict[str, str]] = field(default_factory=list)
+
+    def run(self) -> List[Result]:
+        """The recordings themselves, then each model."""
+        entries: List[Entry] = self.args.entries
+        rounds = (len(entries) + 1) * (len(self.clips) + len(self.sources))
+        results = []
+        with tqdm(total=rounds, unit=tr("clip", "个"), file=sys.stderr) as bar:
+            bar.set_description(tr("real recordings", "真实录音"))
+            results.append(self._real(bar.update))
+            network: Optional[str] = None
+            converter: Optional[Converter] = None
+            for entry in entries:
+                bar.set_description(entry.label)
+                if converter is None or entry.network != network:
+                    converter = None  # one network in memory at a time
+                    converter, network = self._open(entry.network), entry.network
+                results.append(self._measure(entry, converter, bar.update))
+        rate = max(result.about["sample_rate"] for result in results[1:])
+        results[0].own, results[0].other = self._played(self.clips, rate), self._played(self.sources, rate)
+        return results
+
+    def _open(self, file: str) -> Converter:
+        args = self.args
+        start = "cpu" if self.host.is_checkout else self.device or "cpu"
+        return Converter(VoiceLoader(file, self.host, start, parse_rate(args.sample_rate), args.config_json), self.device)
+
+    def _real(self, done: Any) -> Result:
+        return Result("real", tr("real recordings", "真实录音"), {}, evaluate_real(self.clips, self.judges, done),
+                      evaluate_unconverted(self.sources, self.clips, self.judges, done))
+
+    def _played(self, recordings: List[Recording], rate: int) -> Listened:
+        listened = Listened(self.args.players)
+        for recording in recordings[: listened.most]:
+            listened.keep(recording, recording.at(rate), rate)
+        return listened
+
+    def _measure(self, entry: Entry, converter: Converter, done: Any) -> Result:
+        loader, args = converter.voice, self.args
+        loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [], args.force)
+        index = self.host.resolve(entry.index) if entry.index else None
+        if index is not None:
+            check_index(index, loader.network.enc_p.emb_phone.in_features)
+        options = ConvertOptions(0.0, index, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate, entry.speaker, args.seed)
+        seconds = 0.0
+
+        def convert(audio: np.ndarray, semitones: float) -> np.ndarray:
+            nonlocal seconds
+            started = time.perf_counter()
+            result = converter(audio, replace(options, transpose=semitones))
+            seconds += time.perf_counter() - started
+            return result
+
+        info = loader.info
+        voice = Voice(convert, info.sample_rate, str(entry.label))
+        own, other = Listened(args.players), Listened(args.players)
+        clips = evaluate_clips(voice, self.clips, self.judges, done, own)
+        sources = evaluate_sources(voice, self.sources, self.clips, self.judges, done, other)
+        about = {"file": entry.file, "base": info.name, "base_file": entry.base or (entry.file if entry.kind == "base" else None),
+                 "base_hash": info.base_hash, "sample_rate": info.sample_rate, "rvc_version": info.version, "f0": info.f0,
+                 "strength": entry.strength if entry.kind == "adapter" else None, "index": entry.index,
+                 "speaker": loader.speaker if entry.speaker is None else entry.speaker, "seconds_converting": round(seconds, 3)}
+        return Result(entry.kind, str(entry.label), about, clips, sources, own, other)
+
+
+def check_entries(entries: List[Entry], host: Host) -> None:
+    """Give every model its label, and see that its files are there before anything is converted.
+
+    Raises:
+        UserError: no model, a missing file, an adapter that cannot be read, two equal labels.
+    """
+    if not entries:
+        raise UserError("there is nothing to evaluate: give --base with --adapter, or --model",
+                        "没有要评测的模型：请给出 --base 与 --adapter，或 --model")
+    for entry in entries:
+        path = host.resolve(entry.file)
+        if not path.is_file():
+            raise UserError(f"there is no file {path}: check --{entry.kind}", f"找不到文件 {path}：请检查 --{entry.kind}")
+        if entry.kind == "adapter":
+            read_metadata(path)
+        if entry.index is not None and not host.resolve(entry.index).is_file():
+            raise UserError(f"there is no index {entry.index}: check --index", f"找不到索引 {entry.index}：请检查 --index")
+        entry.label = entry.label or path.stem
+    labels = [entry.label for entry in entries]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UserError(f"two models are called {twice!r}: give each a --label of its own", f"有两个模型都叫 {twice!r}：请分别用 --label 命名")
+
+
+def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]:
+    """The networks that are asked for and installed, and a note for each that is missing."""
+    judges, notes = Judges(), []
+    for wanted, name, make in ((not args.no_similarity, "encoder", SpeakerEncoder), (not args.no_dnsmos, "quality", SpeechQuality)):
+        if not wanted:
+            continue
+        try:
+            setattr(judges, name, make())
+        except UserError as error:
+            notes.append({"en": f"left out: {error.en}", "zh": f"已略去：{error.zh}"})
+    return judges, notes
+
+
+def remarks(session: Session, results: List[Result]) -> List[Dict[str, str]]:
+    """What a reader has to know to judge these figures."""
+    notes = list(session.notes)
+    if len(session.clips) < FEW_CLIPS:
+        notes.append({"en": f"{len(session.clips)} recordings: intervals of fewer than {FEW_CLIPS} are too narrow, and differences may be chance",
+                      "zh": f"只有 {len(session.clips)} 个录音：少于 {FEW_CLIPS} 个时区间偏窄，差异可能出于偶然"})
+    if len(session.clips) == 1 and session.judges.encoder is not None:
+        notes.append({"en": "one recording: its similarity to the speaker's other recordings cannot be found",
+                      "zh": "只有一个录音：无法计算与该说话人其他录音的相似度"})
+    if len({result.about["sample_rate"] for result in results[1:]}) > 1:
+        notes.append({"en": "the models' sample rates differ: log-mel L1 and mel-cepstral distortion reach up to half of each and hardly compare",
+                      "zh": "各模型采样率不同：对数梅尔 L1 与梅尔倒谱失真的频率上限各为其一半，比较时需谨慎"})
+    return notes
+
+
+def prepare(args: argparse.Namespace) -> Session:
+    """Check everything that can be checked, and read the recordings."""
+    if args.players < 0:
+        raise UserError(f"--players {args.players} must be 0 or more", f"--players {args.players} 不能为负")
+    host = find_host(args.rvc_root)
+    check_f0_method(host, args.f0_method)
+    ConvertOptions(0.0, None, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate)
+    device = choose_device(args.device, host)
+    check_entries(args.entries, host)
+    files, others = (find([host.resolve(place) for place in places]) for places in (args.recordings, args.sources))
+    judges, notes = find_judges(args)
+    for note in notes:
+        print(tr(note["en"], note["zh"]), file=sys.stderr)
+    with tqdm(total=len(files) + len(others), desc=tr("reading", "读取录音"), unit=tr("file", "个"), file=sys.stderr, leave=False) as bar:
+        clips, sources = (read(paths, judges.encoder, bar.update) for paths in (files, others))
+    return Session(args, host, device, judges, clips, sources, notes)
+
+
+def main(argv: Optional[list] = None) -> int:
+    args = parser().parse_args(argv)
+    hush_torch()
+    session = prepare(args)
+    out = Path(args.out).expanduser().absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    results = session.run()
+    notes = remarks(session, results)
+    settings = {name: getattr(args, name) for name in ("index_rate", "protect", "f0_method", "rms_mix_rate", "seed")}
+    settings.update(host=session.host.describe(), f0_method=check_f0_method(session.host, args.f0_method),
+                    features="HuBERT" if session.host.is_checkout else "stand-in", **versions())
+    said = [] if session.host.is_checkout else [STAND_IN]  # on the terminal the converter has said so itself
+    contents = as_json(results, session.clips, session.sources, settings, notes + said)
+    data = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    for path in [out / "report.json"] + ([Path(args.json).expanduser()] if args.json else []):
+        atomic_write(path, data)
+    report = write_report(out / "report.html", results, contents, PLAYED_SECONDS)
+    print(summary(results))
+    for note in notes[len(session.notes):]:
+        print(tr(note["en"], note["zh"]))
+    print(tr(f"open {report} to listen and compare; figures of every clip: {out / 'report.json'}",
+             f"打开 {report} 试听与比较；每个片段的数据在 {out / 'report.json'}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

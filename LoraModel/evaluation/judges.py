@@ -1,0 +1,139 @@
+"""Networks that judge a recording: whose voice it is (Resemblyzer), and how good it sounds without a reference (DNSMOS).
+
+Speaker similarity is the cosine between embeddings of Resemblyzer, a speaker verification network (Wan et al., "Generalized
+End-to-End Loss for Speaker Verification", 2018). DNSMOS (Reddy et al., "DNSMOS P.835", 2022, and "DNSMOS", 2021) predicts how
+people rate speech from 1 to 5. The weights of both come with their packages, which only evaluation needs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Dict, Sequence
+
+import numpy as np
+import torch
+
+from ..demo.features import SAMPLE_RATE
+from ..messages import UserError
+from .metrics import at_16k
+
+QUALITY = {"ovrl_mos": "dnsmos", "sig_mos": "dnsmos_signal", "bak_mos": "dnsmos_background", "p808_mos": "dnsmos_p808"}
+"""What speechmos calls its figures -> what they are called here."""
+
+
+def _missing(what_en: str, what_zh: str, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
+    run_en, run_zh = (word.join(f"`{command}`" for command in commands) for word in (" and ", " 和 "))
+    return UserError(
+        f"{what_en} needs {package}, which cannot be imported ({error}): run {run_en}",
+        f"计算{what_zh}需要 {package}，但无法导入（{error}）：请运行 {run_zh}",
+    )
+
+
+def cosine_to_mean(embedding: np.ndarray, references: Sequence[np.ndarray]) -> float:
+    """Cosine between an embedding (size,) and the mean of the reference embeddings, (size,) each."""
+    reference = np.mean(references, axis=0)
+    return float(embedding @ reference / (np.linalg.norm(embedding) * np.linalg.norm(reference)))
+
+
+class SpeakerEncoder:
+    """Resemblyzer's voice encoder on the CPU.
+
+    Raises:
+        UserError: Resemblyzer is not installed; the message says how.
+    """
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():  # it imports a name that SciPy moved; nothing else is hushed
+            warnings.filterwarnings("ignore", message=r".*scipy\.ndimage\.morphology", category=DeprecationWarning)
+            try:
+                from resemblyzer import VoiceEncoder, preprocess_wav
+            except ImportError as error:
+                raise _missing("speaker similarity", "音色相似度", "Resemblyzer", error,
+                               ["pip install webrtcvad-wheels", "pip install --no-deps Resemblyzer==0.1.4"]) from error
+        self._network = VoiceEncoder("cpu", verbose=False)
+        self._prepare = preprocess_wav
+
+    def embedding(self, audio: np.ndarray, sr: int) -> np.ndarray:
+        """Embedding of one recording.
+
+        Args:
+            audio: (samples,) at `sr` Hz, full scale 1; pauses are left out.
+
+        Returns:
+            (256,) float32 of length 1.
+
+        Raises:
+            UserError: no speech was found in it.
+        """
+        audio = np.asarray(audio, dtype=np.float32)
+        spoken = audio[:0]
+        if audio.any():
+            spoken = self._prepare(np.clip(at_16k(audio, sr), -1, 1))
+        if len(spoken) == 0:
+            raise UserError(
+                f"no speech was found in {len(audio) / sr:.1f} seconds of audio, so its speaker cannot be judged: listen to the recording",
+                f"在 {len(audio) / sr:.1f} 秒的音频中没有找到语音，无法判断说话人：请试听该录音",
+            )
+        return self._network.embed_utterance(spoken)
+
+    def similarity(self, audio: np.ndarray, sr: int, reference_audios: Sequence[np.ndarray], ref_sr: int) -> float:
+        """Cosine between a recording's embedding and the mean of the reference recordings' embeddings.
+
+        Args:
+            audio: (samples,) at `sr` Hz.
+            reference_audios: each (samples,) at `ref_sr` Hz, all of the target speaker.
+
+        Returns:
+            1 for the same embedding; about 0.97 between recordings of one of the demo's voices, 0.65 between its two.
+        """
+        return cosine_to_mean(self.embedding(audio, sr), [self.embedding(each, ref_sr) for each in reference_audios])
+
+
+class SpeechQuality:
+    """DNSMOS by the package speechmos, on as many CPU threads as PyTorch takes.
+
+    Raises:
+        UserError: speechmos or onnxruntime is not installed; the message says how.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import onnxruntime
+            from speechmos import dnsmos
+        except ImportError as error:
+            # named only where it is missing: beside onnxruntime-gpu, which RVC may have brought, it would do harm
+            both = "onnxruntime " if error.name == "onnxruntime" else ""
+            raise _missing("speech quality (DNSMOS)", "语音质量（DNSMOS）", "speechmos", error,
+                           [f"pip install {both}speechmos==0.0.1.1"]) from error
+        onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the CPU to others
+        folder = Path(dnsmos.__file__).parent / "dnsmos_models"
+
+        class Networks(dnsmos.DNSMOS):  # speechmos's own would take every core
+            def __init__(self) -> None:
+                self.onnx_sess, self.p808_onnx_sess = (
+                    onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+                    for name in ("sig_bak_ovr.onnx", "model_v8.onnx"))
+
+        self._networks = Networks()
+
+    def rate(self, audio: np.ndarray, sr: int) -> Dict[str, float]:
+        """Predicted ratings from 1 to 5 of a recording; shorter ones than 9 seconds are repeated up to that.
+
+        Args:
+            audio: (samples,) at `sr` Hz, full scale 1; what lies beyond is clipped.
+
+        Returns:
+            `dnsmos` (overall), `dnsmos_signal`, `dnsmos_background` (P.835) and `dnsmos_p808`.
+
+        Raises:
+            ValueError: no samples, or samples that are not finite.
+        """
+        audio = np.asarray(audio, dtype=np.float32)
+        if audio.ndim != 1 or audio.size == 0 or not np.isfinite(audio).all():
+            raise ValueError(f"audio must be mono, finite and not empty; got shape {audio.shape}")
+        found = self._networks(np.clip(at_16k(audio, sr), -1, 1), SAMPLE_RATE, False)  # False: not the personalised model
+        return {name: float(found[key]) for key, name in QUALITY.items()}

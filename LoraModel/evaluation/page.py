@@ -1,0 +1,125 @@
+"""What the HTML reports are made of: one file in both languages that holds its sounds and pictures and needs nothing else.
+
+English and Simplified Chinese both stand in the page; a button switches, and the reader's language shows first.
+"""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, List, Optional, Sequence
+
+import numpy as np
+
+from ..files import atomic_write
+from ..messages import language
+from .pictures import data_uri, flac, spectrogram_png
+
+_TEMPLATE = Path(__file__).with_name("page_template.html")
+
+
+def two(en: str, zh: str) -> str:
+    """Both languages as HTML; the style sheet shows one. The arguments are HTML already."""
+    return f'<span lang="en">{en}</span><span lang="zh-CN">{zh}</span>'
+
+
+def size(count: Optional[float]) -> str:
+    """Bytes for people: decimal KB and MB."""
+    if count is None:
+        return "–"
+    return f"{count / 1e6:.1f} MB" if count >= 999500 else f"{count / 1e3:.0f} KB"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A figure of `digits` decimals; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Seconds as HTML in both languages."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return two(f"{seconds:.0f} s", f"{seconds:.0f} 秒")
+    minutes, rest = divmod(int(round(seconds)), 60)
+    return two(f"{minutes} min {rest:02d} s", f"{minutes} 分 {rest:02d} 秒")
+
+
+def tile(value: str, text: str) -> str:
+    """One large figure and what it is, HTML both."""
+    return f'<div class="card tile"><b>{value}</b><small>{text}</small></div>'
+
+
+def header(title: str, lead: str, tiles: Sequence[str]) -> str:
+    """The page's head, with the button that switches languages. title, lead, tiles: HTML."""
+    shown = f'\n<section class="tiles">{"".join(tiles)}</section>' if tiles else ""
+    return f"""<header>
+<div>
+<p class="name">RVC-LoRA</p>
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+</div>
+<button class="language" type="button"><span lang="en">中文</span><span lang="zh-CN">English</span></button>
+</header>{shown}"""
+
+
+def heading(en: str, zh: str, about_en: str = "", about_zh: str = "") -> str:
+    """A section's heading and what is said under it; plain text."""
+    about = f'<p class="about">{two(escape(about_en), escape(about_zh))}</p>' if about_en else ""
+    return f"<h2>{two(escape(en), escape(zh))}</h2>{about}"
+
+
+def player(audio: np.ndarray, rate: int, key: str, en: str, zh: str) -> str:
+    """A sound with its spectrogram and a button that plays it, both inside the page.
+
+    Args:
+        audio: (samples,) at `rate` Hz.
+        key: told to scripts and tests.
+        en, zh: its title, plain text.
+    """
+    picture = data_uri("image/png", spectrogram_png(audio, rate))
+    return f"""<article class="card clip" data-key="{escape(key)}">
+<h3>{two(escape(en), escape(zh))}</h3>
+<div class="spectrogram"><img alt="{escape("spectrogram, 频谱图: " + en)}" src="{picture}"><i></i></div>
+<audio controls preload="metadata" src="{data_uri("audio/flac", flac(audio, rate))}"></audio>
+<div class="player"><button type="button" aria-label="{escape("play or pause, 播放或暂停: " + en)}">
+<svg class="play" viewBox="0 0 16 16"><path d="M4 2v12l10-6z"/></svg>
+<svg class="pause" viewBox="0 0 16 16"><path d="M3 2h3.5v12H3zM9.5 2H13v12H9.5z"/></svg>
+</button><small>{len(audio) / rate:.1f} s · {rate / 1000:g} kHz</small></div>
+</article>"""
+
+
+def chart(caption: str, under: str, svg: str) -> str:
+    """A chart with its caption, HTML; nothing for an empty one."""
+    return f'<figure class="card"><figcaption>{caption}<small>{under}</small></figcaption>{svg}</figure>' if svg else ""
+
+
+def notes(items: List[Any]) -> str:
+    """A list of remarks: strings, or {"en", "zh"}; plain text. Nothing where there are none."""
+    if not items:
+        return ""
+    lines = "".join(f"<li>{two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>" for note in items)
+    return f'<h2 class="alone">{two("Notes", "说明")}</h2><ul class="notes">{lines}</ul>'
+
+
+def chart_columns(charts: int) -> int:
+    """How many charts stand side by side, so that no row is left nearly empty."""
+    return 2 if charts in (2, 4) else min(max(charts, 1), 3)
+
+
+def write_page(path: Path, title: str, body: Sequence[str], columns: int, charts: int) -> Path:
+    """Write a report, whole or not at all, and return its path.
+
+    Args:
+        title: plain text. body: the sections, HTML.
+        columns: players side by side, at most 5. charts: how many charts a section has.
+    """
+    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)), body="\n".join(body)
+    )
+    atomic_write(path, page.encode("utf-8"))
+    return path

@@ -1,0 +1,144 @@
+"""The evaluation's report: several models side by side, to look at and to listen to, in one HTML file."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from . import page
+from .compare import FIGURES, Listened
+from .pictures import interval_chart
+from .results import Result, present
+
+HINTS = {
+    "mel_l1": ("lower is nearer; 0.69 is a factor of two in every band", "越低越接近；0.69 相当于各频带相差一倍"),
+    "mcd_db": ("lower is nearer; the spectrum’s envelope, pauses left out", "越低越接近；频谱包络，不含停顿"),
+    "f0_rmse_cents": ("lower is nearer; 100 are a semitone; frames voiced in both", "越低越接近；100 为一个半音；只计双方均为浊音的帧"),
+    "voicing_error": ("lower is better; frames voiced in only one of the two", "越低越好；只有一方为浊音的帧所占比例"),
+    "similarity": ("higher is better; to the speaker’s other recordings", "越高越好；与该说话人的其他录音比较"),
+    "to_target": ("higher is better; to the recordings above", "越高越好；与上方的录音比较"),
+    "to_source": ("lower is better; what is left of the source speaker", "越低越好；源说话人的残留"),
+    "dnsmos": ("higher is better; rated by a network from 1 to 5, without a reference", "越高越好；由网络打 1 至 5 分，无需参考"),
+}
+JUDGED_FROM = 5  # clips: the interval of fewer says nothing of a difference
+Names = List[Tuple[str, str]]
+
+
+def _names(results: Sequence[Result], first: Tuple[str, str]) -> Names:
+    return [first] + [(result.label, result.label) for result in results[1:]]
+
+
+def _listen(heard: Sequence[Listened], names: Names, en: str, zh: str, seconds: int) -> str:
+    """For each clip, the recording and every model's conversion of it, side by side."""
+    parts = []
+    for position, (clip, _, _) in enumerate(heard[0].sounds):
+        players = ""
+        for (name_en, name_zh), listened in zip(names, heard):
+            _, audio, rate = listened.sounds[position]
+            players += page.player(audio[: seconds * rate], rate, f"{clip}/{name_en}", name_en, name_zh)
+        title = page.two(f"{escape(en)} {escape(clip)}", f"{escape(zh)} {escape(clip)}")
+        parts.append(f'<h3 class="group">{title}</h3><section class="clips">{players}</section>')
+    return "".join(parts)
+
+
+def _cell(key: str, model: Dict[str, Any], part: str, best: float) -> str:
+    mean = model[part]["means"].get(key)
+    if mean is None:
+        return "<td>–</td>"
+    figure = FIGURES[key]
+
+    def text(value: float) -> str:
+        return page.number(value * figure.factor, figure.digits).replace("-", "−")
+
+    small = f"{text(mean['low'])} – {text(mean['high'])}" if mean["clips"] > 1 else "&nbsp;"
+    difference = model[part]["difference"].get(key)
+    if difference is not None and difference["clips"] >= JUDGED_FROM and difference["low"] * difference["high"] > 0:
+        better = (difference["mean"] < 0) == (figure.better == "lower")
+        change = text(difference["mean"])
+        small += f'<br><span class="{"better" if better else "worse"}">{"+" if difference["mean"] > 0 else ""}{change}</span>'
+    style = ' class="best"' if mean["mean"] == best else ""
+    return f"<td{style}>{text(mean['mean'])}<small>{small}</small></td>"
+
+
+def _table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
+    heads = "".join(f"<th>{page.two(escape(en), escape(zh)) if en != zh else escape(en)}</th>" for en, zh in names)
+    rows = ""
+    for key in present([model[part]["means"] for model in models]):
+        figure = FIGURES[key]
+        found = [model[part]["means"][key]["mean"] for model in models[1:] if key in model[part]["means"]]
+        best = (min if figure.better == "lower" else max)(found) if len(found) > 1 else float("nan")
+        unit = f" [{figure.unit}]" if figure.unit else ""
+        title = page.two(escape(figure.en) + unit, escape(figure.zh) + unit)
+        cells = "".join(_cell(key, model, part, best) for model in models)
+        rows += f"<tr><th scope='row'>{title}<small>{page.two(*map(escape, HINTS[key]))}</small></th>{cells}</tr>"
+    return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _charts(models: List[Dict[str, Any]], names: Names, part: str) -> str:
+    charts = ""
+    for key in present([model[part]["means"] for model in models]):
+        figure = FIGURES[key]
+        rows = []
+        for name, model in zip(names, models):
+            mean = model[part]["means"].get(key)
+            if mean is not None:
+                rows.append((name, *(mean[which] * figure.factor for which in ("mean", "low", "high"))))
+        unit = f" [{figure.unit}]" if figure.unit else ""
+        way = page.two("lower is better", "越低越好") if figure.better == "lower" else page.two("higher is better", "越高越好")
+        charts += page.chart(page.two(escape(figure.en) + unit, escape(figure.zh) + unit), way, interval_chart(rows, figure.en))
+    return f'<section class="charts more">{charts}</section>'
+
+
+def _settings(contents: Dict[str, Any]) -> str:
+    lines = []
+    for model in contents["models"][1:]:
+        lines += [(f"{model['label']}: {name}", value) for name, value in model["about"].items() if value is not None]
+    lines += [(name, value) for name, value in contents["settings"].items() if name != "versions" and value is not None]
+    lines += list(contents["settings"].get("versions", {}).items())
+    rows = "".join(f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(value))}</td></tr>" for name, value in lines)
+    title = page.two("Models, settings and versions", "模型、设置与版本")
+    return f'<details class="card"><summary>{title}</summary><div class="wide"><table>{rows}</table></div></details>'
+
+
+def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any], seconds: int) -> Path:
+    """Write the page and return its path.
+
+    Args:
+        results: the real recordings, then the models, with the sounds to play.
+        contents: what `results.as_json` made of them.
+        seconds: how much of each recording is played.
+    """
+    models, count, others = contents["models"], len(contents["recordings"]), len(contents["sources"])
+    real, plain = ("real recording", "真实录音"), ("source, not converted", "源录音，未转换")
+    own, other = _names(results, real), _names(results, plain)
+    labels = ", ".join(escape(result.label) for result in results[1:])
+    title = escape(" · ".join(result.label for result in results[1:])) if len(results) <= 4 else page.two(
+        f"{len(results) - 1} voices compared", f"{len(results) - 1} 个声音的比较")
+    lead = page.two(
+        f"Measured on {count} recordings of the voice{f' and {others} of other speakers' if others else ''}: {labels}.",
+        f"在该声音的 {count} 个录音{f'与其他说话人的 {others} 个录音' if others else ''}上测量：{labels}。")
+    sounds = _listen([result.own for result in results], own, "Recording", "录音", seconds)
+    sounds += _listen([result.other for result in results], other, "Converted from", "转换自", seconds)
+    body = [page.header(title, lead, [])]
+    body += [
+        page.heading("The voice’s own recordings", "声音自己的录音",
+                     "Kept out of training, converted by the voice itself and compared with the originals. Means, with 95% intervals by "
+                     "bootstrap over recordings; in colour, the difference to the first model where its interval leaves out 0 "
+                     f"(from {JUDGED_FROM} recordings on).",
+                     "未参与训练的录音，由该声音自身转换后与原录音比较。均值及按录音自助法得到的 95% 区间；"
+                     f"彩色为与第一个模型的差值（仅当其区间不含 0，且至少有 {JUDGED_FROM} 个录音）。"),
+        _table(models, own, "recordings"), _charts(models, own, "recordings"),
+    ]
+    if others:
+        body += [
+            page.heading("Other speakers, converted", "转换其他说话人",
+                         "Transposed by the difference of the median pitches. What a real recording of the target reaches stands in the table above.",
+                         "按音高中位数之差变调。目标真实录音所能达到的数值见上表。"),
+            _table(models, other, "sources"), _charts(models, other, "sources"),
+        ]
+    if sounds:
+        body += [page.heading("Listen", "试听", f"Click a spectrogram to play from there. At most {seconds} seconds of each.",
+                              f"点击频谱图可从该处播放。每段最多 {seconds} 秒。"), sounds]
+    body += [page.notes(contents["notes"]), _settings(contents)]
+    return page.write_page(path, ", ".join(result.label for result in results[1:]), body, len(results), charts=3)
