@@ -25,10 +25,10 @@ import torch
 
 from bench import train_commands
 from bench.common import arguments, finish, make_base, make_experiment, ratio, table
-from bench.rvc_recipe import RVCStep
+from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.host import find_host, hush_torch
 from LoraModel.training import TrainConfig, Trainer, prepare
-from LoraModel.training.data_loader import Batch, ClipSet, read_experiment, split
+from LoraModel.training.data_loader import Batch
 
 SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
@@ -128,10 +128,7 @@ def peak_resident() -> int:
 
 def trainer_clips(parts: Dict[str, Any]) -> Batch:
     """The training batch alone, without a trainer's networks in memory."""
-    settings, info = parts["settings"], SimpleNamespace(f0=True, version=parts["version"])
-    experiment = read_experiment(Path(settings.data_dir), parts["host"], info)
-    train, _ = split(experiment.clips, settings.valid_fraction, settings.seed)
-    clips = ClipSet(train, parts["host"], experiment.data, True)
+    clips = training_clips(parts["host"], parts["settings"], SimpleNamespace(f0=True, version=parts["version"]))
     return clips.batch(range(len(clips)))
 
 

@@ -224,7 +224,7 @@ class Trainer:
         """Keep the best adapter; whether patience has run out."""
         if heldout < self.best:
             self.best, self.best_step, self.saves_without_gain = heldout, self.done_steps, 0
-            self._save_adapter(self.adapter_path, heldout)
+            self.save_adapter_file(self.adapter_path, heldout)
         else:
             self.saves_without_gain += 1
         return self._stale()
@@ -243,7 +243,8 @@ class Trainer:
     def last_adapter_path(self) -> Path:
         return self.folder / f"{self.config.name}_last.safetensors"
 
-    def _save_adapter(self, path: Path, heldout: Optional[float]) -> None:
+    def save_adapter_file(self, path: Path, heldout: Optional[float]) -> None:
+        """Write the averaged adapter. heldout: its log-mel L1 on the held-out clips, where that is known."""
         c, info = self.config, self.info
         names = list(self.model.injection.tensors())
         losses = {"base": self.base_heldout, "adapter": heldout, "metric": "log-mel L1, inference path"}
@@ -256,9 +257,9 @@ class Trainer:
         })
 
     def _save(self, monitor: Monitor, heldout: Optional[float]) -> None:
-        self._save_adapter(self.last_adapter_path, heldout)
+        self.save_adapter_file(self.last_adapter_path, heldout)
         if not self.adapter_path.exists():
-            self._save_adapter(self.adapter_path, None)
+            self.save_adapter_file(self.adapter_path, None)
         monitor.sync()
         checkpoint.save_state(self.folder, {
             "steps": self.done_steps, "best": self.best, "best_step": self.best_step, "saves_without_gain": self.saves_without_gain,

@@ -1,0 +1,145 @@
+"""Two ways to the same voice, step by step and with a clock of their own: full fine-tuning by RVC's recipe, and ours."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, List
+
+import torch
+
+from bench.rvc_recipe import RVCStep, training_clips
+from LoraModel.host import Host
+from LoraModel.models import BaseInfo
+from LoraModel.scripts.merge_lora import save_model, small_model
+from LoraModel.training import TrainConfig, Trainer
+from LoraModel.training.heldout import Heard, HeldOut
+
+
+@dataclass
+class Point:
+    """Where a training stands. seconds: of training, evaluations left out. errors: log-mel L1 of each held-out clip."""
+
+    steps: int
+    seconds: float
+    errors: List[float]
+
+    @property
+    def loss(self) -> float:
+        """Mean over the clips."""
+        return sum(self.errors) / len(self.errors)
+
+
+class Arm(ABC):
+    """One way of training.
+
+    Attributes:
+        name: of it. total: steps in all. points: the curve so far, the first of them the base alone. heard: the held-out clips as
+            they are now.
+    """
+
+    def __init__(self, name: str, batches: Iterator[List[int]], total: int, points: int, device: torch.device):
+        self.name, self.total, self.device = name, total, device
+        self.points: List[Point] = []
+        self.heard: List[Heard] = []
+        self._batches, self._chunk = batches, -(-total // points)
+        self._clock, self._steps = 0.0, 0
+        self.listen()
+
+    @abstractmethod
+    def _step(self, indices: List[int]) -> None:
+        """Learn from these clips."""
+
+    @abstractmethod
+    def _listen(self) -> List[Heard]:
+        """The held-out clips by the voice as it is."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Write the voice as a file that `evaluation/evaluate.py` takes."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are done."""
+        return self._steps / self.total
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time as training."""
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._clock += time.perf_counter() - started
+
+    def listen(self) -> Point:
+        """Add a point to the curve."""
+        self.heard = self._listen()
+        self.points.append(Point(self._steps, self._clock, [clip.error for clip in self.heard]))
+        return self.points[-1]
+
+    def advance(self) -> Point:
+        """Some steps, timed, then the held-out clips, untimed."""
+        with self.timed():
+            for _ in range(min(self._chunk, self.total - self._steps)):
+                self._step(next(self._batches))
+                self._steps += 1
+        return self.listen()
+
+
+class LoRAArm(Arm):
+    """Our trainer's own steps. The search for the speaker to start from and the posteriors are part of its time."""
+
+    def __init__(self, trainer: Trainer, points: int):
+        self.trainer = trainer
+        c = trainer.config
+        batches = (indices for epoch in range(c.epochs) for indices in trainer.train.epoch(c.batch_size, c.seed, epoch))
+        super().__init__("LoRA", batches, trainer.total_steps, points, trainer.device)
+        trainer.base_heldout = self.points[0].loss
+        with self.timed():
+            trainer.choose_start()
+
+    def _step(self, indices: List[int]) -> None:
+        self.trainer.step(indices)
+
+    def _listen(self) -> List[Heard]:
+        return self.trainer.evaluate()[1]
+
+    def save(self, folder: Path) -> Path:
+        path = folder / f"{self.trainer.config.name}.safetensors"
+        self.trainer.save_adapter_file(path, self.points[-1].loss)
+        return path
+
+
+class FullArm(Arm):
+    """Full fine-tuning. heldout: the clips kept out of training, as `Trainer` has them."""
+
+    def __init__(self, step: RVCStep, settings: TrainConfig, host: Host, info: BaseInfo, heldout: HeldOut, epochs: int, points: int,
+                 device: torch.device, name: str = "full fine-tuning"):
+        self.step, self.info, self._heldout = step, info, heldout
+        self._clips = training_clips(host, settings, info)
+        super().__init__(name, self._order(epochs, settings), epochs * self._clips.steps_per_epoch(settings.batch_size), points, device)
+
+    def _order(self, epochs: int, settings: TrainConfig) -> Iterator[List[int]]:
+        for epoch in range(epochs):
+            yield from self._clips.epoch(settings.batch_size, settings.seed, epoch)
+            self.step.end_epoch()
+
+    def _step(self, indices: List[int]) -> None:
+        batch = self._clips.batch(indices).to(self.device)
+        self.step(batch._replace(speaker=torch.zeros_like(batch.speaker)))
+
+    def _listen(self) -> List[Heard]:
+        self.step.generator.eval()
+        try:
+            return self._heldout.measure(self.step.generator)
+        finally:
+            self.step.generator.train()
+
+    def save(self, folder: Path) -> Path:
+        path = folder / "full.pth"
+        save_model(path, small_model(self.step.generator, self.info, "full fine-tuning"))
+        return path

@@ -1,0 +1,39 @@
+"""Held-out loss against training time, one picture for each voice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+COLOURS = {"LoRA": "#f97316", "full fine-tuning": "#2f7fd6"}
+
+
+def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
+    """Write a PNG. voices: name -> figures with `curves`, {arm: [{"steps", "seconds", "errors"}, ...]}."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(voices), figsize=(5 * len(voices), 3.6), squeeze=False)
+    for plot, (name, voice) in zip(axes[0], voices.items()):
+        for arm, points in voice["curves"].items():
+            seconds = [point["seconds"] for point in points]
+            losses = [sum(point["errors"]) / len(point["errors"]) for point in points]
+            plot.plot(seconds, losses, marker=".", color=COLOURS.get(arm), label=f"{arm}, {points[-1]['steps']} steps")
+        plot.axhline(losses_of_end(voice), color=COLOURS["full fine-tuning"], linewidth=0.8, linestyle="--")
+        plot.set_title(name)
+        plot.set_xlabel("seconds of training")
+        plot.set_ylabel("held-out log-mel L1")
+        plot.legend(frameon=False)
+        plot.grid(alpha=0.2)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(str(path), dpi=110)
+    pyplot.close(figure)
+
+
+def losses_of_end(voice: Dict[str, Any]) -> float:
+    """Held-out loss at the end of full fine-tuning."""
+    errors = voice["curves"]["full fine-tuning"][-1]["errors"]
+    return sum(errors) / len(errors)

@@ -1,0 +1,202 @@
+"""Time to the same voice: full fine-tuning by RVC's recipe and LoRA, from the same base, discriminator, clips and split.
+
+python bench/time_to_quality.py --base G.pth --base_d D.pth --data logs/ALICE logs/BOB --epochs 4 --lora_epochs 8 --out DIR
+    [--recipe rvc|same_losses] [--lr RATE] [--config FILE] [--json FILE] [--quick]
+
+Both are trained in one process, in turn, so that what else the machine does slows both; held-out clips go through the host's own
+inference path at regular points, which the clocks leave out. For each voice:
+
+ratio_time      the time at which LoRA's held-out log-mel L1 first is as low as full fine-tuning's at its end, over the time that
+                full fine-tuning took. LoRA's time has the search for its speaker and the posteriors in it, not loading. Infinite where
+                LoRA never comes so low.
+quality_ratio   (base - LoRA) / (base - full fine-tuning), of log-mel L1 at the end of each.
+
+Their intervals are bootstrapped over the held-out clips. `--recipe same_losses` takes our losses without a discriminator for full
+fine-tuning, a step that costs far less than RVC's. A voice that is done is not done again: OUT keeps its figures and both models.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from bench.arms import Arm, FullArm, LoRAArm
+from bench.common import arguments, finish, make_experiment, table
+from bench.curves import draw
+from bench.rvc_recipe import RVCStep
+from LoraModel.evaluation.bootstrap import Interval, bootstrap
+from LoraModel.evaluation.compare import Judges
+from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
+from LoraModel.evaluation.metrics import pair_metrics
+from LoraModel.files import atomic_write
+from LoraModel.host import find_host, hush_torch
+from LoraModel.training import TrainConfig, prepare
+from LoraModel.training.config import read_config_file
+
+DEMO_BASE = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base" / "f0G16k.pth"
+ALL_CLIPS = 1000
+REFERENCES = 12
+"""Training clips whose mean embedding stands for the speaker."""
+
+
+def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[str, Any]:
+    """Train both on one voice, in turn, and compare them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides = read_config_file(args.config) if args.config else {}
+    settings = TrainConfig.from_dict({
+        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / "lora"), "name": data.name, "epochs": args.lora_epochs,
+        "device": args.device, "valid_clips": ALL_CLIPS, "valid_fraction": args.valid_fraction, "seed": args.seed, **overrides})
+    trainer = prepare(settings)
+    references = [trainer.train.batch([index]).wave[0, 0].numpy() for index in range(min(REFERENCES, len(trainer.train)))]
+    lora = LoRAArm(trainer, args.points)
+    config = json.loads((data / "config.json").read_text(encoding="utf-8"))
+    step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base), Path(args.base_d) if args.recipe == "rvc" else None,
+                   trainer.device, args.lr)
+    full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points, trainer.device)
+    arms: List[Arm] = [full, lora]
+    while any(arm.progress < 1 for arm in arms):
+        arm = min(arms, key=lambda each: each.progress)
+        point = arm.advance()
+        print(f"{data.name}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
+              f"(base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)
+    figures = {**ratios(full, lora), "curves": {arm.name: [asdict(point) for point in arm.points] for arm in arms},
+               "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
+               "seconds_step_full": full.points[-1].seconds / full.total, "seconds_step_lora": lora.points[-1].seconds / lora.total,
+               "quality": {arm.name: judged(arm, references, trainer.info.sample_rate, judges) for arm in arms},
+               "models": {arm.name: str(arm.save(folder)) for arm in arms}}
+    return figures
+
+
+def ratios(full: Arm, lora: Arm) -> Dict[str, float]:
+    """`ratio_time` and `quality_ratio`, each with `_low` and `_high`."""
+    end, base, ours = full.points[-1], full.points[0].errors, lora.points[-1].errors
+    seconds = [point.seconds for point in lora.points]
+
+    def crossing(*errors: np.ndarray) -> np.ndarray:
+        """LoRA's first point at which it is as good as full fine-tuning's end. errors: of the end, then of each point, (..., clips)."""
+        target = errors[0].mean(axis=-1)
+        reached = np.stack([each.mean(axis=-1) <= target for each in errors[1:]])  # (points, ...)
+        when = np.where(reached.any(axis=0), np.asarray(seconds)[reached.argmax(axis=0)], np.inf)
+        return when / end.seconds
+
+    def gain(start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        start = start.mean(axis=-1)
+        return (start - low.mean(axis=-1)) / (start - high.mean(axis=-1))
+
+    with np.errstate(invalid="ignore"):  # quantiles among infinities
+        time_ratio = bootstrap([end.errors, *(point.errors for point in lora.points)], crossing)
+        quality = bootstrap([base, ours, end.errors], gain)
+    return {**named("ratio_time", time_ratio), **named("quality_ratio", quality)}
+
+
+def named(name: str, interval: Interval) -> Dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def judged(arm: Arm, references: Sequence[np.ndarray], rate: int, judges: Judges) -> Dict[str, float]:
+    """Means over the held-out clips: distances to the recordings, similarity to the speaker, DNSMOS; and of the recordings themselves."""
+    known = [embedding for embedding in (judges.embedding(audio, rate) for audio in references) if embedding is not None]
+    rows: List[Dict[str, float]] = []
+    for clip in arm.heard:
+        row = dict(pair_metrics(clip.audio, clip.real, rate))
+        for prefix, audio in (("", clip.audio), ("real_", clip.real)):
+            embedding = judges.embedding(audio, rate)
+            if embedding is not None and known:
+                row[f"{prefix}similarity"] = cosine_to_mean(embedding, known)
+            row.update({prefix + key: value for key, value in judges.rate(audio, rate).items() if key == "dnsmos"})
+        rows.append(row)
+    keys = {key for row in rows for key in row}
+    return {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in sorted(keys)}
+
+
+def overall(voices: Dict[str, Dict[str, Any]]) -> Dict[str, float]:
+    """Both ratios over all voices: the mean, and the lowest and highest end of any voice's interval where there are few."""
+    figures: Dict[str, float] = {}
+    for name in ("ratio_time", "quality_ratio"):
+        figures[name] = float(np.mean([voice[name] for voice in voices.values()]))
+        figures[f"{name}_low"] = min(voice[f"{name}_low"] for voice in voices.values())
+        figures[f"{name}_high"] = max(voice[f"{name}_high"] for voice in voices.values())
+    return figures
+
+
+def quick_inputs(folder: Path) -> Tuple[Path, Path, List[Path]]:
+    """The demo's base, a discriminator of fresh weights, and a made-up voice."""
+    config = json.loads((DEMO_BASE.parent / "config.json").read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    discriminator = folder / "f0D16k.pth"
+    torch.save({"model": find_host().build_discriminator("v2").state_dict()}, str(discriminator))
+    return DEMO_BASE, discriminator, [make_experiment(folder / "logs" / "tones", config, "v2", 4, 1.0)]
+
+
+def measure(args: Any, folder: Path) -> Dict[str, Any]:
+    """All voices, one after the other; those that OUT has already are taken from there."""
+    judges = Judges() if args.no_judges else Judges(SpeakerEncoder(), SpeechQuality())
+    voices: Dict[str, Dict[str, Any]] = {}
+    for data in (Path(path) for path in args.data):
+        record = folder / f"{data.name}.json"
+        if not record.is_file():
+            started = time.perf_counter()
+            figures = measure_voice(data, args, folder / data.name, judges)
+            figures["seconds_in_all"] = time.perf_counter() - started
+            atomic_write(record, json.dumps(figures, indent=1).encode())
+        voices[data.name] = json.loads(record.read_text(encoding="utf-8"))
+    draw(voices, folder / "curves.png")
+    return {**overall(voices), "voices": voices, "recipe": args.recipe, "threads": torch.get_num_threads()}
+
+
+def show(figures: Dict[str, Any]) -> None:
+    """Two tables: the ratios of each voice and of all, and what was measured at the end of each training."""
+    rows: List[Sequence[Any]] = [("voice", "ratio_time", "low", "high", "quality_ratio", "low", "high", "s a step, full", "LoRA")]
+    for name, voice in [*figures["voices"].items(), ("all", figures)]:
+        ratio = [voice[f"{key}{end}"] for key in ("ratio_time", "quality_ratio") for end in ("", "_low", "_high")]
+        rows.append((name, *ratio, voice.get("seconds_step_full", ""), voice.get("seconds_step_lora", "")))
+    print(table(rows))
+    first = next(iter(figures["voices"].values()))
+    keys = [key for key in next(iter(first["quality"].values()))]
+    rows = [("voice", "trained", *keys)]
+    rows += [(name, arm, *(means.get(key, float("nan")) for key in keys))
+             for name, voice in figures["voices"].items() for arm, means in voice["quality"].items()]
+    print(table(rows))
+
+
+def main() -> None:
+    hush_torch()
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--base", help="pretrained generator")
+    parser.add_argument("--base_d", help="the discriminator that fits it")
+    parser.add_argument("--data", nargs="+", help="experiment folders, one for each voice")
+    parser.add_argument("--epochs", type=int, default=4, help="of full fine-tuning")
+    parser.add_argument("--lora_epochs", type=int, default=8, help="of LoRA, whose rate falls along them")
+    parser.add_argument("--recipe", choices=("rvc", "same_losses"), default="rvc", help="how full fine-tuning is done")
+    parser.add_argument("--lr", type=float, help="of full fine-tuning, in place of the experiment's own")
+    parser.add_argument("--config", help="JSON file of settings for our trainer")
+    parser.add_argument("--points", type=int, default=10, help="of each curve")
+    parser.add_argument("--valid_fraction", type=float, default=0.1, help="of the clips, kept out of both trainings")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--out", help="where figures, curves and models go, and what is done is found again")
+    parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.quick:
+            args.base, args.base_d, args.data = quick_inputs(Path(temporary))
+            args.epochs = args.lora_epochs = args.points = 1
+        if not (args.base and args.data and (args.base_d or args.recipe == "same_losses")):
+            parser.error("--base, --base_d and --data are needed (or --quick)")
+        figures = measure(args, Path(args.out or temporary))
+    show(figures)
+    finish(figures, args.json)
+
+
+if __name__ == "__main__":
+    main()
