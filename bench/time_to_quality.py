@@ -80,23 +80,24 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
 def ratios(full: Arm, lora: Arm) -> Dict[str, float]:
     """`ratio_time` and `quality_ratio`, each with `_low` and `_high`."""
     end, base, ours = full.points[-1], full.points[0].errors, lora.points[-1].errors
-    seconds = [point.seconds for point in lora.points]
+    seconds = np.maximum([point.seconds for point in lora.points], 1e-9)
 
-    def crossing(*errors: np.ndarray) -> np.ndarray:
-        """LoRA's first point at which it is as good as full fine-tuning's end. errors: of the end, then of each point, (..., clips)."""
+    def speed(*errors: np.ndarray) -> np.ndarray:
+        """How many times sooner LoRA's first point that is as good as full fine-tuning's end comes; 0 where none is.
+
+        errors: of that end, then of each point, (..., clips).
+        """
         target = errors[0].mean(axis=-1)
         reached = np.stack([each.mean(axis=-1) <= target for each in errors[1:]])  # (points, ...)
-        when = np.where(reached.any(axis=0), np.asarray(seconds)[reached.argmax(axis=0)], np.inf)
-        return when / end.seconds
+        return np.where(reached.any(axis=0), end.seconds / seconds[reached.argmax(axis=0)], 0.0)
 
     def gain(start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         start = start.mean(axis=-1)
         return (start - low.mean(axis=-1)) / (start - high.mean(axis=-1))
 
-    with np.errstate(invalid="ignore"):  # quantiles among infinities
-        time_ratio = bootstrap([end.errors, *(point.errors for point in lora.points)], crossing)
-        quality = bootstrap([base, ours, end.errors], gain)
-    return {**named("ratio_time", time_ratio), **named("quality_ratio", quality)}
+    faster = bootstrap([end.errors, *(point.errors for point in lora.points)], speed)
+    shares = Interval(*(1 / value if value else float("inf") for value in (faster.value, faster.high, faster.low)))
+    return {**named("ratio_time", shares), **named("quality_ratio", bootstrap([base, ours, end.errors], gain))}
 
 
 def named(name: str, interval: Interval) -> Dict[str, float]:
