@@ -174,6 +174,13 @@ def test_bad_options_get_one_line_before_anything_is_read(arguments, said, tmp_p
     assert seen.err.count("error: ") == 1 and said in seen.err and len(seen.err.splitlines()) == 1 and seen.out == ""
 
 
+def test_a_folder_that_cannot_be_made_gets_one_line(places, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target"), "--out", str(tmp_path / "file" / "out"), "--no_dnsmos",
+                               "--no_similarity"]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
 def test_a_missing_package_leaves_its_figure_out_with_a_note(places, tmp_path, monkeypatch, capsys):
     def missing(self):
         raise UserError("speech quality (DNSMOS) needs speechmos: run `pip install onnxruntime speechmos`", "语音质量需要 speechmos")

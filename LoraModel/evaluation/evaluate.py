@@ -273,7 +273,11 @@ def main(argv: Optional[list] = None) -> int:
     hush_torch()
     session = prepare(args)
     out = Path(args.out).expanduser().absolute()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out} ({error.strerror}): choose another --out",
+                        f"无法写入 {out}（{error.strerror}）：请更换 --out") from None
     results = session.run()
     notes = remarks(session, results)
     settings = {name: getattr(args, name) for name in ("index_rate", "protect", "f0_method", "rms_mix_rate", "seed")}

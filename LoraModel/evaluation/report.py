@@ -57,7 +57,7 @@ def _cell(key: str, model: Dict[str, Any], part: str, best: float) -> str:
         better = (difference["mean"] < 0) == (figure.better == "lower")
         change = text(difference["mean"])
         small += f'<br><span class="{"better" if better else "worse"}">{"+" if difference["mean"] > 0 else ""}{change}</span>'
-    style = ' class="best"' if mean["mean"] == best else ""
+    style = ' class="best"' if text(mean["mean"]) == text(best) else ""  # equal as shown is equal
     return f"<td{style}>{text(mean['mean'])}<small>{small}</small></td>"
 
 
@@ -110,7 +110,7 @@ def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any]
         seconds: how much of each recording is played.
     """
     models, count, others = contents["models"], len(contents["recordings"]), len(contents["sources"])
-    real, plain = ("real recording", "真实录音"), ("source, not converted", "源录音，未转换")
+    real, plain = ("real recording", "真实录音"), ("not converted", "未转换")
     own, other = _names(results, real), _names(results, plain)
     labels = ", ".join(escape(result.label) for result in results[1:])
     title = escape(" · ".join(result.label for result in results[1:])) if len(results) <= 4 else page.two(
