@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--decoder_every", type=int, help="train the decoder's part of ours on each so many-th step (default: the trainer's)")
     parser.add_argument("--rvc_root", help="an RVC checkout: run its own train.py as well, and our train_lora.py in turn with it")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")
+    parser.add_argument("--memory_rounds", type=int, help="processes of each whose peak memory is taken")
     parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
     parser.add_argument("--folder", help="where base and experiment are kept")
     args = parser.parse_args()
@@ -155,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         figures = measure_time(folder, args.quick, args.base_d, repeats, args.decoder_every)
-        rounds = 1 if args.quick else 3
+        rounds = args.memory_rounds or (1 if args.quick else 3)
         memory: Dict[str, List[int]] = {"ours": [], "rvc": []}
         for _ in range(rounds):
             for which in memory:

@@ -46,6 +46,7 @@ class Monitor:
         self._board_samples = max(sample_rate, BOARD_AUDIO_BYTES // (4 * (saves + 1)))
         self._board_every = math.ceil(4 * self._board_samples * (saves + 1) / BOARD_AUDIO_BYTES)
         self._saves = 0
+        self._shown: Dict[str, str] = {}  # not every step has every loss
         kept = [line for line in read_log(folder) if line["step"] <= start_step] if start_step else []
         atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._former_hook, threading.excepthook = threading.excepthook, self._in_thread
@@ -62,8 +63,8 @@ class Monitor:
         for key, value in line.items():
             if key not in ("step", "epoch") and value is not None:
                 self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
-        shown = {key: f"{line[key]:.3g}" for key in ("mel", "kl", "heldout_mel") if key in line}
-        self._bar.set_postfix(epoch=line["epoch"], **shown, refresh=False)
+        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel") if key in line)
+        self._bar.set_postfix(epoch=line["epoch"], **self._shown, refresh=False)
         self._bar.update(1)
 
     def samples(self, step: int, clips: Sequence[Heard]) -> None:

@@ -51,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add("--lr", type=float, help=tr("peak learning rate", "最大学习率"))
     add("--save_every", type=int, help=tr("epochs between saves", "每隔多少轮保存一次"))
     add("--patience", type=int, help=tr("end after so many saves without a better held-out loss", "连续多少次保存没有改善则提前结束"))
+    add("--decoder_every", type=int, help=tr("train the decoder on each so many-th step: 2 takes about half the time a step and learns less in it",
+                                             "每隔多少步训练一次解码器：2 使每步耗时约减半，但学到的也较少"))
     add("--device", help="auto, cpu, cuda, cuda:1 …")
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic", "网络计算所用的数值格式"))
     add("--seed", type=int, help=tr("of all random numbers", "随机种子"))

@@ -12,13 +12,15 @@ from ..training.monitor import LOG_FILE, SAMPLES
 
 RECENT = 20  # steps whose mean duration is taken
 TAIL_BYTES = 1 << 16
+PARTLY = ("mel", "stft", "disc", "gen", "fm", "total")
+"""Losses that only those steps have in which the decoder learns: of the others the newest stands."""
 
 
 class LogReader:
     """The lines of train.jsonl, each read once.
 
     Attributes:
-        last: the newest line. losses: name -> [(step, value), …] of every step. heldout: of every save.
+        last: the newest line, with the newest of each loss. losses: name -> [(step, value), …] of every step. heldout: of every save.
     """
 
     def __init__(self, folder: Path):
@@ -57,7 +59,7 @@ class LogReader:
                 self._take(line)
 
     def _take(self, line: Dict[str, Any]) -> None:
-        self.last = line
+        self.last = {**{key: self.last[key] for key in PARTLY if key in self.last}, **line}
         for key in ("mel", "kl", "total"):
             if _number(line.get(key)):
                 self.losses.setdefault(key, []).append((line["step"], float(line[key])))
