@@ -120,16 +120,14 @@ def test_only_lora_is_trainable_and_gets_gradients(full_network):
     extract(network)
 
 
-def test_tensors_and_targets_name_what_is_there(full_network):
+def test_tensors_name_what_is_there(full_network):
     network = full_network("v2", True)
     injection = inject(network, LoRAConfig.from_preset("balanced"))
     tensors = injection.tensors()
     assert [id(t) for t in tensors.values()] == [id(p) for p in injection.parameters()]
     assert tensors["dec.ups.0.lora_B.weight"].shape == (3, 256, 16) and tensors["emb_g.lora_row.weight"].shape == (1, 256)
     assert injection["dec.ups.0"].lora_B.weight is tensors["dec.ups.0.lora_B.weight"]
-    parts = [injection.of_target(t) for t in injection.config.targets]
-    assert sum(len(part) for part in parts) == len(tensors)
-    assert sum(p.numel() for p in injection.of_target("ups")) == 3 * 7488
+    assert sum(p.numel() for name, p in tensors.items() if name.startswith("dec.ups.")) == 3 * 7488
     assert injection_of(network) is injection
     extract(network)
 

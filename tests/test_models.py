@@ -14,7 +14,7 @@ from conftest import NETWORKS
 
 from LoraModel.lora import LiveWeights, LoRAConfig, extract, load_adapter, save_adapter
 from LoraModel.messages import UserError
-from LoraModel.models import GeneratorLoRA, SynthesizerLoRA, load_base, load_discriminator, read_checkpoint
+from LoraModel.models import GeneratorLoRA, SynthesizerLoRA, load_base, load_base_beside_config, load_discriminator, read_checkpoint
 from LoraModel.models.model_utils import config_list
 
 DEMO = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base"
@@ -380,3 +380,13 @@ def test_generator_alone(library):
     assert not torch.allclose(run(lora), plain)
     extract(base.network.dec)
     assert torch.equal(run(GeneratorLoRA(base.network.dec)), plain)
+
+
+def test_the_configuration_beside_a_base(tmp_path, library):
+    """BASE.json goes before config.json, neither before what RVC itself knows; where it does not fit either, both reasons are told."""
+    shutil.copy(str(DEMO / "f0G16k.pth"), str(tmp_path / "mine.pth"))
+    (tmp_path / "config.json").write_text(json.dumps({"data": {}, "train": {}, "model": {}}))
+    with pytest.raises(UserError, match=r"fits none of RVC's own configurations.*config\.json beside it does not fit either"):
+        load_base_beside_config(tmp_path / "mine.pth", library)
+    shutil.copy(str(DEMO / "config.json"), str(tmp_path / "mine.json"))
+    assert load_base_beside_config(tmp_path / "mine.pth", library).info.sample_rate == 16000

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, load_adapter
 from ..messages import UserError
-from ..models import Base, BaseInfo, load_base
+from ..models import Base, BaseInfo, load_base_beside_config
 
 Source = Union[str, Path, Adapter]
 
@@ -172,22 +172,6 @@ class VoiceLoader:
             path: some[0] if len(some) == 1 else (torch.cat([left for left, _ in some], 1), torch.cat([right for _, right in some], 0))
             for path, some in parts.items()
         }
-
-
-def load_base_beside_config(
-    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
-) -> Base:
-    """`load_base`, with the config.json beside the file where the file itself has no configuration and none is given."""
-    path = host.resolve(path)
-    if config_json is None and (path.parent / "config.json").is_file() and path.is_file():
-        try:
-            return load_base(path, host, sample_rate)
-        except UserError as error:
-            try:  # a configuration of its own, as a custom base has: the error without it is the clearer one if it does not fit
-                return load_base(path, host, sample_rate, path.parent / "config.json")
-            except (UserError, KeyError, ValueError):
-                raise error from None
-    return load_base(path, host, sample_rate, config_json and host.resolve(config_json))
 
 
 def _finite(strength: float) -> float:

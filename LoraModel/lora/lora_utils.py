@@ -42,10 +42,6 @@ class Injection(nn.Module):
     def __getitem__(self, name: str) -> nn.Module:
         return self._layers[name.replace(".", "/")]
 
-    def of_target(self, *targets: str) -> List[nn.Parameter]:
-        """The trainable parameters of some targets."""
-        return [p for name, layer in self.items() if self.config.target_of(name) in targets for p in layer.parameters()]
-
     def tensors(self) -> Dict[str, nn.Parameter]:
         """Live parameters by the adapter file's names (`<module path>.lora_A.weight` and so on), in the order of `parameters()`."""
         return {f"{name}.{key}": parameter for name, layer in self.items() for key, parameter in layer.named_parameters()}

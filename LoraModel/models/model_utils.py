@@ -23,6 +23,10 @@ _FULL_CONFIG_KEYS = (
 )
 
 
+class NoConfiguration(UserError):
+    """A base that has none of its own, and none or several of RVC's fit."""
+
+
 @dataclass(frozen=True)
 class BaseInfo:
     """What is known of a base.
@@ -117,6 +121,27 @@ def load_base(
     return Base(network, info)
 
 
+def load_base_beside_config(
+    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
+) -> Base:
+    """`load_base`, with the configuration beside a custom base: BASE.json or config.json, for base BASE.pth.
+
+    It is taken only where the file has none of its own, none is given, and none of RVC's fits.
+    """
+    path = host.resolve(path)
+    beside = next((file for file in (path.with_suffix(".json"), path.parent / "config.json") if file.is_file()), None)
+    if config_json is not None or beside is None or not path.is_file():
+        return load_base(path, host, sample_rate, config_json and host.resolve(config_json))
+    try:
+        return load_base(path, host, sample_rate)
+    except NoConfiguration as error:
+        try:
+            return load_base(path, host, sample_rate, beside)
+        except UserError as second:
+            raise UserError(f"{error.en} ({beside.name} beside it does not fit either: {second.en})",
+                            f"{error.zh}（旁边的 {beside.name} 也不匹配：{second.zh}）") from None
+
+
 def _is_state_dict(weights: Any) -> bool:
     return isinstance(weights, dict) and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
 
@@ -206,13 +231,13 @@ def _config_from_shapes(
         nearest = min(misfits, key=lambda item: len(item[0])) if misfits else None
         en = f" (the nearest is {version} at {nearest[1][-1]} Hz, which has no {nearest[0][0]})" if nearest else ""
         zh = f"（最接近的是 {version} {nearest[1][-1]} Hz，但其中没有 {nearest[0][0]}）" if nearest else ""
-        raise UserError(
+        raise NoConfiguration(
             f"{path} fits none of RVC's own configurations{wanted}{en}: give the config.json that it was trained with",
             f"{path} 与 RVC 自带的配置均不匹配{f'（{sample_rate} Hz）' if sample_rate else ''}{zh}：请提供训练时使用的 config.json",
         )
     rates = " / ".join(str(config[-1]) for config in fitting)
-    raise UserError(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
-                    f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
+    raise NoConfiguration(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
+                          f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
 
 
 def _misfits(config: List[Any], weights: Dict[str, Tensor], host: Host, version: str, f0: bool) -> List[str]:

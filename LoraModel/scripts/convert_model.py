@@ -22,10 +22,9 @@ from torch import Tensor
 
 from LoraModel.host import find_host
 from LoraModel.inference.infer_lora import parse_rate
-from LoraModel.inference.model_loader import load_base_beside_config
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import UserError, cli, tr
-from LoraModel.models import read_checkpoint
+from LoraModel.models import load_base_beside_config, read_checkpoint
 from LoraModel.scripts.merge_lora import check_output, save_model, small_model
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 
 from ..host import find_host
 from ..messages import UserError, tr
-from ..models import BaseInfo, load_base, load_discriminator
+from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from .checkpoint import check_output
 from .config import TrainConfig
 from .data_loader import ClipSet, read_experiment, split
@@ -33,9 +33,7 @@ def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] =
     folder, output = host.resolve(config.data_dir), Path(config.output_dir)
     config = replace(config, data_dir=str(folder), name=config.name or folder.resolve().name)
     check_name(config.name)
-    base_path = host.resolve(config.base_model)
-    sidecars = (base_path.with_suffix(".json"), base_path.parent / "config.json")
-    base = load_base(base_path, host, sample_rate, next((p for p in sidecars if p.is_file()), None))
+    base = load_base_beside_config(config.base_model, host, sample_rate)
     check_base(base.info)
     check_speakers(config, base.info)
     going_on = check_output(output, run_identity(config, base.info.base_hash), resume)

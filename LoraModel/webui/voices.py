@@ -16,12 +16,12 @@ import torch
 from ..host import Host
 from ..host.patch import BASE, in_use
 from ..host.safe_types import voice_allowed
-from ..inference.model_loader import VoiceLoader, load_base_beside_config
+from ..inference.model_loader import VoiceLoader
 from ..inference.patched import give_voice
 from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
-from ..models import Base
+from ..models import Base, load_base_beside_config
 from ..scripts.merge_lora import save_model, small_model
 from .shelf import Shelf, plain_name, short
 
