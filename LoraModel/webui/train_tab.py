@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import gradio as gr
@@ -52,6 +53,10 @@ RVC_WORDS = {
     "一键训练": "One-click training",
 }
 """The words of RVC's Train tab, for where its own translation lacks them."""
+
+
+STEP_WORDS = {"preprocess": "处理数据", "extract": "特征提取", "index": "训练特征索引", "train": "训练模型"}
+"""RVC's word for each step of the preparation."""
 
 
 def build(namespace: Dict[str, Any]) -> None:
@@ -231,6 +236,7 @@ class _Page:
         """Start the run that the form asks for -> what to tell."""
         def action() -> str:
             status = self.runs.start(RunSettings(*form[:-1]), bool(form[-1]))
+            self.preparer.forget(status.name)
             return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
 
         return self._told(action)
@@ -251,8 +257,11 @@ class _Page:
         return self._told(action)
 
     def go_on(self, name: str, epochs: float) -> str:
-        """Resume the run of `name` up to `epochs` -> what to tell."""
+        """Resume the preparation of `name` that was cut off, or its run, up to `epochs` -> what to tell."""
         def action() -> str:
+            if self.preparer.undone((name or "").strip())[0]:
+                self.preparer.resume(name.strip())
+                return self.tr(f"going on with the preparation of {name}", f"继续准备 {name} 的数据")
             status = self.runs.resume(name, int(epochs or 0) or None)
             return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
 
@@ -261,7 +270,9 @@ class _Page:
     def report(self, name: str) -> str:
         """The status of `name` as JSON, for scripts."""
         try:
-            return json.dumps({**self.runs.status(name).to_dict(), "preparing": self._preparing_now(name)}, ensure_ascii=False)
+            status = self.runs.status(name)
+            undone = self.preparer.undone(status.name)[0].get("steps", [])
+            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(name), "undone": undone}, ensure_ascii=False)
         except UserError as error:
             return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
 
@@ -270,17 +281,18 @@ class _Page:
         return job.step if job is not None and job.name == (name or "").strip() else ""
 
     def opened(self) -> List[Any]:
-        """The form as the page opens: that of the run that goes on, if there is one."""
-        going = self.runs.going_on()
-        job = self.preparer.current
-        asked = self.runs.settings(going[0]) if going else None
+        """The form as the page opens: that of the run or the preparation that goes on, or was cut off, if there is one."""
+        going, job = self.runs.going_on(), self.preparer.current
+        cut_off = self.preparer.undone()[0]
+        if going:
+            asked, recordings = self.runs.settings(going[0]), gr.update()
+        elif job is not None and job.active:
+            asked, recordings = asdict(job.settings), gr.update(value=job.recordings)
+        else:
+            asked, recordings = cut_off.get("settings"), gr.update(value=cut_off["recordings"]) if cut_off else gr.update()
         if asked is None:
-            name = job.name if job is not None and job.active else None
-            generator_now = [gr.update() for _ in self.form]
-            if name:
-                generator_now[0] = gr.update(value=name)
-            return [*generator_now, gr.update()]
-        return [*(self._filled(key, value) for key, value in asked.items()), gr.update()]
+            return [gr.update() for _ in (*self.form, recordings)]
+        return [*(self._filled(key, value) for key, value in asked.items()), recordings]
 
     def _filled(self, key: str, value: Any) -> Any:
         if key == "sample_rate":
@@ -317,10 +329,13 @@ class _Page:
         reader = self.runs.curves(status.name) if status.state != "none" else None
         clips = [*status.samples, "", ""][:2]
         busy = status.active or (job is not None and job.active and job.name == status.name)
+        record, going = self.preparer.undone(status.name)
+        cut_off = "" if busy or not record else curves.cut_off([self.rvc(STEP_WORDS[step]) for step in record["steps"]], going, self.tr)
         return {
-            **texts, "progress": curves.progress(status, self.tr) or self._nothing(),
+            **texts, "progress": cut_off + curves.progress(status, self.tr) or self._nothing(),
             "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],
-            "log": "\n".join(status.log), "stop": busy, "resume": status.resumable and not busy,
+            "log": "\n".join(status.log), "stop": busy,
+            "resume": (status.resumable or bool(cut_off) and not going) and not busy,
         }
 
     def _step_texts(self, name: str) -> Dict[str, Any]:
