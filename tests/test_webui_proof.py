@@ -310,4 +310,4 @@ def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request)
         user.page.wait_for_timeout(3000)
 
     whole_way(chromium, folder, standin_hosts.SCRIPT[host.name], recordings, recording, batch, chinese,
-              "pretrained_v2/f0G40k.pth", tmp_path / "page.log", 180, LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")
+              "pretrained_v2/f0G40k.pth", tmp_path / "page.log", 600, LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")
