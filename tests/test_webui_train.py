@@ -50,12 +50,14 @@ def served(command, folder, log, **environment):
                                    stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(600):
+        for _ in range(3000):  # five minutes: a real WebUI on a busy machine
             assert process.poll() is None, log.read_text()[-3000:]
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(address, timeout=5).close()
                 break
             time.sleep(0.1)
+        else:
+            raise AssertionError(f"the page never answered: {log.read_text()[-3000:]}")
         yield address
     finally:
         process.terminate()
