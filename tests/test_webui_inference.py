@@ -71,7 +71,9 @@ def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(f
         answer = made.load(BASE_NAME, "lora/other.safetensors", 1)
         assert answer[0].startswith(error) and still in answer[0] and all(change == NOTHING for change in answer[2:-1])
         assert set(map(str, made.settle(BASE_NAME, "lora/other.safetensors", 1))) == {str(NOTHING)}  # it is not tried again
-        assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")  # what was chosen meanwhile is
+        back = made.settle(BASE_NAME, "lora/anna.safetensors", 1)  # chosen meanwhile, and still loaded: nothing is wrong any more
+        assert back[0] == made._said(made.voices.state) and set(map(str, back[2:])) == {str(NOTHING)}
+        assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")  # what was chosen meanwhile is loaded
 
 
 @needs_gradio

@@ -189,7 +189,8 @@ class Panel:
             lost = state is not None and not self._text(sid)
             return [*self._shown(), *rest[4:]] if lost else rest
         if state is not None and state[:2] == chosen and (not state.adapter or state.strength == strength):
-            return rest
+            told, self._refused = self._refused is not None, None
+            return [*self._shown()[:2], *rest[2:]] if told else rest  # instead of why another choice failed
         return rest if self._refused == (*chosen, strength) else self.load(base, adapter, strength)
 
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:

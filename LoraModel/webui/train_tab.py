@@ -32,15 +32,17 @@ STOP_SECONDS = 60.0
 
 TICK = """() => {
   if (window.loraTick) return [];
+  let unseen = 0;
   window.loraTick = setInterval(() => {
     const page = document.querySelector('gradio-app');
     const root = (page && page.shadowRoot) || document;
     const button = root.querySelector('#lora_tick'), shown = root.querySelector('#lora_progress');
-    if (button && shown && shown.offsetParent && !document.hidden) button.click();
+    if (button && shown && !document.hidden && (shown.offsetParent || ++unseen % 4 === 0)) button.click();
   }, 1500);
   return [];
 }"""
-"""Asks how things stand while the tab is in view: a short event each time, with or without Gradio's queue."""
+"""Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A short event each time,
+with or without Gradio's queue."""
 
 RVC_WORDS = {
     "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
