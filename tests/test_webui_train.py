@@ -201,6 +201,19 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
     assert str(job.error) == "sliced in vain" and job.failed == "preprocess" and "extract" not in job.texts
 
 
+def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
+    train_tab = pytest.importorskip("LoraModel.webui.train_tab", reason="gradio is not installed")
+    for rate in ("40k", "48k"):
+        for kind in "GD":
+            (checkout / f"assets/pretrained_v2/f0{kind}{rate}.pth").write_bytes(b"")
+    page = train_tab._Page({"rvc_lora_root": str(checkout)})
+    generator, discriminator, rate = page.choose_bases("48k", "v2", True)
+    assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator["choices"]
+    assert discriminator["value"] == "" and discriminator["choices"][:2] == ["", "assets/pretrained_v2/f0D48k.pth"]
+    assert page.choose_bases("48k", "v2", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
+    assert page.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""  # there is none
+
+
 def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
     gate = threading.Event()
     runs = Runs(Folders(checkout), "en")

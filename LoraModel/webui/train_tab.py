@@ -136,11 +136,11 @@ class _Page:
                                         interactive=True)
                 self.batch = gr.Slider(minimum=1, maximum=40, step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
                                        interactive=True)
-            generator, _ = self.folders.pretrained(version, rate, True)
+            generator, discriminator = self.folders.pretrained(version, rate, True)
             with gr.Row():
                 self.base_g = gr.Dropdown(label=rvc("加载预训练底模G路径"), choices=self._bases(generator), value=generator, interactive=True)
                 self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）"),
-                                          choices=["", *self.folders.found("D")], value="", interactive=True)
+                                          choices=self._base_ds(discriminator), value="", interactive=True)
                 self.device = gr.Dropdown(label=tr("Device", "训练设备"), choices=self.devices, value="auto", interactive=True)
             with gr.Row():
                 self.anew = gr.Checkbox(label=tr("Start anew (an earlier run is kept aside)", "重新开始（保留旧训练）"), value=False)
@@ -179,6 +179,10 @@ class _Page:
         found = self.folders.found("G")
         return found if chosen in found or not chosen else [chosen, *found]
 
+    def _base_ds(self, fitting: str) -> List[str]:
+        """None, the one that fits the base G, and all others."""
+        return ["", *filter(None, [fitting]), *(name for name in self.folders.found("D") if name != fitting)]
+
     def _nothing(self) -> str:
         text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
         return f'<div class="lora-line">{text}</div>'
@@ -189,10 +193,10 @@ class _Page:
         self.form = [self.name, self.rate, self.version, self.f0, self.base_g, self.base_d, self.preset, self.rank, self.alpha, self.epochs,
                      self.batch, self.save_every, self.device]  # in the order of RunSettings
         steps = [self.recordings, self.f0_method, self.anew, *self.form]
-        bases = [self.rate, self.version, self.f0]
+        bases = [self.rate, self.version, self.f0, self.base_d]
         for component in (self.rate, self.f0):
-            component.change(lambda *chosen: self.choose_bases(*chosen)[0], bases, [self.base_g], queue=False)
-        self.version.change(self.choose_bases, bases, [self.base_g, self.rate], queue=False)
+            component.change(lambda *chosen: self.choose_bases(*chosen)[:2], bases, [self.base_g, self.base_d], queue=False)
+        self.version.change(self.choose_bases, bases, [self.base_g, self.base_d, self.rate], queue=False)
         self.f0.change(lambda f0: gr.update(visible=bool(f0)), [self.f0], [self.f0_method], queue=False)
         for button, names, info in ((self.process, ("preprocess",), self.info1), (self.extract, ("extract",), self.info2),
                                     (self.index, ("index",), self.info3), (self.all, ("preprocess", "extract", "index", "train"), self.info3)):
@@ -218,11 +222,14 @@ class _Page:
         except OSError as error:
             return told(error, self.tr)
 
-    def choose_bases(self, rate: str, version: str, f0: bool) -> Tuple[Any, Any]:
+    def choose_bases(self, rate: str, version: str, f0: bool, base_d: Any = "") -> Tuple[Any, Any, Any]:
+        """G, D and sample rate for what is chosen now; D follows where there is one, and is none where none was wanted."""
         rates = self._rates(version)
         rate = rate if rate in rates else self._default_rate(version)
-        generator, _ = self.folders.pretrained(version, rate, bool(f0))
-        return gr.update(choices=self._bases(generator), value=generator), gr.update(choices=rates, value=rate)
+        generator, discriminator = self.folders.pretrained(version, rate, bool(f0))
+        wanted = discriminator if base_d else ""
+        return (gr.update(choices=self._bases(generator), value=generator), gr.update(choices=self._base_ds(discriminator), value=wanted),
+                gr.update(choices=rates, value=rate))
 
     def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
         def begin(recordings: str, f0_method: str, anew: bool, *form: Any) -> str:
