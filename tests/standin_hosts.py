@@ -56,7 +56,9 @@ class I18nAuto:
 '''
 _ENGLISH = {"模型推理": "Model Inference", "推理音色": "Inferencing voice:", "刷新音色列表": "Refresh voice list", "卸载音色省显存": "Unload voice",
             "请选择说话人id": "Select Speaker/Singer ID", "单次推理": "Single Inference", "批量推理": "Batch Inference", "转换": "Convert",
-            "训练": "Train", "常见问题解答": "FAQ"}
+            "输入待处理音频文件夹路径(去文件管理器地址栏拷就行了)":
+                "Enter the path of the audio folder to be processed (copy it from the address bar of the file manager):",
+            "指定输出文件夹": "Specify output folder:", "训练": "Train", "常见问题解答": "FAQ"}
 
 _VC_MODULE = '''import os
 
@@ -115,6 +117,14 @@ class VC:
         with torch.no_grad():
             sound = self.net_g.infer(*given, torch.tensor([int(sid or 0)]))[0][0, 0]
         return "Success.", (self.tgt_sr, (sound.clamp(-1, 1) * 32767).short().numpy())
+
+    def vc_multi(self, sid, dir_path, opt_root, *rest):
+        os.makedirs(opt_root, exist_ok=True)
+        for name in sorted(os.listdir(dir_path)):
+            info, (rate, sound) = self.vc_single(sid, os.path.join(dir_path, name), *rest)
+            if sound is not None:
+                soundfile.write(os.path.join(opt_root, name + ".wav"), sound, rate)
+            yield name + "->" + info
 '''
 
 _HEAD = '''import os
@@ -184,6 +194,16 @@ with gr.Blocks(title="RVC WebUI"{css}) as app:
             with gr.TabItem(i18n("批量推理")):
                 protect1 = gr.Slider(minimum=0, maximum=0.5, value=0.33, label="protect", interactive=True)
 {second_index}
+                dir_input = gr.Textbox(label=i18n("输入待处理音频文件夹路径(去文件管理器地址栏拷就行了)"))
+                opt_input = gr.Textbox(label=i18n("指定输出文件夹"), value="opt")
+                but1 = gr.Button(i18n("转换"), variant="primary")
+                vc_output3 = gr.Textbox(label="info")
+                but1.click(
+                    vc.vc_multi,
+                    [spk_item, dir_input, opt_input, vc_transform0, protect1],
+                    [vc_output3],
+                    api_name="infer_convert_batch",
+                )
                 sid0.change(
                     fn=vc.get_vc,
                     inputs=[sid0, protect0, protect1],

@@ -18,6 +18,7 @@ from voice_data import BASE
 from LoraModel.host import webui_script
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTHING = {"__type__": "update"}
 SPEECH = BASE.parents[1] / "recordings" / "source" / "01.flac"
 
 
@@ -56,8 +57,8 @@ def test_every_event_answers_for_all_its_outputs(files):
     assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge"} <= set(events)
     shown = len(events["lora_load"]["outputs"])
     for answer in (made.load(BASE_NAME, "lora/anna.safetensors", 1), made.load(BASE_NAME, "lora/damaged.safetensors", 1), made.load("", "", 1),
-                   made.settle(BASE_NAME, "lora/anna.safetensors", 0.5, "x"), made.take_off(), made.release(), made.release()):
-        assert len(answer) == shown == 10
+                   made.settle(BASE_NAME, "lora/anna.safetensors", 0.5), made.settle("", "", 1), made.take_off(), made.release(), made.release()):
+        assert len(answer) == shown == 11
     assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(events["lora_merge"]["outputs"])
     assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 5
 
@@ -68,20 +69,37 @@ def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(f
         made, _ = panel(files, language)
         made.load(BASE_NAME, "lora/anna.safetensors", 1)
         answer = made.load(BASE_NAME, "lora/other.safetensors", 1)
-        assert answer[0].startswith(error) and still in answer[0] and all(change == {"__type__": "update"} for change in answer[2:])
-        assert made.settle(BASE_NAME, "lora/other.safetensors", 1, answer[0])[0] == {"__type__": "update"}  # it is not tried again
+        assert answer[0].startswith(error) and still in answer[0] and all(change == NOTHING for change in answer[2:-1])
+        assert set(map(str, made.settle(BASE_NAME, "lora/other.safetensors", 1))) == {str(NOTHING)}  # it is not tried again
+        back = made.settle(BASE_NAME, "lora/anna.safetensors", 1)  # chosen meanwhile, and still loaded: nothing is wrong any more
+        assert back[0] == made._said(made.voices.state) and set(map(str, back[2:])) == {str(NOTHING)}
+        assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")  # what was chosen meanwhile is loaded
 
 
 @needs_gradio
-def test_a_choice_that_the_page_dropped_is_seen_to(files):
+def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files):
     made, names = panel(files)
     made.load(BASE_NAME, "", 1)
-    answer = made.settle(BASE_NAME, "lora/anna.safetensors", 0.45, "status")
-    assert answer[0].endswith("strength 0.45") and made.voices.state.strength == 0.45
+    for base, adapter, strength in ((BASE_NAME, "lora/anna.safetensors", 0.45), (BASE_NAME, made.none, 1), ("", "lora/anna.safetensors", 1)):
+        answer = made.settle(base, adapter, strength)
+        base = answer[2].get("value", base)  # what the page shows then
+        assert made.voices.state[:3] == (base, made._adapter(adapter), strength)
+        assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 11
+    # Two answers are never the same text, or the page would see no change.
+    assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1] != made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1]
+    # RVC's list emptied the choice while it was being loaded: the page shows again what is loaded, but not while RVC loads a voice.
+    assert made.settle("", made.none, 1)[2:4] == [{**NOTHING, "value": BASE_NAME}, {**NOTHING, "value": "lora/anna.safetensors"}]
+    assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 11
+
+
+@needs_gradio
+def test_the_strength_acts_on_what_is_loaded(files):
+    made, names = panel(files)
+    made.load(BASE_NAME, "lora/anna.safetensors", 1)
     made.change_strength(BASE_NAME, "lora/anna.safetensors", 1.2)
     assert made.voices.state.strength == 1.2
-    assert "is not between" in made.change_strength(BASE_NAME, "lora/anna.safetensors", 9)
-    assert made.change_strength(BASE_NAME, "lora/mine/bert.safetensors", 0.3) == {"__type__": "update"} and made.voices.state.strength == 1.2
+    assert "is not between" in made.change_strength(BASE_NAME, "lora/anna.safetensors", 9)[0]
+    assert made.change_strength(BASE_NAME, "lora/mine/bert.safetensors", 0.3)[0] == NOTHING and made.voices.state.strength == 1.2
 
 
 @needs_gradio

@@ -13,11 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import soundfile
 import standin_hosts
 from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
 from test_webui_train import end_runs, served
 
 from LoraModel.host import find_host
+from LoraModel.webui.shelf import Shelf
 from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,8 +32,20 @@ import glob
 import os
 import subprocess
 import sys
+import time
 
-STEP = {step!r}
+from LoraModel.webui.voices import Voices
+
+STEP, load = {step!r}, Voices.load
+
+
+def slowly(self, *given):
+    """What is chosen next is chosen while this goes on."""
+    time.sleep(0.5)
+    return load(self, *given)
+
+
+Voices.load = slowly
 
 
 def preprocess_dataset(trainset_dir, exp_dir, sr, n_p):
@@ -58,6 +72,14 @@ def train_index(exp_dir1, version19):
 def git(folder, *options):
     command = ["git", "-c", "core.quotepath=off", "-c", "core.autocrlf=false", "-c", "user.name=t", "-c", "user.email=t@example.org", *options]
     return subprocess.run(command, cwd=str(folder), stdout=subprocess.PIPE, check=True).stdout.decode("utf-8")
+
+
+def some_of(recordings, folder):
+    """Two of the recordings in a folder of their own."""
+    folder.mkdir()
+    for file in sorted(file for file in recordings.iterdir() if file.suffix in (".wav", ".flac"))[:2]:
+        shutil.copy(str(file), str(folder))
+    return folder
 
 
 def under_git(folder):
@@ -88,10 +110,11 @@ def nothing_of_ours(folder, before):
     assert (folder / "assets/lora/anna.safetensors").is_file() and (folder / "assets/weights/anna_merged.pth").is_file()
 
 
-def whole_way(browser, folder, script, recordings, recording, chinese, base, log, seconds, **environment):
+def whole_way(browser, folder, script, recordings, recording, batch, chinese, base, log, seconds, **environment):
     """One user's way through the WebUI of `folder`.
 
-    recordings: folder to train on. recording: file to convert, given by `recording(visitor)`. seconds: what a slow step may take.
+    recordings: folder to train on. recording: file to convert, given by `recording(visitor)`. batch: folder of files to convert.
+    seconds: what a slow step may take.
     """
     plain = (folder / script).read_bytes()
     before = {line[3:].strip('"') for line in git(folder, "status", "--porcelain", "--ignored", "-uall").splitlines()}
@@ -101,7 +124,7 @@ def whole_way(browser, folder, script, recordings, recording, chinese, base, log
         with served([script], folder, log, PYTHONPATH="", **environment) as address:
             user = Visitor(browser, address, chinese, seconds)
             train(user, folder, recordings)
-            use(user, folder, recording, base)
+            use(user, folder, recording, batch, base)
             assert [error for error in user.wrong if "googleapis" not in error] == []
             user.page.close()
     finally:
@@ -123,7 +146,7 @@ def train(user, folder, recordings):
     user.click("One-click training", "一键训练")
     user.progress(user.say(r"epoch \d+ of 400, step ([2-9]|\d\d+) of", r"第 \d+/400 轮，第 ([2-9]|\d\d+)/"), 3 * user.seconds)
     shown = user.progress(user.say(r"held-out loss \d", r"留出集损失 \d"), 3 * user.seconds)
-    assert user.say("anna: training", "anna: 训练中") in shown and re.search(user.say(r"\d s left", r"剩余 .*\d"), shown)
+    assert user.say("anna: training", "anna: 训练中") in shown and re.search(user.say(r"\d (s|min) left", r"剩余 .*\d"), shown)
     assert 0 < user.bar() < 100
     user.until(lambda: user.page.locator(".lora-charts svg").count(), lambda count: count >= 2)
     user.until(user.sounds, bool)
@@ -144,8 +167,8 @@ def train(user, folder, recordings):
     assert (folder / "assets/lora/anna.safetensors").stat().st_mtime_ns >= first
 
 
-def use(user, folder, recording, base):
-    """The inference tab: base, adapter, strength, unloading, merging, and RVC's own list and Convert button."""
+def use(user, folder, recording, batch, base):
+    """The inference tab: base, adapter, strength, unloading, merging, and RVC's own list, Convert and batch button."""
     loaded = ("Loaded", "当前加载")
     user.tab("Model Inference", "模型推理")
     adapter = ("LoRA adapter", "LoRA 适配器")
@@ -163,12 +186,11 @@ def use(user, folder, recording, base):
     user.says(*loaded, user.say(r"strength 0\.5$", r"强度 0\.5$"))
     half, _ = user.convert()
     assert len(half) == len(audio)
+    convert_all(user, batch, folder.parent / "converted")
     user.click("Take the adapter off", "卸下适配器")
     user.says(*loaded, user.say("the base alone", "仅底模"))
     user.says(*adapter, user.say(r"^\(none", "^（无"))
-    user.page.wait_for_timeout(1000)  # as a hand would
-
-    user.choose(*adapter, "lora/anna.safetensors")
+    user.choose(*adapter, "lora/anna.safetensors")  # at once: the page still waits for what the empty choice brings
     user.says(*loaded, r"^lora/anna\.safetensors")
     user.fill("Name of the merged voice", "合并后的音色名称", "anna_merged")
     user.click("Merge into a voice (.pth)", "合并为音色（.pth）")
@@ -180,6 +202,24 @@ def use(user, folder, recording, base):
     user.page.wait_for_timeout(2000)  # RVC's own loading, which nothing on its page tells of
     merged, same = user.convert()
     assert same == rate and len(merged) == len(audio) and abs(merged).max() > 0
+
+
+def convert_all(user, batch, output):
+    """RVC's own tab for many files: as many are written as there are in the folder `batch`, none of them silent."""
+    user.tab("Batch Inference", "批量推理")
+    user.fill("Enter the path of the audio folder to be processed (copy it from the address bar of the file manager):",
+              "输入待处理音频文件夹路径(去文件管理器地址栏拷就行了)", batch)
+    user.fill("Specify output folder:", "指定输出文件夹", output)
+    pitch = user.page.locator("label:visible", has_text=re.compile(r"^\s*pm\s*$"))
+    if pitch.count():  # the stand-ins have no choice
+        pitch.first.locator("input[type=radio]").click()
+    user.click("Convert", "转换")
+    files = user.until(lambda: sorted(output.glob("*.wav")), lambda found: len(found) == len(list(batch.iterdir())))
+    user.page.wait_for_timeout(1000)  # the last one is being written
+    for file in files:
+        audio, rate = soundfile.read(str(file))
+        assert len(audio) > rate / 2 and abs(audio).max() > 0
+    user.tab("Single Inference", "单次推理")
 
 
 @pytest.mark.parametrize("layout, language", [("classic", "en_US"), ("2026", "zh_CN")])
@@ -197,19 +237,24 @@ def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):
     for number in range(1, 4):
         shutil.copy(str(DEMO / f"recordings/target/{number:02d}.flac"), str(recordings))
     under_git(folder)
+    batch = some_of(DEMO / "recordings/source", tmp_path / "many files")
     speech = str(DEMO / "recordings/source/01.flac")
-    whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), language == "zh_CN",
+    whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), batch, language == "zh_CN",
               "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 60, STANDIN_LANGUAGE=language)
 
 
-def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading():
+def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_path):
     """As RVC 2026 leaves them in assets/indices when logs/NAME is deleted or the checkout is moved; its search raises."""
     def search(name):
         return os.path.getmtime(f"assets/indices/{name}.index")
 
-    voices = Voices.__new__(Voices)
+    voices = Voices(SimpleNamespace(), None, Shelf(tmp_path))
     voices._module = lambda: SimpleNamespace(get_index_path_from_model=search)
-    assert voices.index_for(State("pretrained_v2/f0G40k.pth", "lora/anna.safetensors", 1.0, 0, 109, True)) == ""
+    state = State("pretrained_v2/f0G40k.pth", "lora/anna.safetensors", 1.0, 0, 109, True)
+    assert voices.index_for(state) == ""
+    (tmp_path / "logs/anna").mkdir(parents=True)
+    (tmp_path / "logs/anna/added_IVF5_Flat_nprobe_1_anna_v2.index").write_bytes(b"")
+    assert voices.index_for(state) == str(tmp_path / "logs/anna/added_IVF5_Flat_nprobe_1_anna_v2.index")
 
 
 # ---------------------------------------------------------------- real checkouts
@@ -252,7 +297,8 @@ def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request)
     host = copy_of(checkout, folder)
     under_git(folder)
     recordings = Path(os.environ.get("RVC_LORA_RECORDINGS") or DEMO / "recordings/target").resolve()
-    speech = str(sorted(file for file in recordings.iterdir() if file.suffix in (".wav", ".flac"))[0])
+    batch = some_of(recordings, tmp_path / "many files")
+    speech = str(sorted(batch.iterdir())[0])
     chinese = host.name == "2026"
 
     def recording(user):
@@ -263,5 +309,5 @@ def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request)
         user.page.locator("label:visible", has_text="pm").locator("input[type=radio]").first.click()
         user.page.wait_for_timeout(3000)
 
-    whole_way(chromium, folder, standin_hosts.SCRIPT[host.name], recordings, recording, chinese, "pretrained_v2/f0G40k.pth",
-              tmp_path / "page.log", 180, LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")
+    whole_way(chromium, folder, standin_hosts.SCRIPT[host.name], recordings, recording, batch, chinese,
+              "pretrained_v2/f0G40k.pth", tmp_path / "page.log", 600, LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")

@@ -114,6 +114,32 @@ def test_a_run_from_start_to_done(runs):
     assert (runs.folders.logs / "voice/lora.1/state.pt").is_file()
 
 
+def test_the_states_of_a_run_follow_each_other_without_a_gap(runs):
+    """A process that this test plays: after its last step it stays a while before it is gone."""
+    folder, process = runs.folders.run("voice"), {"pid": os.getpid(), "began": processes.began(os.getpid()), "started": 5.0, "stopping": False}
+    folder.mkdir()
+
+    def state(**written):
+        for name, value in written.items():
+            (folder / f"{name}.json").write_text(json.dumps(value))
+        return runs.status("voice").state
+
+    assert state(process={**process, "run_before": 0}) == "starting"
+    assert state(run={"state": "running"}) == state(run={"state": "done"}) == "running"
+    gone = {**process, "began": "another"}
+    assert state(process=gone) == "broken"  # it did not say that it ended
+    assert state(exit={"code": 0, "started": 5.0}) == "done"
+
+    before = (folder / "run.json").stat().st_mtime_ns  # resumed at once: what lies there is of the run before
+    assert state(process={**process, "started": 6.0, "run_before": before}) == "starting"
+    os.utime(str(folder / "run.json"), ns=(before, before + 1))
+    assert state() == "running"
+    assert state(process={**gone, "started": 6.0, "run_before": before}) == "broken"  # exit.json is the first process's
+    assert state(exit={"code": 130, "started": 6.0}) == "stopped"
+    now = (folder / "run.json").stat().st_mtime_ns
+    assert state(process={**gone, "started": 7.0, "run_before": now, "stopping": True}) == "stopped"  # before it could say a word
+
+
 def test_two_starts_at_once_make_one_run(runs):
     results = []
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -18,7 +19,7 @@ from test_webui_runs import BASE, make_root, until
 
 from LoraModel.host import webui_script
 from LoraModel.messages import UserError
-from LoraModel.webui import preparation
+from LoraModel.webui import curves, preparation
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparation import Preparer
 from LoraModel.webui.runs import Runs, RunSettings
@@ -49,12 +50,14 @@ def served(command, folder, log, **environment):
                                    stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(600):
+        for _ in range(3000):  # five minutes: a real WebUI on a busy machine
             assert process.poll() is None, log.read_text()[-3000:]
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(address, timeout=5).close()
                 break
             time.sleep(0.1)
+        else:
+            raise AssertionError(f"the page never answered: {log.read_text()[-3000:]}")
         yield address
     finally:
         process.terminate()
@@ -198,9 +201,20 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
     assert str(job.error) == "sliced in vain" and job.failed == "preprocess" and "extract" not in job.texts
 
 
-def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
-    import threading
+def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
+    train_tab = pytest.importorskip("LoraModel.webui.train_tab", reason="gradio is not installed")
+    for rate in ("40k", "48k"):
+        for kind in "GD":
+            (checkout / f"assets/pretrained_v2/f0{kind}{rate}.pth").write_bytes(b"")
+    page = train_tab._Page({"rvc_lora_root": str(checkout)})
+    generator, discriminator, rate = page.choose_bases("48k", "v2", True)
+    assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator["choices"]
+    assert discriminator["value"] == "" and discriminator["choices"][:2] == ["", "assets/pretrained_v2/f0D48k.pth"]
+    assert page.choose_bases("48k", "v2", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
+    assert page.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""  # there is none
 
+
+def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
     gate = threading.Event()
     runs = Runs(Folders(checkout), "en")
     names = {name: slow("under way", gate=gate) for name in preparation.FUNCTIONS.values()}
@@ -216,6 +230,45 @@ def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
     with pytest.raises(UserError, match="cannot be taken"):  # before anything is prepared
         preparer.begin(("preprocess", "train"), settings(base_g="x.pth"), str(prepared / "recordings"), "pm")
     assert not preparer.current.active
+
+
+def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, prepared, monkeypatch):
+    monkeypatch.setattr(Preparer, "_check", lambda *_: None)
+    gate, calls, folders = threading.Event(), [], Folders(checkout)
+    steps = {function: slow("under way", then=lambda _given, step=step: calls.append(step)) for step, function in preparation.FUNCTIONS.items()}
+    first = Preparer(Runs(folders, "en"), {**steps, "extract_f0_feature": slow("under way", gate=gate)})
+    first.begin(("preprocess", "extract", "index"), settings(), str(prepared / "recordings"), "pm")
+    while first.current.texts.get("extract") is None:
+        time.sleep(0.01)
+    noted = first._noted()
+    again = Preparer(Runs(folders, "en"), steps)
+    assert again.undone("voice") == (noted, True) and noted["steps"] == ["extract", "index"]
+    gate.set()
+    ended(first)
+    assert again.undone() == ({}, False)
+    with pytest.raises(UserError, match="nothing of the preparation of voice is left"):
+        again.resume("voice")
+
+    Runs._write(folders.own, "preparation.json", {**noted, "began": "at another time"})  # as the first WebUI, killed, would have left it
+    assert again.undone("voice")[1] is False and again.undone("other") == ({}, False)
+    (checkout / "logs/voice/3_feature768").mkdir(parents=True)
+    (checkout / "logs/voice/3_feature768/0_0.npy").write_bytes(b"half an array")
+    with pytest.raises(UserError, match="still at work"):  # RVC's own script may be
+        again.resume("voice")
+    monkeypatch.setattr(preparation, "QUIET_SECONDS", -1)
+    calls.clear()
+    again.resume("voice")
+    assert again.undone("voice") == ({}, False)  # it is under way
+    assert ended(again).error is None and calls == ["extract", "index"] and again._noted() == {}
+    assert not (checkout / "logs/voice/3_feature768/0_0.npy").exists()  # or RVC would take it for done
+
+    Runs._write(folders.own, "preparation.json", {**noted, "began": "at another time"})
+    again.forget("other")
+    assert again.undone("voice")[0]
+    again.forget("voice")
+    assert not again.undone("voice")[0]
+    assert "Still to do: Train model. Press Resume" in curves.cut_off(["Train model"], False, lambda en, zh: en)
+    assert "训练模型" in curves.cut_off(["训练模型"], True, lambda en, zh: zh)
 
 
 def test_without_rvcs_functions_prepare_data_does_the_steps(prepared, tmp_path, monkeypatch):

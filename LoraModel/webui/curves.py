@@ -90,6 +90,19 @@ def progress(status: Status, tr: Tr) -> str:
     return "".join(parts)
 
 
+def cut_off(steps: Sequence[str], going: bool, tr: Tr) -> str:
+    """What stands there after the end of the WebUI cut a preparation off.
+
+    Args:
+        steps: words for those still to do. going: whether the first of them goes on by itself.
+    """
+    text = tr(f"The WebUI was ended during the preparation. Still to do: {', '.join(steps)}. ",
+              f"WebUI 在数据准备过程中被关闭。未完成的步骤：{'、'.join(steps)}。")
+    text += tr("Press Resume to go on.", "点击“继续训练”即可继续。") if not going else tr(
+        "The first of them still goes on by itself; after it press Resume.", "其中第一步仍在后台运行，结束后请点击“继续训练”。")
+    return f'<div class="lora-line"><b>{escape(text)}</b></div>'
+
+
 def _thin(points: Points) -> Points:
     """At most MOST_POINTS of the points, the last among them; each the mean of its neighbours."""
     size = math.ceil(len(points) / MOST_POINTS)

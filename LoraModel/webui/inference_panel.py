@@ -12,8 +12,9 @@ import logging
 import os
 import threading
 import time
+import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..host import find_host
 from ..messages import UserError
@@ -82,6 +83,7 @@ class Panel:
         self._speaker = 0  # what an adapter set RVC's slider to
         self._sid: Optional[Any] = namespace.get("sid0")
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
+        self._refused: Optional[Tuple[Any, ...]] = None  # the choice that failed last: it is not tried again by itself
 
     # ------------------------------------------------------------ components
 
@@ -107,6 +109,7 @@ class Panel:
                         self.merged = gr.Textbox(label=tr("Result of the merge", "合并结果"), interactive=False)
                 with gr.Column(scale=1, min_width=180):
                     self.merge = gr.Button(tr("Merge into a voice (.pth)", "合并为音色（.pth）"), variant="primary")
+            self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
 
     def _adapter_names(self) -> List[str]:
         return [self.none] + self.voices.shelf.adapters()
@@ -130,12 +133,13 @@ class Panel:
 
         chosen = [self.base, self.adapter, self.strength]
         # The status goes first: it is the answer that a script reads.
-        shown = [self.status, self.details, self.base, self.adapter, *sid, *speaker, *self._protects, *self._indices]
+        said = [self.status, self.details, self.base, self.adapter]
+        shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.answered]
         self.base.change(self.load, chosen, shown, api_name="lora_load")
         self.adapter.change(self.load, chosen, shown)
-        self.strength.change(self.change_strength, chosen, [self.status], show_progress=False)
-        # Gradio's pages drop an event while the same one is under way: whatever changed meanwhile is seen to here.
-        self.status.change(self.settle, [*chosen, self.status], shown, show_progress=False)
+        self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False)
+        # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen meanwhile is seen to.
+        self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload")
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh")
         self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge")
@@ -144,75 +148,81 @@ class Panel:
         if "clean_button" in namespace:
             namespace["clean_button"].click(self.release, [], shown)
         if sid:
-            self._sid.change(self.rvc_chose, [self._sid], [self.status, self.details, self.base, self.adapter, *speaker])
+            self._sid.change(self.rvc_chose, [self._sid], [*said, *speaker])
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [self.status, self.details, self.base, self.adapter, self.strength])
+            root.load(self.page_opened, [], [*said, self.strength])
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Load what is chosen; an error leaves everything but the message as it is."""
         chosen = self._text(base), self._adapter(adapter)
         if not any(chosen):
-            return self._nothing()
+            return self._answer()
         before = self.voices.state
+        self._refused = None
         try:
             state = self.voices.load(*chosen, strength)
         except Exception as error:
-            return [self._failed(error), self._details(chosen[1]), *self._nothing()[2:]]
+            self._refused = (*chosen, strength)
+            return self._answer(self._failed(error), self._details(chosen[1]))
         assert state is not None
-        said = [self._said(state), self._details(state.adapter)]
         # A value that is there already is not set again: setting it would be a further event of the page's.
-        said += [update() if now == then else update(value=now or none)
-                 for now, then, none in ((state.base, chosen[0], ""), (state.adapter, chosen[1], self.none))]
+        values = [update() if now == then else update(value=now or none)
+                  for now, then, none in ((state.base, chosen[0], ""), (state.adapter, chosen[1], self.none))]
+        said = [self._said(state), self._details(state.adapter), *values]
         if before is not None and before[:2] == state[:2]:
-            return [*said, *self._nothing()[4:]]
+            return self._answer(*said)
         index = self.voices.index_for(state)
         self._speaker = state.speaker
         said += [update(value="")] if self._sid is not None else []
         said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
-        return [*said, *(update(visible=state.f0) for _ in self._protects), *(update(value=index) for _ in self._indices)]
+        return self._answer(*said, *(update(visible=state.f0) for _ in self._protects), *(update(value=index) for _ in self._indices))
 
-    def settle(self, base: Any, adapter: Any, strength: Any, status: Any) -> List[Any]:
-        """After every change of the status: load what is chosen by now, if that is another voice or strength."""
-        state = self.voices.state
-        if state is None or self._text(status).startswith(self.error):
-            return self._nothing()
-        if (state.base, state.adapter) == (self._text(base), self._adapter(adapter)) and (not state.adapter or state.strength == strength):
-            return self._nothing()
-        return self.load(base, adapter, strength)
+    def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
+        """After every answer: load what is chosen by now, if that is another voice or strength.
 
-    def change_strength(self, base: Any, adapter: Any, strength: Any) -> Any:
+        It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a further event.
+        """
+        state, chosen = self.voices.state, (self._text(base), self._adapter(adapter))
+        rest = [update() for _ in self._answer()]
+        if not any(chosen):  # RVC's own list emptied the choice while it was being loaded
+            lost = state is not None and not self._text(sid)
+            return [*self._shown(), *rest[4:]] if lost else rest
+        if state is not None and state[:2] == chosen and (not state.adapter or state.strength == strength):
+            told, self._refused = self._refused is not None, None
+            return [*self._shown()[:2], *rest[2:]] if told else rest  # instead of why another choice failed
+        return rest if self._refused == (*chosen, strength) else self.load(base, adapter, strength)
+
+    def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Act on a slider once it rests; the steps on the way there are let go."""
         with self._lock:
             ticket = self._last_ticket = next(self._tickets)
         time.sleep(_DRAG)
-        if ticket != self._last_ticket:
-            return update()
-        state = self.voices.state
-        if state is None or state.adapter != self._adapter(adapter) or state.base != (self._text(base) or state.base):
-            return update()  # what is chosen is not what is loaded: its own event says why
-        try:
-            return self._said(self.voices.load(state.base, state.adapter, strength))
-        except Exception as error:
-            return self._failed(error)
+        state, said = self.voices.state, update()
+        # What is chosen and is not what is loaded: its own event says why.
+        if ticket == self._last_ticket and state is not None and state[:2] == (self._text(base) or state.base, self._adapter(adapter)):
+            try:
+                said = self._said(self.voices.load(state.base, state.adapter, strength))
+            except Exception as error:
+                self._refused = (state.base, state.adapter, strength)
+                said = self._failed(error)
+        return [said, uuid.uuid4().hex]
 
     def take_off(self) -> List[Any]:
         """The adapter off, the base as it was."""
         try:
             state = self.voices.unload()
         except Exception as error:
-            return [self._failed(error), *self._nothing()[1:]]
-        return [self._said(state), "", update(value=state.base if state else ""), update(value=self.none), *self._nothing()[4:]]
+            return self._answer(self._failed(error))
+        return self._answer(self._said(state), "", update(value=state.base if state else ""), update(value=self.none))
 
     def release(self) -> List[Any]:
         """RVC's button for unloading was pressed: our base goes as RVC's voice does."""
         if self.voices.state is None:
-            return self._nothing()
+            return self._answer()
         self.voices.release()
-        rest = self._nothing()[4:]
-        if self._has_speaker:
-            rest[int(self._sid is not None)] = update(visible=False)
-        return [self._said(None), "", update(value=""), update(value=self.none), *rest]
+        said = [self._said(None), "", update(value=""), update(value=self.none)]
+        return self._answer(*said, *([update()] if self._sid is not None else []), *([update(visible=False)] if self._has_speaker else []))
 
     def lists(self) -> List[Update]:
         """What there is to choose now."""
@@ -235,7 +245,7 @@ class Panel:
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
         if not sid:
-            return [update()] * (4 + self._has_speaker)
+            return [*self._shown()[:2], *[update()] * (2 + self._has_speaker)]
         said = self.tr(f"{sid}, from RVC's own list", f"{sid}（RVC 自己的音色列表）")
         # RVC keeps the speaker that is set; one that an adapter set is no wish of the user's.
         speaker = [update(value=0) if self._speaker else update()][:self._has_speaker]
@@ -245,17 +255,23 @@ class Panel:
     def page_opened(self) -> List[Any]:
         """A page that is opened, or opened again, shows what is loaded and what there is."""
         state = self.voices.state
-        bases, adapters = self.lists()
-        if state is None:
-            return [self._said(None), "", bases, adapters, update()]
-        return [self._said(state), self._details(state.adapter), {**bases, "value": state.base},
-                {**adapters, "value": state.adapter or self.none}, state.strength]
+        said, details, *values = self._shown()
+        lists = [{**choices, **value} for choices, value in zip(self.lists(), values)]
+        return [said, details, *lists, update() if state is None else state.strength]
 
     # ------------------------------------------------------------ parts
 
-    def _nothing(self) -> List[Update]:
-        """No change of anything that a choice shows."""
-        return [update()] * (4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices))
+    def _answer(self, *said: Any) -> List[Any]:
+        """An answer for all that a choice shows: `said` for the first of it, no change of the rest, and a new text for `answered`."""
+        count = 4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
+        return [*said, *(update() for _ in range(count - len(said))), uuid.uuid4().hex]
+
+    def _shown(self) -> List[Any]:
+        """What is loaded: status, details, base and adapter."""
+        state = self.voices.state
+        if state is None:
+            return [self._said(None), "", update(), update()]
+        return [self._said(state), self._details(state.adapter), update(value=state.base), update(value=state.adapter or self.none)]
 
     def _said(self, state: Optional[State]) -> str:
         if state is None:

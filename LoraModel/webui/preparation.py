@@ -1,5 +1,6 @@
 """The steps before training: slices, pitch and features, index. By RVC's own functions where the WebUI script has them,
-else by `scripts/prepare_data.py`. They run in a thread of the WebUI, so that a page that is closed stops nothing.
+else by `scripts/prepare_data.py`. They run in a thread of the WebUI, so that a page that is closed stops nothing. What is under way and
+still to do lies in logs/.rvc-lora/preparation.json meanwhile, for a WebUI that was ended to go on with when it is started again.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ..files import atomic_write
 from ..host import find_host, preprocess
@@ -28,6 +29,8 @@ from .runs import CODE, RunSettings, Runs, child_environment
 STEPS = ("preprocess", "extract", "index", "train")
 FUNCTIONS = {"preprocess": "preprocess_dataset", "extract": "extract_f0_feature", "index": "train_index"}
 """RVC's own function for each step; the same names in both layouts."""
+QUIET_SECONDS = 10.0
+"""RVC's scripts outlive the WebUI that started them: only an experiment in which so long nothing was written is gone on with."""
 
 
 @dataclass
@@ -35,12 +38,17 @@ class Preparation:
     """Steps under way, or done.
 
     Attributes:
+        steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a step needs it.
         step: the one under way, "" when all is over. texts: what each step said. error: what broke it off, else None.
         failed: the step that did not come to its end.
     """
 
-    name: str
     steps: Sequence[str]
+    settings: RunSettings
+    recordings: str
+    f0_method: str
+    anew: bool
+    source: Optional[Path]
     step: str = ""
     texts: Dict[str, str] = field(default_factory=dict)
     error: Optional[Exception] = None
@@ -48,6 +56,10 @@ class Preparation:
     stop_asked: bool = False
     thread: Optional[threading.Thread] = None
     process: Optional[Dict[str, Any]] = None
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
 
     @property
     def active(self) -> bool:
@@ -81,13 +93,13 @@ class Preparer:
         Raises:
             UserError: something cannot be, or steps are under way already, here or in another WebUI on the same folder.
         """
+        self.folders.experiment(settings.name)
         if "train" in steps:
             settings.train_config(self.folders)  # what is wrong is better said now than after an hour of preparing
             self.runs.check_start(settings, anew)
         source = self.folders.recordings(recordings) if "preprocess" in steps or not self.by_rvc and set(steps) - {"train"} else None
-        experiment = self.folders.experiment(settings.name)
         with self._guard, processes.locked(self.runs.lock):
-            other = self.runs._read(self.folders.own, self._record.name)
+            other = self._noted()
             busy = self.current is not None and self.current.active
             if busy or (other.get("pid") != os.getpid() and processes.alive(other)):
                 name = self.current.name if busy and self.current is not None else str(other.get("name"))
@@ -96,12 +108,43 @@ class Preparer:
             if settings.name in self.runs.going_on():
                 raise UserError(f"{settings.name} is being trained: wait for its end, or stop it first",
                                 f"{settings.name} 正在训练：请等待其结束或先停止")
-            job = Preparation(experiment.name, tuple(steps), step=steps[0])
+            job = Preparation(tuple(steps), settings, recordings, f0_method, anew, source, step=steps[0])
             self.current = job
             self._note(os.getpid(), job)
-            job.thread = threading.Thread(target=self._run, args=(job, settings, source, f0_method, anew), daemon=True)
+            job.thread = threading.Thread(target=self._run, args=(job,), daemon=True)
             job.thread.start()
         return job
+
+    def undone(self, name: str = "") -> Tuple[Dict[str, Any], bool]:
+        """What a WebUI that has ended left of the experiment `name` (of any, if it is ""): the record, {} where there is nothing, with
+        its "steps", the one under way first; and whether that one still goes on."""
+        record = self._noted()
+        ours = self.current is not None and self.current.active
+        if ours or not record.get("steps") or record.get("name") != (name or record.get("name")):
+            return {}, False
+        return record, processes.alive(record)
+
+    def resume(self, name: str) -> Preparation:
+        """Do the steps that `undone` tells of; the one that was under way begins anew, over what it has made.
+
+        Raises:
+            UserError: as `begin`, or there are none, or a script of RVC's is still at work on them.
+        """
+        record, going = self.undone(name)
+        experiment = self.folders.experiment(name)
+        written = max((path.stat().st_mtime for path in experiment.glob("*/*") if path.is_file()), default=0.0)
+        if going or time.time() - written < QUIET_SECONDS:
+            raise UserError(f"a step that was begun before is still at work in {experiment}: try again in {QUIET_SECONDS:.0f} seconds",
+                            f"先前开始的步骤仍在写入 {experiment}：请在 {QUIET_SECONDS:.0f} 秒后重试")
+        if not record:
+            raise UserError(f"nothing of the preparation of {name} is left to do", f"{name} 的数据准备没有未完成的步骤")
+        preprocess.remove_broken(experiment)
+        return self.begin(record["steps"], RunSettings(**record["settings"]), record["recordings"], record["f0_method"], record["anew"])
+
+    def forget(self, name: str) -> None:
+        """What is left of `name` is not wanted any more: its training was started by hand."""
+        if self.undone(name)[0]:
+            atomic_write(self._record, b"{}")
 
     def stop(self) -> bool:
         """Break the steps off, where it can be done: RVC's own steps end by themselves, the steps after them are left out."""
@@ -113,21 +156,28 @@ class Preparer:
             processes.terminate(job.process)
         return True
 
-    def _note(self, pid: int, job: Preparation) -> None:
-        Runs._write(self.folders.own, self._record.name, {"pid": pid, "began": processes.began(pid), "name": job.name})
+    def _noted(self) -> Dict[str, Any]:
+        return Runs._read(self.folders.own, self._record.name)
 
-    def _run(self, job: Preparation, settings: RunSettings, source: Optional[Path], f0_method: str, anew: bool) -> None:
+    def _note(self, pid: int, job: Preparation) -> None:
+        Runs._write(self.folders.own, self._record.name, {
+            "pid": pid, "began": processes.began(pid), "name": job.name, "steps": list(job.steps[job.steps.index(job.step):]),
+            "settings": asdict(job.settings), "recordings": job.recordings, "f0_method": job.f0_method, "anew": job.anew,
+        })
+
+    def _run(self, job: Preparation) -> None:
         try:
             for step in job.steps:
-                if job.stop_asked:
+                if job.stop_asked or self._closing:
                     break
                 job.step = job.failed = step
+                self._note(os.getpid(), job)
                 if step == "train":
-                    self.runs.start(settings, anew)
+                    self.runs.start(job.settings, job.anew)
                 elif self.by_rvc:
-                    self._by_rvc(job, step, settings, source, f0_method)
+                    self._by_rvc(job, step)
                 else:
-                    self._by_script(job, step, settings, source, f0_method)
+                    self._by_script(job, step)
                 job.failed = ""
         except Exception as error:  # shown on the page
             if not isinstance(error, UserError):
@@ -135,17 +185,23 @@ class Preparer:
             job.error = error
         finally:
             job.step = ""
-            atomic_write(self._record, b"{}")
+            if not self._closing:
+                atomic_write(self._record, b"{}")
+
+    @property
+    def _closing(self) -> bool:
+        """Whether the WebUI is about to end. Ctrl-C reaches RVC's scripts too: what they say then is no result."""
+        return bool(getattr(getattr(self._namespace.get("app"), "server", None), "should_exit", False))
 
     # RVC's own functions
 
-    def _by_rvc(self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str) -> None:
+    def _by_rvc(self, job: Preparation, step: str) -> None:
         namespace, name = self._namespace, job.name
         gpus = str(namespace.get("gpus") or "")
         known = {
-            "trainset_dir": str(source), "exp_dir": name, "exp_dir1": name, "sr": settings.sample_rate,
-            "n_p": max(1, (os.cpu_count() or 2) * 2 // 3), "gpus": gpus, "f0method": f0_method, "if_f0": settings.f0,
-            "version19": settings.version, "gpus_rmvpe": f"{gpus}-{gpus}",
+            "trainset_dir": str(job.source), "exp_dir": name, "exp_dir1": name, "sr": job.settings.sample_rate,
+            "n_p": max(1, (os.cpu_count() or 2) * 2 // 3), "gpus": gpus, "f0method": job.f0_method,
+            "if_f0": job.settings.f0, "version19": job.settings.version, "gpus_rmvpe": f"{gpus}-{gpus}",
         }
         function = namespace[FUNCTIONS[step]]
         missing = [key for key, parameter in inspect.signature(function).parameters.items()
@@ -161,11 +217,10 @@ class Preparer:
         except Exception as error:  # such as a sample rate that RVC's page does not offer
             traceback.print_exc()
             job.texts[step] = f"{type(error).__name__}: {error}"
-        self._check(job, step, settings, source, f0_method, started)
+        if not self._closing:
+            self._check(job, step, started)
 
-    def _check(
-        self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str, started: float
-    ) -> None:
+    def _check(self, job: Preparation, step: str, started: float) -> None:
         """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly missing again.
 
         That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot read HuBERT where
@@ -174,7 +229,7 @@ class Preparer:
         Raises:
             UserError: it failed again; the message has RVC's own reason.
         """
-        experiment, workers = self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
+        settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
         host = find_host(self.folders.root)
         last = (job.texts.get(step, "").strip().splitlines() or [""])[-1]
 
@@ -183,16 +238,16 @@ class Preparer:
             job.texts[step] = f"{last}\n{again}: {count}"
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
-        if step == "preprocess" and source is not None:
+        if step == "preprocess" and job.source is not None:
             if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
-                with only_audio(source, audio_files(source)) as folder:
+                with only_audio(job.source, audio_files(job.source)) as folder:
                     preprocess.slice_recordings(host, folder, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress)
         elif not slices:
             raise UserError(f"{experiment} holds no slices: process the data first", f"{experiment} 中没有切片：请先处理数据")
         elif step == "extract":
             if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
-                preprocess.check_needs(host, f0_method)
-                preprocess.extract_f0(host, experiment, f0_method, workers, progress)
+                preprocess.check_needs(host, job.f0_method)
+                preprocess.extract_f0(host, experiment, job.f0_method, workers, progress)
             if not preprocess.stems(preprocess.feature_folder(experiment, settings.version), ".npy"):
                 preprocess.check_needs(host, None)
                 preprocess.extract_features(host, experiment, settings.version, progress)
@@ -204,10 +259,11 @@ class Preparer:
 
     # scripts/prepare_data.py
 
-    def _by_script(self, job: Preparation, step: str, settings: RunSettings, source: Optional[Path], f0_method: str) -> None:
-        options = ["--input_dir", str(source), "--output_dir", str(self.folders.experiment(job.name)), "--version", settings.version,
+    def _by_script(self, job: Preparation, step: str) -> None:
+        settings = job.settings
+        options = ["--input_dir", str(job.source), "--output_dir", str(self.folders.experiment(job.name)), "--version", settings.version,
                    "--sample_rate", settings.sample_rate]
-        options += ["--f0_method", f0_method] if settings.f0 else ["--no_f0"]
+        options += ["--f0_method", job.f0_method] if settings.f0 else ["--no_f0"]
         options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
         log, code = self.folders.own / f"{job.name}.prepare.log", self.folders.own / f"{job.name}.prepare.exit"
         for file in (log, code):

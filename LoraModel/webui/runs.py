@@ -4,8 +4,9 @@ A run is a process of its own (`worker`), in logs/NAME/lora. Everything that is 
 WebUI, a second page or the same one after a restart, finds the run that goes on:
 
     job.json       what was asked for, and the options of train_lora
-    process.json   the process: its id and the moment it began, when it was started, whether it was asked to stop
-    exit.json      its exit code, once it has ended by itself
+    process.json   the process: its id and the moment it began, when it was started, whether it was asked to stop, and when run.json
+                   had been written before it
+    exit.json      its exit code, once it has ended by itself, and which start that belongs to
     page.log       what it said
     run.json, train.jsonl, samples/ ...   the trainer's own
 """
@@ -24,7 +25,7 @@ from ..files import atomic_write
 from ..inference.infer_lora import parse_rate
 from ..lora import LoRAConfig
 from ..messages import UserError, language
-from ..training.checkpoint import STATE_FILE
+from ..training.checkpoint import RUN_FILE, STATE_FILE
 from ..training.config import TrainConfig
 from ..training.trainer import STOP_FILE
 from . import processes
@@ -186,7 +187,7 @@ class Runs:
             if epochs:
                 settings = RunSettings(**{**asked, "epochs": epochs})
             self._check_free(name, settings.device)
-            run = self._read(folder, "run.json")
+            run = self._read(folder, RUN_FILE)
             per_epoch = run.get("steps_per_epoch") or 0
             if per_epoch and run.get("steps", 0) >= settings.epochs * per_epoch:
                 done = -(-run["steps"] // per_epoch)
@@ -206,7 +207,7 @@ class Runs:
             raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
                             f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
         if (folder / STATE_FILE).is_file() and not anew:
-            steps = self._read(folder, "run.json").get("steps", 0)
+            steps = self._read(folder, RUN_FILE).get("steps", 0)
             raise UserError(f"{settings.name} has a run already ({steps} steps): press Resume to go on with it, "
                             "or tick “Start anew” (the old run is kept)",
                             f"{settings.name} 已有训练（{steps} 步）：请点击“继续训练”，或勾选“重新开始”（旧训练会保留）")
@@ -223,25 +224,26 @@ class Runs:
     def _launch(self, settings: RunSettings, config: TrainConfig, resume: bool) -> Status:
         folder = self.folders.run(settings.name)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("exit.json", STOP_FILE):
-            if (folder / name).exists():
-                (folder / name).unlink()
+        if (folder / STOP_FILE).exists():
+            (folder / STOP_FILE).unlink()
         self._write(folder, "config.json", config.to_dict())
         options = ["--config", str(folder / "config.json")]
         rate = parse_rate(settings.sample_rate)
         options += ["--sample_rate", str(rate)] if rate else []
         options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
         options += ["--resume"] if resume else []
+        started = time.time()
         self._write(folder, "job.json", {
             "settings": asdict(settings), "train": options, "adapter": str(folder / f"{config.name}.safetensors"),
             "publish": str(self.folders.adapter(settings.name)), "record": str(self.folders.published(settings.name)),
-            "exit": str(folder / "exit.json"),
+            "exit": str(folder / "exit.json"), "started": started,
         })
         if not resume and (folder / "page.log").exists():
             (folder / "page.log").unlink()
         command = [sys.executable, str(CODE / "LoraModel" / "webui" / "worker.py"), str(folder / "job.json")]
+        before = _written(folder / RUN_FILE)
         process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.language), folder / "page.log")
-        self._write(folder, "process.json", {**process, "started": time.time(), "stopping": False})
+        self._write(folder, "process.json", {**process, "started": started, "stopping": False, "run_before": before})
         return self.status(settings.name)
 
     # Watching
@@ -261,13 +263,14 @@ class Runs:
             UserError: `name` is no experiment name.
         """
         folder = self.folders.run(name)
-        process, run = self._read(folder, "process.json"), self._read(folder, "run.json")
+        process = self._read(folder, "process.json")
+        alive, written = processes.alive(process), _written(folder / RUN_FILE)
+        run = self._read(folder, RUN_FILE)  # last: it is never older than what is known of it
         status = Status(self.folders.experiment(name).name)
         if not process and not run:
             return status
-        alive = processes.alive(process)
         reader = self.curves(name)
-        status.state = self._state(folder, process, run, alive)
+        status.state = self._state(folder, process, run, alive, written != process.get("run_before", 0))
         status.step, status.epoch = (reader.last.get("step", 0), reader.last.get("epoch", 0)) if reader.last else (0, 0)
         status.total_steps = run.get("total_steps", 0)
         status.epochs = run.get("config", {}).get("epochs", 0)
@@ -293,17 +296,20 @@ class Runs:
         reader.read()
         return reader
 
-    def _state(self, folder: Path, process: Dict[str, Any], run: Dict[str, Any], alive: bool) -> str:
+    def _state(self, folder: Path, process: Dict[str, Any], run: Dict[str, Any], alive: bool, told: bool) -> str:
+        """told: whether run.json is the process's own by now."""
         if alive:
             if process.get("stopping"):
                 return "stopping"
-            fresh = run and (folder / "run.json").stat().st_mtime >= process.get("started", 0.0) - 1
-            return "running" if fresh and run.get("state") == "running" else "starting"
+            # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be resumed.
+            return "running" if told else "starting"
         if not process:
             return str(run.get("state", "none"))
-        code = self._read(folder, "exit.json").get("code")
-        if code is None:
-            return "broken"
+        ended = self._read(folder, "exit.json")
+        code = ended.get("code")
+        if code is None or ended.get("started", process.get("started")) != process.get("started"):
+            # Asked to stop before Python had even started, it ends without a word.
+            return "stopped" if process.get("stopping") and not told else "broken"
         return {0: str(run.get("state", "failed")), 130: "stopped"}.get(code, "failed")
 
     # Stopping
@@ -341,6 +347,14 @@ class Runs:
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def child_environment(folders: Folders, wanted: Optional[str]) -> Dict[str, str]:

@@ -106,11 +106,8 @@ class Shelf:
         Raises:
             UserError: it is not in the list.
         """
-        if name not in self.bases():
-            raise UserError(f"there is no base {short(name)} in assets/pretrained*/ or {self.weights.name}/: refresh the list and choose one",
-                            f"assets/pretrained*/ 或 {self.weights.name}/ 中没有底模 {short(name)}：请刷新列表后重新选择")
-        folder, _, file = name.partition("/")
-        return (self.weights if folder == "weights" else self.root / "assets" / folder) / file
+        folder = self._folder(name, self.bases(), ("base", "底模"), f"assets/pretrained*/ {{}} {self.weights.name}/")
+        return (self.weights if folder == "weights" else self.root / "assets" / folder) / name.partition("/")[2]
 
     def base_name(self, path: Path) -> str:
         """The name of a base in the list."""
@@ -122,8 +119,17 @@ class Shelf:
         Raises:
             UserError: it is not in the list.
         """
-        if name not in self.adapters():
-            raise UserError(f"there is no adapter {short(name)} in assets/lora/ or assets/weights/: refresh the list and choose one",
-                            f"assets/lora/ 或 assets/weights/ 中没有适配器 {short(name)}：请刷新列表后重新选择")
-        folder, _, file = name.partition("/")
-        return (self.weights if folder == "weights" else self.loras) / file
+        folder = self._folder(name, self.adapters(), ("adapter", "适配器"), "assets/lora/ {} assets/weights/")
+        return (self.weights if folder == "weights" else self.loras) / name.partition("/")[2]
+
+    @staticmethod
+    def _folder(name: str, names: List[str], what: Tuple[str, str], places: str) -> str:
+        """What stands before the first slash of a name in the list `names`. places: where the list looks, "{}" for "or".
+
+        Raises:
+            UserError: it is not in the list.
+        """
+        if name not in names:
+            raise UserError(f"there is no {what[0]} {short(name)} in {places.format('or')}: refresh the list and choose one",
+                            f"{places.format('或')} 中没有{what[1]} {short(name)}：请刷新列表后重新选择")
+        return name.partition("/")[0]

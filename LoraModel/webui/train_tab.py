@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import gradio as gr
@@ -31,15 +32,17 @@ STOP_SECONDS = 60.0
 
 TICK = """() => {
   if (window.loraTick) return [];
+  let unseen = 0;
   window.loraTick = setInterval(() => {
     const page = document.querySelector('gradio-app');
     const root = (page && page.shadowRoot) || document;
     const button = root.querySelector('#lora_tick'), shown = root.querySelector('#lora_progress');
-    if (button && shown && shown.offsetParent && !document.hidden) button.click();
+    if (button && shown && !document.hidden && (shown.offsetParent || ++unseen % 4 === 0)) button.click();
   }, 1500);
   return [];
 }"""
-"""Asks how things stand while the tab is in view: a short event each time, with or without Gradio's queue."""
+"""Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A short event each time,
+with or without Gradio's queue."""
 
 RVC_WORDS = {
     "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
@@ -52,6 +55,10 @@ RVC_WORDS = {
     "一键训练": "One-click training",
 }
 """The words of RVC's Train tab, for where its own translation lacks them."""
+
+
+STEP_WORDS = {"preprocess": "处理数据", "extract": "特征提取", "index": "训练特征索引", "train": "训练模型"}
+"""RVC's word for each step of the preparation."""
 
 
 def build(namespace: Dict[str, Any]) -> None:
@@ -129,11 +136,11 @@ class _Page:
                                         interactive=True)
                 self.batch = gr.Slider(minimum=1, maximum=40, step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
                                        interactive=True)
-            generator, _ = self.folders.pretrained(version, rate, True)
+            generator, discriminator = self.folders.pretrained(version, rate, True)
             with gr.Row():
                 self.base_g = gr.Dropdown(label=rvc("加载预训练底模G路径"), choices=self._bases(generator), value=generator, interactive=True)
                 self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）"),
-                                          choices=["", *self.folders.found("D")], value="", interactive=True)
+                                          choices=self._base_ds(discriminator), value="", interactive=True)
                 self.device = gr.Dropdown(label=tr("Device", "训练设备"), choices=self.devices, value="auto", interactive=True)
             with gr.Row():
                 self.anew = gr.Checkbox(label=tr("Start anew (an earlier run is kept aside)", "重新开始（保留旧训练）"), value=False)
@@ -172,6 +179,10 @@ class _Page:
         found = self.folders.found("G")
         return found if chosen in found or not chosen else [chosen, *found]
 
+    def _base_ds(self, fitting: str) -> List[str]:
+        """None, the one that fits the base G, and all others."""
+        return ["", *filter(None, [fitting]), *(name for name in self.folders.found("D") if name != fitting)]
+
     def _nothing(self) -> str:
         text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
         return f'<div class="lora-line">{text}</div>'
@@ -182,10 +193,10 @@ class _Page:
         self.form = [self.name, self.rate, self.version, self.f0, self.base_g, self.base_d, self.preset, self.rank, self.alpha, self.epochs,
                      self.batch, self.save_every, self.device]  # in the order of RunSettings
         steps = [self.recordings, self.f0_method, self.anew, *self.form]
-        bases = [self.rate, self.version, self.f0]
+        bases = [self.rate, self.version, self.f0, self.base_d]
         for component in (self.rate, self.f0):
-            component.change(lambda *chosen: self.choose_bases(*chosen)[0], bases, [self.base_g], queue=False)
-        self.version.change(self.choose_bases, bases, [self.base_g, self.rate], queue=False)
+            component.change(lambda *chosen: self.choose_bases(*chosen)[:2], bases, [self.base_g, self.base_d], queue=False)
+        self.version.change(self.choose_bases, bases, [self.base_g, self.base_d, self.rate], queue=False)
         self.f0.change(lambda f0: gr.update(visible=bool(f0)), [self.f0], [self.f0_method], queue=False)
         for button, names, info in ((self.process, ("preprocess",), self.info1), (self.extract, ("extract",), self.info2),
                                     (self.index, ("index",), self.info3), (self.all, ("preprocess", "extract", "index", "train"), self.info3)):
@@ -211,11 +222,14 @@ class _Page:
         except OSError as error:
             return told(error, self.tr)
 
-    def choose_bases(self, rate: str, version: str, f0: bool) -> Tuple[Any, Any]:
+    def choose_bases(self, rate: str, version: str, f0: bool, base_d: Any = "") -> Tuple[Any, Any, Any]:
+        """G, D and sample rate for what is chosen now; D follows where there is one, and is none where none was wanted."""
         rates = self._rates(version)
         rate = rate if rate in rates else self._default_rate(version)
-        generator, _ = self.folders.pretrained(version, rate, bool(f0))
-        return gr.update(choices=self._bases(generator), value=generator), gr.update(choices=rates, value=rate)
+        generator, discriminator = self.folders.pretrained(version, rate, bool(f0))
+        wanted = discriminator if base_d else ""
+        return (gr.update(choices=self._bases(generator), value=generator), gr.update(choices=self._base_ds(discriminator), value=wanted),
+                gr.update(choices=rates, value=rate))
 
     def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
         def begin(recordings: str, f0_method: str, anew: bool, *form: Any) -> str:
@@ -231,6 +245,7 @@ class _Page:
         """Start the run that the form asks for -> what to tell."""
         def action() -> str:
             status = self.runs.start(RunSettings(*form[:-1]), bool(form[-1]))
+            self.preparer.forget(status.name)
             return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
 
         return self._told(action)
@@ -251,8 +266,11 @@ class _Page:
         return self._told(action)
 
     def go_on(self, name: str, epochs: float) -> str:
-        """Resume the run of `name` up to `epochs` -> what to tell."""
+        """Resume the preparation of `name` that was cut off, or its run, up to `epochs` -> what to tell."""
         def action() -> str:
+            if self.preparer.undone((name or "").strip())[0]:
+                self.preparer.resume(name.strip())
+                return self.tr(f"going on with the preparation of {name}", f"继续准备 {name} 的数据")
             status = self.runs.resume(name, int(epochs or 0) or None)
             return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
 
@@ -261,7 +279,9 @@ class _Page:
     def report(self, name: str) -> str:
         """The status of `name` as JSON, for scripts."""
         try:
-            return json.dumps({**self.runs.status(name).to_dict(), "preparing": self._preparing_now(name)}, ensure_ascii=False)
+            status = self.runs.status(name)
+            undone = self.preparer.undone(status.name)[0].get("steps", [])
+            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(name), "undone": undone}, ensure_ascii=False)
         except UserError as error:
             return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
 
@@ -270,17 +290,18 @@ class _Page:
         return job.step if job is not None and job.name == (name or "").strip() else ""
 
     def opened(self) -> List[Any]:
-        """The form as the page opens: that of the run that goes on, if there is one."""
-        going = self.runs.going_on()
-        job = self.preparer.current
-        asked = self.runs.settings(going[0]) if going else None
+        """The form as the page opens: that of the run or the preparation that goes on, or was cut off, if there is one."""
+        going, job = self.runs.going_on(), self.preparer.current
+        cut_off = self.preparer.undone()[0]
+        if going:
+            asked, recordings = self.runs.settings(going[0]), gr.update()
+        elif job is not None and job.active:
+            asked, recordings = asdict(job.settings), gr.update(value=job.recordings)
+        else:
+            asked, recordings = cut_off.get("settings"), gr.update(value=cut_off["recordings"]) if cut_off else gr.update()
         if asked is None:
-            name = job.name if job is not None and job.active else None
-            generator_now = [gr.update() for _ in self.form]
-            if name:
-                generator_now[0] = gr.update(value=name)
-            return [*generator_now, gr.update()]
-        return [*(self._filled(key, value) for key, value in asked.items()), gr.update()]
+            return [gr.update() for _ in (*self.form, recordings)]
+        return [*(self._filled(key, value) for key, value in asked.items()), recordings]
 
     def _filled(self, key: str, value: Any) -> Any:
         if key == "sample_rate":
@@ -317,10 +338,13 @@ class _Page:
         reader = self.runs.curves(status.name) if status.state != "none" else None
         clips = [*status.samples, "", ""][:2]
         busy = status.active or (job is not None and job.active and job.name == status.name)
+        record, going = self.preparer.undone(status.name)
+        cut_off = "" if busy or not record else curves.cut_off([self.rvc(STEP_WORDS[step]) for step in record["steps"]], going, self.tr)
         return {
-            **texts, "progress": curves.progress(status, self.tr) or self._nothing(),
+            **texts, "progress": cut_off + curves.progress(status, self.tr) or self._nothing(),
             "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],
-            "log": "\n".join(status.log), "stop": busy, "resume": status.resumable and not busy,
+            "log": "\n".join(status.log), "stop": busy,
+            "resume": (status.resumable or bool(cut_off) and not going) and not busy,
         }
 
     def _step_texts(self, name: str) -> Dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import torch
 
 from ..host import Host
+from ..host.index import find_index
 from ..host.patch import BASE, in_use
 from ..host.safe_types import voice_allowed
 from ..inference.model_loader import VoiceLoader
@@ -160,20 +162,21 @@ class Voices:
             return path
 
     def index_for(self, state: State) -> str:
-        """The index that RVC itself would pick for a voice of that name; "" where there is none."""
-        find: Optional[Callable[[str], str]] = getattr(self._module(), "get_index_path_from_model", None)
+        """The index that RVC itself would pick for a voice of that name, else the newest of its experiment; "" where there is none."""
+        search: Callable[[str], str] = getattr(self._module(), "get_index_path_from_model", lambda _name: "")
         source = state.adapter or (state.base if state.base.startswith("weights/") else "")
         stem = Path(source).stem
-        names = [stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE)]
-        if find is not None:
-            for name in names:
-                try:
-                    path = find(f"{name}.pth") if name else ""
-                except OSError as error:  # RVC's search stops at a link in assets/indices whose file is gone
-                    logger.warning("RVC-LoRA: %s", error)
-                    path = ""
-                if path:
-                    return path
+        for name in filter(None, (stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE))):
+            path = ""
+            try:
+                path = search(f"{name}.pth")
+            except OSError as error:  # RVC's search stops at a link in assets/indices whose file is gone
+                logger.warning("RVC-LoRA: %s", error)
+            if not path:
+                with contextlib.suppress(UserError):
+                    path = str(find_index(self.shelf.root / "logs" / name))
+            if path:
+                return path
         return ""
 
     # ------------------------------------------------------------ parts

@@ -1,7 +1,7 @@
 """The process of a run: `python LoraModel/webui/worker.py JOB.json`. Trains, and puts each new best adapter into the list.
 
 The job file holds {"train": [options of train_lora], "adapter": the run's adapter, "publish": where the list looks for it,
-"record": what tells a published file from one of the user's, "exit": where to write the exit code}.
+"record": what tells a published file from one of the user's, "exit": where to write the exit code, "started": to write beside it}.
 The page may be closed and the WebUI ended meanwhile: nothing here needs them.
 """
 
@@ -114,7 +114,7 @@ def main() -> int:
     except KeyboardInterrupt:
         code = 130
     finally:
-        atomic_write(Path(job["exit"]), json.dumps({"code": code}).encode())
+        atomic_write(Path(job["exit"]), json.dumps({"code": code, "started": job.get("started")}).encode())
     return code
 
 
