@@ -23,7 +23,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,7 +72,9 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
     figures = {**ratios(full, lora), "curves": {arm.name: [asdict(point) for point in arm.points] for arm in arms},
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
                "seconds_step_full": full.points[-1].seconds / full.total, "seconds_step_lora": lora.points[-1].seconds / lora.total,
-               "quality": {arm.name: judged(arm, references, trainer.info.sample_rate, judges) for arm in arms},
+               "quality": {name: judged(clips, references, trainer.info.sample_rate, judges) for name, clips in (
+                   ("the recordings", [(clip.real, None) for clip in full.heard]),
+                   *((arm.name, [(clip.audio, clip.real) for clip in arm.heard]) for arm in arms))},
                "models": {arm.name: str(arm.save(folder)) for arm in arms}}
     return figures
 
@@ -104,17 +106,20 @@ def named(name: str, interval: Interval) -> Dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def judged(arm: Arm, references: Sequence[np.ndarray], rate: int, judges: Judges) -> Dict[str, float]:
-    """Means over the held-out clips: distances to the recordings, similarity to the speaker, DNSMOS; and of the recordings themselves."""
+def judged(clips: Sequence[Tuple[np.ndarray, Optional[np.ndarray]]], references: Sequence[np.ndarray], rate: int,
+           judges: Judges) -> Dict[str, float]:
+    """Means over clips: distances to the recordings, similarity to the speaker, DNSMOS.
+
+    clips: (samples,) and the recording that it should be, None for the recordings themselves.
+    """
     known = [embedding for embedding in (judges.embedding(audio, rate) for audio in references) if embedding is not None]
     rows: List[Dict[str, float]] = []
-    for clip in arm.heard:
-        row = dict(pair_metrics(clip.audio, clip.real, rate))
-        for prefix, audio in (("", clip.audio), ("real_", clip.real)):
-            embedding = judges.embedding(audio, rate)
-            if embedding is not None and known:
-                row[f"{prefix}similarity"] = cosine_to_mean(embedding, known)
-            row.update({prefix + key: value for key, value in judges.rate(audio, rate).items() if key == "dnsmos"})
+    for audio, real in clips:
+        row = {} if real is None else dict(pair_metrics(audio, real, rate))
+        embedding = judges.embedding(audio, rate)
+        if embedding is not None and known:
+            row["similarity"] = cosine_to_mean(embedding, known)
+        row.update({key: value for key, value in judges.rate(audio, rate).items() if key == "dnsmos"})
         rows.append(row)
     keys = {key for row in rows for key in row}
     return {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in sorted(keys)}
@@ -163,7 +168,7 @@ def show(figures: Dict[str, Any]) -> None:
         rows.append((name, *ratio, voice.get("seconds_step_full", ""), voice.get("seconds_step_lora", "")))
     print(table(rows))
     first = next(iter(figures["voices"].values()))
-    keys = [key for key in next(iter(first["quality"].values()))]
+    keys = list(first["quality"]["LoRA"])
     rows = [("voice", "trained", *keys)]
     rows += [(name, arm, *(means.get(key, float("nan")) for key in keys))
              for name, voice in figures["voices"].items() for arm, means in voice["quality"].items()]
