@@ -48,7 +48,8 @@ class Visitor:
         return self.page.get_by_role("button", name=self.say(en, zh), exact=True).locator("visible=true").first
 
     def _tab(self, en, zh):
-        return self.page.locator("button", has_text=self.say(en, zh)).locator("visible=true").first
+        # Either word: RVC 2.2.231006 in English has "批量推理".
+        return self.page.locator("button", has_text=re.compile(f"{en}|{zh}")).locator("visible=true").first
 
     def until(self, look, wanted, seconds=None):
         """The first value of `look()` for which `wanted(value)` is true."""

@@ -15,7 +15,7 @@ LIBRARY = Host("library")
 BASE_NAME = "pretrained_v2/f0G16k.pth"
 REFUSED = [
     (BASE_NAME, "lora/other.safetensors", "trained on the base other .*the chosen base is f0G16k .*: choose the adapter's own", "训练自底模 other"),
-    (BASE_NAME, "lora/damaged.safetensors", "not a usable RVC-LoRA adapter .*checksum", "不是可用的 RVC-LoRA 适配器"),
+    (BASE_NAME, "lora/damaged.safetensors", "not a usable RVC-LoRA adapter .*checksum", "不是可用的 RVC-LoRA 适配器（校验和与内容不符）"),
     (BASE_NAME, "lora/fast.safetensors", "is for 24000 Hz, the base f0G16k gives 16000 Hz", "采样率为 24000 Hz"),
     ("weights/other.pth", "lora/anna.safetensors", "trained on the base f0G16k .*the chosen base is other", "训练自底模 f0G16k"),
 ]

@@ -99,7 +99,10 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
     wanted, folder = stems(experiment / "1_16k_wavs", ".wav"), feature_folder(experiment, version)
     cuda = torch.cuda.is_available()
-    arguments = ["cuda:0" if cuda else "cpu", "1", "0", str(experiment), version, "True" if cuda else "False"]
+    # With a graphics card named, all versions of the script take the same arguments: tag 2.2.231006 knows no half precision, and without
+    # a card it would take a further argument for another form.
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    arguments = ["cuda:0" if cuda else "cpu", "1", "0", card, str(experiment), version, "True" if cuda else "False"]
     output = _run(host, "features", arguments, lambda: progress(len(stems(folder, ".npy"))))
     _judge(len(wanted), sorted(wanted - stems(folder, ".npy")), output, "feature extraction", "特征提取")
 

@@ -236,23 +236,23 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
         config = LoRAConfig.from_json(metadata["lora_config"])
         int(metadata["speaker"]), int(metadata["sample_rate"])
     except ValueError as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(path, getattr(error, "en", str(error)), getattr(error, "zh", "")) from None
     if metadata["checksum"] != checksum(metadata, tensors):
-        raise _damaged(path, "its checksum does not match its contents")
+        raise _damaged(path, "its checksum does not match its contents", "校验和与内容不符")
     adapter = Adapter({}, config, metadata)
     for name, tensor in tensors.items():
         if name.endswith(_SCALE):
             if name[: -len(_SCALE)] not in tensors:
-                raise _damaged(path, f"scale {name} without its tensor")
+                raise _damaged(path, f"scale {name} without its tensor", f"缩放 {name} 没有对应的张量")
             continue
         if ".lora_" not in name:
-            raise _damaged(path, f"unknown tensor {name}")
+            raise _damaged(path, f"unknown tensor {name}", f"未知张量 {name}")
         if tensor.dtype == torch.int8:
             if name + _SCALE not in tensors:
-                raise _damaged(path, f"tensor {name} without its scale")
+                raise _damaged(path, f"tensor {name} without its scale", f"张量 {name} 缺少缩放")
             tensor = _dequantize(name, tensor, tensors[name + _SCALE])
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise _damaged(path, f"tensor {name} is not finite")
+            raise _damaged(path, f"tensor {name} is not finite", f"张量 {name} 含有非有限值")
         adapter.tensors[name] = tensor
     if base_hash is not None and metadata["base_hash"] != base_hash and not force:
         raise UserError(
@@ -264,9 +264,10 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
     return adapter
 
 
-def _damaged(path: Path, why: str) -> UserError:
+def _damaged(path: Path, why: str, why_zh: str = "") -> UserError:
+    """why_zh: "" where another library says why, in English alone."""
     return UserError(f"{path} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
-                     f"{path} 不是可用的 RVC-LoRA 适配器（{why}）：请选择其他文件或重新生成")
+                     f"{path} 不是可用的 RVC-LoRA 适配器（{why_zh or why}）：请选择其他文件或重新生成")
 
 
 def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Tensor]]:
@@ -279,7 +280,7 @@ def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Ten
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     if metadata.get("format") != FORMAT:
-        raise _damaged(path, f"its format is {metadata.get('format', 'not named')!r}")
+        raise _damaged(path, f"its format is {metadata.get('format', 'not named')!r}", f"其格式为 {metadata.get('format', '（未注明）')!r}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
@@ -287,5 +288,5 @@ def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Ten
         )
     missing = [key for key in REQUIRED + ("checksum",) if key not in metadata]
     if missing:
-        raise _damaged(path, f"metadata lacks {missing[0]}")
+        raise _damaged(path, f"metadata lacks {missing[0]}", f"元数据缺少 {missing[0]}")
     return metadata, tensors

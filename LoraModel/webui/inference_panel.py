@@ -107,9 +107,9 @@ class Panel:
                     with gr.Row():
                         self.name = gr.Textbox(label=tr("Name of the merged voice", "合并后的音色名称"), placeholder="my_voice", interactive=True)
                         self.merged = gr.Textbox(label=tr("Result of the merge", "合并结果"), interactive=False)
+                        self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
                 with gr.Column(scale=1, min_width=180):
                     self.merge = gr.Button(tr("Merge into a voice (.pth)", "合并为音色（.pth）"), variant="primary")
-            self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
 
     def _adapter_names(self) -> List[str]:
         return [self.none] + self.voices.shelf.adapters()

@@ -157,8 +157,8 @@ class _Page:
             with gr.Row():
                 self.clips = [gr.Audio(label=tr(f"Held-out clip {n}", f"留出片段 {n}"), interactive=False) for n in (1, 2)]
             self.log = gr.Textbox(label=tr("Log", "训练日志"), lines=8, max_lines=12, interactive=False)
+            self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
         self.tick_button = gr.Button("", elem_id="lora_tick")
-        self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
         self.ask = gr.Button("", visible=False)
         self.shown = gr.State({})
 
