@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import torch
 import torch.nn.functional as F
@@ -33,24 +33,34 @@ class Objective:
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
 
-    def losses(self, batch: TrainBatch, decoder: bool = True) -> Dict[str, Tensor]:
-        """kl and, with `decoder`, mel and stft; against a discriminator disc (its own, without a graph to the voice), gen and fm."""
-        posterior = batch.posterior
-        with self._autocast():
-            g = self._model.speaker_vector(torch.full_like(batch.lengths, self._model.speaker))
-            z = posterior.sample()
-            prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, g)
-        losses = {"kl": prior_loss(self._host, prior, posterior)}
-        if decoder:
-            losses.update(self._reconstruction(batch, z, g))
-        return losses
+    def parts(self, batch: TrainBatch, decoder: bool = True) -> Iterator[Dict[str, Tensor]]:
+        """The losses of each part: kl, then with `decoder` mel and stft; against a discriminator disc (its own, without a graph to the
+        voice), gen and fm.
 
-    def _reconstruction(self, batch: TrainBatch, z: Tensor, g: Tensor) -> Dict[str, Tensor]:
+        Run each part's backward before asking for the next: its graph is gone then, and one part at a time is in memory.
+        """
+        posterior = batch.posterior
+        with torch.no_grad(), self._autocast():
+            z = posterior.sample()
+        with self._autocast():
+            prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, self._speaker(batch))
+        losses = {"kl": prior_loss(self._host, prior, posterior)}
+        del prior
+        yield losses
+        losses.clear()
+        if decoder:
+            yield self._reconstruction(batch, z)
+
+    def _speaker(self, batch: TrainBatch) -> Tensor:
+        """(batch, gin, 1): anew for each part, which goes backward by itself."""
+        return self._model.speaker_vector(torch.full_like(batch.lengths, self._model.speaker))
+
+    def _reconstruction(self, batch: TrainBatch, z: Tensor) -> Dict[str, Tensor]:
         """A random stretch of z, (batch, channels, frames), through the decoder, against the clip's own sound."""
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
         with self._autocast():
-            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, g).float()  # (batch, 1, samples)
+            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()  # (batch, 1, samples)
         real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
         # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
         losses = {"mel": F.l1_loss(slice_frames(batch.mel, starts, self._frames), self._mel.of_audio(audio.squeeze(1)))}
@@ -63,7 +73,7 @@ class Objective:
         return losses
 
     def total(self, losses: Dict[str, Tensor]) -> Tensor:
-        """The weighted sum of what trains the voice, by RVC's weights."""
+        """The weighted sum of what trains the voice in a part, by RVC's weights."""
         weights = {"kl": self._config.c_kl, "mel": self._config.c_mel, "stft": self._config.c_stft, "gen": 1.0, "fm": 1.0}
         return sum(weight * losses[key] for key, weight in weights.items() if key in losses)
 

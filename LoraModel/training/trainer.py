@@ -83,11 +83,16 @@ class Trainer:
             group["lr"] = self.learning_rate()
         self.model.injection.train()
         decoder = self.done_steps % self.config.decoder_every == 0
-        losses = self.objective.losses(batch, decoder)
-        total = self.objective.total(losses)
-        self._finite(float(total.detach()))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        values: Dict[str, Optional[float]] = {}
+        whole = 0.0
+        for losses in self.objective.parts(batch, decoder):
+            total = self.objective.total(losses)
+            values.update((key, float(value.detach())) for key, value in losses.items())
+            whole += float(total.detach())
+            self._finite(whole)
+            self.scaler.scale(total).backward()
+            del total
         self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT))
         if not self.scaler.is_enabled():  # where it is, it leaves out such steps by itself and lowers its scale
@@ -96,9 +101,8 @@ class Trainer:
         self.scaler.update()
         self.done_steps += 1
         self._update_average()
-        values: Dict[str, Optional[float]] = {key: float(value.detach()) for key, value in losses.items()}
         if decoder:
-            values["total"] = float(total.detach())
+            values["total"] = whole
         return {**values, "grad_norm": norm if math.isfinite(norm) else None, "lr": self.optimizer.param_groups[0]["lr"]}
 
     def _finite(self, value: float) -> None:
