@@ -91,7 +91,8 @@ class Trainer:
             values.update((key, float(value.detach())) for key, value in losses.items())
             whole += float(total.detach())
             self._finite(whole)
-            self.scaler.scale(total).backward()
+            if total.requires_grad:  # an adapter may have nothing in this part
+                self.scaler.scale(total).backward()
             del total
         self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT))
