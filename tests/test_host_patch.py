@@ -336,7 +336,7 @@ if patched == "1":
     # the realtime class makes its network with this function, and takes weight norm off it
     try:
         import torchaudio
-    except OSError:  # built for another torch; what follows resamples nothing
+    except (ImportError, OSError):  # missing, or built for another torch; what follows resamples nothing
         import types
         sys.modules["torchaudio"] = types.ModuleType("torchaudio")
         sys.modules["torchaudio.transforms"] = types.SimpleNamespace(Resample=None)
