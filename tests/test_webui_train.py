@@ -238,7 +238,9 @@ def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, pr
     steps = {function: slow("under way", then=lambda _given, step=step: calls.append(step)) for step, function in preparation.FUNCTIONS.items()}
     first = Preparer(Runs(folders, "en"), {**steps, "extract_f0_feature": slow("under way", gate=gate)})
     first.begin(("preprocess", "extract", "index"), settings(), str(prepared / "recordings"), "pm")
+    until = time.monotonic() + 60
     while first.current.texts.get("extract") is None:
+        assert first.current.active and time.monotonic() < until, (first.current.error, first.current.texts)
         time.sleep(0.01)
     noted = first._noted()
     again = Preparer(Runs(folders, "en"), steps)

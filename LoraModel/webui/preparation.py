@@ -204,8 +204,8 @@ class Preparer:
             "if_f0": job.settings.f0, "version19": job.settings.version, "gpus_rmvpe": f"{gpus}-{gpus}",
         }
         function = namespace[FUNCTIONS[step]]
-        missing = [key for key, parameter in inspect.signature(function).parameters.items()
-                   if key not in known and parameter.default is inspect.Parameter.empty]
+        missing = [key for key, parameter in inspect.signature(function).parameters.items() if key not in known
+                   and parameter.default is inspect.Parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
         if missing:
             raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
                             f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
