@@ -19,9 +19,8 @@ def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
     for plot, (name, voice) in zip(axes[0], voices.items()):
         for arm, points in voice["curves"].items():
             seconds = [point["seconds"] for point in points]
-            losses = [sum(point["errors"]) / len(point["errors"]) for point in points]
-            plot.plot(seconds, losses, marker=".", color=COLOURS.get(arm), label=f"{arm}, {points[-1]['steps']} steps")
-        plot.axhline(losses_of_end(voice), color=COLOURS["full fine-tuning"], linewidth=0.8, linestyle="--")
+            plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(arm), label=f"{arm}, {points[-1]['steps']} steps")
+        plot.axhline(loss(voice["curves"]["full fine-tuning"][-1]), color=COLOURS["full fine-tuning"], linewidth=0.8, linestyle="--")
         plot.set_title(name)
         plot.set_xlabel("seconds of training")
         plot.set_ylabel("held-out log-mel L1")
@@ -33,7 +32,6 @@ def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def losses_of_end(voice: Dict[str, Any]) -> float:
-    """Held-out loss at the end of full fine-tuning."""
-    errors = voice["curves"]["full fine-tuning"][-1]["errors"]
-    return sum(errors) / len(errors)
+def loss(point: Dict[str, Any]) -> float:
+    """Mean over the held-out clips."""
+    return sum(point["errors"]) / len(point["errors"])
