@@ -130,7 +130,7 @@ def same_as_dense(base, lora, x, tolerance=2e-4):
     assert all(parameter.grad is None for parameter in base.parameters())
     assert all(parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in lora.parameters())
     lora.detach()
-    assert not base._forward_hooks
+    assert "forward" not in vars(base)
 
 
 CONV = [
@@ -223,9 +223,9 @@ def test_fresh_layer_changes_no_bit(kind):
     assert torch.equal(base(x), plain)
     assert list(base.state_dict()) == keys
     randomised(lora)
-    assert not torch.equal(base(x), plain)  # the hook does hang there
+    assert not torch.equal(base(x), plain)  # the branch does hang there
     lora.detach()
-    assert torch.equal(base(x), plain) and not base._forward_hooks
+    assert torch.equal(base(x), plain) and "forward" not in vars(base)
 
 
 def test_fresh_speaker_row_changes_no_bit():
@@ -241,7 +241,7 @@ def test_attaching_twice_hangs_one_branch():
     lora.attach()
     once = base(torch.ones(1, 3))
     lora.attach()
-    assert torch.equal(base(torch.ones(1, 3)), once) and len(base._forward_hooks) == 1
+    assert torch.equal(base(torch.ones(1, 3)), once)
 
 
 def test_deep_copy_has_its_own_branch():

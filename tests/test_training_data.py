@@ -13,7 +13,7 @@ from training_data import BASE, DEMO, HOP, RATE, make_experiment, make_mute, one
 
 from LoraModel.models import load_base
 from LoraModel.models.synthesizer_lora import Posterior, Prior
-from LoraModel.training.data_loader import Clip, ClipSet, read_experiment, split
+from LoraModel.training.data_loader import Clip, ClipSet, epoch_batches, read_experiment, split
 from LoraModel.training.losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -136,17 +136,29 @@ def test_short_clips_are_left_out_and_counted(voice, library, info):
     assert len(clips) == 2 and clips.dropped == 1 and [clip.wav.name for clip in clips.clips] == ["1_0.wav", "2_0.wav"]
 
 
-def test_an_epoch_takes_every_clip_once(voice, library, info):
-    clips = clip_set(read_experiment(voice, library, info), library)
-    clips._items, clips.clips = clips._items * 15, clips.clips * 15  # 45 clips
-    seen = set()
+@pytest.mark.parametrize("count,steps", [(45, 12), (32, 8), (3, 1), (1, 1)])
+def test_an_epoch_takes_every_clip_once(count, steps):
+    frames = torch.randint(10, 300, (count,)).tolist()
     for epoch in range(3):
-        batches = clips.epoch(4, 1, epoch)
-        assert len(batches) == clips.steps_per_epoch(4) and max(map(len, batches)) == 4
-        assert sorted(index for batch in batches for index in batch) == list(range(45))
-        assert batches == clips.epoch(4, 1, epoch)
-        seen.add(str(batches))
-    assert len(seen) == 3 and str(clips.epoch(4, 2, 0)) not in seen
+        batches = epoch_batches(frames, 4, 1, epoch)
+        assert len(batches) == steps and max(map(len, batches)) == min(count, 4)
+        assert sorted(index for batch in batches for index in batch) == list(range(count))
+        assert batches == epoch_batches(frames, 4, 1, epoch)
+
+
+def test_epochs_and_seeds_differ_in_order():
+    orders = {str(epoch_batches([50] * 45, 4, seed, epoch)) for seed in (1, 2) for epoch in range(3)}
+    assert len(orders) == 6
+
+
+def test_clips_of_like_length_go_together():
+    frames = torch.randperm(32).tolist()
+    assert all(max(frames[i] for i in batch) - min(frames[i] for i in batch) == 3 for batch in epoch_batches(frames, 4, 1, 0))
+
+
+def test_steps_of_an_epoch(voice, library, info):
+    clips = clip_set(read_experiment(voice, library, info), library)
+    assert len(clips) == 3 and clips.steps_per_epoch(2) == 2 == len(clips.epoch(2, 1, 0))
 
 
 # What is kept out

@@ -1,8 +1,8 @@
 """LoRA layers: the low-rank branch of one frozen layer, and its dense delta.
 
-A LoRA layer does not replace the layer it adapts and does not own it: `attach()` hangs the branch on it with a forward
-hook, so that `base(x)` gives W x + scale * B A x while the host's classes, modules and state-dict keys stay as they
-are, and no weight gradient of the base is ever computed. `layer(x)` is the low-rank term alone.
+A LoRA layer does not replace the layer it adapts and does not own it: `attach()` gives that one module another forward, so
+that `base(x)` is W x + scale * B A x while the host's classes, modules and state-dict keys stay as they are, and no weight
+gradient of the base is ever computed. `layer(x)` is the low-rank term alone.
 
 B starts at zero (Hu et al. 2021, section 4.1), so a fresh layer adds exact zeros.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..messages import UserError
 from . import functional as LF
+from .fused import Geometry, fused
 
 
 class _Factor(nn.Module):
@@ -26,6 +27,13 @@ class _Factor(nn.Module):
     def __init__(self, shape: Tuple[int, ...]):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(shape))
+
+
+def _autocasting(device: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # before PyTorch 2.4
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
 class LoRALayer(nn.Module):
@@ -56,7 +64,6 @@ class LoRALayer(nn.Module):
         self.r, self.scaling = r, lora_alpha / (math.sqrt(r) if use_rslora else r)
         self.lora_A, self.lora_B = _Factor(shape_a), _Factor(shape_b)
         self.dropout = nn.Dropout(lora_dropout)
-        self._hook: Optional[Any] = None
         self.reset_parameters()
         weight = next(base.parameters())
         self.to(device=weight.device)
@@ -89,18 +96,17 @@ class LoRALayer(nn.Module):
 
     def attach(self) -> None:
         """Hang the branch on the base layer. Attaching twice does nothing."""
-        if self._hook is None:
-            self._hook = self.base.register_forward_hook(self._add_branch)
-
-    def _add_branch(self, _base: nn.Module, inputs: Tuple[Tensor, ...], output: Tensor) -> Tensor:
         # A method, not a lambda: a deep copy of the network then hangs on the copy's own branch.
-        return output + self(inputs[0]).to(output.dtype)
+        self.base.__dict__["forward"] = self._adapted
 
     def detach(self) -> None:
         """Take the branch off again."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        self.base.__dict__.pop("forward", None)
+
+    def _adapted(self, x: Tensor, *rest: Any) -> Tensor:
+        """The base's forward with the branch."""
+        output = type(self.base).forward(self.base, x, *rest)
+        return output + self(x).to(output.dtype)
 
 
 class LoRALinear(LoRALayer):
@@ -117,7 +123,27 @@ class LoRALinear(LoRALayer):
         return LF.linear_branch(x, self.lora_A.weight, self.lora_B.weight)
 
 
-class _LoRAConv(LoRALayer):
+class _Convolution(LoRALayer):
+    """Base and branch run as one convolution, where that gives the same: see fused.py."""
+
+    def _adapted(self, x: Tensor, *rest: Any) -> Tensor:
+        base: Any = self.base
+        weight = base.weight
+        if rest or not self._fusible(x, weight):
+            return super()._adapted(x, *rest)
+        geometry = Geometry(base.stride, base.padding, base.dilation, base.output_padding, base.transposed)
+        return fused(x, weight, base.bias, self.lora_A.weight, self.lora_B.weight, self.scaling, geometry)
+
+    def _fusible(self, x: Tensor, weight: Tensor) -> bool:
+        """Not where the sum of weights would be rounded to 16 bits, the branch has dropout, or somebody trains the base itself."""
+        base: Any = self.base
+        trained = weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
+        return (base.groups == 1 and base.padding_mode == "zeros" and not isinstance(base.padding, str) and x.dim() == weight.dim()
+                and x.dtype == weight.dtype == self.lora_A.weight.dtype and x.dtype in (torch.float32, torch.float64)
+                and not trained and not (self.training and self.dropout.p) and not _autocasting(x.device.type))
+
+
+class _LoRAConv(_Convolution):
     delta = staticmethod(LF.conv_delta)
 
     @staticmethod
@@ -150,7 +176,7 @@ class LoRAConv2d(_LoRAConv):
     kind = nn.Conv2d
 
 
-class LoRAConvTranspose1d(LoRALayer):
+class LoRAConvTranspose1d(_Convolution):
     """A: (r, in, 1), B: (r, out / groups, kernel)."""
 
     kind = nn.ConvTranspose1d
@@ -208,7 +234,6 @@ class SpeakerRow(nn.Module):
         object.__setattr__(self, "base", base)
         self.row = row
         self.lora_row = _Factor((1, base.embedding_dim))
-        self._hook: Optional[Any] = None
         self.to(device=base.weight.device)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -220,7 +245,7 @@ class SpeakerRow(nn.Module):
 
     attach = LoRALayer.attach
     detach = LoRALayer.detach
-    _add_branch = LoRALayer._add_branch
+    _adapted = LoRALayer._adapted
 
 
 def row_delta(base: nn.Embedding, row: Tensor, index: int) -> Tensor:

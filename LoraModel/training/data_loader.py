@@ -267,23 +267,30 @@ class ClipSet:
         return Batch(phone, lengths, pitch, f0, spec, wave, speaker)
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> List[List[int]]:
-        """The batches of an epoch, as indices: shuffled, with clips of like length together. Depends on nothing but its arguments."""
-        generator = torch.Generator().manual_seed(seed * 100003 + epoch)
-        order = torch.randperm(len(self), generator=generator).tolist()
-        batches: List[List[int]] = []
-        pool = batch_size * 8
-        for start in range(0, len(order), pool):
-            chunk = sorted(order[start:start + pool], key=self.frames)
-            batches += [chunk[i:i + batch_size] for i in range(0, len(chunk), batch_size)]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        """The batches of an epoch, as indices."""
+        return epoch_batches(self._frames, batch_size, seed, epoch)
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        pool, rest = divmod(len(self), batch_size * 8)
-        return pool * 8 + -(-rest // batch_size)
+        return len(self.epoch(batch_size, 0, 0))
 
     def one_by_one(self, most: int) -> Iterator[Batch]:
         """The first `most` clips, one a batch."""
         return (self.batch([index]) for index in range(min(most, len(self))))
+
+
+def epoch_batches(frames: Sequence[int], batch_size: int, seed: int, epoch: int) -> List[List[int]]:
+    """The batches of an epoch, as indices of clips: shuffled, with clips of like length together. Depends on nothing but its arguments.
+
+    frames: of each clip.
+    """
+    generator = torch.Generator().manual_seed(seed * 100003 + epoch)
+    order = torch.randperm(len(frames), generator=generator).tolist()
+    batches: List[List[int]] = []
+    pool = batch_size * 8
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start:start + pool], key=frames.__getitem__)
+        batches += [chunk[i:i + batch_size] for i in range(0, len(chunk), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def _frames(wav: Path, hop: int) -> int:
