@@ -31,6 +31,8 @@ class TrainConfig:
         speaker: the base's row the voice is trained on. init_speaker: row to start from, -1 tries them all.
         segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
         decoder_every: the decoder's part is trained on each so many-th step, the prior's on all.
+        d_parts: sub-discriminators a step takes, drawn at random, 0 for all. d_every: the discriminator learns on each so many-th step.
+        d_frozen: how many lower layers of it do not learn.
     """
 
     base_model: str = ""
@@ -58,6 +60,9 @@ class TrainConfig:
     init_speaker: int = -1
     segment_frames: int = 0
     decoder_every: int = 1
+    d_parts: int = 0
+    d_every: int = 1
+    d_frozen: int = 0
     c_mel: float = 45.0
     c_kl: float = 1.0
     c_stft: float = 5.0
@@ -66,9 +71,9 @@ class TrainConfig:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "save_every", "valid_clips", "decoder_every"):
+        for key in ("epochs", "batch_size", "save_every", "valid_clips", "decoder_every", "d_every"):
             self._at_least(key, 1)
-        for key in ("warmup_steps", "patience", "speaker", "segment_frames"):
+        for key in ("warmup_steps", "patience", "speaker", "segment_frames", "d_parts", "d_frozen"):
             self._at_least(key, 0)
         self._at_least("init_speaker", -1)
         self._at_least("seed", 0)

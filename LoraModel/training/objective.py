@@ -33,9 +33,9 @@ class Objective:
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
 
-    def parts(self, batch: TrainBatch, decoder: bool = True) -> Iterator[Dict[str, Tensor]]:
+    def parts(self, batch: TrainBatch, step: int, decoder: bool = True) -> Iterator[Dict[str, Tensor]]:
         """The losses of each part: kl, then with `decoder` mel and stft; against a discriminator disc (its own, without a graph to the
-        voice), gen and fm.
+        voice, where it learns), gen and fm. step: how many there were.
 
         Run each part's backward before asking for the next: its graph is gone then, and one part at a time is in memory.
         """
@@ -49,13 +49,13 @@ class Objective:
         yield losses
         losses.clear()
         if decoder:
-            yield self._reconstruction(batch, z)
+            yield self._reconstruction(batch, z, step)
 
     def _speaker(self, batch: TrainBatch) -> Tensor:
         """(batch, gin, 1): anew for each part, which goes backward by itself."""
         return self._model.speaker_vector(torch.full_like(batch.lengths, self._model.speaker))
 
-    def _reconstruction(self, batch: TrainBatch, z: Tensor) -> Dict[str, Tensor]:
+    def _reconstruction(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
         """A random stretch of z, (batch, channels, frames), through the decoder, against the clip's own sound."""
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
@@ -67,7 +67,9 @@ class Objective:
         if self._adversary is None:
             losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
         else:
-            losses["disc"] = self._adversary.update(real, audio, self._scaler, self._autocast()).detach()
+            disc = self._adversary.update(real, audio, step, self._scaler, self._autocast())
+            if disc is not None:
+                losses["disc"] = disc
             with self._autocast():
                 losses.update(self._adversary.generator_losses(audio))
         return losses

@@ -58,7 +58,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.model.trainable, config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
         self.adversary: Optional[Adversary] = None
         if discriminator is not None:
-            self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device)
+            self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device, config.d_parts, config.d_every, config.d_frozen)
         self.scaler = _grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
         self.heldout = HeldOut(held, self.mel, config.speaker, self.device, config.valid_clips)
         self.posteriors = Posteriors(train, self.model, self.mel, self.device)
@@ -86,7 +86,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         values: Dict[str, Optional[float]] = {}
         whole = 0.0
-        for losses in self.objective.parts(batch, decoder):
+        for losses in self.objective.parts(batch, self.done_steps, decoder):
             total = self.objective.total(losses)
             values.update((key, float(value.detach())) for key, value in losses.items())
             whole += float(total.detach())
