@@ -18,6 +18,9 @@ from LoraModel.scripts.merge_lora import save_model, small_model
 from LoraModel.training import TrainConfig, Trainer
 from LoraModel.training.heldout import Heard, HeldOut
 
+LORA, FULL = "LoRA", "full fine-tuning"
+"""Names of the two."""
+
 
 @dataclass
 class Point:
@@ -97,7 +100,7 @@ class LoRAArm(Arm):
         self.trainer = trainer
         c = trainer.config
         batches = (indices for epoch in range(c.epochs) for indices in trainer.train.epoch(c.batch_size, c.seed, epoch))
-        super().__init__("LoRA", batches, trainer.total_steps, points, trainer.device)
+        super().__init__(LORA, batches, trainer.total_steps, points, trainer.device)
         trainer.base_heldout = self.points[0].loss
         with self.timed():
             trainer.choose_start()
@@ -118,10 +121,10 @@ class FullArm(Arm):
     """Full fine-tuning. heldout: the clips kept out of training, as `Trainer` has them."""
 
     def __init__(self, step: RVCStep, settings: TrainConfig, host: Host, info: BaseInfo, heldout: HeldOut, epochs: int, points: int,
-                 device: torch.device, name: str = "full fine-tuning"):
+                 device: torch.device):
         self.step, self.info, self._heldout = step, info, heldout
         self._clips = training_clips(host, settings, info)
-        super().__init__(name, self._order(epochs, settings), epochs * self._clips.steps_per_epoch(settings.batch_size), points, device)
+        super().__init__(FULL, self._order(epochs, settings), epochs * self._clips.steps_per_epoch(settings.batch_size), points, device)
 
     def _order(self, epochs: int, settings: TrainConfig) -> Iterator[List[int]]:
         for epoch in range(epochs):

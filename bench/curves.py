@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict
 
-COLOURS = {"LoRA": "#f97316", "full fine-tuning": "#2f7fd6"}
+from bench.arms import FULL, LORA
+
+COLOURS = {LORA: "#f97316", FULL: "#2f7fd6"}
 
 
 def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
@@ -20,7 +22,7 @@ def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
         for arm, points in voice["curves"].items():
             seconds = [point["seconds"] for point in points]
             plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(arm), label=f"{arm}, {points[-1]['steps']} steps")
-        plot.axhline(loss(voice["curves"]["full fine-tuning"][-1]), color=COLOURS["full fine-tuning"], linewidth=0.8, linestyle="--")
+        plot.axhline(loss(voice["curves"][FULL][-1]), color=COLOURS[FULL], linewidth=0.8, linestyle="--")
         plot.set_title(name)
         plot.set_xlabel("seconds of training")
         plot.set_ylabel("held-out log-mel L1")

@@ -11,8 +11,10 @@ ratio_time      the time at which LoRA's held-out log-mel L1 first is as low as 
                 LoRA never comes so low.
 quality_ratio   (base - LoRA) / (base - full fine-tuning), of log-mel L1 at the end of each.
 
-Their intervals are bootstrapped over the held-out clips. `--recipe same_losses` takes our losses without a discriminator for full
-fine-tuning, a step that costs far less than RVC's. A voice that is done is not done again: OUT keeps its figures and both models.
+Their intervals are bootstrapped over the held-out clips; over all voices they are of the mean.
+
+`--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than RVC's. A voice that
+is done is not done again: OUT keeps its figures and both models.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from bench.arms import Arm, FullArm, LoRAArm
+from bench.arms import FULL, LORA, Arm, FullArm, LoRAArm
 from bench.common import arguments, finish, make_experiment, table
 from bench.curves import draw
 from bench.rvc_recipe import RVCStep
-from LoraModel.evaluation.bootstrap import Interval, bootstrap
+from LoraModel.evaluation.bootstrap import Group, Interval, pooled
 from LoraModel.evaluation.compare import Judges
 from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
 from LoraModel.evaluation.metrics import pair_metrics
@@ -69,7 +71,8 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
         point = arm.advance()
         print(f"{data.name}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
               f"(base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)
-    figures = {**ratios(full, lora), "curves": {arm.name: [asdict(point) for point in arm.points] for arm in arms},
+    curves = {arm.name: [asdict(point) for point in arm.points] for arm in arms}
+    figures = {**ratios([curves]), "curves": curves,
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
                "seconds_step_full": full.points[-1].seconds / full.total, "seconds_step_lora": lora.points[-1].seconds / lora.total,
                "quality": {name: judged(clips, references, trainer.info.sample_rate, judges) for name, clips in (
@@ -79,27 +82,46 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
     return figures
 
 
-def ratios(full: Arm, lora: Arm) -> Dict[str, float]:
-    """`ratio_time` and `quality_ratio`, each with `_low` and `_high`."""
-    end, base, ours = full.points[-1], full.points[0].errors, lora.points[-1].errors
-    seconds = np.maximum([point.seconds for point in lora.points], 1e-9)
+Curves = Dict[str, List[Dict[str, Any]]]
+"""The points of each training, by its name, as `asdict(Point)`."""
 
-    def speed(*errors: np.ndarray) -> np.ndarray:
-        """How many times sooner LoRA's first point that is as good as full fine-tuning's end comes; 0 where none is.
 
-        errors: of that end, then of each point, (..., clips).
-        """
+def ratios(voices: Sequence[Curves]) -> Dict[str, float]:
+    """`ratio_time` and `quality_ratio` of one voice, or the mean of several, each with `_low` and `_high`."""
+    faster = pooled([speed(curves) for curves in voices], harmonic_mean)
+    shares = Interval(*(1 / value if value else float("inf") for value in (faster.value, faster.high, faster.low)))
+    return {**named("ratio_time", shares), **named("quality_ratio", pooled([gain(curves) for curves in voices]))}
+
+
+def speed(curves: Curves) -> Group:
+    """How many times sooner LoRA's first point that is as good as full fine-tuning's end comes; 0 where none is."""
+    end, points = curves[FULL][-1], curves[LORA]
+    seconds = np.maximum([point["seconds"] for point in points], 1e-9)
+
+    def statistic(*errors: np.ndarray) -> np.ndarray:
+        """errors: of that end, then of each point, (..., clips)."""
         target = errors[0].mean(axis=-1)
         reached = np.stack([each.mean(axis=-1) <= target for each in errors[1:]])  # (points, ...)
-        return np.where(reached.any(axis=0), end.seconds / seconds[reached.argmax(axis=0)], 0.0)
+        return np.where(reached.any(axis=0), end["seconds"] / seconds[reached.argmax(axis=0)], 0.0)
 
-    def gain(start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        start = start.mean(axis=-1)
-        return (start - low.mean(axis=-1)) / (start - high.mean(axis=-1))
+    return [end["errors"], *(point["errors"] for point in points)], statistic
 
-    faster = bootstrap([end.errors, *(point.errors for point in lora.points)], speed)
-    shares = Interval(*(1 / value if value else float("inf") for value in (faster.value, faster.high, faster.low)))
-    return {**named("ratio_time", shares), **named("quality_ratio", bootstrap([base, ours, end.errors], gain))}
+
+def gain(curves: Curves) -> Group:
+    """LoRA's share of what full fine-tuning gains over the base."""
+    full, lora = curves[FULL], curves[LORA]
+
+    def statistic(base: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        start = base.mean(axis=-1)
+        return (start - ours.mean(axis=-1)) / (start - theirs.mean(axis=-1))
+
+    return [full[0]["errors"], lora[-1]["errors"], full[-1]["errors"]], statistic
+
+
+def harmonic_mean(speeds: np.ndarray) -> np.ndarray:
+    """Over the first axis: one over the mean share of time; 0 where any is."""
+    with np.errstate(divide="ignore"):
+        return 1 / (1 / speeds).mean(axis=0)
 
 
 def named(name: str, interval: Interval) -> Dict[str, float]:
@@ -125,16 +147,6 @@ def judged(clips: Sequence[Tuple[np.ndarray, Optional[np.ndarray]]], references:
     return {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in sorted(keys)}
 
 
-def overall(voices: Dict[str, Dict[str, Any]]) -> Dict[str, float]:
-    """Both ratios over all voices: the mean, and the lowest and highest end of any voice's interval where there are few."""
-    figures: Dict[str, float] = {}
-    for name in ("ratio_time", "quality_ratio"):
-        figures[name] = float(np.mean([voice[name] for voice in voices.values()]))
-        figures[f"{name}_low"] = min(voice[f"{name}_low"] for voice in voices.values())
-        figures[f"{name}_high"] = max(voice[f"{name}_high"] for voice in voices.values())
-    return figures
-
-
 def quick_inputs(folder: Path) -> Tuple[Path, Path, List[Path]]:
     """The demo's base, a discriminator of fresh weights, and a made-up voice."""
     config = json.loads((DEMO_BASE.parent / "config.json").read_text(encoding="utf-8"))
@@ -157,7 +169,7 @@ def measure(args: Any, folder: Path) -> Dict[str, Any]:
             atomic_write(record, json.dumps(figures, indent=1).encode())
         voices[data.name] = json.loads(record.read_text(encoding="utf-8"))
     draw(voices, folder / "curves.png")
-    return {**overall(voices), "voices": voices, "recipe": args.recipe, "threads": torch.get_num_threads()}
+    return {**ratios([voice["curves"] for voice in voices.values()]), "voices": voices, "recipe": args.recipe, "threads": torch.get_num_threads()}
 
 
 def show(figures: Dict[str, Any]) -> None:
@@ -168,7 +180,7 @@ def show(figures: Dict[str, Any]) -> None:
         rows.append((name, *ratio, voice.get("seconds_step_full", ""), voice.get("seconds_step_lora", "")))
     print(table(rows))
     first = next(iter(figures["voices"].values()))
-    keys = list(first["quality"]["LoRA"])
+    keys = list(first["quality"][LORA])
     rows = [("voice", "trained", *keys)]
     rows += [(name, arm, *(means.get(key, float("nan")) for key in keys))
              for name, voice in figures["voices"].items() for arm, means in voice["quality"].items()]

@@ -14,33 +14,46 @@ from LoraModel.lora import load_adapter
 from LoraModel.models import load_base
 
 
-def arm(*points):
-    """points: (seconds, errors of the clips)."""
-    return SimpleNamespace(points=[arms.Point(index, seconds, list(errors)) for index, (seconds, errors) in enumerate(points)])
+def curves(full, lora):
+    """Of one voice; each: points of (seconds, errors of the clips)."""
+    return {name: [{"steps": index, "seconds": seconds, "errors": list(errors)} for index, (seconds, errors) in enumerate(points)]
+            for name, points in ((arms.FULL, full), (arms.LORA, lora))}
+
+
+SOON = curves([(0, (1.0, 1.0)), (50, (0.8, 0.8)), (100, (0.6, 0.6))], [(0, (1.0, 1.0)), (10, (0.7, 0.7)), (20, (0.6, 0.6)), (40, (0.5, 0.5))])
+LATE = curves([(0, (1.0,)), (100, (0.5,))], [(0, (1.0,)), (60, (0.5,))])
+NEVER = curves([(0, (1.0,)), (100, (0.4,))], [(0, (1.0,)), (10, (0.6,)), (20, (0.5,))])
 
 
 def test_ratios_by_hand():
-    full = arm((0, (1.0, 1.0)), (50, (0.8, 0.8)), (100, (0.6, 0.6)))
-    lora = arm((0, (1.0, 1.0)), (10, (0.7, 0.7)), (20, (0.6, 0.6)), (40, (0.5, 0.5)))
-    found = time_to_quality.ratios(full, lora)
+    found = time_to_quality.ratios([SOON])
     assert found["ratio_time"] == found["ratio_time_low"] == found["ratio_time_high"] == pytest.approx(0.2)
     assert found["quality_ratio"] == found["quality_ratio_low"] == pytest.approx(1.25)
 
 
-def test_what_lora_never_reaches_is_infinite():
-    found = time_to_quality.ratios(arm((0, (1.0,)), (100, (0.4,))), arm((0, (1.0,)), (10, (0.6,)), (20, (0.5,))))
+def test_several_voices_come_to_their_mean():
+    found = time_to_quality.ratios([SOON, LATE])
+    assert found["ratio_time"] == found["ratio_time_low"] == found["ratio_time_high"] == pytest.approx((0.2 + 0.6) / 2)
+    assert found["quality_ratio"] == pytest.approx((1.25 + 1) / 2)
+
+
+@pytest.mark.parametrize("others", [[], [SOON], [SOON, LATE]])
+def test_what_lora_never_reaches_is_infinite(others):
+    found = time_to_quality.ratios([*others, NEVER])
     assert math.isinf(found["ratio_time"]) and math.isinf(found["ratio_time_high"])
-    assert found["quality_ratio"] == pytest.approx(0.5 / 0.6)
+    assert time_to_quality.ratios([NEVER])["quality_ratio"] == pytest.approx(0.5 / 0.6)
 
 
 def test_intervals_are_over_the_clips():
     """The first point is as good on one clip of two: some draws cross there, others later."""
-    full = arm((0, (1.0, 1.0)), (100, (0.5, 0.5)))
-    lora = arm((0, (1.0, 1.0)), (10, (0.3, 0.8)), (30, (0.3, 0.4)))
-    found = time_to_quality.ratios(full, lora)
+    voice = curves([(0, (1.0, 1.0)), (100, (0.5, 0.5))], [(0, (1.0, 1.0)), (10, (0.3, 0.8)), (30, (0.3, 0.4))])
+    found = time_to_quality.ratios([voice])
     assert found["ratio_time"] == pytest.approx(0.3)
     assert (found["ratio_time_low"], found["ratio_time_high"]) == (pytest.approx(0.1), pytest.approx(0.3))
     assert found["quality_ratio_low"] < found["quality_ratio"] < found["quality_ratio_high"]
+    six = time_to_quality.ratios([voice] * 6)  # six times as many clips: the mean is the same, and surer
+    assert six["quality_ratio"] == pytest.approx(found["quality_ratio"])
+    assert found["quality_ratio_low"] < six["quality_ratio_low"] < six["quality_ratio_high"] < found["quality_ratio_high"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ models widens neither their difference nor their ratio. With fewer than about te
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -33,16 +33,41 @@ def bootstrap(samples: Sequence[Sequence[float]], statistic: Callable[..., np.nd
     Raises:
         ValueError: no clip, series of different lengths, or values that are not finite.
     """
+    return pooled([(samples, statistic)], rounds=rounds, seed=seed)
+
+
+Group = Tuple[Sequence[Sequence[float]], Callable[..., np.ndarray]]
+"""Samples and their statistic, as `bootstrap` takes them."""
+
+
+def pooled(groups: Sequence[Group], combine: Callable[[np.ndarray], np.ndarray] = lambda found: found.mean(axis=0),
+           rounds: int = ROUNDS, seed: int = 0) -> Interval:
+    """One figure of several groups, each with clips of its own: clips are drawn within each group (stratified bootstrap).
+
+    The interval is of these groups (voices, say), not of others that might have been taken.
+
+    Args:
+        combine: of the groups' statistics, (groups, ...) -> (...). Default: their mean.
+    """
+    rng = np.random.default_rng(seed)
+    values, found = [], []
+    for samples, statistic in groups:
+        data = _checked(samples)
+        drawn = rng.integers(0, len(data[0]), (rounds, len(data[0])))  # clip numbers
+        found.append(statistic(*(series[drawn] for series in data)))  # (rounds,)
+        values.append(statistic(*data))
+    low, high = np.quantile(combine(np.stack(found)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(combine(np.stack(values))), float(low), float(high))
+
+
+def _checked(samples: Sequence[Sequence[float]]) -> List[np.ndarray]:
     data = [np.asarray(series, dtype=np.float64) for series in samples]
     clips = len(data[0])
     if clips == 0 or any(series.shape != (clips,) for series in data):
         raise ValueError(f"the bootstrap needs clips, the same ones in each series; got shapes {[series.shape for series in data]}")
     if not all(np.isfinite(series).all() for series in data):
         raise ValueError("the bootstrap needs finite values: leave the others out first")
-    drawn = np.random.default_rng(seed).integers(0, clips, (rounds, clips))  # clip numbers
-    found = statistic(*(series[drawn] for series in data))  # (rounds,)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(statistic(*data)), float(low), float(high))
+    return data
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
