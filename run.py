@@ -33,7 +33,8 @@ INPUTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
 WITH_NEEDS = ["-r", "requirements.txt", "-r", "requirements-dev.txt", "webrtcvad-wheels"]
 ALONE = ["rvc==0.3.5", "Resemblyzer==0.1.4"]  # their own pins want another torch, fairseq and a compiler
 MARKER, STAMP, LOG = "made-by-run.py", "installed.json", "install.log"
-CHECK = "import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, speechmos.dnsmos, pytest"
+CHECK = ("import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, speechmos.dnsmos, "
+         "pytest, xdist")
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
@@ -331,7 +332,8 @@ def arguments(command: str, extra: List[str]) -> List[str]:
     if command == "demo":
         return ["-m", "LoraModel.demo.demo", *extra]
     if command == "test":
-        return ["-m", "pytest", *extra]  # pyproject.toml says that the tests are in tests/
+        # a worker for each core, as far as memory goes (tests/conftest.py); pyproject.toml says that the tests are in tests/
+        return ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *extra]
     return [str(ROOT / "LoraModel" / "webui" / "app.py"), *extra]
 
 

@@ -69,6 +69,11 @@ class Arm(ABC):
         """Share of the steps that are done."""
         return self._steps / self.total
 
+    @property
+    def seconds(self) -> float:
+        """Of training, so far."""
+        return self._clock
+
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Count the time as training."""
@@ -96,11 +101,11 @@ class Arm(ABC):
 class LoRAArm(Arm):
     """Our trainer's own steps. The search for the speaker to start from and the posteriors are part of its time."""
 
-    def __init__(self, trainer: Trainer, points: int):
+    def __init__(self, trainer: Trainer, points: int, name: str = LORA):
         self.trainer = trainer
         c = trainer.config
         batches = (indices for epoch in range(c.epochs) for indices in trainer.train.epoch(c.batch_size, c.seed, epoch))
-        super().__init__(LORA, batches, trainer.total_steps, points, trainer.device)
+        super().__init__(name, batches, trainer.total_steps, points, trainer.device)
         trainer.base_heldout = self.points[0].loss
         with self.timed():
             trainer.choose_start()

@@ -31,6 +31,11 @@ def make_base(folder: Path, host: Host, version: str, sample_rate: int, f0: bool
     return generator, discriminator, config
 
 
+def short_segments(config: Dict[str, Any], frames: int = 10) -> Dict[str, Any]:
+    """The configuration with so many frames of audio a clip for decoder and discriminator, for the benchmarks' quick form."""
+    return {**config, "train": {**config["train"], "segment_size": frames * config["data"]["hop_length"]}}
+
+
 def make_experiment(folder: Path, config: Dict[str, Any], version: str, clips: int, seconds: float) -> Path:
     """An experiment folder of made-up recordings: a gliding tone with overtones and noise, features of noise, the tone's f0."""
     rng = np.random.default_rng(0)

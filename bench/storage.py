@@ -14,7 +14,7 @@ from typing import Any, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.common import arguments, finish, make_base, make_experiment, table
+from bench.common import arguments, finish, make_base, make_experiment, short_segments, table
 from LoraModel.host import find_host, hush_torch
 from LoraModel.models import load_base
 from LoraModel.scripts import convert_model
@@ -29,7 +29,7 @@ def measure(folder: Path, quick: bool) -> Dict[str, Any]:
     """One short run at full size, on made-up recordings, and what it leaves."""
     host, version, rate = find_host(), "v2", 40000
     generator, discriminator, config = make_base(folder, host, version, rate)
-    experiment = make_experiment(folder / "logs", config, version, 3, 1.0 if quick else 3.7)
+    experiment = make_experiment(folder / "logs", short_segments(config) if quick else config, version, 3, 1.0 if quick else 3.7)
     settings = TrainConfig(base_model=str(generator), data_dir=str(experiment), output_dir=str(folder / "out"), name="voice",
                            epochs=1 if quick else 12, batch_size=2, init_speaker=0)
     trainer = prepare(settings)

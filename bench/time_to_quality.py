@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from bench.arms import FULL, LORA, Arm, FullArm, LoRAArm
-from bench.common import arguments, finish, make_experiment, table
+from bench.common import arguments, finish, make_experiment, short_segments, table
 from bench.curves import draw
 from bench.rvc_recipe import RVCStep
 from LoraModel.evaluation.bootstrap import Group, Interval, pooled
@@ -42,7 +42,7 @@ from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality, cosine_to
 from LoraModel.evaluation.metrics import pair_metrics
 from LoraModel.files import atomic_write
 from LoraModel.host import find_host, hush_torch
-from LoraModel.training import TrainConfig, prepare
+from LoraModel.training import TrainConfig, Trainer, prepare
 from LoraModel.training.config import read_config_file
 
 DEMO_BASE = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base" / "f0G16k.pth"
@@ -59,7 +59,7 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
         "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / "lora"), "name": data.name, "epochs": args.lora_epochs,
         "device": args.device, "valid_clips": ALL_CLIPS, "valid_fraction": args.valid_fraction, "seed": args.seed, **overrides})
     trainer = prepare(settings)
-    references = [trainer.train.batch([index]).wave[0, 0].numpy() for index in range(min(REFERENCES, len(trainer.train)))]
+    references = references_of(trainer)
     lora = LoRAArm(trainer, args.points)
     config = json.loads((data / "config.json").read_text(encoding="utf-8"))
     step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base), Path(args.base_d) if args.recipe == "rvc" else None,
@@ -82,6 +82,11 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
     return figures
 
 
+def references_of(trainer: Trainer) -> List[np.ndarray]:
+    """Some training clips, (samples,) each: before the first step, which lets clips go."""
+    return [trainer.train.batch([index]).wave[0, 0].numpy() for index in range(min(REFERENCES, len(trainer.train)))]
+
+
 Curves = Dict[str, List[Dict[str, Any]]]
 """The points of each training, by its name, as `asdict(Point)`."""
 
@@ -90,7 +95,8 @@ def ratios(voices: Sequence[Curves]) -> Dict[str, float]:
     """`ratio_time` and `quality_ratio` of one voice, or the mean of several, each with `_low` and `_high`."""
     faster = pooled([speed(curves) for curves in voices], harmonic_mean)
     shares = Interval(*(1 / value if value else float("inf") for value in (faster.value, faster.high, faster.low)))
-    return {**named("ratio_time", shares), **named("quality_ratio", pooled([gain(curves) for curves in voices]))}
+    return {**named("ratio_time", shares), **named("quality_ratio", pooled([
+        gain(curves[FULL][0]["errors"], curves[LORA][-1]["errors"], curves[FULL][-1]["errors"]) for curves in voices]))}
 
 
 def speed(curves: Curves) -> Group:
@@ -107,15 +113,13 @@ def speed(curves: Curves) -> Group:
     return [end["errors"], *(point["errors"] for point in points)], statistic
 
 
-def gain(curves: Curves) -> Group:
-    """LoRA's share of what full fine-tuning gains over the base."""
-    full, lora = curves[FULL], curves[LORA]
-
+def gain(base: Sequence[float], ours: Sequence[float], theirs: Sequence[float]) -> Group:
+    """The share of what theirs gains over the base that ours gains; errors of the same clips."""
     def statistic(base: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         start = base.mean(axis=-1)
         return (start - ours.mean(axis=-1)) / (start - theirs.mean(axis=-1))
 
-    return [full[0]["errors"], lora[-1]["errors"], full[-1]["errors"]], statistic
+    return [base, ours, theirs], statistic
 
 
 def harmonic_mean(speeds: np.ndarray) -> np.ndarray:
@@ -149,7 +153,7 @@ def judged(clips: Sequence[Tuple[np.ndarray, Optional[np.ndarray]]], references:
 
 def quick_inputs(folder: Path) -> Tuple[Path, Path, List[Path]]:
     """The demo's base, a discriminator of fresh weights, and a made-up voice."""
-    config = json.loads((DEMO_BASE.parent / "config.json").read_text(encoding="utf-8"))
+    config = short_segments(json.loads((DEMO_BASE.parent / "config.json").read_text(encoding="utf-8")))
     torch.manual_seed(0)
     discriminator = folder / "f0D16k.pth"
     torch.save({"model": find_host().build_discriminator("v2").state_dict()}, str(discriminator))

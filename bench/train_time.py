@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from bench import train_commands
-from bench.common import arguments, finish, make_base, make_experiment, ratio, table
+from bench.common import arguments, finish, make_base, make_experiment, ratio, short_segments, table
 from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.host import find_host, hush_torch
 from LoraModel.training import TrainConfig, Trainer, prepare
@@ -40,7 +40,7 @@ def build(folder: Path, quick: bool, with_d: bool, decoder_every: Optional[int] 
     version, rate, clips, seconds = SIZES[quick]
     if not (folder / "logs").exists():
         generator, discriminator, config = make_base(folder, host, version, rate)
-        make_experiment(folder / "logs", config, version, clips + 1, seconds)
+        make_experiment(folder / "logs", short_segments(config) if quick else config, version, clips + 1, seconds)
     generator, discriminator = (folder / f"f0{kind}{rate // 1000}k.pth" for kind in "GD")
     config = json.loads((folder / "logs" / "config.json").read_text(encoding="utf-8"))
     return {"host": host, "version": version, "generator": generator, "discriminator": discriminator, "config": config,

@@ -1,5 +1,7 @@
 """What the tests share: English messages, fixed seeds, the library host, and full-size networks built once."""
 
+import os
+
 import pytest
 import torch
 from voice_data import adapters, speech, voice  # noqa: F401  (fixtures)
@@ -7,8 +9,24 @@ from voice_data import adapters, speech, voice  # noqa: F401  (fixtures)
 from LoraModel.host import find_host
 from LoraModel.models.model_utils import config_list
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
 # Small tensors gain nothing from more threads, and two threads on a busy machine wait for each other ten times over.
 torch.set_num_threads(1)
+
+WORKER_BYTES = 6 * 2**30
+"""What a worker of pytest-xdist may come to with full-size networks and a browser beside it."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """A worker for each core, as far as memory goes."""
+    cores = os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return min(cores, 2)
+    return max(1, min(cores, memory // WORKER_BYTES))
+
 
 NETWORKS = [("v2", True), ("v2", False), ("v1", True), ("v1", False)]
 

@@ -110,11 +110,11 @@ def test_one_clip_only(voice, tmp_path, refused):
 
 def test_clips_shorter_than_a_segment(tmp_path, refused):
     voice = make_experiment(tmp_path / "short", clips=2, seconds=0.3)
-    assert "are shorter than 32 frames" in refused(settings(voice, tmp_path / "out"))
+    assert "are shorter than 32 frames" in refused(settings(voice, tmp_path / "out", segment_frames=32))
     audio, rate = soundfile.read(str(voice / "0_gt_wavs" / "0_0.wav"), dtype="float32")
     for path in (voice / "0_gt_wavs").glob("*.wav"):  # shorter than a spectrogram's window
         wavfile.write(str(path), rate, audio[:300])
-    assert "are shorter than 32 frames" in refused(settings(voice, tmp_path / "out"))
+    assert "are shorter than 32 frames" in refused(settings(voice, tmp_path / "out", segment_frames=32))
 
 
 @pytest.mark.parametrize("text, what", [

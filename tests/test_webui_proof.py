@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import standin_hosts
 from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
-from test_webui_train import end_runs, served
+from serving import end_runs, served
 
 from LoraModel.host import find_host
 from LoraModel.webui.shelf import Shelf

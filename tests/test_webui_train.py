@@ -1,20 +1,14 @@
-"""The LoRA Train tab: its steps, its events by name on the stand-in hosts, and the whole page in a browser."""
+"""The LoRA Train tab: its steps, and its events by name on the stand-in hosts."""
 
-import contextlib
 import json
-import os
-import re
 import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 import standin_hosts
+from serving import end_runs, served
 from test_webui_runs import BASE, make_root, until
 
 from LoraModel.host import webui_script
@@ -24,53 +18,10 @@ from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparation import Preparer
 from LoraModel.webui.runs import Runs, RunSettings
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     return make_root(tmp_path_factory.mktemp("prepared"), clips=4)
-
-
-# ---------------------------------------------------------------- a page in a process of its own
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def served(command, folder, log, **environment):
-    """The page of `command --port N`: its address. Ended afterwards, with the run that it may have started."""
-    port = free_port()
-    values = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environment}
-    with open(str(log), "wb") as said:
-        process = subprocess.Popen([sys.executable, *command, "--port", str(port), "--noautoopen"], cwd=str(folder), env=values, stdout=said,
-                                   stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(3000):  # five minutes: a real WebUI on a busy machine
-            assert process.poll() is None, log.read_text()[-3000:]
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError(f"the page never answered: {log.read_text()[-3000:]}")
-        yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
-
-
-def end_runs(root, is_checkout):
-    runs = Runs(Folders(root, is_checkout), "en")
-    for name in runs.going_on():
-        runs.stop(name, 60)
 
 
 # ---------------------------------------------------------------- events by name, on the stand-in hosts
@@ -289,118 +240,3 @@ def test_without_rvcs_functions_prepare_data_does_the_steps(prepared, tmp_path, 
     (tmp_path / "empty").mkdir()
     preparer.begin(("preprocess",), settings(name="nobody"), str(tmp_path / "empty"), "pm")
     assert isinstance(ended(preparer).error, UserError)
-
-
-# ---------------------------------------------------------------- python run.py app, in a browser
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def tab(page, name):
-    page.locator("button", has_text=name).first.click()
-
-
-def click(page, name):
-    page.locator("button:visible", has_text=name).first.click()
-
-
-def field(page, label):
-    return page.get_by_label(label).locator("visible=true").first
-
-
-def wait_for(page, wanted, seconds=60):
-    """The text of the progress once it matches `wanted`."""
-    text = ""
-    for _ in range(seconds * 5):
-        text = page.locator("#lora_progress").first.inner_text()
-        if re.search(wanted, text):
-            return text
-        page.wait_for_timeout(200)
-    raise AssertionError(f"{wanted!r} never came: {text!r}")
-
-
-def test_the_whole_way_in_a_browser(chromium, prepared, tmp_path):
-    log, data = tmp_path / "app.log", tmp_path / "data"
-    try:
-        with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)], tmp_path, log, RVC_LORA_LANG="en") as address:
-            page = chromium.new_page(viewport={"width": 1280, "height": 900})
-            page.set_default_timeout(20000)
-            asked, wrong = [], []
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.goto(address)
-            tab(page, "LoRA Train")
-            field(page, "Enter the experiment name:").fill("voice")
-            field(page, "Enter the path of the training folder:").fill(str(prepared / "recordings"))
-            page.locator("label:visible", has_text="fast").first.click()
-            for label, value in (("Total training epochs", "300"), ("Batch size per GPU:", "2")):
-                field(page, label).fill(value)
-                field(page, label).press("Tab")
-            page.wait_for_timeout(500)
-            click(page, "One-click training")
-            shown = wait_for(page, r"step [2-9]\d* of 600", 90)
-            assert " left" in shown and "training" in shown
-
-            page.reload()  # and a second page beside it
-            tab(page, "LoRA Train")
-            wait_for(page, r"voice: training")
-            assert field(page, "Enter the experiment name:").input_value() == "voice"
-            second = chromium.new_page()
-            second.goto(address)
-            tab(second, "LoRA Train")
-            wait_for(second, r"voice: training")
-            click(second, "Train model")
-            second.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('being trained already'))")
-            second.close()
-            page.wait_for_function("document.querySelectorAll('#lora_curves svg, .lora-charts svg').length >= 2")
-            page.wait_for_function("[...document.querySelectorAll('audio')].some(e => e.src && e.offsetParent)")
-
-            click(page, "Stop (saves")
-            stopped = wait_for(page, r"voice: stopped")
-            assert "held-out loss" in stopped and "voice.safetensors" in stopped
-            before = int(re.search(r"step (\d+) of", stopped).group(1))
-            click(page, "Resume")
-            wait_for(page, r"voice: training")
-            for _ in range(300):
-                now = re.search(r"step (\d+) of", page.locator("#lora_progress").first.inner_text())
-                if now and int(now.group(1)) > before:
-                    break
-                page.wait_for_timeout(200)
-            assert int(now.group(1)) > before
-            click(page, "Stop (saves")
-            wait_for(page, r"voice: stopped")
-
-            tab(page, "Model Inference")
-            choose(page, "Base model", "f0G16k")
-            choose(page, "LoRA adapter", "voice.safetensors")
-            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('strength 1'))")
-            click(page, "01.flac")
-            page.wait_for_timeout(1500)
-            click(page, "Convert")
-            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.startsWith('Success'))", timeout=60000)
-            field(page, "Name of the merged voice").fill("merged")
-            click(page, "Merge into")
-            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.includes('merged.pth'))", timeout=60000)
-            assert (data / "assets/weights/merged.pth").is_file()
-            choose(page, "Inferencing voice:", "merged.pth")
-            page.wait_for_function("[...document.querySelectorAll('textarea')].some(e => e.value.startsWith('merged.pth'))", timeout=60000)
-            page.close()
-            assert not wrong, wrong
-            assert [url for url in asked if url.startswith("http") and not url.startswith(address)] == []
-    finally:
-        end_runs(data, False)
-
-
-def choose(page, label, option):
-    """Pick an entry of a Gradio list."""
-    field(page, label).click()
-    page.locator("ul[role=listbox]:visible li, .options:visible li", has_text=option).first.click()

@@ -76,7 +76,8 @@ def settings(experiment, output, **more):
     """Settings of a short run in which every step is different and saves come often."""
     return {
         "base_model": str(BASE), "data_dir": str(experiment), "output_dir": str(output), "epochs": 3, "batch_size": 2,
-        "device": "cpu", "init_speaker": 2, "valid_clips": 2, "lr": 2e-3, "warmup_steps": 2, **SMALL, **more,
+        "device": "cpu", "init_speaker": 2, "valid_clips": 2, "lr": 2e-3, "warmup_steps": 2, "segment_frames": 12, **SMALL,
+        **more,
     }
 
 

@@ -1,0 +1,129 @@
+"""Several recipes of our trainer on the same voices, in turn: held-out quality and seconds a step, beside the first of them.
+
+python bench/recipes.py --base G.pth --data logs/ALICE logs/BOB --recipes FILE --epochs 4 --out DIR [--no_judges] [--json FILE] [--quick]
+
+FILE is JSON: {"NAME": {settings of the trainer}, ...}, such as {"balanced": {}, "adversarial": {"base_d": "D.pth", "d_parts": 2}}.
+
+quality_ratio   (base - this recipe) / (base - the first recipe), of held-out log-mel L1 at the end of each; its interval is bootstrapped over
+                the held-out clips of each voice, and over all voices it is of the mean.
+ratio_step      seconds a step over the first recipe's; of all voices the mean, with the lowest and highest of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.arms import LoRAArm
+from bench.common import arguments, finish, table
+from bench.time_to_quality import ALL_CLIPS, gain, judged, named, quick_inputs, references_of
+from LoraModel.evaluation.bootstrap import pooled
+from LoraModel.evaluation.compare import Judges
+from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
+from LoraModel.files import atomic_write
+from LoraModel.host import hush_torch
+from LoraModel.training import TrainConfig, prepare
+from LoraModel.training.config import read_config_file
+
+
+def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path, judges: Judges) -> Dict[str, Dict[str, Any]]:
+    """Train by all recipes on one voice, in turn: recipe -> figures."""
+    arms: List[LoRAArm] = []
+    begun: List[float] = []
+    for name, settings in recipes.items():
+        trainer = prepare(TrainConfig.from_dict({
+            "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name, "epochs": args.epochs,
+            "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed, **settings}))
+        arms.append(LoRAArm(trainer, args.points, name))
+        begun.append(arms[-1].seconds)
+    references = references_of(arms[0].trainer)
+    while any(arm.progress < 1 for arm in arms):
+        arm = min(arms, key=lambda each: each.progress)
+        point = arm.advance()
+        print(f"{data.name}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f}",
+              file=sys.stderr, flush=True)
+    rate = arms[0].trainer.info.sample_rate
+    return {arm.name: {
+        "base_errors": arm.points[0].errors, "errors": arm.points[-1].errors, "steps": arm.total,
+        "seconds_step": (arm.points[-1].seconds - start) / arm.total, "adapter_parameters": arm.trainer.model.count().adapter,
+        "quality": judged([(clip.audio, clip.real) for clip in arm.heard], references, rate, judges),
+    } for arm, start in zip(arms, begun)}
+
+
+def compare(voices: Dict[str, Dict[str, Dict[str, Any]]]) -> Dict[str, Dict[str, float]]:
+    """Each recipe beside the first, over all voices: recipe -> `quality_ratio` and `ratio_step`, with `_low` and `_high`."""
+    names = list(next(iter(voices.values())))
+    found = {}
+    for name in names:
+        pairs = [(voice[name], voice[names[0]]) for voice in voices.values()]
+        steps = [ours["seconds_step"] / first["seconds_step"] for ours, first in pairs]
+        found[name] = {
+            **named("quality_ratio", pooled([gain(ours["base_errors"], ours["errors"], first["errors"]) for ours, first in pairs])),
+            "ratio_step": sum(steps) / len(steps), "ratio_step_low": min(steps), "ratio_step_high": max(steps)}
+    return found
+
+
+def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict[str, Any]:
+    """All voices, one after the other; those that OUT has already are taken from there."""
+    judges = Judges() if args.no_judges else Judges(SpeakerEncoder(), SpeechQuality())
+    voices: Dict[str, Dict[str, Dict[str, Any]]] = {}
+    for data in (Path(path) for path in args.data):
+        record = folder / f"{data.name}.json"
+        if not record.is_file():
+            atomic_write(record, json.dumps(measure_voice(data, args, recipes, folder / data.name, judges), indent=1).encode())
+        voices[data.name] = json.loads(record.read_text(encoding="utf-8"))
+    return {"recipes": compare(voices), "voices": voices}
+
+
+def show(figures: Dict[str, Any]) -> None:
+    """Two tables: each recipe beside the first, and what each came to on each voice."""
+    rows: List[Sequence[Any]] = [("recipe", "quality_ratio", "low", "high", "ratio_step", "low", "high")]
+    rows += [(name, *ratios.values()) for name, ratios in figures["recipes"].items()]
+    print(table(rows))
+    first = next(iter(figures["voices"].values()))
+    keys = list(next(iter(first.values()))["quality"])
+    rows = [("voice", "recipe", "steps", "s a step", *keys)]
+    rows += [(voice, name, arm["steps"], arm["seconds_step"], *(arm["quality"][key] for key in keys))
+             for voice, recipes in figures["voices"].items() for name, arm in recipes.items()]
+    print(table(rows))
+
+
+def quick_recipes(args: Any, folder: Path) -> Tuple[Any, Dict[str, Dict[str, Any]]]:
+    """Two recipes on a made-up voice."""
+    args.base, discriminator, args.data = quick_inputs(folder)
+    args.epochs = args.points = 1
+    return args, {"default": {}, "adversarial": {"base_d": str(discriminator), "d_parts": 2}}
+
+
+def main() -> None:
+    hush_torch()
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--base", help="pretrained generator")
+    parser.add_argument("--data", nargs="+", help="experiment folders, one for each voice")
+    parser.add_argument("--recipes", help="JSON file: name -> settings of the trainer")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--points", type=int, default=4, help="turns that each recipe takes")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--out", help="where figures go, and what is done is found again")
+    parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.quick:
+            args, recipes = quick_recipes(args, Path(temporary))
+        elif not (args.base and args.data and args.recipes):
+            parser.error("--base, --data and --recipes are needed (or --quick)")
+        else:
+            recipes = read_config_file(args.recipes)
+        figures = measure(args, recipes, Path(args.out or temporary))
+    show(figures)
+    finish(figures, args.json)
+
+
+if __name__ == "__main__":
+    main()
