@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from bench.common import ratio
 from LoraModel.host import Host, find_host
@@ -29,10 +29,10 @@ PEAK = ("import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]);
 """Runs a command and tells the largest resident memory of any process of its own: a small parent, whose own peak is not handed on."""
 
 
-def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path) -> Dict[str, Any]:
+def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config: Optional[str] = None) -> Dict[str, Any]:
     """Seconds a step and peak bytes of both commands over as many epochs, the first one left out of the seconds.
 
-    parts: of `train_time.build`. folder: for our run.
+    parts: of `train_time.build`. folder: for our run. config: JSON file of its settings.
     """
     host = find_host(root)
     experiment = host.root / "logs" / NAME
@@ -50,7 +50,7 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path) -> Dict
         theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", log)][1:]
         if not theirs:
             raise SystemExit(f"RVC's train.py came to no second epoch; it said:\n{said[-3000:]}")
-        our_peak, said = _run(host, _train_lora(host, parts, experiment, epochs, folder), dict(os.environ))
+        our_peak, said = _run(host, _train_lora(host, parts, experiment, epochs, folder, config), dict(os.environ))
         lines = read_log(folder)
         ours = [line["seconds"] for line in lines if line["epoch"] > 1]
         if not ours:
@@ -77,10 +77,11 @@ def _train_py(host: Host, parts: Dict[str, Any], epochs: int) -> Any:
         str(parts["generator"]), "-pd", str(parts["discriminator"]), "-l", "1", "-c", "0", "-sw", "0", "-v", parts["version"]])
 
 
-def _train_lora(host: Host, parts: Dict[str, Any], experiment: Path, epochs: int, folder: Path) -> List[str]:
+def _train_lora(host: Host, parts: Dict[str, Any], experiment: Path, epochs: int, folder: Path, config: Optional[str]) -> List[str]:
     s = parts["settings"]
     options = {"base_model": parts["generator"], "data_dir": experiment, "output_dir": folder, "rvc_root": host.root, "epochs": epochs,
-               "save_every": epochs, "batch_size": s.batch_size, "init_speaker": 0, **({"base_d": s.base_d} if s.base_d else {})}
+               "save_every": epochs, "batch_size": s.batch_size, "init_speaker": 0, **({"base_d": s.base_d} if s.base_d else {}),
+               **({"config": Path(config).resolve()} if config else {})}
     script = CODE / "LoraModel" / "training" / "train_lora.py"
     return [sys.executable, str(script), *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
 

@@ -1,6 +1,6 @@
 """RVC's training step against ours, in turn, on the same data: seconds a step and for each part, and peak memory.
 
-python bench/train_time.py [--base_d] [--decoder_every N] [--repeats N] [--rvc_root CHECKOUT] [--json FILE] [--quick]
+python bench/train_time.py [--base_d] [--config FILE] [--repeats N] [--rvc_root CHECKOUT] [--json FILE] [--quick]
 
 RVC's step is written here from what its train.py does, with the host's own classes and losses: the generator's forward, the
 discriminator's forward and backward, its forward again, the generator's backward, two AdamW steps. Ours is the trainer's own.
@@ -10,7 +10,6 @@ Peak memory is the high-water mark of resident memory (on CUDA: of allocated mem
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,14 +27,15 @@ from bench.common import arguments, finish, make_base, make_experiment, ratio, s
 from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.host import find_host, hush_torch
 from LoraModel.training import TrainConfig, Trainer, prepare
+from LoraModel.training.config import read_config_file
 from LoraModel.training.data_loader import Batch
 
 SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
 
 
-def build(folder: Path, quick: bool, with_d: bool, decoder_every: Optional[int] = None) -> Dict[str, Any]:
-    """Base, discriminator, experiment and settings in `folder`, which may hold them already."""
+def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """Base, discriminator, experiment and settings in `folder`, which may hold them already. more: settings of our trainer."""
     host = find_host()
     version, rate, clips, seconds = SIZES[quick]
     if not (folder / "logs").exists():
@@ -44,9 +44,9 @@ def build(folder: Path, quick: bool, with_d: bool, decoder_every: Optional[int] 
     generator, discriminator = (folder / f"f0{kind}{rate // 1000}k.pth" for kind in "GD")
     config = json.loads((folder / "logs" / "config.json").read_text(encoding="utf-8"))
     return {"host": host, "version": version, "generator": generator, "discriminator": discriminator, "config": config,
-            "settings": TrainConfig(base_model=str(generator), data_dir=str(folder / "logs"), output_dir=str(folder / "out"), name="voice",
-                                    base_d=str(discriminator) if with_d else None, batch_size=clips, init_speaker=0,
-                                    decoder_every=decoder_every or TrainConfig.decoder_every)}
+            "settings": TrainConfig.from_dict({
+                "base_model": str(generator), "data_dir": str(folder / "logs"), "output_dir": str(folder / "out"), "name": "voice",
+                "base_d": str(discriminator) if with_d else None, "batch_size": clips, "init_speaker": 0, **(more or {})})}
 
 
 def trainer_of(parts: Dict[str, Any]) -> Trainer:
@@ -66,15 +66,16 @@ def timed(action: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, decoder_every: Optional[int] = None) -> Dict[str, Any]:
+def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """Both steps in one process, in turn, after one unmeasured step of each.
 
-    A step of ours is the mean over as many as the decoder's part takes to come round. Ours has each clip's posterior by then:
+    A step of ours is the mean over as many as all that is not done at each step takes to come round. Ours has each clip's posterior by then:
     in a run it is computed once for each clip, which `bench/time_to_quality.py` counts.
     """
-    parts = build(folder, quick, with_d, decoder_every)
+    parts = build(folder, quick, with_d, more)
     trainer = trainer_of(parts)
-    device, indices, cycle = trainer.device, range(len(trainer.train)), trainer.config.decoder_every
+    device, indices, config = trainer.device, range(len(trainer.train)), trainer.config
+    cycle = config.decoder_every * config.d_every
     rvc = rvc_of(parts, device)
     batch = trainer.train.batch(indices).to(device)
     rvc(batch)
@@ -86,16 +87,13 @@ def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, decoder_
     for _ in range(repeats):
         theirs.append(timed(lambda: rvc(batch), device))
         ours.append([timed(lambda: trainer.step(indices), device) for _ in range(cycle)])
-    with_decoder, prior_alone = [steps[0] for steps in ours], [seconds for steps in ours for seconds in steps[1:]]
-    return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), **ratio(with_decoder, theirs, "ratio_step_with_decoder"),
-            "seconds_ours": ours, "seconds_rvc": theirs, "decoder_every": cycle,
-            "seconds_with_decoder": statistics.median(with_decoder), "seconds_prior_alone": statistics.median(prior_alone) if prior_alone else None,
+    return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), "seconds_ours": ours, "seconds_rvc": theirs,
             "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()}, "device": str(device)}
 
 
-def measure_memory(folder: Path, which: str, quick: bool, with_d: bool) -> int:
+def measure_memory(folder: Path, which: str, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> int:
     """Peak bytes of this process after two steps of one kind."""
-    parts = build(folder, quick, with_d)
+    parts = build(folder, quick, with_d, more)
     if which == "rvc":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batch = trainer_clips(parts).to(device)
@@ -132,8 +130,9 @@ def trainer_clips(parts: Dict[str, Any]) -> Batch:
     return clips.batch(range(len(clips)))
 
 
-def memory_in_process(folder: Path, which: str, quick: bool, with_d: bool) -> int:
-    command = [sys.executable, __file__, "--memory_of", which, "--folder", str(folder)] + ["--quick"] * quick + ["--base_d"] * with_d
+def memory_in_process(folder: Path, which: str, args: Any) -> int:
+    command = [sys.executable, __file__, "--memory_of", which, "--folder", str(folder)] + ["--quick"] * args.quick + ["--base_d"] * args.base_d
+    command += ["--config", args.config] if args.config else []
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return int(done.stdout.decode().split()[-1])
 
@@ -142,32 +141,33 @@ def main() -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
-    parser.add_argument("--decoder_every", type=int, help="train the decoder's part of ours on each so many-th step (default: the trainer's)")
+    parser.add_argument("--config", help="JSON file of settings for our trainer")
     parser.add_argument("--rvc_root", help="an RVC checkout: run its own train.py as well, and our train_lora.py in turn with it")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")
     parser.add_argument("--memory_rounds", type=int, help="processes of each whose peak memory is taken")
     parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
     parser.add_argument("--folder", help="where base and experiment are kept")
     args = parser.parse_args()
+    more = read_config_file(args.config) if args.config else {}
     if args.memory_of:
-        print(measure_memory(Path(args.folder), args.memory_of, args.quick, args.base_d))
+        print(measure_memory(Path(args.folder), args.memory_of, args.quick, args.base_d, more))
         return
     repeats = args.repeats or (2 if args.quick else 7)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
-        figures = measure_time(folder, args.quick, args.base_d, repeats, args.decoder_every)
+        figures = measure_time(folder, args.quick, args.base_d, repeats, more)
         rounds = args.memory_rounds or (1 if args.quick else 3)
         memory: Dict[str, List[int]] = {"ours": [], "rvc": []}
         for _ in range(rounds):
             for which in memory:
-                memory[which].append(memory_in_process(folder, which, args.quick, args.base_d))
+                memory[which].append(memory_in_process(folder, which, args))
         if args.rvc_root:
-            parts = build(folder, args.quick, args.base_d, args.decoder_every)
-            figures.update(train_commands.measure(parts, args.rvc_root, 2 if args.quick else 4, folder / "commands"))
+            parts = build(folder, args.quick, args.base_d, more)
+            figures.update(train_commands.measure(parts, args.rvc_root, 2 if args.quick else 4, folder / "commands", args.config))
     figures.update(ratio(memory["ours"], memory["rvc"], "ratio_peak_memory"), peak_bytes_ours=memory["ours"], peak_bytes_rvc=memory["rvc"])
     figures.update(threads=torch.get_num_threads(), discriminator=bool(args.base_d), size=SIZES[args.quick])
     rows: List[Any] = [("", "ratio", "low", "high")]
-    for name in ("ratio_step", "ratio_step_with_decoder", "ratio_peak_memory", "ratio_step_commands"):
+    for name in ("ratio_step", "ratio_peak_memory", "ratio_step_commands"):
         if name in figures:
             rows.append((name, figures[name], figures[f"{name}_low"], figures[f"{name}_high"]))
     if args.rvc_root:

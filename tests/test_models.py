@@ -16,6 +16,7 @@ from LoraModel.lora import LiveWeights, LoRAConfig, extract, load_adapter, save_
 from LoraModel.messages import UserError
 from LoraModel.models import GeneratorLoRA, SynthesizerLoRA, load_base, load_base_beside_config, load_discriminator, read_checkpoint
 from LoraModel.models.model_utils import config_list
+from LoraModel.models.synthesizer_lora import infer
 
 DEMO = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base"
 
@@ -329,7 +330,7 @@ def test_train_save_load_apply_restore(library, full_bases, tmp_path, version, f
     def convert():
         torch.manual_seed(13)
         part = {key: None if value is None else value[:, :4] for key, value in data.items() if key != "lengths"}
-        return synthesizer.infer(part["phone"], torch.tensor([4]), part["pitch"], part["f0"], torch.tensor([speaker]))
+        return infer(network, part["phone"], torch.tensor([4]), part["pitch"], part["f0"], torch.tensor([speaker]))
 
     hooked = convert()
     extract(network)

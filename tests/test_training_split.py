@@ -5,6 +5,7 @@ import torch
 from test_training import trained
 from training_data import log, make_experiment, one_thread, settings
 
+from LoraModel.messages import UserError
 from LoraModel.training import TrainConfig, prepare
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -80,3 +81,27 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_run(voice, tmp_path):
 def test_decoder_every_must_be_a_whole_number_above_0(value):
     with pytest.raises(Exception, match="decoder_every"):
         TrainConfig(decoder_every=value)
+
+
+def test_lora_plus_moves_b_by_its_own_rate(voice, tmp_path):
+    """AdamW's first step moves each number by the rate itself, whatever the gradient."""
+    def moved(output, **more):
+        trainer = trainer_of(voice, output, warmup_steps=0, lr=1e-3, **more)
+        before = {name: tensor.detach().clone() for name, tensor in trainer.model.injection.tensors().items()}
+        trainer.step(range(2))
+        return {name: float((tensor.detach() - before[name]).abs().max()) for name, tensor in trainer.model.injection.tensors().items()}
+
+    even, plus = moved(tmp_path / "a"), moved(tmp_path / "b", lora_plus=4.0)
+    for name in even:
+        if name.endswith("lora_B.weight"):
+            assert even[name] == pytest.approx(1e-3, rel=1e-2) and plus[name] == pytest.approx(4e-3, rel=1e-2)
+        else:
+            assert plus[name] == pytest.approx(even[name])
+
+
+@pytest.mark.parametrize("change", [{"lora_plus": 2.0}, {"batch_size": 1}])
+def test_resume_refuses_another_optimiser(voice, tmp_path, change):
+    first = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=1)))
+    assert first.run() is True
+    with pytest.raises(UserError, match=next(iter(change))):
+        prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=2, **change)), resume=True)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..messages import UserError
 from ..models import GeneratorLoRA
+from ..models.random_state import undisturbed
 from .model_loader import VoiceLoader
 
 INPUT_RATE = 16000  # Hz
@@ -248,8 +249,7 @@ class _Synthesis:
                 mean, log_scale = torch.zeros(1, m.shape[1], total), torch.zeros(1, m.shape[1], total)
             fade_in(mean, m, start, SECTION_FADE)
             fade_in(log_scale, s, start, SECTION_FADE)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with undisturbed(self.device):
             torch.manual_seed(seed)
             z_p = mean + torch.exp(log_scale) * torch.randn(mean.shape) * NOISE_SCALE  # (1, channels, frames)
             excitation = self._excitation(hop)

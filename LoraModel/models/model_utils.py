@@ -15,6 +15,7 @@ from ..host import Host
 from ..lora import tensors_hash
 from ..messages import UserError
 from .checkpoint_file import damaged, read_checkpoint
+from .random_state import undisturbed
 
 SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
 _FULL_CONFIG_KEYS = (
@@ -252,5 +253,5 @@ def _misfits(config: List[Any], weights: Dict[str, Tensor], host: Host, version:
 @functools.lru_cache(maxsize=64)
 def _shapes(host: Host, config: str, version: str, f0: bool) -> Dict[str, torch.Size]:
     """Of all tensors of the network of `config`, which is JSON. Building it for real is faster than on PyTorch's meta device."""
-    with torch.random.fork_rng(devices=[]):  # whether it was built before must not show in anybody's random numbers
+    with undisturbed(torch.device("cpu")):  # whether it was built before must not show in anybody's random numbers
         return {key: value.shape for key, value in host.build_synthesizer(json.loads(config), version, f0).state_dict().items()}

@@ -103,11 +103,6 @@ class SynthesizerLoRA:
         """z: (batch, channels, frames), f0: (batch, frames) in Hz or None -> audio (batch, 1, samples)."""
         return self.generator(z, f0, g)
 
-    @torch.no_grad()
-    def infer(self, phone: Tensor, lengths: Tensor, pitch: Optional[Tensor], f0: Optional[Tensor], sid: Tensor) -> Tensor:
-        """The host's own inference path -> audio (batch, 1, samples)."""
-        return infer(self.network, phone, lengths, pitch, f0, sid)
-
 
 @torch.no_grad()
 def infer(

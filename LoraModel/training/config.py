@@ -24,6 +24,7 @@ class TrainConfig:
         preset, lora_rank, lora: which layers and ranks; `lora` (a LoRAConfig as a dict) goes before preset and lora_rank.
         epochs: passes over the training clips. batch_size: clips a step. lr: peak learning rate.
         warmup_steps: steps of linear warm-up; after it the rate falls along a cosine to `lr_final` times the peak.
+        lora_plus: B's learning rate over that of the rest.
         ema_decay: decay of the running average of the adapter that is evaluated and saved; 0 saves the raw weights.
         save_every: epochs between saves, each with a held-out evaluation. patience: stop after so many saves without
             a better held-out loss; 0 never does.
@@ -48,6 +49,7 @@ class TrainConfig:
     lr: float = 5e-3
     warmup_steps: int = 10
     lr_final: float = 0.1
+    lora_plus: float = 1.0
     ema_decay: float = 0.95
     save_every: int = 1
     patience: int = 0
@@ -79,7 +81,7 @@ class TrainConfig:
         self._at_least("seed", 0)
         if self.seed >= 2**32:
             raise UserError(f"seed={self.seed} must be below {2**32}", f"seed={self.seed} 必须小于 {2**32}")
-        for key in ("lr", "lr_final", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
+        for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
             self._number(key)
         for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author", "license", "notes"):
             self._text(key, getattr(self, key))

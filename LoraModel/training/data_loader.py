@@ -9,7 +9,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import soundfile
 import torch
@@ -39,6 +39,9 @@ class Clip(NamedTuple):
         return "|".join([str(path) for path in self.paths()] + [str(self.speaker)])
 
 
+AnyBatch = TypeVar("AnyBatch", bound=Tuple[Any, ...])
+
+
 class Batch(NamedTuple):
     """A collated batch. phone: (batch, frames, features), pitch and f0: (batch, frames) or None, spec: (batch, bins, frames),
     wave: (batch, 1, samples), lengths: (batch,) in frames."""
@@ -51,8 +54,8 @@ class Batch(NamedTuple):
     wave: Tensor
     speaker: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(value if value is None else value.to(device, non_blocking=True) for value in self))
+    def to(self: AnyBatch, device: torch.device) -> AnyBatch:
+        return type(self)(*(value if value is None else value.to(device, non_blocking=True) for value in self))
 
 
 @dataclass

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import infer
 from .data_loader import ClipSet
 from .losses import Mel
@@ -38,7 +39,7 @@ class HeldOut:
         Each clip has its own fixed noise, so that measurements can be compared; random generators are left as they were.
         """
         heard = []
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+        with undisturbed(self._device):
             for index, batch in enumerate(self._clips.one_by_one(self._most)):
                 batch = batch.to(self._device)
                 torch.manual_seed(index)

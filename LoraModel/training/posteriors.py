@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import SynthesizerLoRA
+from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Posterior
-from .data_loader import ClipSet
+from .data_loader import Batch, ClipSet
 from .losses import Mel
 
 
@@ -38,8 +39,7 @@ class TrainBatch(NamedTuple):
         mask = (frames < self.lengths[:, None]).to(self.mean.dtype)[:, None]  # (batch, 1, frames)
         return Posterior(self.mean, self.log_scale, mask)
 
-    def to(self, device: torch.device) -> "TrainBatch":
-        return TrainBatch(*(value if value is None else value.to(device, non_blocking=True) for value in self))
+    to = Batch.to
 
 
 class Posteriors:
@@ -68,7 +68,7 @@ class Posteriors:
     @torch.no_grad()
     def _compute(self, index: int) -> TrainBatch:
         raw = self._clips.take(index).to(self._device)
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):  # enc_q draws a z of its own
+        with undisturbed(self._device):  # enc_q draws a z of its own
             posterior = self._model.posterior(raw.spec, raw.lengths)
         clip = TrainBatch(raw.phone, raw.lengths, raw.pitch, raw.f0, raw.wave, self._mel.of_spectrogram(raw.spec), posterior.mean,
                           posterior.log_scale)

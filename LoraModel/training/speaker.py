@@ -8,6 +8,7 @@ import torch
 
 from ..host import Host
 from ..models import SynthesizerLoRA
+from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Prior
 from .data_loader import ClipSet
 from .losses import prior_loss, slice_frames
@@ -54,7 +55,7 @@ def _losses(
         mean, log_scale, spec = (slice_frames(x, starts, frames) for x in (mean, log_scale, spec))
         lengths = (lengths - starts).clamp(max=frames)
     losses = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with undisturbed(device):
         for row in rows:
             torch.manual_seed(seed)
             posterior = model.posterior(spec, lengths, row)

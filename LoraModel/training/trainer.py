@@ -55,7 +55,7 @@ class Trainer:
         self.model = SynthesizerLoRA(base, config.lora_config(), config.speaker).to(self.device)
         self.mel = Mel(host, experiment.data)
         frames = config.segment_frames or experiment.segment_frames
-        self.optimizer = torch.optim.AdamW(self.model.trainable, config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self._groups(), config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
         self.adversary: Optional[Adversary] = None
         if discriminator is not None:
             self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device, config.d_parts, config.d_every, config.d_frozen)
@@ -80,7 +80,7 @@ class Trainer:
         """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel` and no `total`."""
         batch = self.posteriors.batch(indices)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("times", 1.0)
         self.model.injection.train()
         decoder = self.done_steps % self.config.decoder_every == 0
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,6 +105,15 @@ class Trainer:
         if decoder:
             values["total"] = whole
         return {**values, "grad_norm": norm if math.isfinite(norm) else None, "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _groups(self) -> List[Dict[str, Any]]:
+        """What the optimiser is given: all alike, or B at a rate of its own (LoRA+, Hayou et al. 2024, arXiv:2402.12354)."""
+        times, tensors = self.config.lora_plus, self.model.injection.tensors()
+        if times == 1:
+            return [{"params": self.model.trainable}]
+        up = [tensor for name, tensor in tensors.items() if name.endswith("lora_B.weight")]
+        rest = [tensor for name, tensor in tensors.items() if not name.endswith("lora_B.weight")]
+        return [{"params": rest}, {"params": up, "times": times}]
 
     def _finite(self, value: float) -> None:
         if not math.isfinite(value):
@@ -279,7 +288,7 @@ class Trainer:
         """What a resumed run must share with the saved one for its steps to mean the same."""
         c = self.config
         return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
-                "base_d": self.adversary is not None}
+                "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": c.lora_plus}
 
     def _load(self) -> None:
         state = checkpoint.load_state(self.folder)

@@ -1,0 +1,117 @@
+"""Where a run is to write: folders that cannot be, hold something else, or fill up."""
+# ruff: noqa: F811  (fixtures, which pytest finds by their names)
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+
+import pytest
+import torch
+from refused_runs import _made, changed_base, files, refused, voice  # noqa: F401  (fixtures)
+from training_data import DEMO, argv, environment, log, one_thread, settings
+
+from LoraModel.lora import load_adapter
+from LoraModel.messages import cli
+from LoraModel.training import validate
+from LoraModel.training.train_lora import main
+
+one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+def test_another_voices_folder(voice, tmp_path, refused, capsys):
+    output = tmp_path / "out"
+    assert main(argv(settings(voice, output, epochs=1), config=tmp_path / "c.json")) == 0
+    capsys.readouterr()
+    for name, flags in (("holds a run of 'voice' already: pass --resume", ()), ("run of another voice (name 'voice'", ("--name", "other"))):
+        assert name in refused(settings(voice, output, epochs=1), *flags, written=True)
+        if flags:
+            assert name in refused(settings(voice, output, epochs=1), *flags, "--resume", written=True)
+    shutil.copytree(str(voice), str(tmp_path / "b" / "voice"))
+    assert "run of another voice (data_dir" in refused(settings(tmp_path / "b" / "voice", output), "--resume", written=True)
+    base = changed_base(tmp_path, lambda checkpoint: checkpoint["model"]["dec.conv_pre.bias"].add_(1))
+    assert "run of another voice (base_hash" in refused(settings(voice, output, base_model=base), "--resume", written=True)
+    (output / "run.json").write_text("{")
+    assert "run.json is damaged" in refused(settings(voice, output), "--resume", written=True)
+    (output / "run.json").unlink()
+    assert "holds adapters but no run" in refused(settings(voice, output), written=True)
+
+
+def test_an_output_folder_that_cannot_be(voice, tmp_path, refused):
+    (tmp_path / "file").write_text("a file")
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert f"{tmp_path / 'file'} is no folder" in refused(settings(voice, output))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_write_protected_place(voice, tmp_path, refused):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    assert "is write-protected" in refused(settings(voice, tmp_path / "locked" / "out"))
+
+
+def test_not_enough_space(voice, tmp_path, refused, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(validate.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2**20, 2**20))
+    assert "has 1 MB free, a run needs 60 MB" in refused(settings(voice, tmp_path / "out"))
+
+
+def interrupted_by_a_full_disk(voice, output, tmp_path, run):
+    """A run of one epoch is saved; `run` goes on with it on a full disk, and what was saved still serves."""
+    line = argv(settings(voice, output, epochs=4, save_every=1), config=tmp_path / "c.json")
+    (output / "stop").parent.mkdir(parents=True, exist_ok=True)
+    (output / "stop").write_text("")
+    assert main(line) == 0
+    before = torch.load(str(output / "state.pt"), weights_only=True)
+    err = run([*line, "--resume"])
+    texts = [text for text in err.replace("\r", "\n").splitlines() if text.startswith("error:")]
+    assert len(texts) == 1 and "the disk is full while writing" in texts[0] and "free some space" in texts[0], err
+    assert "Traceback" not in err
+    state = torch.load(str(output / "state.pt"), weights_only=True)
+    assert state["steps"] == before["steps"] == 1 and all(torch.equal(a, b) for a, b in zip(state["adapter"], before["adapter"]))
+    for name in ("voice.safetensors", "voice_last.safetensors"):
+        load_adapter(output / name)
+    return line
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX limits")
+def test_the_disk_fills_in_the_middle_of_a_save(voice, tmp_path):
+    """A limit on the size of files, which the adapter fits and the state does not (EFBIG)."""
+    def run(line):
+        code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)); " \
+               "from LoraModel.training.train_lora import cli, main; sys.exit(cli(main, sys.argv[1:]))"
+        done = subprocess.run([sys.executable, "-c", code, *line], cwd=str(DEMO.parents[1]), env=environment(), capture_output=True,
+                              text=True, encoding="utf-8", timeout=200)
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    output = tmp_path / "out"
+    line = interrupted_by_a_full_disk(voice, output, tmp_path, run)
+    assert main([*line, "--resume"]) == 0
+    whole = argv(settings(voice, tmp_path / "whole", epochs=4), config=tmp_path / "c.json")
+    assert main(whole) == 0 and log(output) == log(tmp_path / "whole")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pytest's own hook; stderr is looked at below
+def test_a_disk_that_is_really_full(voice, tmp_path, monkeypatch, capfd):
+    """A small file system of its own (ENOSPC), filled to the last 40 KB: refused up front, and told in one line in the middle."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    try:
+        def run(line):
+            with open(str(disk / "filler"), "wb") as stream:
+                stream.write(bytes(shutil.disk_usage(str(disk)).free - 40_000))
+            capfd.readouterr()
+            assert cli(main, line) == 2
+            assert "has 0 MB free, a run needs 60 MB" in capfd.readouterr().err
+            monkeypatch.setattr(validate, "NEEDED_BYTES", 0)
+            assert cli(main, line) == 2
+            return capfd.readouterr().err
+
+        line = interrupted_by_a_full_disk(voice, disk / "out", tmp_path, run)
+        (disk / "filler").unlink()
+        assert main([*line, "--resume"]) == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
