@@ -45,9 +45,8 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config:
         clips = read_experiment(experiment, host, _Info(parts["version"])).clips
         (experiment / "filelist.txt").write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
         rvc_peak, said = _run(host, *_train_py(host, parts, epochs))
-        log = (experiment / "train.log").read_text(encoding="utf-8", errors="replace") if (experiment / "train.log").is_file() else ""
         steps = math.ceil(len(clips) / parts["settings"].batch_size)
-        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", log)][1:]
+        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", said)][1:]  # its train.log may be cut off
         if not theirs:
             raise SystemExit(f"RVC's train.py came to no second epoch; it said:\n{said[-3000:]}")
         our_peak, said = _run(host, _train_lora(host, parts, experiment, epochs, folder, config), dict(os.environ))

@@ -206,7 +206,7 @@ while True:
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_kill_9_while_saving_leaves_the_old_or_the_new_file(tmp_path):
     path, dice, kills, seen = tmp_path / "a.safetensors", random.Random(1), 0, set()
-    delays = ",".join(f"{dice.uniform(0, 0.06):.4f}" for _ in range(30))
+    delays = ",".join(f"{dice.uniform(0, 0.03):.4f}" for _ in range(30))
     # One process imports torch, which takes seconds, and forks the thirty that save and are killed; it goes on when told to.
     with subprocess.Popen([sys.executable, "-c", FORKER, SAVER, str(path), delays], cwd=str(ROOT), stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, universal_newlines=True) as forker:
@@ -232,13 +232,22 @@ import os, signal, sys, time
 import torch
 import LoraModel.lora
 saver, path, delays = sys.argv[1], sys.argv[2], [float(d) for d in sys.argv[3].split(",")]
-for delay in delays:
+def mark():
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+for number, delay in enumerate(delays):
+    last, saves, deadline = mark(), 0, time.monotonic() + 60
     child = os.fork()
     if child == 0:
         sys.argv = ["saver", path]
         torch.set_num_threads(1)
         exec(saver)
-    time.sleep(0.02 + delay)
+    while saves < number % 6 and time.monotonic() < deadline:  # on a busy machine the child may not have run at all by then
+        saves, last = saves + (mark() != last), mark()
+    time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     print("killed", flush=True)
