@@ -40,8 +40,8 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config:
     theirs: List[float] = []
     try:
         shutil.copytree(str(Path(parts["settings"].data_dir)), str(experiment))
-        config = {**parts["config"], "train": {**parts["config"]["train"], "fp16_run": False}}
-        (experiment / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        in_fp32 = {**parts["config"], "train": {**parts["config"]["train"], "fp16_run": False}}
+        (experiment / "config.json").write_text(json.dumps(in_fp32), encoding="utf-8")
         clips = read_experiment(experiment, host, _Info(parts["version"])).clips
         (experiment / "filelist.txt").write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
         rvc_peak, said = _run(host, *_train_py(host, parts, epochs))
