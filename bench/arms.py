@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Sequence
 
 import torch
 
@@ -151,3 +152,12 @@ class FullArm(Arm):
         path = folder / "full.pth"
         save_model(path, small_model(self.step.generator, self.info, "full fine-tuning"))
         return path
+
+
+def take_turns(arms: Sequence[Arm], voice: str) -> None:
+    """Train all to their end, in turn, so that what else the machine does slows all; say where each stands."""
+    while any(arm.progress < 1 for arm in arms):
+        arm = min(arms, key=lambda each: each.progress)
+        point = arm.advance()
+        print(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
+              f"(base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)

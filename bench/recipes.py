@@ -11,7 +11,6 @@ ratio_step      seconds a step over the first recipe's; of all voices the mean, 
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arms import LoRAArm
-from bench.common import arguments, finish, table
-from bench.time_to_quality import ALL_CLIPS, gain, judged, named, quick_inputs, references_of
+from bench.arms import LoRAArm, take_turns
+from bench.common import finish, table
+from bench.time_to_quality import gain
+from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
 from LoraModel.evaluation.bootstrap import pooled
 from LoraModel.evaluation.compare import Judges
-from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
-from LoraModel.files import atomic_write
 from LoraModel.host import hush_torch
 from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import read_config_file
@@ -42,11 +40,7 @@ def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], fol
         arms.append(LoRAArm(trainer, args.points, name))
         begun.append(arms[-1].seconds)
     references = references_of(arms[0].trainer)
-    while any(arm.progress < 1 for arm in arms):
-        arm = min(arms, key=lambda each: each.progress)
-        point = arm.advance()
-        print(f"{data.name}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f}",
-              file=sys.stderr, flush=True)
+    take_turns(arms, data.name)
     rate = arms[0].trainer.info.sample_rate
     return {arm.name: {
         "base_errors": arm.points[0].errors, "errors": arm.points[-1].errors, "steps": arm.total,
@@ -70,13 +64,8 @@ def compare(voices: Dict[str, Dict[str, Dict[str, Any]]]) -> Dict[str, Dict[str,
 
 def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict[str, Any]:
     """All voices, one after the other; those that OUT has already are taken from there."""
-    judges = Judges() if args.no_judges else Judges(SpeakerEncoder(), SpeechQuality())
-    voices: Dict[str, Dict[str, Dict[str, Any]]] = {}
-    for data in (Path(path) for path in args.data):
-        record = folder / f"{data.name}.json"
-        if not record.is_file():
-            atomic_write(record, json.dumps(measure_voice(data, args, recipes, folder / data.name, judges), indent=1).encode())
-        voices[data.name] = json.loads(record.read_text(encoding="utf-8"))
+    judges = judges_of(args)
+    voices = each_voice(args.data, folder, lambda data: measure_voice(data, args, recipes, folder / data.name, judges))
     return {"recipes": compare(voices), "voices": voices}
 
 
@@ -102,16 +91,10 @@ def quick_recipes(args: Any, folder: Path) -> Tuple[Any, Dict[str, Dict[str, Any
 
 def main() -> None:
     hush_torch()
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--base", help="pretrained generator")
-    parser.add_argument("--data", nargs="+", help="experiment folders, one for each voice")
+    parser = voice_arguments(__doc__.splitlines()[0])
     parser.add_argument("--recipes", help="JSON file: name -> settings of the trainer")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--points", type=int, default=4, help="turns that each recipe takes")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--out", help="where figures go, and what is done is found again")
-    parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:

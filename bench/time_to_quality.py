@@ -25,31 +25,23 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
 
-from bench.arms import FULL, LORA, Arm, FullArm, LoRAArm
-from bench.common import arguments, finish, make_experiment, short_segments, table
+from bench.arms import FULL, LORA, Arm, FullArm, LoRAArm, take_turns
+from bench.common import finish, table
 from bench.curves import draw
 from bench.rvc_recipe import RVCStep
+from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
 from LoraModel.evaluation.bootstrap import Group, Interval, pooled
 from LoraModel.evaluation.compare import Judges
-from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
-from LoraModel.evaluation.metrics import pair_metrics
-from LoraModel.files import atomic_write
-from LoraModel.host import find_host, hush_torch
-from LoraModel.training import TrainConfig, Trainer, prepare
+from LoraModel.host import hush_torch
+from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import read_config_file
-
-DEMO_BASE = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base" / "f0G16k.pth"
-ALL_CLIPS = 1000
-REFERENCES = 12
-"""Training clips whose mean embedding stands for the speaker."""
-
 
 def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[str, Any]:
     """Train both on one voice, in turn, and compare them."""
@@ -66,11 +58,7 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
                    trainer.device, args.lr)
     full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points, trainer.device)
     arms: List[Arm] = [full, lora]
-    while any(arm.progress < 1 for arm in arms):
-        arm = min(arms, key=lambda each: each.progress)
-        point = arm.advance()
-        print(f"{data.name}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
-              f"(base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)
+    take_turns(arms, data.name)
     curves = {arm.name: [asdict(point) for point in arm.points] for arm in arms}
     figures = {**ratios([curves]), "curves": curves,
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
@@ -80,11 +68,6 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
                    *((arm.name, [(clip.audio, clip.real) for clip in arm.heard]) for arm in arms))},
                "models": {arm.name: str(arm.save(folder)) for arm in arms}}
     return figures
-
-
-def references_of(trainer: Trainer) -> List[np.ndarray]:
-    """Some training clips, (samples,) each: before the first step, which lets clips go."""
-    return [trainer.train.batch([index]).wave[0, 0].numpy() for index in range(min(REFERENCES, len(trainer.train)))]
 
 
 Curves = Dict[str, List[Dict[str, Any]]]
@@ -128,50 +111,16 @@ def harmonic_mean(speeds: np.ndarray) -> np.ndarray:
         return 1 / (1 / speeds).mean(axis=0)
 
 
-def named(name: str, interval: Interval) -> Dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def judged(clips: Sequence[Tuple[np.ndarray, Optional[np.ndarray]]], references: Sequence[np.ndarray], rate: int,
-           judges: Judges) -> Dict[str, float]:
-    """Means over clips: distances to the recordings, similarity to the speaker, DNSMOS.
-
-    clips: (samples,) and the recording that it should be, None for the recordings themselves.
-    """
-    known = [embedding for embedding in (judges.embedding(audio, rate) for audio in references) if embedding is not None]
-    rows: List[Dict[str, float]] = []
-    for audio, real in clips:
-        row = {} if real is None else dict(pair_metrics(audio, real, rate))
-        embedding = judges.embedding(audio, rate)
-        if embedding is not None and known:
-            row["similarity"] = cosine_to_mean(embedding, known)
-        row.update({key: value for key, value in judges.rate(audio, rate).items() if key == "dnsmos"})
-        rows.append(row)
-    keys = {key for row in rows for key in row}
-    return {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in sorted(keys)}
-
-
-def quick_inputs(folder: Path) -> Tuple[Path, Path, List[Path]]:
-    """The demo's base, a discriminator of fresh weights, and a made-up voice."""
-    config = short_segments(json.loads((DEMO_BASE.parent / "config.json").read_text(encoding="utf-8")))
-    torch.manual_seed(0)
-    discriminator = folder / "f0D16k.pth"
-    torch.save({"model": find_host().build_discriminator("v2").state_dict()}, str(discriminator))
-    return DEMO_BASE, discriminator, [make_experiment(folder / "logs" / "tones", config, "v2", 4, 1.0)]
-
-
 def measure(args: Any, folder: Path) -> Dict[str, Any]:
     """All voices, one after the other; those that OUT has already are taken from there."""
-    judges = Judges() if args.no_judges else Judges(SpeakerEncoder(), SpeechQuality())
-    voices: Dict[str, Dict[str, Any]] = {}
-    for data in (Path(path) for path in args.data):
-        record = folder / f"{data.name}.json"
-        if not record.is_file():
-            started = time.perf_counter()
-            figures = measure_voice(data, args, folder / data.name, judges)
-            figures["seconds_in_all"] = time.perf_counter() - started
-            atomic_write(record, json.dumps(figures, indent=1).encode())
-        voices[data.name] = json.loads(record.read_text(encoding="utf-8"))
+    judges = judges_of(args)
+
+    def timed(data: Path) -> Dict[str, Any]:
+        started = time.perf_counter()
+        figures = measure_voice(data, args, folder / data.name, judges)
+        return {**figures, "seconds_in_all": time.perf_counter() - started}
+
+    voices = each_voice(args.data, folder, timed)
     draw(voices, folder / "curves.png")
     return {**ratios([voice["curves"] for voice in voices.values()]), "voices": voices, "recipe": args.recipe, "threads": torch.get_num_threads()}
 
@@ -193,10 +142,8 @@ def show(figures: Dict[str, Any]) -> None:
 
 def main() -> None:
     hush_torch()
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--base", help="pretrained generator")
+    parser = voice_arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", help="the discriminator that fits it")
-    parser.add_argument("--data", nargs="+", help="experiment folders, one for each voice")
     parser.add_argument("--epochs", type=int, default=4, help="of full fine-tuning")
     parser.add_argument("--lora_epochs", type=int, default=8, help="of LoRA, whose rate falls along them")
     parser.add_argument("--recipe", choices=("rvc", "same_losses"), default="rvc", help="how full fine-tuning is done")
@@ -204,10 +151,6 @@ def main() -> None:
     parser.add_argument("--config", help="JSON file of settings for our trainer")
     parser.add_argument("--points", type=int, default=10, help="of each curve")
     parser.add_argument("--valid_fraction", type=float, default=0.1, help="of the clips, kept out of both trainings")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--out", help="where figures, curves and models go, and what is done is found again")
-    parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:

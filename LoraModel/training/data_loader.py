@@ -250,9 +250,6 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self._items)
 
-    def frames(self, index: int) -> int:
-        return self._frames[index]
-
     def take(self, index: int) -> Batch:
         """One clip, which is let go of: it cannot be asked for again."""
         batch = self.batch([index])
