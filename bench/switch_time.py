@@ -1,4 +1,8 @@
-"""Milliseconds to change voices at RVC v2 40k: adapters on one base in memory, against loading a whole voice as RVC does.
+"""Milliseconds to change voices at RVC v2 40k, and seconds to convert with an adapter and without.
+
+A change is between adapters on one base in memory, against loading a whole voice as RVC does. A conversion is of a made-up recording, by
+the plain base and by the base with an adapter, in turn and each first as often as the other; features and pitch, which both have in
+common, cost nothing in it.
 
 python bench/switch_time.py [--repeats N] [--json FILE] [--quick]
 
@@ -15,13 +19,15 @@ from typing import Any, Callable, Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
 
 from bench.common import arguments, finish, make_base, ratio, table
 from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.inference import VoiceLoader
-from LoraModel.lora import LoRAConfig, extract, inject, save_adapter
+from LoraModel.inference.convert import FRAME, INPUT_RATE, ConvertOptions, convert
+from LoraModel.lora import Adapter, LoRAConfig, extract, inject, save_adapter
 from LoraModel.scripts import convert_model
 
 
@@ -53,7 +59,35 @@ def load_as_rvc(host: Host, path: Path, version: str) -> torch.nn.Module:
     return network.eval().float()
 
 
-def measure(folder: Path, repeats: int) -> Dict[str, Any]:
+def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: float) -> Dict[str, Any]:
+    """`ratio_convert`: so many seconds converted with the adapter over the same without, in pairs. The base is left plain."""
+    rng = np.random.default_rng(0)
+    audio = rng.normal(0, 0.1, int(seconds * INPUT_RATE)).astype(np.float32)
+    content = rng.normal(0, 0.3, (len(audio) // (2 * FRAME) + 1, voice.network.enc_p.emb_phone.in_features)).astype(np.float32)
+    options = ConvertOptions(speaker=0)
+    heard: Dict[str, np.ndarray] = {}
+
+    def run(name: str) -> float:
+        voice.set_adapters([(adapter, 1.0)] if name == "adapter" else [])
+        started = time.perf_counter()
+        heard[name] = convert(voice, audio, options, lambda _: content, lambda _, frames: np.full(frames, 200.0), lambda f0: np.full(len(f0), 120))
+        return time.perf_counter() - started
+
+    for name in ("base", "adapter"):
+        run(name)  # unmeasured
+    taken: Dict[str, List[float]] = {"adapter": [], "base": []}
+    for index in range(repeats):
+        for name in sorted(taken, reverse=bool(index % 2)):
+            taken[name].append(run(name))
+    voice.unload()
+    if np.array_equal(heard["adapter"], heard["base"]):
+        raise SystemExit("the adapter changed nothing")
+    return {**ratio(taken["adapter"], taken["base"], "ratio_convert"), "convert_seconds_adapter": taken["adapter"],
+            "convert_seconds_base": taken["base"], "converted_seconds": seconds}
+
+
+def measure(folder: Path, repeats: int, seconds: float = 5.0) -> Dict[str, Any]:
+    """Both, with `seconds` of audio for the conversions."""
     host, version, rate = find_host(), "v2", 40000
     generator, _, _ = make_base(folder, host, version, rate)
     voice = VoiceLoader(generator, host)
@@ -71,7 +105,8 @@ def measure(folder: Path, repeats: int) -> Dict[str, Any]:
     unload = milliseconds(voice.unload)
     identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
     middle, low, high = median_interval(ours)
-    return {**ratio(ours, theirs, "ratio_switch"), "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
+    return {**ratio(ours, theirs, "ratio_switch"), **conversion(voice, adapters[0], repeats, seconds),
+            "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
             "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
             "threads": torch.get_num_threads()}
 
@@ -79,14 +114,18 @@ def measure(folder: Path, repeats: int) -> Dict[str, Any]:
 def main() -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, help="changes of voice, in turn with RVC's")
+    parser.add_argument("--repeats", type=int, help="changes of voice, in turn with RVC's, and pairs of conversions")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15))
+        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15), 1.0 if args.quick else 5.0)
     print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
                  ("loading a voice as RVC", figures["rvc_ms"], min(figures["rvc_ms_all"]), max(figures["rvc_ms_all"])),
                  ("unloading", figures["unload_ms"], "", ""),
                  ("ratio", figures["ratio_switch"], figures["ratio_switch_low"], figures["ratio_switch_high"])]))
+    print(table([(f"converting {figures['converted_seconds']:g} s", "seconds"),
+                 ("plain base", median_interval(figures["convert_seconds_base"]).value),
+                 ("with an adapter", median_interval(figures["convert_seconds_adapter"]).value)]))
+    print(table([("", "ratio", "low", "high"), ("ratio_convert", *(figures[f"ratio_convert{end}"] for end in ("", "_low", "_high")))]))
     print("the base came back bit for bit" if figures["unload_identical"] else "THE BASE DID NOT COME BACK")
     finish(figures, args.json)
 

@@ -10,6 +10,7 @@ Peak memory is the high-water mark of resident memory (on CUDA: of allocated mem
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -142,13 +143,15 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
     parser.add_argument("--config", help="JSON file of settings for our trainer")
-    parser.add_argument("--rvc_root", help="an RVC checkout: run its own train.py as well, and our train_lora.py in turn with it")
+    parser.add_argument("--rvc_root", help="an RVC checkout: its networks are taken, and its own train.py is run and our train_lora.py after it")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")
     parser.add_argument("--memory_rounds", type=int, help="processes of each whose peak memory is taken")
     parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
     parser.add_argument("--folder", help="where base and experiment are kept")
     args = parser.parse_args()
     more = read_config_file(args.config) if args.config else {}
+    if args.rvc_root:
+        os.environ["RVC_ROOT"] = str(Path(args.rvc_root).resolve())  # for the processes of the memory figures too
     if args.memory_of:
         print(measure_memory(Path(args.folder), args.memory_of, args.quick, args.base_d, more))
         return

@@ -49,6 +49,8 @@ def test_rvcs_step_trains_everything(tmp_path):
 
 
 def test_voices_change_and_the_base_comes_back(tmp_path):
-    figures = switch_time.measure(tmp_path, repeats=2)
+    figures = switch_time.measure(tmp_path, repeats=2, seconds=0.3)
     assert figures["unload_identical"] and len(figures["switch_ms_all"]) == len(figures["rvc_ms_all"]) == 2
     assert figures["switch_ms_low"] <= figures["switch_ms"] <= figures["switch_ms_high"]
+    assert len(figures["convert_seconds_base"]) == len(figures["convert_seconds_adapter"]) == 2
+    assert figures["ratio_convert_low"] <= figures["ratio_convert"] <= figures["ratio_convert_high"]
