@@ -24,11 +24,17 @@ def make_base(folder: Path, host: Host, version: str, sample_rate: int, f0: bool
     What a step costs does not depend on what the weights are.
     """
     config = host.config_for(version, sample_rate)
-    torch.manual_seed(0)
-    generator, discriminator = folder / f"f0G{sample_rate // 1000}k.pth", folder / f"f0D{sample_rate // 1000}k.pth"
+    return (*fresh_base(folder, host, config, version, f0), config)
+
+
+def fresh_base(folder: Path, host: Host, config: Dict[str, Any], version: str, f0: bool = True, seed: int = 0) -> Tuple[Path, Path]:
+    """f0G…k.pth and f0D…k.pth of the configuration's size in `folder`, with fresh weights."""
+    rate = config["data"]["sampling_rate"] // 1000
+    torch.manual_seed(seed)
+    generator, discriminator = folder / f"f0G{rate}k.pth", folder / f"f0D{rate}k.pth"
     torch.save({"model": host.build_synthesizer(config_list(config), version, f0).state_dict()}, str(generator))
     torch.save({"model": host.build_discriminator(version).state_dict()}, str(discriminator))
-    return generator, discriminator, config
+    return generator, discriminator
 
 
 def short_segments(config: Dict[str, Any], frames: int = 10) -> Dict[str, Any]:
