@@ -30,10 +30,19 @@ from bench.rvc_recipe import RVCStep
 from bench.voices import DEMO_BASE
 from LoraModel.files import atomic_write
 from LoraModel.host import Host, find_host, hush_torch
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, cli
 from LoraModel.training.data_loader import Clip, ClipSet, read_experiment
 
 STATE = "state.pt"
+
+
+def config_of(experiment: Path) -> Dict[str, Any]:
+    """The experiment's config.json. UserError where it has none."""
+    path = experiment / "config.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: prepare this voice first (scripts/prepare_data.py), or copy the config of RVC's that fits its rate",
+                        f"缺少 {path}：请先预处理该声音（scripts/prepare_data.py），或复制与其采样率相符的 RVC 配置")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def clips_of(data: List[Path], host: Host, version: str, config: Dict[str, Any]) -> ClipSet:
@@ -160,8 +169,7 @@ def main() -> None:
             args = quick_voices(args, Path(temporary))
         elif not (args.data and args.out):
             parser.error("--data and --out are needed (or --quick)")
-        config = json.loads((Path(args.data[0]) / "config.json").read_text(encoding="utf-8"))
-        run = Pretraining(args, config, Path(args.out or temporary), torch.device(args.device))
+        run = Pretraining(args, config_of(Path(args.data[0])), Path(args.out or temporary), torch.device(args.device))
         signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopping", True))  # Ctrl+C: this step to its end, then save
         begun, started = run.steps_done, time.perf_counter()
         losses = run.run()
@@ -174,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(lambda _: main()))

@@ -40,6 +40,7 @@ from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_
 from LoraModel.evaluation.bootstrap import Group, Interval, pooled
 from LoraModel.evaluation.compare import Judges
 from LoraModel.host import hush_torch
+from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import read_config_file
 
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(lambda _: main()))

@@ -27,6 +27,7 @@ from bench import train_commands
 from bench.common import arguments, finish, make_base, make_experiment, ratio, short_segments, table
 from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.host import find_host, hush_torch
+from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, Trainer, prepare
 from LoraModel.training.config import read_config_file
 from LoraModel.training.data_loader import Batch
@@ -181,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(lambda _: main()))
