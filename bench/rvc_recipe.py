@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.step_parts import Clock
 from LoraModel.host import Host
 from LoraModel.models import load_discriminator
 from LoraModel.models.model_utils import config_list
@@ -52,7 +52,7 @@ class RVCStep:
 
     def __call__(self, batch: Batch) -> float:
         data, train = self.config["data"], self.config["train"]
-        clock = _Clock(self.parts, batch.spec.device)
+        clock = Clock(self.parts, batch.spec.device)
         out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths, batch.speaker)
         audio, starts, _, mask, (_, z_p, mean_p, log_p, _, log_q) = out
         mel = self.mel.of_spectrogram(batch.spec)
@@ -76,7 +76,7 @@ class RVCStep:
         clock.part("optimisers")
         return float(loss.detach())
 
-    def _train_discriminator(self, wave: Tensor, audio: Tensor, clock: "_Clock") -> None:
+    def _train_discriminator(self, wave: Tensor, audio: Tensor, clock: Clock) -> None:
         real, made, _, _ = self.discriminator(wave, audio.detach())
         loss, _, _ = self.losses.discriminator_loss(real, made)
         clock.part("D forward")
@@ -93,15 +93,3 @@ def training_clips(host: Host, settings: TrainConfig, info: Any) -> ClipSet:
     experiment = read_experiment(Path(settings.data_dir), host, info)
     train, _ = split(experiment.clips, settings.valid_fraction, settings.seed)
     return ClipSet(train, host, experiment.data, info.f0, experiment.segment_frames)
-
-
-class _Clock:
-    def __init__(self, parts: Dict[str, float], device: torch.device):
-        self._parts, self._device, self._then = parts, device, time.perf_counter()
-
-    def part(self, name: str) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self._parts[name] = self._parts.get(name, 0.0) + now - self._then
-        self._then = now

@@ -26,6 +26,7 @@ import torch
 from bench import train_commands
 from bench.common import arguments, finish, make_base, make_experiment, ratio, short_segments, table
 from bench.rvc_recipe import RVCStep, training_clips
+from bench.step_parts import OurStep
 from LoraModel.host import find_host, hush_torch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, Trainer, prepare
@@ -80,17 +81,20 @@ def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, more: Op
     cycle = config.decoder_every * config.d_every
     rvc = rvc_of(parts, device)
     batch = trainer.train.batch(indices).to(device)
+    step = OurStep(trainer)
     rvc(batch)
     for _ in range(cycle):
-        trainer.step(indices)
+        step(indices)
     rvc.parts.clear()
+    step.parts.clear()
     ours: List[List[float]] = []
     theirs: List[float] = []
     for _ in range(repeats):
         theirs.append(timed(lambda: rvc(batch), device))
-        ours.append([timed(lambda: trainer.step(indices), device) for _ in range(cycle)])
+        ours.append([timed(lambda: step(indices), device) for _ in range(cycle)])
     return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), "seconds_ours": ours, "seconds_rvc": theirs,
-            "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()}, "device": str(device)}
+            "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()},
+            "parts_ours": {name: total / (repeats * cycle) for name, total in step.parts.items()}, "device": str(device)}
 
 
 def measure_memory(folder: Path, which: str, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> int:
@@ -178,6 +182,7 @@ def main() -> None:
         rows.append(("ratio_peak_memory_commands", figures["ratio_peak_memory_commands"], "", ""))
     print(table(rows))
     print(table([("part of RVC's step", "seconds"), *figures["parts_rvc"].items()]))
+    print(table([("part of ours", "seconds"), *figures["parts_ours"].items()]))
     finish(figures, args.json)
 
 

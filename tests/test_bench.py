@@ -31,7 +31,9 @@ def test_a_step_of_rvcs_and_one_of_ours_are_timed(tmp_path):
     figures = train_time.measure_time(tmp_path, quick=True, with_d=False, repeats=1)
     assert figures["ratio_step"] == figures["ratio_step_low"] == figures["ratio_step_high"] > 0
     assert set(figures["parts_rvc"]) == {"G forward", "D forward", "D backward", "D forward again", "G backward", "optimisers"}
+    assert set(figures["parts_ours"]) == {"batch", "prior forward", "prior backward", "decoder forward", "decoder backward", "optimiser"}
     assert math.isclose(sum(figures["parts_rvc"].values()), figures["seconds_rvc"][0], rel_tol=0.2)
+    assert math.isclose(sum(figures["parts_ours"].values()), figures["seconds_ours"][0][0], rel_tol=0.2)
     common.finish(figures, tmp_path / "figures.json")
     assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(json.dumps(figures))
 
