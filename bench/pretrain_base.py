@@ -10,9 +10,7 @@ beside them, and state.pt, from which the same command goes on exactly where it 
 
 from __future__ import annotations
 
-import io
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -28,12 +26,13 @@ from tqdm import tqdm
 from bench.common import arguments, finish, fresh_base, make_experiment, short_segments, table
 from bench.rvc_recipe import RVCStep
 from bench.voices import DEMO_BASE
-from LoraModel.files import atomic_write
+from LoraModel.files import atomic_file, atomic_write
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.messages import UserError, cli
+from LoraModel.models import read_checkpoint
+from LoraModel.training.checkpoint import STATE_FILE, random_state, set_random_state
 from LoraModel.training.data_loader import Clip, ClipSet, read_experiment
-
-STATE = "state.pt"
+from LoraModel.training.train_lora import handle_signals
 
 
 def config_of(experiment: Path) -> Dict[str, Any]:
@@ -66,7 +65,7 @@ class Pretraining:
     """Networks, optimisers and where the run stands; goes on from `folder` if a run with the same settings is there.
 
     Raises:
-        UserError: `folder` holds a run with other settings.
+        UserError: `folder` holds a run with other settings, or a damaged one.
     """
 
     def __init__(self, args: Any, config: Dict[str, Any], folder: Path, device: torch.device):
@@ -75,15 +74,14 @@ class Pretraining:
         self.clips = clips_of([Path(path) for path in args.data], host, args.version, config)
         self.settings = json.dumps([config, [clip.line() for clip in self.clips.clips], args.warmup, args.batch_size, args.seed, args.version])
         folder.mkdir(parents=True, exist_ok=True)
-        self.steps_done, state = 0, folder / STATE
-        self.stopping = False
+        self.steps_done, self.stop_asked = 0, False
         with tempfile.TemporaryDirectory() as fresh:
             generator, discriminator = fresh_base(Path(fresh), host, config, args.version, seed=args.seed)
             self.step = RVCStep(host, config, args.version, generator, discriminator, device)
         self.discriminator = self.step.discriminator
         torch.manual_seed(args.seed)
-        if state.is_file():
-            self._restore(torch.load(str(state), map_location="cpu", weights_only=True))
+        if (folder / STATE_FILE).is_file():
+            self._restore(read_checkpoint(folder / STATE_FILE))
 
     def _parts(self) -> Dict[str, Any]:
         return {"generator": self.step.generator, "discriminator": self.discriminator,
@@ -96,18 +94,14 @@ class Pretraining:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.steps_done = state["steps"]
-        torch.set_rng_state(state["random"])
-        if "random_cuda" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        set_random_state(state["random"], self.device)
 
     def save(self) -> None:
         """The state, then base and discriminator in RVC's format; each file is whole or the old one."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        state.update(settings=self.settings, steps=self.steps_done, random=torch.get_rng_state())
-        if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        state.update(settings=self.settings, steps=self.steps_done, random=random_state(self.device))
         rate = self.config["data"]["sampling_rate"] // 1000
-        _write(self.folder / STATE, state)
+        _write(self.folder / STATE_FILE, state)
         for kind, name in (("G", "generator"), ("D", "discriminator")):
             _write(self.folder / f"f0{kind}{rate}k.pth", {"model": state[name], "iteration": self.steps_done,
                                                          "learning_rate": self.config["train"]["learning_rate"]})
@@ -120,7 +114,7 @@ class Pretraining:
         batches: List[List[int]] = []
         each = self.clips.steps_per_epoch(self.args.batch_size)
         with tqdm(total=self.args.steps, initial=self.steps_done, unit="step", desc="pretraining") as bar:
-            while self.steps_done < self.args.steps and not self.stopping:
+            while self.steps_done < self.args.steps and not self.stop_asked:
                 if self.steps_done // each != epoch:
                     epoch = self.steps_done // each
                     batches = self.clips.epoch(self.args.batch_size, self.args.seed, epoch)
@@ -138,9 +132,8 @@ class Pretraining:
 
 
 def _write(path: Path, contents: Dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(contents, buffer)
-    atomic_write(path, buffer.getvalue())
+    with atomic_file(path) as stream:
+        torch.save(contents, stream)
 
 
 def quick_voices(args: Any, folder: Path) -> Any:
@@ -170,9 +163,12 @@ def main() -> None:
         elif not (args.data and args.out):
             parser.error("--data and --out are needed (or --quick)")
         run = Pretraining(args, config_of(Path(args.data[0])), Path(args.out or temporary), torch.device(args.device))
-        signal.signal(signal.SIGINT, lambda *_: setattr(run, "stopping", True))  # Ctrl+C: this step to its end, then save
         begun, started = run.steps_done, time.perf_counter()
-        losses = run.run()
+        undo = handle_signals(run)
+        try:
+            losses = run.run()
+        finally:
+            undo()
         seconds = time.perf_counter() - started
     last = losses[-100:]
     figures = {"steps": run.steps_done, "steps_before": begun, "voices": len(args.data), "clips": len(run.clips), "seconds_data": run.clips.seconds,

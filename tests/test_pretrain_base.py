@@ -16,7 +16,6 @@ from LoraModel.models import load_base, load_discriminator
 def run(monkeypatch, *options):
     """The command, and the run that it made."""
     kept = []
-    monkeypatch.setattr(pretrain_base.signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["pretrain_base.py", *options])
     monkeypatch.setattr(pretrain_base.Pretraining, "run", lambda self, real=pretrain_base.Pretraining.run: kept.append(self) or real(self))
     pretrain_base.main()
