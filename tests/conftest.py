@@ -28,6 +28,18 @@ def pytest_xdist_auto_num_workers(config):
     return max(1, min(cores, memory // WORKER_BYTES))
 
 
+
+def pytest_addoption(parser):
+    parser.addoption("--attack-rounds", type=int, default=1, metavar="N",
+                     help="how many times as much hostile input the tests marked `attack` make (default: 1)")
+
+
+@pytest.fixture
+def attack_rounds(request):
+    """How many times as much a test marked `attack` makes: 1 in an ordinary run."""
+    return request.config.getoption("--attack-rounds")
+
+
 NETWORKS = [("v2", True), ("v2", False), ("v1", True), ("v1", False)]
 
 
