@@ -8,7 +8,7 @@ import pytest
 import torch
 from voice_data import SOURCE, go
 
-from LoraModel.demo import features
+from LoraModel.inference import stand_in as features
 from LoraModel.inference import ConvertOptions, Retrieval, VoiceLoader
 from LoraModel.inference import audio as audio_io
 from LoraModel.messages import UserError

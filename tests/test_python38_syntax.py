@@ -150,10 +150,11 @@ FORBIDDEN = {  # a folder of LoraModel/ and the folders of LoraModel/ that it mu
     "lora": ("host", "models") + UPPER,
     "host": ("models",) + UPPER,
     "models": UPPER,
-    "training": ("evaluation", "scripts", "webui", "examples"),
-    "inference": ("evaluation", "scripts", "webui", "examples"),
-    "evaluation": ("training", "scripts", "webui", "examples"),
-    "webui": ("evaluation",),
+    "training": ("evaluation", "scripts", "webui", "demo", "examples"),
+    "inference": ("evaluation", "scripts", "webui", "demo", "examples"),
+    "evaluation": ("training", "scripts", "webui", "demo", "examples"),
+    "webui": ("evaluation", "demo"),
+    "scripts": ("demo",),
 }
 
 
@@ -217,6 +218,7 @@ def test_the_arrows_point_one_way(path):
     ("LoraModel/inference/a.py", "from LoraModel.webui import panel"),
     ("LoraModel/training/a.py", "from ..evaluation.metrics import mel_l1"),
     ("LoraModel/evaluation/a.py", "from ..training import Trainer"),
+    ("LoraModel/inference/a.py", "from LoraModel.demo import features"),
     ("bench/a.py", "import rvc.lib.rmvpe"),
     ("run.py", "code = 'from infer.modules.vc import pipeline'"),
 ])
@@ -230,7 +232,7 @@ def test_an_arrow_the_wrong_way_is_found(where, source):
     ("LoraModel/models/a.py", "from LoraModel.host.layout import find_host"),
     ("LoraModel/training/a.py", "from LoraModel.training.losses import mel\nNAME = 'LoraModel.training.losses'"),
     ("LoraModel/training/a.py", '"""As RVC\'s infer.lib.train.losses does."""'),
-    ("LoraModel/scripts/a.py", "from LoraModel.demo.features import features\nNAME = 'training/train.jsonl'"),
+    ("LoraModel/scripts/a.py", "from LoraModel.inference.stand_in import features\nNAME = 'training/train.jsonl'"),
 ])
 def test_an_arrow_the_right_way_is_left_alone(where, source):
     assert against_the_arrows(source, Path(where)) == []

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from scipy.io import wavfile
 
-from LoraModel.demo import features
+from LoraModel.inference import stand_in as features
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "LoraModel" / "demo"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from LoraModel.demo import features
+from LoraModel.inference import stand_in as features
 from LoraModel.inference import ConvertOptions, VoiceLoader, convert
 from LoraModel.inference import audio as audio_io
 from LoraModel.lora import LoRAConfig, extract, inject, save_adapter, weight_norm

@@ -1,1 +1,1 @@
-"""The embedded default: a small base, recordings, a stand-in for HuBERT, and the report that shows what came out."""
+"""The embedded default: a small base, recordings, and the report that shows what came out."""

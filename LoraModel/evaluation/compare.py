@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..demo.features import SAMPLE_RATE
+from ..inference.stand_in import SAMPLE_RATE
 from ..messages import UserError
 from .bootstrap import difference_interval, mean_interval
 from .judges import SpeakerEncoder, SpeechQuality, cosine_to_mean

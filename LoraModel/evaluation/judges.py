@@ -14,7 +14,7 @@ from typing import Dict, Sequence
 import numpy as np
 import torch
 
-from ..demo.features import SAMPLE_RATE
+from ..inference.stand_in import SAMPLE_RATE
 from ..messages import UserError
 from .metrics import at_16k
 

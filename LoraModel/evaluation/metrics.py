@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 from scipy.fft import dct
 
-from ..demo.features import PITCH_HOP, SAMPLE_RATE, pitch
+from ..inference.stand_in import PITCH_HOP, SAMPLE_RATE, pitch
 
 N_MELS = 80
 FRAMES_PER_SECOND = 100

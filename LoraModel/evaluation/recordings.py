@@ -8,8 +8,8 @@ from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
-from ..demo.features import SAMPLE_RATE
 from ..inference.audio import audio_files, read_audio
+from ..inference.stand_in import SAMPLE_RATE
 from ..messages import UserError
 from .judges import SpeakerEncoder
 from .metrics import pitch_of

@@ -25,7 +25,7 @@ from typing import List, Optional
 import numpy as np
 import soundfile
 
-from LoraModel.demo import features
+from LoraModel.inference import stand_in as features
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare

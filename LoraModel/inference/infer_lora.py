@@ -78,10 +78,10 @@ class Converter:
         if self._pipeline is None:
             if options.rms_mix_rate not in (None, 1.0):
                 raise UserError("--rms_mix_rate is RVC's own: it needs an RVC checkout (--rvc_root)", "--rms_mix_rate 需要 RVC 目录（--rvc_root）")
-            from LoraModel.demo import features
+            from LoraModel.inference import stand_in
 
             retrieval = self._read_index(options, size)
-            return convert(voice, audio, options, features.content_features, features.pitch, features.coarse_pitch, progress=progress,
+            return convert(voice, audio, options, stand_in.content_features, stand_in.pitch, stand_in.coarse_pitch, progress=progress,
                            retrieval=retrieval)
         speaker = voice.speaker if options.speaker is None else options.speaker
         if not 0 <= speaker < info.speakers:

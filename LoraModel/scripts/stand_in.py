@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from scipy.io import wavfile
 
-from ..demo import features
+from ..inference import stand_in as features
 from ..inference.audio import read_audio
 from ..messages import UserError
 

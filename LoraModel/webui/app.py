@@ -31,7 +31,7 @@ for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read w
 import gradio as gr  # noqa: E402
 import numpy as np  # noqa: E402
 
-from LoraModel.demo.features import coarse_pitch, content_features, pitch  # noqa: E402
+from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
 from LoraModel.files import atomic_file  # noqa: E402
 from LoraModel.host import Host, find_host  # noqa: E402
 from LoraModel.inference.audio import read_audio  # noqa: E402
