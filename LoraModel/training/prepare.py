@@ -10,6 +10,7 @@ from typing import Optional
 from ..host import find_host
 from ..messages import UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
+from ..names import check_name
 from .checkpoint import check_output
 from .config import TrainConfig
 from .data_loader import ClipSet, read_experiment, split
@@ -53,13 +54,6 @@ def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] =
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16", "提示：在 CPU 上 fp16 比 fp32 或 bf16 慢很多倍"), file=sys.stderr)
     return trainer
-
-
-def check_name(name: str) -> None:
-    """A voice's name becomes a file name."""
-    if not name or name.strip() != name or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name) or name[0] == "." or len(name.encode()) > 200:
-        raise UserError(f"the name {name!r} cannot be a file name: choose one without / \\ : * ? \" < > | and leading dots, at most 200 bytes long",
-                        f"名称 {name!r} 不能用作文件名：请避免 / \\ : * ? \" < > | 以及开头的点，且不超过 200 字节")
 
 
 def check_speakers(config: TrainConfig, info: BaseInfo) -> None:

@@ -9,10 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import List, Tuple
 
 from ..messages import UserError
-from ..training.prepare import check_name
-
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-"""Names that Windows gives to devices, whatever their ending."""
+from ..names import plain_name, unquoted
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,9 @@ class Folders:
         Raises:
             UserError: `name` is no plain file name, on this or another system.
         """
-        name = (name or "").strip()
-        check_name(name)
-        if name.endswith(".") or name.split(".")[0].strip().lower() in _RESERVED or name.lower() == "mute":
-            raise UserError(f"the experiment name {name!r} is reserved (by Windows, or mute by RVC): choose another",
-                            f"实验名 {name!r} 为保留名称（Windows 设备名，或 RVC 的 mute）：请更换")
+        name = plain_name(name, ("the experiment name", "实验名"))
+        if name.lower() == "mute":
+            raise UserError(f"the experiment name {name!r} is RVC's own: choose another", f"实验名 {name!r} 为 RVC 保留：请更换")
         return self.logs / name
 
     def run(self, name: str) -> Path:
@@ -65,7 +60,7 @@ class Folders:
         Raises:
             UserError: it lies elsewhere than in assets/pretrained*, assets/weights or as G_….pth or D_….pth in logs/NAME, or is missing.
         """
-        text = (text or "").strip().strip('"').strip()
+        text = unquoted(text) if isinstance(text, str) else ""
         plain = os.path.normpath(text.replace("\\", "/")) if text and "\0" not in text else ""
         root = os.path.normpath(str(self.root))
         if os.path.isabs(plain):
@@ -95,7 +90,7 @@ class Folders:
         Raises:
             UserError: it is not there.
         """
-        text = (text or "").strip().strip('"').strip()
+        text = unquoted(text) if isinstance(text, str) else ""
         path = Path(text).expanduser() if text and "\0" not in text else None
         path = path if path is None or path.is_absolute() else self.root / path
         if path is None or not path.is_dir():

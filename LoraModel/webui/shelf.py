@@ -10,33 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import unicodedata
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ..messages import UserError
+from ..names import shown
 
 _DISCRIMINATOR = re.compile(r"^(f0)?D\d|[_-]?D$")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
-"""What Windows takes for devices. A file of such a name, made on Linux, could not be copied there."""
-
-
-def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str:
-    """A name for a file, without its ending, that is one on every system.
-
-    Raises:
-        UserError: empty, a path, or a name that some system cannot hold.
-    """
-    text = unicodedata.normalize("NFC", str(name or "")).strip()
-    if not text:
-        raise UserError(f"{what[0]} is empty: write one, such as my_voice", f"{what[1]}为空：请填写，例如 my_voice")
-    if _FORBIDDEN.search(text) or text.startswith(".") or text.endswith(".") or _RESERVED.match(text) or len(text.encode("utf-8", "replace")) > 200:
-        shown = _FORBIDDEN.sub("?", text)[:60]
-        raise UserError(f"{what[0]} {shown!r} cannot be a file's on every system: use letters, digits, - and _, and no folder",
-                        f"{what[1]} {shown!r} 不能在所有系统上作为文件名：请使用文字、数字、- 和 _，且不要包含文件夹")
-    return text
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -63,11 +43,6 @@ def _files(folder: Path, ending: str, deep: bool) -> List[str]:
             if name.lower().endswith(ending) and not name.startswith(".") and _sayable(name) and path.is_file() and _inside(path, folder):
                 found.append(path.relative_to(folder).as_posix())
     return sorted(found, key=str.lower)
-
-
-def short(value: Any) -> str:
-    """What the page sent, fit for a message: one line, not long."""
-    return repr(_CONTROL.sub("?", str(value))[:80])
 
 
 class Shelf:
@@ -130,6 +105,6 @@ class Shelf:
             UserError: it is not in the list.
         """
         if name not in names:
-            raise UserError(f"there is no {what[0]} {short(name)} in {places.format('or')}: refresh the list and choose one",
-                            f"{places.format('或')} 中没有{what[1]} {short(name)}：请刷新列表后重新选择")
+            raise UserError(f"there is no {what[0]} {shown(name)} in {places.format('or')}: refresh the list and choose one",
+                            f"{places.format('或')} 中没有{what[1]} {shown(name)}：请刷新列表后重新选择")
         return name.partition("/")[0]

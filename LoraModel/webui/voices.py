@@ -24,8 +24,9 @@ from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
 from ..models import Base, load_base_beside_config
+from ..names import plain_name, shown
 from ..scripts.merge_lora import save_model, small_model
-from .shelf import Shelf, plain_name, short
+from .shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
@@ -229,9 +230,9 @@ class Voices:
         other = "pretrained/" if own["rvc_version"] == "v2" else "pretrained_v2/"  # RVC's folders hold files of the same names
         found = [name for name in self.shelf.bases() if Path(name).stem == own["base_name"] and not name.startswith(other)]
         if not found:
-            raise UserError(f"adapter {short(own['name'])} needs the base {short(own['base_name'])}, which is not below assets/: put it into "
+            raise UserError(f"adapter {shown(own['name'])} needs the base {shown(own['base_name'])}, which is not below assets/: put it into "
                             "assets/pretrained_v2/ (v1: assets/pretrained/) and refresh the lists, or choose another base yourself",
-                            f"适配器 {short(own['name'])} 需要底模 {short(own['base_name'])}，但 assets/ 中没有：请将其放入 "
+                            f"适配器 {shown(own['name'])} 需要底模 {shown(own['base_name'])}，但 assets/ 中没有：请将其放入 "
                             "assets/pretrained_v2/（v1 为 assets/pretrained/）并刷新列表，或自行选择其他底模")
         return found[0]
 
@@ -266,8 +267,8 @@ def check_strength(strength: Any) -> float:
     except (TypeError, ValueError):
         value = float("nan")
     if not 0 <= value <= MAX_STRENGTH:
-        raise UserError(f"strength {short(strength)} is not between 0 and {MAX_STRENGTH}: 0 is the plain base, 1 the voice as trained",
-                        f"强度 {short(strength)} 不在 0 到 {MAX_STRENGTH} 之间：0 为底模，1 为训练所得声音")
+        raise UserError(f"strength {shown(strength)} is not between 0 and {MAX_STRENGTH}: 0 is the plain base, 1 the voice as trained",
+                        f"强度 {shown(strength)} 不在 0 到 {MAX_STRENGTH} 之间：0 为底模，1 为训练所得声音")
     return value
 
 
