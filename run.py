@@ -367,7 +367,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         say(USAGE_EN, USAGE_ZH)
         return 0
     if not argv or argv[0] not in ("demo", "test", "app"):
-        raise UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
+        unclear = UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
+        unclear.lines = True
+        raise unclear
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         raise UserError(
             f"this is Python {version()}; RVC-LoRA's environment needs 3.10 to 3.13, best 3.11: run it with that one "
@@ -381,8 +383,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(cli(main))
-    except KeyboardInterrupt:
-        say("interrupted; run the same command again to go on", "已中断；重新运行同一命令即可继续")
-        sys.exit(130)
+    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on", "已中断；重新运行同一命令即可继续")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import locale
 import os
-import sys
 import unicodedata
 from typing import Any, Callable, Optional, Sequence
 
@@ -48,7 +47,12 @@ class UserError(ValueError):
 
     Args:
         en, zh: the same message in English and in Simplified Chinese.
+
+    Attributes:
+        lines: whether the message is meant to have several lines; a command prints all others as one.
     """
+
+    lines = False
 
     def __init__(self, en: str, zh: str):
         super().__init__(en, zh)
@@ -58,23 +62,19 @@ class UserError(ValueError):
         return tr(self.en, self.zh)
 
 
+_FULL_WORDS = ("PytorchStreamWriter failed writing file", ". unexpected pos ", " requested and ", "No space left on device")
+"""How PyTorch (of a .pth), NumPy (of a .npy: "4096 requested and 0 written") and libsndfile say that a disk is full."""
+
+
 def disk_full(error: BaseException) -> bool:
-    """Whether `error` says that the disk, the quota or the file size limit is reached."""
-    return isinstance(error, OSError) and error.errno in _DISK_ERRORS
+    """Whether `error` says that the disk, the quota or the file size limit is reached, in the system's words or in a library's."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _DISK_ERRORS
+    return isinstance(error, (OSError, RuntimeError)) and any(words in str(error) for words in _FULL_WORDS)
 
 
-def cli(main: Callable[[Optional[list]], Optional[int]], argv: Optional[list] = None) -> int:
-    """Run a command line's `main`; a `UserError` becomes one line on standard error and exit code 2."""
-    try:
-        return int(main(argv) or 0)
-    except UserError as error:
-        message = str(error)
-    except OSError as error:
-        if not disk_full(error):
-            raise
-        message = tr(
-            f"the disk is full while writing {error.filename or 'a file'}: free some space and run the command again",
-            f"写入 {error.filename or '文件'} 时磁盘已满：请清理空间后重新运行",
-        )
-    print(tr("error: ", "错误：") + message, file=sys.stderr)
-    return 2
+def cli(main: Callable[[Optional[list]], Optional[int]], argv: Optional[list] = None, stopped: Optional[UserError] = None) -> int:
+    """Run a command line's `main`, as `commands.run` does."""
+    from LoraModel.commands import run
+
+    return run(main, argv, stopped)

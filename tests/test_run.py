@@ -71,7 +71,7 @@ def pip(monkeypatch):
 # ---------------------------------------------------------------- the file itself
 
 def test_it_is_python_38_and_imports_only_the_standard_library():
-    for name in ("run.py", "LoraModel/messages.py", "LoraModel/__init__.py"):
+    for name in ("run.py", "LoraModel/messages.py", "LoraModel/__init__.py", "LoraModel/commands.py", "LoraModel/faults.py", "LoraModel/paths.py"):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 8))
         modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -286,7 +286,7 @@ def test_extra_arguments_and_the_exit_code_are_passed_on(tmp_path):
     for name in (*run.INPUTS, "run.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "LoraModel").mkdir()
-    for name in ("__init__.py", "messages.py"):
+    for name in ("__init__.py", "messages.py", "commands.py", "faults.py", "paths.py"):
         shutil.copy(ROOT / "LoraModel" / name, tmp_path / "LoraModel" / name)
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_two.py").write_text(

@@ -1,0 +1,227 @@
+"""What all commands share: errors in one line, exit codes, output on any console, and the types of options.
+
+Exit codes: 0 done; 1 a fault of this program, with its traceback; 2 something to put right, said in one line;
+130 stopped by Ctrl-C; 141 whatever read the output has gone. Standard library alone, so that run.py can use it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import re
+import sys
+from typing import Any, Callable, NoReturn, Optional, TextIO, Union
+
+from LoraModel.faults import describe_fault, stopped_words
+from LoraModel.messages import UserError, tr
+from LoraModel.paths import clean_path, printable, shown
+
+Main = Callable[[Optional[list]], Optional[int]]
+STOPPED, GONE = 130, 141
+
+
+def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = None) -> int:
+    """Run a command's `main` and return its exit code; what the user or the machine did wrong becomes one line on standard error.
+
+    Args:
+        argv: the options; None for the process's own.
+        stopped: what Ctrl-C says; None for the usual words.
+    """
+    prepare_output()
+    try:
+        code = int(main(argv) or 0)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say("\n" + (str(stopped) if stopped is not None else stopped_words()))
+        return STOPPED
+    except UserError as error:
+        message = str(error) if error.lines else printable(str(error))
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        return GONE
+    except Exception as error:
+        words = describe_fault(error)
+        if words is None:
+            raise
+        if isinstance(error, OSError) and error.filename is None:
+            with contextlib.suppress(OSError, ValueError):
+                _flush_or_discard()
+        message = printable(str(words))
+    _say(tr("error: ", "错误：") + message)
+    return 2
+
+
+def start(module: str, argv: Optional[list] = None) -> int:
+    """Import a command's module and run its `main`: Ctrl-C or too little memory while PyTorch is imported is one line, too."""
+    return run(lambda options: importlib.import_module(module).main(options), argv)
+
+
+def prepare_output() -> None:
+    """Let standard output and error take every character and every situation.
+
+    A console of another code page (cp936, cp1252) gets escapes for what it cannot show; a process without them (pythonw, a
+    service) gets streams that lead nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for as long as the process lives)
+        elif hasattr(stream, "reconfigure"):
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(line.lstrip("\n") if not _is_terminal(sys.stderr) else line, file=sys.stderr, flush=True)
+
+
+def _is_terminal(stream: Any) -> bool:
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return bool(stream.isatty())
+    return False
+
+
+def _flush_or_discard() -> None:
+    """A full disk under standard output must not be reported a second time when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is still to be written to `stream` go nowhere."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line, without the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        en, zh = message, message
+        for pattern, chinese in _ARGPARSE:
+            zh = re.sub(pattern, chinese, zh)
+        raise UserError(f"{en} (--help lists the options)", f"{zh}（--help 可查看全部选项）")
+
+
+_ARGPARSE = (
+    (r"^the following arguments are required: ", "缺少选项："),
+    (r"^unrecognized arguments: ", "未知选项："),
+    (r"^argument (\S+): ", r"选项 \1："),
+    (r"expected one argument$", "缺少值"),
+    (r"expected at least one argument$", "至少需要一个值"),
+    (r"invalid choice: (.*) \(choose from (.*)\)$", r"没有 \1 这个选择（可选：\2）"),
+)
+"""argparse's own words in Chinese."""
+
+
+def option(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`check` as the `type` of an option: its UserError becomes argparse's, which names the option."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """The type of an option that takes a number between `low` and `high`."""
+    return option(lambda text: parse_number(text, low, high))
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number between `low` and `high`."""
+    return option(lambda text: parse_whole(text, low, high))
+
+
+def parse_number(text: str, low: float, high: float) -> float:
+    """A number in ordinary digits.
+
+    Raises:
+        UserError: anything else, or out of its limits.
+    """
+    text = str(text).strip()
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text, re.ASCII) or len(text) > 40:
+        raise UserError(f"{shown(text)!r} is no number: give one between {low:g} and {high:g}, such as {_example(low, high):g}",
+                        f"{shown(text)!r} 不是数字：请给出 {low:g} 到 {high:g} 之间的数，如 {_example(low, high):g}")
+    value = float(text)
+    if not low <= value <= high:
+        raise UserError(f"{shown(text)} must be between {low:g} and {high:g}", f"{shown(text)} 必须在 {low:g} 到 {high:g} 之间")
+    return value
+
+
+def _example(low: float, high: float) -> float:
+    return 1 if low <= 1 <= high else low
+
+
+def parse_whole(text: str, low: int, high: int) -> int:
+    """A whole number in ordinary digits.
+
+    Raises:
+        UserError: anything else, or out of its limits.
+    """
+    text = str(text).strip()
+    if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        raise UserError(f"{shown(text)!r} is no whole number: give one between {low} and {high}",
+                        f"{shown(text)!r} 不是整数：请给出 {low} 到 {high} 之间的整数")
+    if len(text) > 40 or not low <= int(text) <= high:
+        raise UserError(f"{shown(text)} must be between {low} and {high}", f"{shown(text)} 必须在 {low} 到 {high} 之间")
+    return int(text)
+
+
+def parse_rate(value: Union[str, int, None]) -> Optional[int]:
+    """A sample rate in Hz: "40k", "40000" or 40000 -> 40000; None stays None.
+
+    Raises:
+        UserError: none of these, or no rate that sound has.
+    """
+    if value is None:
+        return None
+    text = str(value).strip().lower()
+    found = re.fullmatch(r"(\d{1,6})(\.\d{1,4})?(k?)(hz)?", text, re.ASCII)
+    if found is None:
+        raise UserError(f"sample rate {shown(text)!r} is no number: give Hz, such as 40000, or 40k",
+                        f"采样率 {shown(text)!r} 不是数字：请给出 Hz，如 40000 或 40k")
+    rate = float(found.group(1) + (found.group(2) or "")) * (1000 if found.group(3) else 1)
+    if not 1000 <= rate <= 384000 or rate != int(rate):
+        raise UserError(f"sample rate {shown(text)} must be between 1000 and 384000 Hz: give Hz, such as 40000, or 40k",
+                        f"采样率 {shown(text)} 必须在 1000 到 384000 Hz 之间：请给出 Hz，如 40000 或 40k")
+    return int(rate)
+
+
+MOST_SEED = 2**32 - 1
+"""What every source of random numbers takes (NumPy's is the narrowest)."""
+
+path = option(clean_path)
+"""The type of every option that takes a path: cleaned of what pasting leaves, refused in words where no system can take it."""
+
+rate = option(parse_rate)
+"""The type of --sample_rate: Hz, or 40k."""
+
+seed = whole(0, MOST_SEED)
+"""The type of --seed."""
+
+
+def device(name: str) -> str:
+    """The type of --device; whether it is here is for `devices.check_device` to see.
+
+    Raises:
+        argparse.ArgumentTypeError: no name of a device that networks can run on.
+    """
+    return option(_device_name)(name)
+
+
+def _device_name(name: str) -> str:
+    from LoraModel.devices import device_name
+
+    return device_name(name)

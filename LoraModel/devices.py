@@ -1,0 +1,59 @@
+"""Where networks run: names of devices, and whether they are here."""
+
+from __future__ import annotations
+
+import re
+from typing import List
+
+from .messages import UserError
+from .paths import shown
+
+KINDS = ("cpu", "cuda", "mps", "xpu", "privateuseone")
+"""What PyTorch can compute on in an RVC installation; privateuseone is DirectML."""
+
+
+def device_name(name: str) -> str:
+    """`name` in PyTorch's spelling.
+
+    Raises:
+        UserError: it names no device that networks can run on (`gpu`, `meta`, …).
+    """
+    text = str(name).strip().lower()
+    found = re.fullmatch(r"([a-z]+)(:\d{1,3})?", text, re.ASCII)
+    if found is None or found.group(1) not in KINDS:
+        raise UserError(f"there is no device {shown(str(name))!r}: give cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
+                        "xpu (Intel)",
+                        f"没有设备 {shown(str(name))!r}：请使用 cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
+    return text
+
+
+def check_device(name: str) -> str:
+    """`name` in PyTorch's spelling, tried out.
+
+    Raises:
+        UserError: it names no device, or the device is not here.
+    """
+    import torch
+
+    text = device_name(name)
+    try:
+        torch.zeros(1, device=torch.device(text))
+    except (RuntimeError, AssertionError, ValueError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        here = ", ".join(available())
+        raise UserError(f"device {text!r} cannot be used here ({shown(reason)}): this computer has {here}",
+                        f"此处无法使用设备 {text!r}（{shown(reason)}）：本机可用 {here}") from None
+    return text
+
+
+def available() -> List[str]:
+    """The devices of this computer."""
+    import torch
+
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found += ["cuda"] + [f"cuda:{number}" for number in range(1, torch.cuda.device_count())]
+    mps = getattr(torch.backends, "mps", None)
+    if mps is not None and mps.is_available():
+        found.append("mps")
+    return found

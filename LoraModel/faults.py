@@ -1,0 +1,131 @@
+"""What the system and PyTorch report (a full disk, no memory, no permission, …) as one sentence with a remedy.
+
+Standard library alone: the installer and run.py use it before anything is installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Dict, Iterator, Optional
+
+from LoraModel.messages import UserError, disk_full, tr
+
+_FULL = UserError("the disk is full", "磁盘已满")
+_LOCKED = UserError(
+    "another program is using it: close that program (RVC, a player, a virus scanner) and run the command again",
+    "该文件正被其他程序使用：请关闭该程序（RVC、播放器、杀毒软件等）后重新运行")
+_FORBIDDEN = UserError(
+    "there is no permission for it: change its permissions or its folder's, or choose another place",
+    "没有权限：请修改该文件或其文件夹的权限，或选择其他位置")
+_DEVICE = UserError("the drive does not answer properly: check the drive and its connection, or copy the file elsewhere",
+                    "磁盘读写出错：请检查磁盘及其连接，或将文件复制到其他位置")
+_TOO_MANY = UserError("too many files are open: close other programs, or raise the limit (ulimit -n)",
+                      "打开的文件过多：请关闭其他程序，或提高上限（ulimit -n）")
+_WORDS: Dict[str, UserError] = {
+    "ENOENT": UserError("it is not there: check the path", "不存在：请检查路径"),
+    "EACCES": _FORBIDDEN,
+    "EPERM": _FORBIDDEN,
+    "EROFS": UserError("it lies on a read-only drive: choose another place", "位于只读磁盘：请选择其他位置"),
+    "EISDIR": UserError("it is a folder where a file is wanted: name a file", "是文件夹，而此处需要文件：请指定文件"),
+    "ENOTDIR": UserError("a part of this path is a file, not a folder: check the path", "路径中有一部分是文件而不是文件夹：请检查路径"),
+    "EEXIST": UserError("it is there already: choose another name", "已存在：请更换名称"),
+    "ENOTEMPTY": UserError("the folder is not empty: choose another one", "文件夹不为空：请更换文件夹"),
+    "ENAMETOOLONG": UserError("the name or the path is too long: choose a shorter one", "名称或路径过长：请使用更短的名称"),
+    "ELOOP": UserError("its links lead round in a circle: check the path", "链接形成循环：请检查路径"),
+    "EINVAL": UserError("the system does not take this name or this operation here: choose another name or place",
+                        "系统不接受此名称或此处的操作：请更换名称或位置"),
+    "EILSEQ": UserError("the name holds characters that this drive does not take: choose another name",
+                        "名称含有该磁盘不支持的字符：请更换名称"),
+    "EBUSY": _LOCKED,
+    "ETXTBSY": _LOCKED,
+    "EMFILE": _TOO_MANY,
+    "ENFILE": _TOO_MANY,
+    "EIO": _DEVICE,
+    "ENXIO": _DEVICE,
+    "ENODEV": _DEVICE,
+    "ESTALE": UserError("the network drive has lost it: connect the drive again", "网络磁盘已断开：请重新连接"),
+    "EXDEV": UserError("it lies on another drive than its target: choose a place on the same drive",
+                       "与目标位于不同磁盘：请选择同一磁盘上的位置"),
+    "EADDRINUSE": UserError("the port is taken: choose another --port", "端口被占用：请用 --port 更换端口"),
+    "ECONNREFUSED": UserError("nothing answers there: check the address", "无法连接：请检查地址"),
+    "EAGAIN": UserError("the system has no processes or threads left: close other programs and run the command again",
+                        "系统的进程或线程已用尽：请关闭其他程序后重新运行"),
+}
+_BY_NUMBER: Dict[int, UserError] = {getattr(errno, name): words for name, words in _WORDS.items() if hasattr(errno, name)}
+_WINDOWS: Dict[int, UserError] = {32: _LOCKED, 33: _LOCKED, 112: _FULL, 206: _WORDS["ENAMETOOLONG"], 123: _WORDS["EILSEQ"]}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "bad allocation",
+              "can't start new thread", "failed to map segment", "paging file is too small", "std::length_error")
+_GPU = ("CUDA", "HIP", "MPS", "XPU", "out of memory on device")
+
+
+def describe_fault(error: BaseException) -> Optional[UserError]:
+    """The sentence for an error of the machine: no memory, a full disk, or any other error of the system.
+
+    For memory and disk, what it was raised from is looked at as well: libraries wrap the system's errors in their own.
+
+    Returns:
+        None where `error` is nothing of the kind (a fault of the program).
+    """
+    chain = list(_chain(error))
+    if any(disk_full(link) for link in chain):
+        return _disk_words(error, chain)
+    if any(out_of_memory(link) for link in chain):
+        return _memory_words(chain)
+    return os_error(error) if isinstance(error, OSError) else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and what it was raised from or while handling."""
+    link: Optional[BaseException] = error
+    for _ in range(10):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _disk_words(error: BaseException, chain: list) -> UserError:
+    name = next((link.filename for link in chain if isinstance(link, OSError) and link.filename), None)
+    named = UserError(str(name), str(name)) if name else UserError("a file", "文件")
+    return UserError(f"the disk is full while writing {named.en}: free some space and run the command again",
+                     f"写入 {named.zh} 时磁盘已满：请清理空间后重新运行")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the memory of the machine or of the GPU is used up, in Python's words or in PyTorch's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    text = str(error).lower() if isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) else ""
+    return any(words in text for words in _NO_MEMORY)
+
+
+def _memory_words(chain: list) -> UserError:
+    if any(word in str(link) for link in chain for word in _GPU):
+        return UserError(
+            "the GPU's memory is full: close other programs that use it, give shorter recordings or a smaller --batch_size, or use --device cpu",
+            "显存不足：请关闭其他占用显存的程序，使用更短的录音或更小的 --batch_size，或改用 --device cpu")
+    return UserError(
+        "there is not enough memory: close other programs, give shorter recordings or a smaller --batch_size, and run the command again",
+        "内存不足：请关闭其他程序，使用更短的录音或更小的 --batch_size 后重新运行")
+
+
+def os_error(error: OSError) -> UserError:
+    """The sentence for an error of the system, with the file's name where it is known."""
+    words = _WINDOWS.get(getattr(error, "winerror", None) or 0) or _BY_NUMBER.get(error.errno or 0)
+    reason = error.strerror or str(error) or type(error).__name__
+    if words is None:
+        words = UserError(f"the system reports {reason!r}: check the file and its drive", f"系统报告 {reason!r}：请检查该文件及其所在磁盘")
+    name = error.filename
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    if name is None or isinstance(name, int):
+        return UserError(f"a file could not be used: {words.en} ({reason})", f"无法使用某个文件：{words.zh}（{reason}）")
+    return UserError(f"{name}: {words.en}", f"{name}：{words.zh}")
+
+
+def stopped_words() -> str:
+    """What Ctrl-C says."""
+    return tr("stopped by Ctrl-C; no file was left half written", "已被 Ctrl-C 中断；没有留下写了一半的文件")

@@ -1,0 +1,87 @@
+"""Paths as people type and paste them: cleaned, and refused in words where no system could take them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from LoraModel.messages import UserError
+
+_PASTED = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that copying from a browser, a chat or Windows' properties dialog puts around a path: no name begins or ends with one."""
+
+_QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("„", "“"), ("«", "»"), ("「", "」"), ("`", "`"))
+LONGEST_PATH, LONGEST_NAME = 4095, 255
+"""Bytes that file systems take."""
+
+
+def clean_path(text: str) -> str:
+    """`text` without what pasting leaves around it (quotes, blanks, marks that cannot be seen), `~` put in full.
+
+    A path that is there exactly as typed stays as it is.
+
+    Raises:
+        UserError: empty, too long, with characters that no path can have, or of a user who does not exist.
+    """
+    text = str(text)
+    if "\0" in text:
+        raise UserError(f"the path {shown(text)} has a NUL character in it: type it anew", f"路径 {shown(text)} 含有 NUL 字符：请重新输入")
+    _check_characters(text)
+    _check_length(text.strip())
+    if not os.path.lexists(text):
+        text = _unwrapped(text)
+    if not text:
+        raise UserError("the path is empty: give a file or a folder", "路径为空：请给出文件或文件夹")
+    return _at_home(text)
+
+
+def _unwrapped(text: str) -> str:
+    former = None
+    while text != former:
+        former = text
+        text = text.strip().strip(_PASTED)
+        for first, last in _QUOTES:
+            if len(text) > 1 and text.startswith(first) and text.endswith(last):
+                text = text[1:-1]
+    return text
+
+
+def _check_characters(text: str) -> None:
+    """Bytes that are no UTF-8 come as U+DC80 to U+DCFF, which the system takes back; other halves of a pair are no path."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UserError(f"the path {shown(text)} has characters that this system's file names cannot have: check it, or rename the file",
+                        f"路径 {shown(text)} 含有本系统文件名不支持的字符：请检查路径或重命名文件") from None
+
+
+def _check_length(text: str) -> None:
+    size = len(os.fsencode(text))
+    names = re.split(r"[/\\]" if os.name == "nt" else "/", text)
+    longest = max(len(name) if os.name == "nt" else len(os.fsencode(name)) for name in names)
+    if size > LONGEST_PATH or longest > LONGEST_NAME + 4:  # quotes and marks around the last name are not counted here
+        raise UserError(
+            f"the path {shown(text)} is too long ({size} bytes): a name may have {LONGEST_NAME} bytes, a path {LONGEST_PATH}",
+            f"路径 {shown(text)} 过长（{size} 字节）：文件名最多 {LONGEST_NAME} 字节，路径最多 {LONGEST_PATH} 字节")
+
+
+def _at_home(text: str) -> str:
+    if not text.startswith("~"):
+        return text
+    full = os.path.expanduser(text)
+    if full == text and not os.path.lexists(text):
+        user = re.split(r"[/\\]", text)[0][1:]
+        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, or ./{shown(text)} for a name with ~",
+                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ 开头时请写 ./{shown(text)}")
+    return full
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """`text` for a message: at most `longest` characters, those that cannot be shown as escapes."""
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[: longest - 20]}…{text[-15:]}"
+
+
+def printable(text: str) -> str:
+    """`text` in one line: control characters, marks of direction and halves of surrogate pairs become escapes."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found.group())[1:-1], text)
