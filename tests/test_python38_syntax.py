@@ -145,11 +145,12 @@ def test_what_38_takes_is_left_alone(source):
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"
                       r"|train\.(?:data_utils|mel_processing|losses|utils|process_ckpt|preprocess)|(?:\w+\.)*infer_pack)(?![\w])")
-UPPER = ("training", "inference", "evaluation", "scripts", "demo", "webui", "examples")
+UPPER = ("training", "inference", "preparation", "evaluation", "scripts", "demo", "webui", "examples")
 FORBIDDEN = {  # a folder of LoraModel/ and the folders of LoraModel/ that it must not import
     "lora": ("host", "models") + UPPER,
     "host": ("models",) + UPPER,
     "models": UPPER,
+    "preparation": ("training", "evaluation", "scripts", "webui", "demo", "examples"),
     "training": ("evaluation", "scripts", "webui", "demo", "examples"),
     "inference": ("evaluation", "scripts", "webui", "demo", "examples"),
     "evaluation": ("training", "scripts", "webui", "demo", "examples"),
