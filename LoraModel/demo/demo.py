@@ -25,13 +25,13 @@ from ..files import atomic_write
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
+from ..inference.stand_in import coarse_pitch, content_features, pitch
 from ..messages import UserError, cli, tr
 from ..scripts import merge_lora, prepare_data
 from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
 from ..training.train_lora import handle_signals
-from .features import coarse_pitch, content_features, pitch
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent
