@@ -16,7 +16,8 @@ from typing import Any, Callable, NoReturn, Optional, TextIO, Union
 
 from LoraModel.faults import describe_fault, stopped_words
 from LoraModel.messages import UserError, tr
-from LoraModel.paths import clean_path, printable, shown
+from LoraModel.names import shown
+from LoraModel.paths import clean_path, printable
 
 Main = Callable[[Optional[list]], Optional[int]]
 STOPPED, GONE = 130, 141
@@ -152,8 +153,8 @@ def parse_number(text: str, low: float, high: float) -> float:
     """
     text = str(text).strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text, re.ASCII) or len(text) > 40:
-        raise UserError(f"{shown(text)!r} is no number: give one between {low:g} and {high:g}, such as {_example(low, high):g}",
-                        f"{shown(text)!r} 不是数字：请给出 {low:g} 到 {high:g} 之间的数，如 {_example(low, high):g}")
+        raise UserError(f"{shown(text)} is no number: give one between {low:g} and {high:g}, such as {_example(low, high):g}",
+                        f"{shown(text)} 不是数字：请给出 {low:g} 到 {high:g} 之间的数，如 {_example(low, high):g}")
     value = float(text)
     if not low <= value <= high:
         raise UserError(f"{shown(text)} must be between {low:g} and {high:g}", f"{shown(text)} 必须在 {low:g} 到 {high:g} 之间")
@@ -172,8 +173,8 @@ def parse_whole(text: str, low: int, high: int) -> int:
     """
     text = str(text).strip()
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
-        raise UserError(f"{shown(text)!r} is no whole number: give one between {low} and {high}",
-                        f"{shown(text)!r} 不是整数：请给出 {low} 到 {high} 之间的整数")
+        raise UserError(f"{shown(text)} is no whole number: give one between {low} and {high}",
+                        f"{shown(text)} 不是整数：请给出 {low} 到 {high} 之间的整数")
     if len(text) > 40 or not low <= int(text) <= high:
         raise UserError(f"{shown(text)} must be between {low} and {high}", f"{shown(text)} 必须在 {low} 到 {high} 之间")
     return int(text)
@@ -190,8 +191,8 @@ def parse_rate(value: Union[str, int, None]) -> Optional[int]:
     text = str(value).strip().lower()
     found = re.fullmatch(r"(\d{1,6})(\.\d{1,4})?(k?)(hz)?", text, re.ASCII)
     if found is None:
-        raise UserError(f"sample rate {shown(text)!r} is no number: give Hz, such as 40000, or 40k",
-                        f"采样率 {shown(text)!r} 不是数字：请给出 Hz，如 40000 或 40k")
+        raise UserError(f"sample rate {shown(text)} is no number: give Hz, such as 40000, or 40k",
+                        f"采样率 {shown(text)} 不是数字：请给出 Hz，如 40000 或 40k")
     rate = float(found.group(1) + (found.group(2) or "")) * (1000 if found.group(3) else 1)
     if not 1000 <= rate <= 384000 or rate != int(rate):
         raise UserError(f"sample rate {shown(text)} must be between 1000 and 384000 Hz: give Hz, such as 40000, or 40k",

@@ -6,7 +6,7 @@ import re
 from typing import List
 
 from .messages import UserError
-from .paths import shown
+from .names import shown
 
 KINDS = ("cpu", "cuda", "mps", "xpu", "privateuseone")
 """What PyTorch can compute on in an RVC installation; privateuseone is DirectML."""
@@ -21,9 +21,9 @@ def device_name(name: str) -> str:
     text = str(name).strip().lower()
     found = re.fullmatch(r"([a-z]+)(:\d{1,3})?", text, re.ASCII)
     if found is None or found.group(1) not in KINDS:
-        raise UserError(f"there is no device {shown(str(name))!r}: give cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
+        raise UserError(f"there is no device {shown(name)}: give cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
                         "xpu (Intel)",
-                        f"没有设备 {shown(str(name))!r}：请使用 cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
+                        f"没有设备 {shown(name)}：请使用 cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
     return text
 
 
@@ -41,8 +41,8 @@ def check_device(name: str) -> str:
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         here = ", ".join(available())
-        raise UserError(f"device {text!r} cannot be used here ({shown(reason)}): this computer has {here}",
-                        f"此处无法使用设备 {text!r}（{shown(reason)}）：本机可用 {here}") from None
+        raise UserError(f"device {text!r} cannot be used here ({reason[:100]}): this computer has {here}",
+                        f"此处无法使用设备 {text!r}（{reason[:100]}）：本机可用 {here}") from None
     return text
 
 

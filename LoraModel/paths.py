@@ -6,11 +6,8 @@ import os
 import re
 
 from LoraModel.messages import UserError
+from LoraModel.names import shown, unquoted
 
-_PASTED = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Marks that copying from a browser, a chat or Windows' properties dialog puts around a path: no name begins or ends with one."""
-
-_QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("„", "“"), ("«", "»"), ("「", "」"), ("`", "`"))
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes that file systems take."""
 
@@ -29,21 +26,10 @@ def clean_path(text: str) -> str:
     _check_characters(text)
     _check_length(text.strip())
     if not os.path.lexists(text):
-        text = _unwrapped(text)
+        text = unquoted(text)
     if not text:
         raise UserError("the path is empty: give a file or a folder", "路径为空：请给出文件或文件夹")
     return _at_home(text)
-
-
-def _unwrapped(text: str) -> str:
-    former = None
-    while text != former:
-        former = text
-        text = text.strip().strip(_PASTED)
-        for first, last in _QUOTES:
-            if len(text) > 1 and text.startswith(first) and text.endswith(last):
-                text = text[1:-1]
-    return text
 
 
 def _check_characters(text: str) -> None:
@@ -71,15 +57,9 @@ def _at_home(text: str) -> str:
     full = os.path.expanduser(text)
     if full == text and not os.path.lexists(text):
         user = re.split(r"[/\\]", text)[0][1:]
-        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, or ./{shown(text)} for a name with ~",
-                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ 开头时请写 ./{shown(text)}")
+        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, with ./ in front if the name begins with ~",
+                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ 开头时请在前面加 ./")
     return full
-
-
-def shown(text: str, longest: int = 80) -> str:
-    """`text` for a message: at most `longest` characters, those that cannot be shown as escapes."""
-    text = printable(text)
-    return text if len(text) <= longest else f"{text[: longest - 20]}…{text[-15:]}"
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,8 @@ from LoraModel.messages import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUTS = ("classic", "2026")
-SOURCE_FILES = ("__init__.py", "messages.py", "files.py", "host/webui_script.py", "host/installed_copy.py", "lora/functional.py")
+SOURCE_FILES = ("__init__.py", "messages.py", "commands.py", "faults.py", "names.py", "paths.py", "files.py",
+                "host/webui_script.py", "host/installed_copy.py", "lora/functional.py")
 MARKED = re.compile(rb"[ \t]*# >>> RVC-LoRA.*?# <<< RVC-LoRA[^\r\n]*(?:\r\n|\r|\n|$)", re.DOTALL)
 
 
