@@ -1,0 +1,99 @@
+"""What a page or a script sends to an event, checked: types and limits, in one place. Whatever is wrong is answered in words.
+
+Gradio hands on what came in the request as it is: a list where a name is meant, None, a number that no slider can give. Each function
+here takes such a value and gives the one that was meant, of its type.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Sequence, Tuple
+
+from ..messages import UserError
+from ..names import shown, unquoted
+
+What = Tuple[str, str]
+"""What a value is of, in English and in Chinese, as a message begins with it."""
+MOST_CHARACTERS = 4096
+"""Of a text: as long as the longest path."""
+
+
+def text(value: Any, what: What, most: int = MOST_CHARACTERS) -> str:
+    """A text of one line without blanks around it; "" for None.
+
+    Raises:
+        UserError: no text, too long, or it holds control characters or halves of characters.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{what[0]} must be text, and {shown(value)} was given", f"{what[1]}必须为文本，而给出的是 {shown(value)}")
+    found = value.strip()
+    if len(found) > most:
+        raise UserError(f"{what[0]} {shown(found)} is longer than {most} characters: give a shorter one",
+                        f"{what[1]} {shown(found)} 超过 {most} 个字符：请缩短")
+    if any(ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff" for character in found):
+        raise UserError(f"{what[0]} {shown(found)} holds characters that are no text: type it in by hand",
+                        f"{what[1]} {shown(found)} 含有非文本字符：请手动输入")
+    return found
+
+
+def path(value: Any, what: What) -> str:
+    """A path as it was typed or pasted, without the quotes and invisible marks around it; "" for None.
+
+    Raises:
+        UserError: as `text`.
+    """
+    return text(unquoted(value) if isinstance(value, str) else value, what)
+
+
+def number(value: Any, what: What, low: float, high: float) -> float:
+    """A number from `low` to `high`.
+
+    Raises:
+        UserError: no number (true and false are none), not finite, or outside.
+    """
+    # The size first: a whole number of thousands of digits has no float.
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and math.isfinite(value)
+    if not good:
+        raise UserError(f"{what[0]} {shown(value)} is not between {low:g} and {high:g}: give such a number",
+                        f"{what[1]} {shown(value)} 不在 {low:g} 到 {high:g} 之间：请给出该范围内的数值")
+    return float(value)
+
+
+def whole(value: Any, what: What, low: int, high: int) -> int:
+    """A whole number from `low` to `high`; sliders give 3.0 for 3.
+
+    Raises:
+        UserError: as `number`, or it is not whole.
+    """
+    found = number(value, what, low, high)
+    if not found.is_integer():
+        raise UserError(f"{what[0]} {shown(value)} is not a whole number: give one from {low} to {high}",
+                        f"{what[1]} {shown(value)} 不是整数：请给出 {low} 到 {high} 的整数")
+    return int(found)
+
+
+def flag(value: Any, what: What) -> bool:
+    """True or false; false for None.
+
+    Raises:
+        UserError: anything else.
+    """
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise UserError(f"{what[0]} must be true or false, and {shown(value)} was given", f"{what[1]}必须为 true 或 false，而给出的是 {shown(value)}")
+    return value
+
+
+def one_of(value: Any, what: What, choices: Sequence[str]) -> str:
+    """One of `choices`.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise UserError(f"{what[0]} {shown(value)} is not known: choose from {', '.join(choices)}",
+                        f"未知的{what[1]} {shown(value)}：可选 {'、'.join(choices)}")
+    return value
