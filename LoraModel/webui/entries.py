@@ -10,7 +10,8 @@ import math
 from typing import Any, Sequence, Tuple
 
 from ..messages import UserError
-from ..names import shown, unquoted
+from ..names import shown
+from ..paths import clean_path
 
 What = Tuple[str, str]
 """What a value is of, in English and in Chinese, as a message begins with it."""
@@ -39,12 +40,17 @@ def text(value: Any, what: What, most: int = MOST_CHARACTERS) -> str:
 
 
 def path(value: Any, what: What) -> str:
-    """A path as it was typed or pasted, without the quotes and invisible marks around it; "" for None.
+    """A path as it was typed or pasted, without the quotes and invisible marks around it, `~` put in full; "" for None.
 
     Raises:
-        UserError: as `text`.
+        UserError: no text, or no system could take it as a path.
     """
-    return text(unquoted(value) if isinstance(value, str) else value, what)
+    if value is None or isinstance(value, str) and not value.strip():
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{what[0]} must be text, and {shown(value)} was given", f"{what[1]}必须为文本，而给出的是 {shown(value)}")
+    found = clean_path(value)
+    return text(found, what)
 
 
 def number(value: Any, what: What, low: float, high: float) -> float:

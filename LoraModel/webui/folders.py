@@ -6,10 +6,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 from ..messages import UserError
-from ..names import plain_name, unquoted
+from ..names import plain_name, shown
+from . import entries
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Folders:
         """What is kept about the experiments, out of the way of RVC's steps."""
         return self.logs / ".rvc-lora"
 
-    def experiment(self, name: str) -> Path:
+    def experiment(self, name: Any) -> Path:
         """logs/NAME.
 
         Raises:
@@ -54,13 +55,13 @@ class Folders:
     def published(self, name: str) -> Path:
         return self.own / f"{self.experiment(name).name}.published.json"
 
-    def base(self, text: str) -> Path:
+    def base(self, text: Any) -> Path:
         """A pretrained file as the page names it.
 
         Raises:
             UserError: it lies elsewhere than in assets/pretrained*, assets/weights or as G_….pth or D_….pth in logs/NAME, or is missing.
         """
-        text = unquoted(text) if isinstance(text, str) else ""
+        text = entries.path(text, ("the base", "底模"))
         plain = os.path.normpath(text.replace("\\", "/")) if text and "\0" not in text else ""
         root = os.path.normpath(str(self.root))
         if os.path.isabs(plain):
@@ -84,18 +85,22 @@ class Folders:
                             f"找不到 {'/'.join(parts)}：请按 RVC 的 README 下载，或选择其他底模")
         return path
 
-    def recordings(self, text: str) -> Path:
+    def recordings(self, text: Any) -> Path:
         """The folder of recordings: any folder of this machine.
 
         Raises:
-            UserError: it is not there.
+            UserError: it is not there, or it is a file.
         """
-        text = unquoted(text) if isinstance(text, str) else ""
-        path = Path(text).expanduser() if text and "\0" not in text else None
-        path = path if path is None or path.is_absolute() else self.root / path
+        text = entries.path(text, ("the path of the training folder", "训练文件夹路径"))
+        path = self.root / text if text else None
+        if path is not None and path.is_file():
+            raise UserError(f"{path} is a file, and the folder that holds the recordings of the voice is wanted: give {path.parent}, if all "
+                            "recordings in it are of this voice, or put this one into a folder of its own",
+                            f"{path} 是文件，而此处需要存放该声音录音的文件夹：若 {path.parent} 中的录音都属于该声音，请填写它，"
+                            "否则请将此文件放入单独的文件夹")
         if path is None or not path.is_dir():
-            raise UserError(f"there is no folder {text!r}: give the path of the folder that holds the recordings of the voice",
-                            f"找不到文件夹 {text!r}：请填写存放该声音录音的文件夹路径")
+            raise UserError(f"there is no folder {shown(text)}: give the path of the folder that holds the recordings of the voice",
+                            f"找不到文件夹 {shown(text)}：请填写存放该声音录音的文件夹路径")
         return path
 
     def pretrained(self, version: str, rate: str, f0: bool) -> Tuple[str, str]:

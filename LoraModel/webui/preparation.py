@@ -120,7 +120,9 @@ class Preparer:
         its "steps", the one under way first; and whether that one still goes on."""
         record = self._noted()
         ours = self.current is not None and self.current.active
-        if ours or not record.get("steps") or record.get("name") != (name or record.get("name")):
+        steps = record.get("steps")
+        sound = isinstance(steps, list) and steps and all(step in STEPS for step in steps)
+        if ours or not sound or record.get("name") != (name or record.get("name")):
             return {}, False
         return record, processes.alive(record)
 
@@ -139,7 +141,8 @@ class Preparer:
         if not record:
             raise UserError(f"nothing of the preparation of {name} is left to do", f"{name} 的数据准备没有未完成的步骤")
         preprocess.remove_broken(experiment)
-        return self.begin(record["steps"], RunSettings(**record["settings"]), record["recordings"], record["f0_method"], record["anew"])
+        return self.begin(record["steps"], RunSettings.read(record.get("settings")), record.get("recordings"), record.get("f0_method"),
+                          bool(record.get("anew")))
 
     def forget(self, name: str) -> None:
         """What is left of `name` is not wanted any more: its training was started by hand."""

@@ -5,15 +5,58 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..training.checkpoint import RUN_FILE
 from ..training.monitor import LOG_FILE, SAMPLES
 
 RECENT = 20  # steps whose mean duration is taken
 TAIL_BYTES = 1 << 16
 PARTLY = ("mel", "stft", "disc", "gen", "fm", "total")
 """Losses that only those steps have in which the decoder learns: of the others the newest stands."""
+
+
+STATES = ("running", "stopped", "done", "failed")
+
+
+@dataclass
+class RunRecord:
+    """What run.json says, of the right types: an experiment folder may be a stranger's, and a file half written.
+
+    Attributes:
+        there: whether there is one. state: of STATES, or "". base_heldout, best_heldout: held-out log-mel L1 of the base alone and of
+        the best adapter; None where there was no evaluation.
+    """
+
+    there: bool = False
+    state: str = ""
+    steps: int = 0
+    total_steps: int = 0
+    steps_per_epoch: int = 0
+    epochs: int = 0
+    best_step: int = 0
+    base_heldout: Optional[float] = None
+    best_heldout: Optional[float] = None
+
+
+def read_run(folder: Path) -> RunRecord:
+    """run.json of a run's folder; what is missing or no such value keeps its default."""
+    try:
+        contents = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return RunRecord()
+    if not isinstance(contents, dict):
+        return RunRecord()
+    record, config = RunRecord(there=True), contents.get("config")
+    record.state = contents["state"] if isinstance(contents.get("state"), str) and contents["state"] in STATES else ""
+    for key in ("steps", "total_steps", "steps_per_epoch", "best_step"):
+        setattr(record, key, _count(contents.get(key)))
+    record.epochs = _count(config.get("epochs")) if isinstance(config, dict) else 0
+    for key in ("base_heldout", "best_heldout"):
+        setattr(record, key, float(contents[key]) if _number(contents.get(key)) else None)
+    return record
 
 
 class LogReader:
@@ -53,9 +96,9 @@ class LogReader:
         for text in whole.splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
+            if isinstance(line, dict) and _count(line.get("step")):
                 self._take(line)
 
     def _take(self, line: Dict[str, Any]) -> None:
@@ -68,13 +111,22 @@ class LogReader:
         if _number(line.get("seconds")):
             self._seconds = [*self._seconds[1 - RECENT:], float(line["seconds"])]
 
+    def number(self, key: str) -> int:
+        """A count of the newest line, such as its step."""
+        return _count(self.last.get(key))
+
     def seconds_step(self) -> Optional[float]:
         """Mean duration of the newest steps."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else None
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number. The size first: a whole number of thousands of digits has no float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else 0
 
 
 def _saves(folder: Path) -> List[Tuple[int, Path]]:

@@ -23,73 +23,20 @@ from typing import Any, Dict, List, Optional
 
 from ..files import atomic_write
 from ..inference.infer_lora import parse_rate
-from ..lora import LoRAConfig
 from ..messages import UserError, language
 from ..training.checkpoint import RUN_FILE, STATE_FILE
 from ..training.config import TrainConfig
 from ..training.trainer import STOP_FILE
 from . import processes
 from .folders import Folders
-from .run_log import LogReader, newest_samples, seconds_left, tail
+from .run_log import LogReader, RunRecord, newest_samples, read_run, seconds_left, tail
+from .run_settings import RunSettings
 from .worker import may_replace
 
 CODE = Path(__file__).resolve().parents[2]
 """The folder that holds LoraModel/."""
 
 ACTIVE = ("starting", "running", "stopping")
-
-
-@dataclass
-class RunSettings:
-    """What the page asks of a run.
-
-    Attributes:
-        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Folders.base` takes them, base_d
-        may be "". rank, alpha: 0 takes the preset's.
-    """
-
-    name: str
-    sample_rate: str = "40k"
-    version: str = "v2"
-    f0: bool = True
-    base_g: str = ""
-    base_d: str = ""
-    preset: str = "balanced"
-    rank: int = 0
-    alpha: float = 0.0
-    epochs: int = 20
-    batch_size: int = 4
-    save_every: int = 1
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        self.name = (self.name or "").strip()
-        for key in ("rank", "epochs", "batch_size", "save_every"):  # sliders give floats
-            value = getattr(self, key)
-            if isinstance(value, float) and value.is_integer():
-                setattr(self, key, int(value))
-        if self.version not in ("v1", "v2"):
-            raise UserError(f"version {self.version!r} is not known: v1 or v2", f"未知版本 {self.version!r}：可选 v1 或 v2")
-
-    def lora(self) -> LoRAConfig:
-        config = LoRAConfig.from_preset(self.preset, self.rank or None)
-        if not self.alpha:
-            return config
-        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if name == "spk_row" else self.alpha}
-                   for name, target in config.targets.items()}
-        return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
-
-    def train_config(self, folders: Folders) -> TrainConfig:
-        """The trainer's settings; every path is checked.
-
-        Raises:
-            UserError: a name, path or number that cannot be.
-        """
-        return TrainConfig(
-            base_model=str(folders.base(self.base_g)), base_d=str(folders.base(self.base_d)) if self.base_d else None,
-            data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,
-            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every, device=self.device,
-        )
 
 
 @dataclass
@@ -180,17 +127,14 @@ class Runs:
         folder = self.folders.run(name)
         with processes.locked(self.lock):
             asked = self._read(folder, "job.json").get("settings")
-            if not asked:
+            if not isinstance(asked, dict):
                 raise UserError(f"{name} has no run that was started here: press Train model to start one",
                                 f"{name} 没有从本页面启动的训练：请点击“训练模型”开始")
-            settings = RunSettings(**asked)
-            if epochs:
-                settings = RunSettings(**{**asked, "epochs": epochs})
+            settings = RunSettings.read({**asked, "epochs": epochs} if epochs else asked)
             self._check_free(name, settings.device)
-            run = self._read(folder, RUN_FILE)
-            per_epoch = run.get("steps_per_epoch") or 0
-            if per_epoch and run.get("steps", 0) >= settings.epochs * per_epoch:
-                done = -(-run["steps"] // per_epoch)
+            run = read_run(folder)
+            if run.steps_per_epoch and run.steps >= settings.epochs * run.steps_per_epoch:
+                done = -(-run.steps // run.steps_per_epoch)
                 raise UserError(f"{name} has been trained for {done} epochs, {settings.epochs} are asked for: choose more epochs, then resume",
                                 f"{name} 已训练 {done} 轮，而设定为 {settings.epochs} 轮：请增大总训练轮数后再继续")
             return self._launch(settings, settings.train_config(self.folders), resume=True)
@@ -207,14 +151,14 @@ class Runs:
             raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
                             f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
         if (folder / STATE_FILE).is_file() and not anew:
-            steps = self._read(folder, RUN_FILE).get("steps", 0)
+            steps = read_run(folder).steps
             raise UserError(f"{settings.name} has a run already ({steps} steps): press Resume to go on with it, "
                             "or tick “Start anew” (the old run is kept)",
                             f"{settings.name} 已有训练（{steps} 步）：请点击“继续训练”，或勾选“重新开始”（旧训练会保留）")
 
     def _check_free(self, name: str, device: str) -> None:
         for other in self.going_on():
-            job = self._read(self.folders.run(other), "job.json").get("settings", {})
+            job = self.settings(other) or {}
             if other == self.folders.experiment(name).name:
                 raise UserError(f"{other} is being trained already: its progress is on this page", f"{other} 正在训练中：进度见本页面")
             if job.get("device", "auto") == device or "auto" in (device, job.get("device", "auto")):
@@ -254,7 +198,8 @@ class Runs:
 
     def settings(self, name: str) -> Optional[Dict[str, Any]]:
         """What was asked of the run of `name`; None where there is none."""
-        return self._read(self.folders.run(name), "job.json").get("settings")
+        asked = self._read(self.folders.run(name), "job.json").get("settings")
+        return asked if isinstance(asked, dict) else None
 
     def status(self, name: str, log_lines: int = 12) -> Status:
         """Where the run of `name` stands: some milliseconds, however long it is.
@@ -265,24 +210,24 @@ class Runs:
         folder = self.folders.run(name)
         process = self._read(folder, "process.json")
         alive, written = processes.alive(process), _written(folder / RUN_FILE)
-        run = self._read(folder, RUN_FILE)  # last: it is never older than what is known of it
+        run = read_run(folder)  # last: it is never older than what is known of it
         status = Status(self.folders.experiment(name).name)
-        if not process and not run:
+        if not process and not run.there:
             return status
         reader = self.curves(name)
         status.state = self._state(folder, process, run, alive, written != process.get("run_before", 0))
-        status.step, status.epoch = (reader.last.get("step", 0), reader.last.get("epoch", 0)) if reader.last else (0, 0)
-        status.total_steps = run.get("total_steps", 0)
-        status.epochs = run.get("config", {}).get("epochs", 0)
-        if status.state == "starting" and run:  # run.json still tells of the run as it was before
-            status.epochs = (self.settings(name) or {}).get("epochs", status.epochs)
-            status.total_steps = status.epochs * run.get("steps_per_epoch", 0)
+        status.step, status.epoch = reader.number("step"), reader.number("epoch")
+        status.total_steps, status.epochs = run.total_steps, run.epochs
+        if status.state == "starting" and run.there:  # run.json still tells of the run as it was before
+            asked = (self.settings(name) or {}).get("epochs")
+            status.epochs = asked if isinstance(asked, int) else status.epochs
+            status.total_steps = status.epochs * run.steps_per_epoch
         status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float) and key not in ("seconds", "lr")}
-        status.base, status.best, status.best_step = run.get("base_heldout"), run.get("best_heldout"), run.get("best_step", 0)
+        status.base, status.best, status.best_step = run.base_heldout, run.best_heldout, run.best_step
         status.sample_step, status.samples = newest_samples(folder)
         status.seconds_step = reader.seconds_step()
         if status.state in ("running", "stopping") and status.step:
-            status.seconds_left = seconds_left(folder, process.get("started", 0.0), status.step, status.total_steps, status.seconds_step)
+            status.seconds_left = seconds_left(folder, _seconds(process), status.step, status.total_steps, status.seconds_step)
         published = self.folders.adapter(name)
         status.adapter = str(published) if published.is_file() else ""
         status.log = tail(folder / "page.log", log_lines)
@@ -296,7 +241,7 @@ class Runs:
         reader.read()
         return reader
 
-    def _state(self, folder: Path, process: Dict[str, Any], run: Dict[str, Any], alive: bool, told: bool) -> str:
+    def _state(self, folder: Path, process: Dict[str, Any], run: RunRecord, alive: bool, told: bool) -> str:
         """told: whether run.json is the process's own by now."""
         if alive:
             if process.get("stopping"):
@@ -304,13 +249,13 @@ class Runs:
             # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be resumed.
             return "running" if told else "starting"
         if not process:
-            return str(run.get("state", "none"))
+            return run.state or "none"
         ended = self._read(folder, "exit.json")
         code = ended.get("code")
-        if code is None or ended.get("started", process.get("started")) != process.get("started"):
+        if not isinstance(code, int) or ended.get("started", process.get("started")) != process.get("started"):
             # Asked to stop before Python had even started, it ends without a word.
             return "stopped" if process.get("stopping") and not told else "broken"
-        return {0: str(run.get("state", "failed")), 130: "stopped"}.get(code, "failed")
+        return {0: run.state or "failed", 130: "stopped"}.get(code, "failed")
 
     # Stopping
 
@@ -344,9 +289,15 @@ class Runs:
     def _read(folder: Path, name: str) -> Dict[str, Any]:
         try:
             value = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
+
+
+def _seconds(process: Dict[str, Any]) -> float:
+    """When the process was started, in seconds of the clock."""
+    started = process.get("started")
+    return float(started) if isinstance(started, (int, float)) else 0.0
 
 
 def _written(path: Path) -> int:

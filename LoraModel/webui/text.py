@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
+from ..faults import describe_fault
 from ..messages import UserError, tr as system_tr
+from ..paths import printable
 
 Tr = Callable[[str, str], str]
 """tr(en, zh) -> one of them."""
@@ -20,7 +22,6 @@ def translator(namespace: Dict[str, Any]) -> Tr:
 
 
 def told(error: Exception, tr: Tr) -> str:
-    """What to show of an error: a `UserError` in the page's language, anything else by its type."""
-    if isinstance(error, UserError):
-        return tr(error.en, error.zh)
-    return f"{type(error).__name__}: {error}"
+    """What to show of an error, in the page's language: a `UserError` and the machine's own faults in words, anything else by its type."""
+    found = error if isinstance(error, UserError) else describe_fault(error)
+    return tr(found.en, found.zh) if found is not None else f"{type(error).__name__}: {printable(str(error))[:500]}"

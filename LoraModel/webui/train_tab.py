@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -20,11 +21,12 @@ from ..host.preprocess import F0_METHODS
 from ..lora import DEFAULT_PRESET, PRESETS
 from ..messages import UserError
 from ..training.config import TrainConfig
-from . import curves
+from . import curves, entries
 from .folders import Folders
 from .inference_panel import PANEL, root_of
 from .preparation import Preparer
-from .runs import Runs, RunSettings, Status
+from .run_settings import LIMITS, WORDS, RunSettings
+from .runs import Runs, Status
 from .text import told, translator
 
 STOP_SECONDS = 60.0
@@ -55,7 +57,7 @@ RVC_WORDS = {
     "一键训练": "One-click training",
 }
 """The words of RVC's Train tab, for where its own translation lacks them."""
-
+START_ANEW = ("Start anew", "“重新开始”")
 
 STEP_WORDS = {"preprocess": "处理数据", "extract": "特征提取", "index": "训练特征索引", "train": "训练模型"}
 """RVC's word for each step of the preparation."""
@@ -125,16 +127,16 @@ class _Page:
             with gr.Row():
                 self.preset = gr.Radio(label=tr("Preset (layers and ranks)", "预设（目标层与秩）"), choices=list(PRESETS), value=DEFAULT_PRESET,
                                        interactive=True)
-                self.rank = gr.Slider(minimum=0, maximum=64, step=1, label=tr("LoRA rank (0: the preset's)", "LoRA 秩 rank（0：按预设）"), value=0,
+                self.rank = gr.Slider(*LIMITS["rank"], step=1, label=tr("LoRA rank (0: the preset's)", "LoRA 秩 rank（0：按预设）"), value=0,
                                       interactive=True)
-                self.alpha = gr.Slider(minimum=0, maximum=128, step=1, label=tr("LoRA alpha (0: the preset's, twice the rank)",
+                self.alpha = gr.Slider(*LIMITS["alpha"], step=1, label=tr("LoRA alpha (0: the preset's, twice the rank)",
                                                                                 "LoRA alpha（0：按预设，即秩的两倍）"), value=0, interactive=True)
             with gr.Row():
-                self.save_every = gr.Slider(minimum=1, maximum=50, step=1, label=rvc("保存频率save_every_epoch"), value=TrainConfig.save_every,
+                self.save_every = gr.Slider(*LIMITS["save_every"], step=1, label=rvc("保存频率save_every_epoch"), value=TrainConfig.save_every,
                                             interactive=True)
-                self.epochs = gr.Slider(minimum=1, maximum=1000, step=1, label=rvc("总训练轮数total_epoch"), value=TrainConfig.epochs,
+                self.epochs = gr.Slider(*LIMITS["epochs"], step=1, label=rvc("总训练轮数total_epoch"), value=TrainConfig.epochs,
                                         interactive=True)
-                self.batch = gr.Slider(minimum=1, maximum=40, step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
+                self.batch = gr.Slider(*LIMITS["batch_size"], step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
                                        interactive=True)
             generator, discriminator = self.folders.pretrained(version, rate, True)
             with gr.Row():
@@ -217,13 +219,17 @@ class _Page:
         """What `action` returns, or why it could not be done."""
         try:
             return action()
-        except UserError as error:
-            return told(error, self.tr)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the page says it
+            if not isinstance(error, (UserError, OSError)):
+                traceback.print_exc()
             return told(error, self.tr)
 
-    def choose_bases(self, rate: str, version: str, f0: bool, base_d: Any = "") -> Tuple[Any, Any, Any]:
-        """G, D and sample rate for what is chosen now; D follows where there is one, and is none where none was wanted."""
+    def choose_bases(self, rate: Any, version: Any, f0: Any, base_d: Any = "") -> Tuple[Any, Any, Any]:
+        """G, D and sample rate for what is chosen now; D follows where there is one, and is none where none was wanted.
+
+        What is no rate and no version, as a script may send it, counts as not chosen.
+        """
+        version = "v1" if version == "v1" else "v2"
         rates = self._rates(version)
         rate = rate if rate in rates else self._default_rate(version)
         generator, discriminator = self.folders.pretrained(version, rate, bool(f0))
@@ -232,9 +238,10 @@ class _Page:
                 gr.update(choices=rates, value=rate))
 
     def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
-        def begin(recordings: str, f0_method: str, anew: bool, *form: Any) -> str:
+        def begin(recordings: Any, f0_method: Any, anew: Any, *form: Any) -> str:
             def action() -> str:
-                self.preparer.begin(names, RunSettings(*form), recordings, f0_method, bool(anew))
+                method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"), self.f0_methods)
+                self.preparer.begin(names, RunSettings(*form), recordings, method, entries.flag(anew, START_ANEW))
                 return self.tr("started", "已开始")
 
             return self._told(action)
@@ -244,19 +251,19 @@ class _Page:
     def start(self, *form: Any) -> str:
         """Start the run that the form asks for -> what to tell."""
         def action() -> str:
-            status = self.runs.start(RunSettings(*form[:-1]), bool(form[-1]))
+            status = self.runs.start(RunSettings(*form[:-1]), entries.flag(form[-1], START_ANEW))
             self.preparer.forget(status.name)
             return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
 
         return self._told(action)
 
-    def halt(self, name: str) -> str:
+    def halt(self, name: Any) -> str:
         """Stop the preparation or the run of `name` and wait for its last save -> what to tell."""
         def action() -> str:
-            job = self.preparer.current
-            if job is not None and job.active and job.name == (name or "").strip() and self.preparer.stop():
+            job, experiment = self.preparer.current, self.folders.experiment(name).name
+            if job is not None and job.active and job.name == experiment and self.preparer.stop():
                 return self.tr("the preparation stops after its present step", "数据准备将在当前步骤后停止")
-            status = self.runs.stop(name, STOP_SECONDS)
+            status = self.runs.stop(experiment, STOP_SECONDS)
             if status.active:
                 return self.tr("stopping: it saves after the step under way", "正在停止：当前步完成后保存")
             if status.resumable:
@@ -265,29 +272,31 @@ class _Page:
 
         return self._told(action)
 
-    def go_on(self, name: str, epochs: float) -> str:
+    def go_on(self, name: Any, epochs: Any) -> str:
         """Resume the preparation of `name` that was cut off, or its run, up to `epochs` -> what to tell."""
         def action() -> str:
-            if self.preparer.undone((name or "").strip())[0]:
-                self.preparer.resume(name.strip())
-                return self.tr(f"going on with the preparation of {name}", f"继续准备 {name} 的数据")
-            status = self.runs.resume(name, int(epochs or 0) or None)
+            experiment = self.folders.experiment(name).name
+            if self.preparer.undone(experiment)[0]:
+                self.preparer.resume(experiment)
+                return self.tr(f"going on with the preparation of {experiment}", f"继续准备 {experiment} 的数据")
+            wanted = None if epochs is None else entries.whole(epochs, WORDS["epochs"], 0, LIMITS["epochs"][1])
+            status = self.runs.resume(experiment, wanted or None)
             return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
 
         return self._told(action)
 
-    def report(self, name: str) -> str:
+    def report(self, name: Any) -> str:
         """The status of `name` as JSON, for scripts."""
         try:
             status = self.runs.status(name)
             undone = self.preparer.undone(status.name)[0].get("steps", [])
-            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(name), "undone": undone}, ensure_ascii=False)
-        except UserError as error:
+            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(status.name), "undone": undone}, ensure_ascii=False)
+        except (UserError, OSError) as error:
             return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
 
     def _preparing_now(self, name: str) -> str:
         job = self.preparer.current
-        return job.step if job is not None and job.name == (name or "").strip() else ""
+        return job.step if job is not None and job.name == name else ""
 
     def opened(self) -> List[Any]:
         """The form as the page opens: that of the run or the preparation that goes on, or was cut off, if there is one."""
@@ -298,8 +307,10 @@ class _Page:
         elif job is not None and job.active:
             asked, recordings = asdict(job.settings), gr.update(value=job.recordings)
         else:
-            asked, recordings = cut_off.get("settings"), gr.update(value=cut_off["recordings"]) if cut_off else gr.update()
-        if asked is None:
+            asked, recordings = cut_off.get("settings"), gr.update(value=str(cut_off.get("recordings"))) if cut_off else gr.update()
+        try:
+            asked = asdict(RunSettings.read(asked))
+        except UserError:  # nothing goes on, or its settings cannot be read
             return [gr.update() for _ in (*self.form, recordings)]
         return [*(self._filled(key, value) for key, value in asked.items()), recordings]
 
@@ -311,13 +322,13 @@ class _Page:
 
     # The view
 
-    def tick(self, name: str, shown: Dict[str, Any]) -> List[Any]:
+    def tick(self, name: Any, shown: Any) -> List[Any]:
         """What has changed since the page was last told; `shown` is what it was told."""
-        shown = dict(shown or {})
+        shown = dict(shown) if isinstance(shown, dict) else {}
         try:
             status = self.runs.status(name)
         except (UserError, OSError):
-            status = Status(name)
+            status = Status(name if isinstance(name, str) else "")
         values = self._values(status)
         updates = []
         for key, value in values.items():

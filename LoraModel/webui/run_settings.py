@@ -1,0 +1,91 @@
+"""What a page or a script asks of a training run: every value of it checked, types and limits, before anything is begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..devices import device_name
+from ..lora import LoRAConfig
+from ..messages import UserError
+from ..names import plain_name
+from ..training.config import TrainConfig
+from . import entries
+from .folders import Folders
+
+LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (1, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
+"""The least and the most of each number, for the page's sliders as for scripts."""
+WORDS = {"rank": ("the LoRA rank", "LoRA 秩"), "alpha": ("the LoRA alpha", "LoRA alpha"), "epochs": ("the number of epochs", "总训练轮数"),
+         "batch_size": ("the batch size", "batch_size"), "save_every": ("the save frequency", "保存频率"),
+         "sample_rate": ("the sample rate", "采样率"), "base_g": ("the base model G", "底模 G"), "base_d": ("the base model D", "底模 D"),
+         "preset": ("the preset", "预设"), "device": ("the device", "训练设备"), "version": ("the version", "版本"),
+         "f0": ("pitch guidance", "音高指导")}
+
+
+@dataclass
+class RunSettings:
+    """What the page asks of a run.
+
+    Attributes:
+        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Folders.base` takes them, base_d
+        may be "". rank, alpha: 0 takes the preset's.
+    """
+
+    name: str
+    sample_rate: str = "40k"
+    version: str = "v2"
+    f0: bool = True
+    base_g: str = ""
+    base_d: str = ""
+    preset: str = "balanced"
+    rank: int = 0
+    alpha: float = 0.0
+    epochs: int = 20
+    batch_size: int = 4
+    save_every: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        self.name = plain_name(self.name, ("the experiment name", "实验名"))
+        for key, (low, high) in LIMITS.items():
+            check = entries.number if key == "alpha" else entries.whole
+            setattr(self, key, check(getattr(self, key), WORDS[key], low, high))
+        for key in ("sample_rate", "preset", "device"):
+            setattr(self, key, entries.text(getattr(self, key), WORDS[key], 40))
+        for key in ("base_g", "base_d"):
+            setattr(self, key, entries.path(getattr(self, key), WORDS[key]))
+        if self.device != "auto":
+            self.device = device_name(self.device)
+        self.version = entries.one_of(self.version, WORDS["version"], ("v1", "v2"))
+        self.f0 = entries.flag(self.f0, WORDS["f0"])
+
+    @classmethod
+    def read(cls, kept: Any) -> "RunSettings":
+        """The settings as a file keeps them, which may be of another version of this program or damaged.
+
+        Raises:
+            UserError: they are no settings.
+        """
+        if not isinstance(kept, dict) or "name" not in kept:
+            raise UserError("the settings of this run are damaged: fill in the form and start anew", "该训练的设置已损坏：请重新填写并重新开始")
+        return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
+
+    def lora(self) -> LoRAConfig:
+        config = LoRAConfig.from_preset(self.preset, self.rank or None)
+        if not self.alpha:
+            return config
+        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if name == "spk_row" else self.alpha}
+                   for name, target in config.targets.items()}
+        return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
+
+    def train_config(self, folders: Folders) -> TrainConfig:
+        """The trainer's settings; every path is checked.
+
+        Raises:
+            UserError: a name, path or number that cannot be.
+        """
+        return TrainConfig(
+            base_model=str(folders.base(self.base_g)), base_d=str(folders.base(self.base_d)) if self.base_d else None,
+            data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,
+            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every, device=self.device,
+        )
