@@ -1,4 +1,4 @@
-"""Names of voices, experiments and files: what can be a file's name on every system. `paths` is about whole paths."""
+"""Names and paths as people type or paste them: what can be a file's name on every system, and what stands around a pasted path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import unicodedata
 from typing import Any, Tuple
 
-from . import paths
 from .messages import UserError
 
 MOST_BYTES = 200
@@ -16,6 +15,9 @@ _FORBIDDEN = re.compile("[<>:\"/\\\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200
 """What some system takes no file name with, line breaks, marks that turn the direction of the text around, and broken text."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?$", re.IGNORECASE)
 """What Windows takes for devices, whatever the ending."""
+_AROUND = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that are copied along with a path and cannot be seen: Windows' properties page puts U+202A in front, editors a byte-order mark."""
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d", "\u201e": "\u201c", "\u00ab": "\u00bb"}
 
 
 def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str:
@@ -57,9 +59,22 @@ def check_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> Non
                         f"{what[1]} {shown(name)} 不能用作文件名：请去掉首尾的空格")
 
 
+def unquoted(text: str) -> str:
+    """A pasted path without what was pasted along with it: blanks, quotes of any kind, invisible marks."""
+    before = None
+    while text != before:
+        before = text
+        text = text.strip().strip(_AROUND).strip()
+        if len(text) >= 2 and _QUOTES.get(text[0]) == text[-1]:
+            text = text[1:-1]
+        elif text.count('"') == 1:  # half of a pair: no path on Windows holds one, and a shell leaves one behind
+            text = text.strip('"')
+    return text
+
+
 def shown(value: Any, most: int = 80) -> str:
-    """A value that somebody else gave, fit for a message: on one line, printable, in quotes and not long; of a list, its type alone."""
-    if value is not None and not isinstance(value, (str, bool, int, float)):
-        return f"'{type(value).__name__}'"
-    text = value if isinstance(value, str) else f"{value}" if isinstance(value, (bool, float)) or value is None or abs(value) < 1 << 64 else "int"
-    return f"'{paths.shown(text[:1000], most)}'"
+    """A value that somebody else gave, fit for a message: on one line, printable, in quotes and not long."""
+    small = value is None or isinstance(value, (bool, float)) or isinstance(value, int) and abs(value) < 1 << 64
+    text = value if isinstance(value, str) else repr(value) if small else type(value).__name__
+    text = "".join(character if character.isprintable() else "?" for character in text[: most + 1])
+    return f"'{text[:most]}…'" if len(text) > most else f"'{text}'"

@@ -78,6 +78,13 @@ def progress(status: Status, tr: Tr) -> str:
                         f"留出集损失 {status.best:.4f}（最佳，第 {status.best_step} 步；仅底模 {status.base:.4f}）"))
     if facts:
         parts.append(f'<div class="lora-line">{escape("; ".join(facts) if tr("e", "z") == "e" else "；".join(facts))}</div>')
+    if status.verdict == "worse":
+        parts.append(f'<div class="lora-error"><b>{escape(_worse(status, tr))}</b></div>')
+    if status.verdict == "unevaluated":
+        parts.append('<div class="lora-line"><b>' + escape(tr(
+            "The run ended before its adapter was evaluated on the held-out clips, so it was not put into the list. Resume goes on; the first "
+            "evaluation is at the end of an epoch, as the save frequency says.",
+            "训练在留出集评估之前结束，因此适配器未加入列表。可点击“继续训练”；首次评估在一轮结束时进行（按保存频率）。")) + "</b></div>")
     if status.adapter and not status.active:
         parts.append(f'<div class="lora-line">{tr("Adapter, in the list now", "适配器（已在列表中）")}: <code>{escape(status.adapter)}</code></div>')
     if status.state in ("failed", "broken"):
@@ -88,6 +95,15 @@ def progress(status: Status, tr: Tr) -> str:
             why += tr(" Resume goes on from the last save.", "可点击“继续训练”从上次保存处继续。")
         parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(chr(10).join(status.log))}</div>')
     return "".join(parts)
+
+
+def _worse(status: Status, tr: Tr) -> str:
+    so_far = tr("so far" if status.active else "even its best adapter", "目前" if status.active else "即使最佳适配器")
+    return tr(f"This training makes the voice worse ({so_far}): held-out loss {status.best:.4f}, the base alone has {status.base:.4f}. "
+              "The adapter is not put into the list. Listen to the recordings (too loud, clipped, silent, several speakers?), choose the base that "
+              "fits them, and start anew with a preset of lower rank.",
+              f"该训练使效果变差（{so_far}）：留出集损失 {status.best:.4f}，而仅底模为 {status.base:.4f}。适配器未加入列表。"
+              "请检查录音（是否过响、削波、无声或含多位说话人），选择合适的底模，并用较低秩的预设重新开始。")
 
 
 def cut_off(steps: Sequence[str], going: bool, tr: Tr) -> str:

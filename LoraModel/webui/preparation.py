@@ -5,7 +5,9 @@ still to do lies in logs/.rvc-lora/preparation.json meanwhile, for a WebUI that 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import sys
 import threading
@@ -21,8 +23,9 @@ from ..host.index import build_index
 from ..inference.audio import audio_files
 from ..inference.infer_lora import parse_rate
 from ..messages import UserError, language
-from ..scripts.prepare_data import only_audio
+from ..scripts.prepare_data import network_config, only_audio
 from . import processes
+from .made import Made
 from .run_log import tail
 from .runs import CODE, RunSettings, Runs, child_environment
 
@@ -39,7 +42,7 @@ class Preparation:
 
     Attributes:
         steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a step needs it.
-        step: the one under way, "" when all is over. texts: what each step said. error: what broke it off, else None.
+        step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that. error: what broke it off, else None.
         failed: the step that did not come to its end.
     """
 
@@ -51,6 +54,7 @@ class Preparation:
     source: Optional[Path]
     step: str = ""
     texts: Dict[str, str] = field(default_factory=dict)
+    notes: Dict[str, str] = field(default_factory=dict)
     error: Optional[Exception] = None
     failed: str = ""
     stop_asked: bool = False
@@ -199,6 +203,32 @@ class Preparer:
     # RVC's own functions
 
     def _by_rvc(self, job: Preparation, step: str) -> None:
+        """A step by RVC's own function, and what `prepared.json` notes of it: RVC's scripts skip what is there, whatever it was made of."""
+        made = Made(self.folders.experiment(job.name), job.settings, job.f0_method, job.source)
+        moved = made.begin(step)
+        if moved is not None:
+            chinese = (self.runs.language or language()) == "zh"
+            job.notes[step] = (f"该实验名下由其他录音或设置得到的旧数据已移至 {moved}，并重新生成" if chinese else
+                               f"what was made of other recordings or settings under this name is kept in {moved}, and made anew")
+        if step == "preprocess" and made.sliced:
+            job.texts[step] = "录音和设置未变，已有切片" if (self.runs.language or language()) == "zh" else "the slices of these recordings are there"
+        else:
+            started = time.time() - 2
+            if self._rvc_knows(job.settings.sample_rate) or step != "preprocess":
+                self._call_rvc(job, step)
+            if self._closing:
+                return
+            self._check(job, step, started)
+        if not self._closing:
+            made.finish(step)
+            self._write_config(job)
+
+    def _rvc_knows(self, rate: str) -> bool:
+        """Whether RVC's page offers the sample rate: for others its function fails."""
+        known = self._namespace.get("sr_dict")
+        return not isinstance(known, dict) or rate in known
+
+    def _call_rvc(self, job: Preparation, step: str) -> None:
         namespace, name = self._namespace, job.name
         gpus = str(namespace.get("gpus") or "")
         known = {
@@ -212,16 +242,35 @@ class Preparer:
         if missing:
             raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
                             f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
-        started = time.time() - 2
         try:
             said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
             for item in [said] if isinstance(said, (str, tuple)) else said:
                 job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
-        except Exception as error:  # such as a sample rate that RVC's page does not offer
+        except Exception:
+            # RVC's scripts cannot run by themselves with every Python: what is missing is done again below, and what fails then is told.
             traceback.print_exc()
-            job.texts[step] = f"{type(error).__name__}: {error}"
-        if not self._closing:
-            self._check(job, step, started)
+            job.texts[step] = ""
+
+    def _write_config(self, job: Preparation) -> None:
+        """RVC's page writes config.json when its own training starts, and for its own sample rates alone; training here reads it.
+
+        A base with a configuration of its own brings it along, in BASE.json or config.json beside it.
+        """
+        settings, host = job.settings, find_host(self.folders.root)
+        path, rate = self.folders.experiment(job.name) / "config.json", parse_rate(settings.sample_rate) or 40000
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            if json.loads(path.read_text(encoding="utf-8"))["data"]["sampling_rate"] == rate:
+                return
+        if host.config_for(settings.version, rate) is None and settings.base_g:
+            base = self.folders.base(settings.base_g)
+            beside = next((file for file in (base.with_suffix(".json"), base.parent / "config.json") if file.is_file()), None)
+            if beside is None:
+                raise UserError(f"{base} is of {rate} Hz, for which RVC has no configuration: put the config.json that it was trained with beside it",
+                                f"{base} 的采样率为 {rate} Hz，RVC 没有对应的配置：请将训练它时使用的 config.json 放在同一文件夹")
+            contents = network_config(host, settings.version, rate, str(beside))
+            atomic_write(path, json.dumps(contents, ensure_ascii=False, indent=4, sort_keys=True).encode("utf-8"))
+        elif path.is_file():  # of another sample rate, which the folder had before
+            path.unlink()
 
     def _check(self, job: Preparation, step: str, started: float) -> None:
         """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly missing again.
@@ -234,11 +283,9 @@ class Preparer:
         """
         settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
         host = find_host(self.folders.root)
-        last = (job.texts.get(step, "").strip().splitlines() or [""])[-1]
-
         def progress(count: int) -> None:
             again = "由 RVC-LoRA 重新执行" if (self.runs.language or language()) == "zh" else "done again by RVC-LoRA"
-            job.texts[step] = f"{last}\n{again}: {count}"
+            job.texts[step] = f"{again}: {count}"
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
         if step == "preprocess" and job.source is not None:

@@ -47,6 +47,8 @@ class Status:
         state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended without a word).
         seconds_left: until the end; None where it cannot be told yet. seconds_step: of the newest steps.
         losses: of the newest step. best, base: held-out log-mel L1 of the best adapter and of the base alone.
+        verdict: "" while it cannot be told, "better" than the base alone on the held-out clips, "worse", or "unevaluated" where the run ended
+        before its first evaluation. Only a better adapter is put into the list.
         samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, "" until there is one.
         log: last lines of what the run said. resumable: whether there is a save to go on from.
     """
@@ -63,6 +65,7 @@ class Status:
     base: Optional[float] = None
     best: Optional[float] = None
     best_step: int = 0
+    verdict: str = ""
     samples: List[str] = field(default_factory=list)
     sample_step: int = -1
     adapter: str = ""
@@ -224,6 +227,10 @@ class Runs:
             status.total_steps = status.epochs * run.steps_per_epoch
         status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float) and key not in ("seconds", "lr")}
         status.base, status.best, status.best_step = run.base_heldout, run.best_heldout, run.best_step
+        if run.best_heldout is not None and run.base_heldout is not None:
+            status.verdict = "better" if run.best_heldout < run.base_heldout else "worse"
+        elif not alive and run.steps:
+            status.verdict = "unevaluated"
         status.sample_step, status.samples = newest_samples(folder)
         status.seconds_step = reader.seconds_step()
         if status.state in ("running", "stopping") and status.step:

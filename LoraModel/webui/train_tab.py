@@ -24,7 +24,7 @@ from ..training.config import TrainConfig
 from . import curves, entries
 from .folders import Folders
 from .inference_panel import PANEL, root_of
-from .preparation import Preparer
+from .preparation import Preparation, Preparer
 from .run_settings import LIMITS, WORDS, RunSettings
 from .runs import Runs, Status
 from .text import told, translator
@@ -345,7 +345,7 @@ class _Page:
     def _values(self, status: Status) -> Dict[str, Any]:
         """What the view's components are to show, in the order of `self.view`."""
         job = self.preparer.current
-        texts = self._step_texts(status.name)
+        texts = self._step_texts(status)
         reader = self.runs.curves(status.name) if status.state != "none" else None
         clips = [*status.samples, "", ""][:2]
         busy = status.active or (job is not None and job.active and job.name == status.name)
@@ -358,15 +358,15 @@ class _Page:
             "resume": (status.resumable or bool(cut_off) and not going) and not busy,
         }
 
-    def _step_texts(self, name: str) -> Dict[str, Any]:
+    def _step_texts(self, status: Status) -> Dict[str, Any]:
         """Texts of the preparation's steps: None leaves a box as it is."""
         job = self.preparer.current
         texts: Dict[str, Any] = {"info1": None, "info2": None, "info3": None}
-        if job is None or job.name != name:
+        if job is None or job.name != status.name:
             return texts
         for step, box in (("preprocess", "info1"), ("extract", "info2"), ("index", "info3")):
             if step in job.texts or job.step == step or job.failed == step:
-                said = [_last_lines(job.texts.get(step, ""), 8)]
+                said = [job.notes.get(step, ""), _last_lines(job.texts.get(step, ""), 8)]
                 if job.step == step and job.active:
                     said.append(self.tr("… under way", "……进行中"))
                 elif job.failed == step and job.error is not None:
@@ -374,9 +374,29 @@ class _Page:
                 elif step not in (job.step, job.failed):
                     said.append(self.tr("done", "完成"))
                 texts[box] = "\n".join(line for line in said if line)
-        if job.failed == "train" and job.error is not None:
-            texts["info3"] = told(job.error, self.tr)
+        if "train" in job.steps:
+            texts["info3"] = self._overview(job, status)
         return texts
+
+    def _overview(self, job: Preparation, status: Status) -> str:
+        """All steps of One-click below its button: each in a line, and why it failed."""
+        lines, over = [], False
+        for step in job.steps:
+            state = ""
+            if job.failed == step and job.error is not None:
+                state, over = self.tr("failed: ", "失败：") + told(job.error, self.tr), True
+            elif job.step == step and job.active:
+                state, over = self.tr("under way", "进行中"), True
+            elif over or not job.active and job.stop_asked and step not in job.texts:
+                state = self.tr("not begun", "未开始")
+            elif step == "train":
+                state = curves.state_text(status, self.tr)
+                if status.state in ("failed", "broken") and status.log:
+                    state += f": {status.log[-1]}"
+            else:
+                state = self.tr("done", "完成")
+            lines.append(f"{self.rvc(STEP_WORDS[step])}: {state}")
+        return "\n".join(lines)
 
     def _update(self, key: str, value: Any, status: Status) -> Any:
         if value is None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 if __package__ in (None, ""):
     # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in the working folder.
@@ -37,10 +37,11 @@ class Publisher:
     Args:
         adapter: the run's best adapter. target: its place in the list.
         record: JSON file with the SHA-256 of what was published last; a target of another content is the user's and stays.
+        fit: whether the adapter in a file belongs into the list; None publishes each.
     """
 
-    def __init__(self, adapter: Path, target: Path, record: Path):
-        self.adapter, self.target, self.record = adapter, target, record
+    def __init__(self, adapter: Path, target: Path, record: Path, fit: Optional[Callable[[Path], bool]] = None):
+        self.adapter, self.target, self.record, self._fit = adapter, target, record, fit
         self._seen: Optional[Tuple[int, int]] = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -68,7 +69,9 @@ class Publisher:
         stat = self.adapter.stat()
         if self._seen == (stat.st_mtime_ns, stat.st_size):
             return
-        if not may_replace(self.target, self.record):
+        if self._fit is not None and not self._fit(self.adapter):
+            pass
+        elif not may_replace(self.target, self.record):
             print(tr(f"{self.target} is not of this experiment and stays as it is; the adapter is {self.adapter}",
                      f"{self.target} 不属于本实验，保持不变；适配器位于 {self.adapter}"), file=sys.stderr, flush=True)
         else:
@@ -94,10 +97,23 @@ def may_replace(target: Path, record: Path) -> bool:
     return not target.exists() or (target.is_file() and digest(target.read_bytes()) in published(record))
 
 
+def improves(adapter: Path) -> bool:
+    """Whether an adapter was evaluated on held-out clips and is better there than the base alone; what is not does not belong into the list."""
+    from LoraModel.lora.adapter_file import read_metadata
+    from LoraModel.messages import UserError
+
+    try:
+        losses = json.loads(read_metadata(adapter).get("heldout", ""))
+        base, own = losses["base"], losses["adapter"]
+    except (UserError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return isinstance(base, float) and isinstance(own, float) and own < base
+
+
 def run(job: Dict[str, Any]) -> int:
     from LoraModel.training import train_lora
 
-    with Publisher(Path(job["adapter"]), Path(job["publish"]), Path(job["record"])):
+    with Publisher(Path(job["adapter"]), Path(job["publish"]), Path(job["record"]), improves):
         return cli(train_lora.main, job["train"])
 
 
