@@ -1,31 +1,83 @@
-"""Files that are either whole or not there: write to a temporary name, fsync, rename."""
+"""Files that are either whole or not there: write to a temporary name, fsync, rename. And places looked at before work begins."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import io
 import os
-import tempfile
+import platform
+import re
+import secrets
+import time
 from pathlib import Path
-from typing import BinaryIO, Iterator, Union
+from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
+
+from .faults import os_error
+from .messages import UserError, disk_full
+
+_LONGEST_STEM = 150
+"""Bytes of a target's name that its temporary name repeats; file systems take 255 in all."""
+_OLD = 24 * 3600.0
+"""Seconds after which a temporary file is nobody's, whatever process its name tells of."""
+_RESCAN = 2.0
+"""Seconds for which a folder's list of left temporary files is taken as known: folders of slices hold thousands of files."""
+_scans: Dict[str, Tuple[float, List[str]]] = {}
+
+
+class _Output(io.FileIO):
+    """A file whose first error is kept for the end of the block.
+
+    Libraries that are given a stream (PyTorch, libsndfile) turn an error of `write` into one of their own, or print it from C.
+    """
+
+    failed: Optional[OSError] = None
+
+    def write(self, data) -> int:  # type: ignore[override]
+        view = memoryview(data).cast("B")
+        size = len(view)
+        while self.failed is None and len(view):
+            try:
+                view = view[super().write(view) or 0:]
+            except OSError as error:
+                self.failed = error
+        return size
 
 
 @contextlib.contextmanager
 def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name `path` only when the block ends without an error.
 
-    A crash at any moment leaves the old file, if there was one, and at most a `.NAME.*.tmp` beside it.
+    A crash at any moment leaves the old file, if there was one, and at most a `.NAME.*.tmp` beside it, which the next writing of
+    the same file takes away.
 
     Raises:
-        OSError: as the file system gives it (no space, no permission); the temporary file is removed.
+        OSError: as the file system gives it (no space, no permission), with the file's name; the temporary file is removed.
     """
     path = Path(os.path.realpath(str(path)))  # through a link: the file it names is replaced, the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.", suffix=".tmp")
+    _remove_left(path)
+    temporary = str(path.parent / f"{_stem(path)}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise _named(error, path) from None
+    stream = _Output(handle, "r+")
+    try:
+        try:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            if stream.failed is not None:
+                raise stream.failed
+            os.fsync(handle)
+        except Exception as error:
+            if stream.failed is not None:
+                raise _named(stream.failed, path) from error
+            if disk_full(error):  # NumPy writes past the stream, and its error names no file
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
+        finally:
+            stream.close()
         if path.exists():
             os.chmod(temporary, path.stat().st_mode & 0o777)
         else:
@@ -49,3 +101,132 @@ def atomic_write(path: Union[str, Path], data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with atomic_file(path) as stream:
         stream.write(data)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def _stem(path: Path) -> str:
+    """What the temporary names of `path` begin with: its name, or the beginning and a hash of a name that is too long for more."""
+    name = os.fsencode(path.name)
+    if len(name) <= _LONGEST_STEM:
+        return f".{path.name}"
+    start = name[:_LONGEST_STEM].decode("utf-8", "ignore")
+    return f".{start}~{hashlib.sha256(name).hexdigest()[:12]}"
+
+
+def _machine() -> str:
+    """Stands for this computer in temporary names: on a shared drive another computer's process numbers say nothing here."""
+    return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:4]
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the temporary files of `path` that killed processes left."""
+    for name in _left_in(str(path.parent)):
+        found = re.fullmatch(re.escape(_stem(path)) + r"\.(?:(\d+)-([0-9a-z]{4})-[0-9a-f]{8}|[a-z0-9_]{8})\.tmp", name)
+        if found is None:
+            continue
+        with contextlib.suppress(OSError):
+            file = path.parent / name
+            ours = found.group(2) == _machine() and not _alive(int(found.group(1)))
+            if ours or time.time() - file.lstat().st_mtime > _OLD:
+                file.unlink()
+
+
+def _left_in(folder: str) -> List[str]:
+    """The temporary files of a folder."""
+    scanned = _scans.get(folder)
+    if scanned is None or time.monotonic() - scanned[0] > _RESCAN:
+        names: List[str] = []
+        with contextlib.suppress(OSError):
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
+        if len(_scans) > 1000:
+            _scans.clear()
+        scanned = _scans[folder] = (time.monotonic(), names)
+    return scanned[1]
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":
+        return False  # a file that a process holds open cannot be removed there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+# ---------------------------------------------------------------- places to write to
+
+
+def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
+    """Check, before any work, that a file can be written at `path`; nothing is left there.
+
+    Args:
+        option: what the user gave it with, for the message.
+
+    Returns:
+        its absolute path.
+
+    Raises:
+        UserError: it is a folder or no ordinary file, lies below a file, its name is too long, or nothing can be written there.
+    """
+    path = Path(path).absolute()
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _refused(error, path, option) from None
+    else:
+        if os.path.isdir(str(path)):
+            raise UserError(f"{path} is a folder: give {option} the name of a file", f"{path} 是文件夹：请将 {option} 设为文件名")
+        if mode & 0o170000 != 0o100000:
+            raise UserError(f"{path} is no ordinary file: give {option} another name", f"{path} 不是普通文件：请更换 {option}")
+    _check_folder(Path(os.path.realpath(str(path))).parent, option)
+    return path
+
+
+def check_folder_place(path: Union[str, Path], option: str = "--output_dir") -> Path:
+    """Check, before any work, that a folder is there, or can be made, and that files can be written in it; nothing is left there.
+
+    Returns:
+        its absolute path.
+
+    Raises:
+        UserError: it is a file or lies below one, its name is too long, or nothing can be written there.
+    """
+    path = Path(path).absolute()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _refused(error, path, option) from None
+    _check_folder(Path(os.path.realpath(str(path))), option)
+    return path
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    """Write a file in `folder`, or in the nearest folder above that is there, and remove it."""
+    here = folder
+    while not os.path.lexists(str(here)) and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise UserError(f"{here} is a file, so that no folder can be there: choose another {option}",
+                        f"{here} 是文件，无法在其下创建文件夹：请更换 {option}")
+    probe = str(here / f".rvc-lora.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        raise _refused(error, here, option) from None
+
+
+def _refused(error: OSError, path: Path, option: str) -> UserError:
+    words = os_error(_named(error, path))
+    return UserError(f"cannot write to {words.en} ({option})", f"无法写入 {words.zh}（{option}）")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from LoraModel.files import atomic_file, atomic_write
+from LoraModel import files
+from LoraModel.files import atomic_file, atomic_write, check_file_place, check_folder_place
 from LoraModel.messages import UserError, cli, disk_full, language, tr
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,3 +155,86 @@ def test_cli_turns_errors_into_one_line_and_exit_code_2(capsys):
     assert cli(broken) == 2
     assert capsys.readouterr().err == ("error: out.pth: there is no permission for it: change its permissions or its folder's, "
                                        "or choose another place\n")
+
+
+# Temporary names and places.
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["歌" * 83 + ".wav", "a" * 242, "b" * 255, "é" * 127])
+def test_every_name_that_the_file_system_takes_can_be_written(tmp_path, name):
+    atomic_write(tmp_path / name, b"x")
+    assert os.listdir(str(tmp_path)) == [name]
+
+
+def left(path, process, machine=None):
+    file = path.parent / f"{files._stem(path)}.{process}-{machine or files._machine()}-0123abcd.tmp"
+    file.write_bytes(b"left")
+    files._scans.clear()
+    return file
+
+
+@POSIX
+def test_what_killed_processes_left_is_taken_away_and_nothing_else(tmp_path):
+    path = tmp_path / "voice.pth"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive, elsewhere = left(path, ended.pid), left(path, os.getpid()), left(path, ended.pid, "zzzz")
+    other = left(tmp_path / "voice.pth.x.pth", ended.pid)
+    atomic_write(path, b"new")
+    assert not dead.exists() and alive.exists() and elsewhere.exists() and other.exists()
+    for file in (alive, elsewhere):
+        os.utime(str(file), (1, 1))
+    files._scans.clear()
+    atomic_write(path, b"new")
+    assert not alive.exists() and not elsewhere.exists() and other.exists()
+
+
+FULL = """
+import resource, sys
+import numpy, soundfile, torch
+from LoraModel.commands import run
+from LoraModel.files import atomic_file
+from LoraModel.inference.audio import write_audio
+def main(_):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+    if sys.argv[2] == "torch":
+        with atomic_file(sys.argv[1]) as stream:
+            torch.save({"weight": torch.rand(300000)}, stream)
+    elif sys.argv[2] == "numpy":
+        with atomic_file(sys.argv[1]) as stream:
+            numpy.save(stream, numpy.zeros(300000))
+    else:
+        write_audio(sys.argv[1], numpy.random.default_rng(0).uniform(-1, 1, 300000), 16000)
+sys.exit(run(main))
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("kind, name", [("torch", "a.pth"), ("numpy", "a.npy"), ("sound", "a.flac"), ("sound", "a.wav")])
+def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, kind, name):
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", FULL, str(path), kind, "70000"], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={**os.environ, "RVC_LORA_LANG": "en"}, check=False)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and "the disk is full" in lines[0] and name in lines[0]
+    assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == [name]
+
+
+def test_places_are_looked_at_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    assert check_file_place(tmp_path / "new" / "a.wav") == tmp_path / "new" / "a.wav"
+    assert check_folder_place(tmp_path / "new" / "b") == tmp_path / "new" / "b"
+    for check, place, said in [(check_file_place, "folder", "is a folder"), (check_file_place, "file/a.wav", "is a file"),
+                               (check_folder_place, "file", "is a file"), (check_folder_place, "file/b", "is a file"),
+                               (check_file_place, "n" * 300, "too long"), (check_folder_place, "n" * 300, "too long")]:
+        with pytest.raises(UserError, match=said):
+            check(tmp_path / place)
+    monkeypatch.setattr(files.os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
+    for check in (check_file_place, check_folder_place):
+        with pytest.raises(UserError, match="read-only"):
+            check(tmp_path / "a.wav")
+    monkeypatch.undo()
+    assert sorted(os.listdir(str(tmp_path))) == ["file", "folder"]
