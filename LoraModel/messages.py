@@ -42,6 +42,11 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
+def say(en: str, zh: str) -> None:
+    """One line to the user, at once."""
+    print(tr(en, zh), flush=True)
+
+
 class UserError(ValueError):
     """Something the user can put right. The text says what, where and what to do next.
 

@@ -15,12 +15,13 @@ from typing import Dict
 import pytest
 import standin_hosts
 
+from LoraModel.install import webui_script
 from LoraModel.messages import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUTS = ("classic", "2026")
-SOURCE_FILES = ("__init__.py", "messages.py", "commands.py", "faults.py", "names.py", "paths.py", "files.py",
-                "host/webui_script.py", "host/installed_copy.py", "lora/functional.py")
+SOURCE_FILES = ("__init__.py", "messages.py", "commands.py", "faults.py", "names.py", "paths.py", "files.py", "lora/functional.py",
+                *(f"install/{path.name}" for path in sorted((ROOT / "LoraModel" / "install").glob("*.py"))))
 MARKED = re.compile(rb"[ \t]*# >>> RVC-LoRA.*?# <<< RVC-LoRA[^\r\n]*(?:\r\n|\r|\n|$)", re.DOTALL)
 
 
@@ -31,7 +32,7 @@ def load(path: Path):
     return module
 
 
-lines_of = load(ROOT / "LoraModel" / "host" / "webui_script.py")
+lines_of = webui_script
 
 
 def tree(root: Path) -> Dict[str, object]:

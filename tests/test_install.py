@@ -12,8 +12,9 @@ import sys
 import installing
 import pytest
 import standin_hosts
-from installing import ROOT, SOURCE_FILES, compile_ours, load, script_of, tree
+from installing import SOURCE_FILES, compile_ours, load, script_of, tree
 
+from LoraModel.install import installed_copy
 from LoraModel.messages import UserError
 
 host, run, source = installing.host, installing.run, installing.source  # fixtures
@@ -80,8 +81,9 @@ def test_an_older_version_is_updated_in_place(host, run, source, monkeypatch):
     (source / "LoraModel" / "lora" / "functional.py").write_text("# old\n")
     run(host)
     installer = load(source / "install_into_rvc.py")
-    monkeypatch.setattr(installer.webui_script, "_TAB", 'rvc_lora("a_tab_of_an_older_version")')
-    script_of(host).write_bytes(installer.webui_script.with_lines(original, "x"))
+    with monkeypatch.context() as older:
+        older.setattr(installer.webui_script, "_TAB", 'rvc_lora("a_tab_of_an_older_version")')
+        script_of(host).write_bytes(installer.webui_script.with_lines(original, "x"))
     (source / "LoraModel" / "old.py").unlink()
     (source / "LoraModel" / "new.py").write_text("# new\n")
     (source / "LoraModel" / "lora" / "functional.py").write_text("# new\n")
@@ -130,7 +132,7 @@ def test_a_damaged_manifest_is_refused(host, run):
         assert code == 2 and "installed.json is damaged" in said and tree(host) == before
     (host / "LoraModel" / "installed.json").write_text(
         '{"version": "1", "state": "whole", "files": {"../assets/weights/.gitignore": ["x"], "/etc/passwd": []}}')
-    assert load(ROOT / "LoraModel/host/installed_copy.py").Folder(host / "LoraModel", False).known == {}
+    assert installed_copy.Folder(host / "LoraModel", False).known == {}
 
 
 def test_link(host, run, source):
@@ -162,9 +164,12 @@ def test_dry_run_prints_the_diff_and_writes_nothing(host, run):
     assert "nothing would change" in run(host, "--dry-run")[1] and tree(host) == after
 
 
-@pytest.mark.parametrize("what", ["script", "folder"])
+@pytest.mark.parametrize("what", ["script", "folder", "LoraModel"])
 def test_read_only(host, run, what):
-    locked = script_of(host) if what == "script" else host
+    if what == "LoraModel":
+        run(host)
+        (host / "LoraModel" / "lora" / "functional.py").unlink()
+    locked = {"script": script_of(host), "folder": host, "LoraModel": host / "LoraModel" / "lora"}[what]
     before = tree(host)
     mode = locked.stat().st_mode
     locked.chmod(0o444 if what == "script" else 0o555)

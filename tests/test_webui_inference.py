@@ -15,7 +15,7 @@ import standin_hosts
 from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
 from voice_data import BASE
 
-from LoraModel.host import webui_script
+from LoraModel.install import webui_script
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTHING = {"__type__": "update"}

@@ -11,7 +11,7 @@ import standin_hosts
 from serving import end_runs, served
 from test_webui_runs import BASE, make_root, until
 
-from LoraModel.host import webui_script
+from LoraModel.install import webui_script
 from LoraModel.messages import UserError
 from LoraModel.webui import curves, preparation
 from LoraModel.webui.folders import Folders

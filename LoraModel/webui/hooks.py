@@ -1,6 +1,6 @@
 """What RVC's WebUI script calls: `setup`, `inference_panel`, `train_tab`, each with the script's own `globals()`.
 
-`LoraModel/host/webui_script.py` says what is in that dictionary at each moment.
+`LoraModel/install/webui_script.py` says what is in that dictionary at each moment.
 """
 
 from __future__ import annotations

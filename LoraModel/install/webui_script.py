@@ -1,6 +1,6 @@
 """The few lines that RVC's WebUI script needs: where they go, how they are put in and taken out again, byte for byte.
 
-Standard library and `LoraModel.messages` only: `install_into_rvc.py` loads this file by its path, without torch.
+Standard library only (with LoraModel/messages.py, which is the same).
 
 The lines call `LoraModel/webui/hooks.py`, which has three functions. Each takes the script's own `globals()`, a live dictionary:
 
@@ -28,7 +28,7 @@ import tokenize
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
-from LoraModel.messages import UserError
+from ..messages import UserError
 
 LAYOUTS = (("classic", "infer/lib/infer_pack/models.py", "infer-web.py"), ("2026", "infer/module/models.py", "webui.py"))
 """(layout, a file that only this layout has, its WebUI script)"""
@@ -187,7 +187,7 @@ def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Inse
 def _parse(source: bytes, script: str) -> ast.Module:
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
         line, reason = getattr(error, "lineno", None) or 0, getattr(error, "msg", None) or str(error)
         raise _refuse(script, f"this Python cannot read its line {line} ({reason}): mend the line, or run this with the Python that runs RVC",
                       f"当前 Python 无法解析第 {line} 行（{reason}）：请修正该行，或用运行 RVC 的 Python 来运行本程序") from error
@@ -213,7 +213,15 @@ def with_lines(source: bytes, script: str) -> bytes:
     Raises:
         UserError: there is no safe place for the lines, or earlier lines of ours were changed.
     """
-    plain = without_lines(source, script)
+    try:
+        return _with_lines(without_lines(source, script), script)
+    except RecursionError as error:
+        raise _refuse(script, "an expression in it is nested too deep to be read: write it in several statements, then run this again",
+                      "其中某个表达式嵌套过深，无法解析：请拆分为多条语句，然后重新运行") from error
+
+
+def _with_lines(plain: bytes, script: str) -> bytes:
+    """`with_lines` for a script that has none of ours."""
     tree = _parse(plain, script)
     lines = _lines(plain)
     encoding = tokenize.detect_encoding(io.BytesIO(plain).readline)[0].replace("-sig", "")

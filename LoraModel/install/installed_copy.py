@@ -1,6 +1,6 @@
 """The folder LoraModel/ inside an RVC checkout, as `install_into_rvc.py` finds and leaves it.
 
-Standard library, `LoraModel.messages` and `LoraModel.files` only: the installer loads this file by its path, without torch.
+Standard library only (with LoraModel/messages.py and files.py, which are the same).
 `installed.json` in the folder names every file that an installer put there with the SHA-256 of what it wrote. Whatever is not named
 there, or has another checksum, is the user's: it is never overwritten and never deleted.
 """
@@ -13,10 +13,12 @@ import os
 from pathlib import Path
 from typing import Dict, List
 
-from LoraModel.files import atomic_write
-from LoraModel.messages import UserError
+from ..files import atomic_write
+from ..messages import UserError
 
 MANIFEST = "installed.json"
+MANIFEST_LIMIT = 8 * 2**20
+"""Bytes; a longer one was not written by an installer (100 files make 15,000)."""
 
 
 def checksum(path: Path) -> str:
@@ -44,7 +46,7 @@ class Folder:
         state: the manifest's: "whole", or "installing" / "uninstalling" where a run was cut off; "" without a manifest.
         version: the manifest's.
         known: name -> checksums of the contents that an installer may have put there.
-        own: files of ours as they were put there. edited: those changed since. lacking: those that are gone.
+        own: files of ours as they were put there. edited: those changed since, or made links. lacking: those that are gone.
         waste: what Python and cut-off runs leave behind. strange: everything else, the user's.
     """
 
@@ -85,13 +87,17 @@ class Folder:
 
     def _read_manifest(self) -> None:
         try:
-            manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+            with open(str(self.path / MANIFEST), "rb") as file:
+                text = file.read(MANIFEST_LIMIT + 1)
+            if len(text) > MANIFEST_LIMIT:
+                raise ValueError(f"over {MANIFEST_LIMIT} bytes")
+            manifest = json.loads(text.decode("utf-8"))
             self.known = {str(name): [str(one) for one in sums] for name, sums in manifest["files"].items()
                           if not Path(name).is_absolute() and ".." not in Path(name).parts}
             self.state, self.version = str(manifest["state"]), str(manifest["version"])
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.path / MANIFEST} is damaged: move what you want to keep out of {self.path}, delete that folder, "
                             "then run this again",
                             f"{self.path / MANIFEST} 已损坏：请移出 {self.path} 中要保留的文件，删除该文件夹，然后重新运行") from error
@@ -105,7 +111,8 @@ class Folder:
                 if name == MANIFEST:
                     continue
                 if name in self.known and path.is_file():
-                    (self.own if checksum(path) in self.known[name] else self.edited).append(name)
+                    untouched = not path.is_symlink() and checksum(path) in self.known[name]
+                    (self.own if untouched else self.edited).append(name)
                 elif self._is_waste(name):
                     self.waste.append(name)
                 else:

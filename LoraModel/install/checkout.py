@@ -1,0 +1,109 @@
+"""Which RVC checkout is meant, and one installer at a time in it. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional
+
+from ..messages import UserError
+from . import webui_script
+
+PACKAGE = "LoraModel"
+
+
+class Checkout(NamedTuple):
+    layout: str
+    root: Path
+    script: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / PACKAGE
+
+    def is_source(self, source: Path) -> bool:
+        """Whether the copy of RVC-LoRA in `source` was unpacked right into the checkout."""
+        return self.root.resolve() == source
+
+
+def find_checkout(named: Optional[str], source: Path) -> Checkout:
+    """The checkout that is meant: `named`, else the environment's RVC_ROOT, else `source` (the folder of this copy of
+    RVC-LoRA) or the one above it.
+
+    Raises:
+        UserError: there is no RVC checkout.
+    """
+    named = named or os.environ.get("RVC_ROOT")
+    candidates = [Path(named).expanduser().absolute()] if named else [source, source.parent]
+    for root in candidates:
+        found = webui_script.layout_of(root)
+        if found is None:
+            continue
+        if not found[1].is_file():
+            raise UserError(f"{root} is an RVC checkout without its WebUI script {found[1].name}: restore it, then run this again",
+                            f"{root} 中缺少 RVC 的 WebUI 脚本 {found[1].name}：请恢复它，然后重新运行")
+        return Checkout(found[0], root, found[1])
+    raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds infer-web.py or webui.py",
+                    f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 infer-web.py 或 webui.py 的文件夹")
+
+
+@contextlib.contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Let one installer at a time work on the checkout in `root`.
+
+    The operating system holds the lock and lets it go however its owner ends, so that a killed run leaves nothing to clear.
+    No file is made in the checkout: the lock is on its folder, and on Windows on a file in the user's temporary folder.
+
+    Raises:
+        UserError: another installer, whose process is named where the system tells, is at work there.
+    """
+    descriptor = _open_for_lock(root)
+    try:
+        owner = _lock(descriptor)
+        if owner is not None:
+            named = f" (process {owner})" if owner else ""
+            raise UserError(f"another installer{named} is at work in {root}: wait until it has finished, then run this again",
+                            f"另一个安装程序{named}正在处理 {root}：请等待其完成后重新运行")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_for_lock(root: Path) -> int:
+    if os.name != "nt":
+        return os.open(str(root), os.O_RDONLY)
+    name = hashlib.sha256(os.path.realpath(str(root)).lower().encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return os.open(os.path.join(tempfile.gettempdir(), f"rvc-lora-{name}.lock"), os.O_RDWR | os.O_CREAT)
+
+
+def _lock(descriptor: int) -> Optional[str]:
+    """Take the lock, if it is free: None. Else the owner's process id, or "" where the system does not tell it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return _owner(descriptor)
+        return None  # a file system without locks (some network shares): go on, as there was never another
+    return None
+
+
+def _owner(descriptor: int) -> str:
+    """The process that holds the lock, from Linux's list of locks."""
+    inode = str(os.fstat(descriptor).st_ino)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines():
+            words = line.split()  # "1: FLOCK ADVISORY WRITE 1234 fd:01:5678 0 EOF"
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].split(":")[-1] == inode:
+                return words[4]
+    return ""

@@ -1,0 +1,155 @@
+"""What one run of the installer would do to a checkout, and doing it. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Dict, List
+
+from .. import __version__
+from ..files import atomic_write
+from ..messages import UserError
+from . import installed_copy, webui_script
+from .checkout import PACKAGE, Checkout
+from .installed_copy import Folder, checksum
+
+
+def in_the_way(folder: Folder, names: List[str]) -> List[str]:
+    """What lies in `folder` where one of the files `names`, or a folder for it, is to be, and is the user's: a file, a link
+    (to a file or a folder: nothing is ever written through it), a folder under the name of a file."""
+    strange = set(folder.strange)
+    found = {name for name in names if name in strange or os.path.isdir(str(folder.path / name))}
+    for name in names:
+        found |= {parent for parent in (above.as_posix() for above in PurePosixPath(name).parents) if parent in strange}
+    return sorted(found)
+
+
+class Plan:
+    """What one run would do; computing it changes nothing, and refuses (UserError) what cannot be done whole."""
+
+    def __init__(self, checkout: Checkout, source: Path, install: bool, link: bool):
+        self.package = source / PACKAGE  # what is copied, or linked to
+        self.checkout, self.install, self.link = checkout, install, link
+        self.script, self.folder = checkout.script, Folder(checkout.folder, checkout.is_source(source))
+        self.before = self.script.read_bytes()
+        change = webui_script.with_lines if install else webui_script.without_lines
+        self.after = change(self.before, self.script.name)
+        self.litter = webui_script.litter_of(self.script)
+        self.write: Dict[str, Path] = {}
+        self.sums: Dict[str, str] = {}
+        self.set_aside: List[str] = []
+        self.drop: List[str] = []
+        if link and self.folder.kind == "source":
+            raise UserError(f"RVC-LoRA already lies in {checkout.root} itself: there is nothing to link",
+                            f"RVC-LoRA 已位于 {checkout.root} 中：无需链接")
+        if link and self.folder.kind == "copy" and self.folder.strange + self.folder.edited:
+            raise self._refuse_for(self.folder.strange + self.folder.edited)
+        if self.folder.kind == "link" and checkout.folder.exists() and not (checkout.folder / "install" / "webui_script.py").is_file():
+            raise UserError(f"{checkout.folder} is a link to something that is not RVC-LoRA: move it away, then run this again",
+                            f"{checkout.folder} 是指向其他内容（并非 RVC-LoRA）的链接：请移走它，然后重新运行")
+        if self.copying:
+            self._compare()
+        self._check_rights()
+
+    @property
+    def copying(self) -> bool:
+        return self.install and not self.link and self.folder.kind != "source"
+
+    @property
+    def folder_changes(self) -> bool:
+        if self.folder.kind == "source":
+            return False
+        if not self.install:
+            return not self.folder.bare
+        if self.link:
+            return self.folder.kind != "link" or Path(os.path.realpath(str(self.folder.path))) != self.package
+        return bool(self.folder.kind != "copy" or self.write or self.drop or self.folder.state != "whole")
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.before == self.after and not self.folder_changes and not self.litter
+
+    def _refuse_for(self, names: List[str]) -> UserError:
+        shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        return UserError(f"{self.folder.path} holds files that this installer did not put there ({shown}): move them away, then run this again",
+                         f"{self.folder.path} 中有并非由本程序安装的文件（{shown}）：请移走它们，然后重新运行")
+
+    def _compare(self) -> None:
+        folder = self.folder
+        ours = installed_copy.files_of(self.package)
+        self.sums = {name: checksum(path) for name, path in ours.items()}
+        there = {name: checksum(folder.path / name) for name in [*folder.own, *folder.edited, *folder.strange]
+                 if name in ours and not os.path.islink(str(folder.path / name))}  # a link is the user's, whatever it leads to
+        self.write = {name: path for name, path in ours.items() if there.get(name) != self.sums[name]}
+        foreign = in_the_way(folder, list(self.write))
+        if foreign:
+            raise self._refuse_for(foreign)
+        self.set_aside = [name for name in folder.edited if name in self.write]
+        self.drop = [name for name in folder.own if name not in ours]
+
+    def _check_rights(self) -> None:
+        """Refuse before the first byte is written what would fail in the middle: a script or a folder that is read-only."""
+        changed = [self.script] if self.before != self.after else []
+        places = changed + ([self.checkout.root] if changed or self.folder_changes else [])
+        if self.folder_changes and self.folder.kind == "copy":
+            names = [*self.write, *self.set_aside, *self.drop] if self.copying else [*self.folder.own, *self.folder.waste]
+            folders = {self.folder.path} | {(self.folder.path / name).parent for name in names}
+            places += sorted(path for path in folders if path.is_dir())
+        for path in places:
+            if not path.stat().st_mode & 0o222 or not os.access(str(path), os.W_OK):
+                raise UserError(f"{path} is read-only: allow writing to it, then run this again; nothing was changed",
+                                f"{path} 为只读：请允许写入后重新运行；未作任何改动")
+
+    # -- doing it
+
+    def run(self) -> None:
+        """Install: the folder first, then the lines. Uninstall: the lines first. RVC works at every moment between."""
+        if self.install:
+            self._folder_in()
+            self._script()
+            if self.copying:
+                self.folder.manifest("whole", __version__, {name: [one] for name, one in self.sums.items()})
+        else:
+            self._script()
+            if self.folder.kind == "link":
+                self.folder.path.unlink()
+            elif self.folder.kind == "copy":
+                self.folder.delete_all()
+
+    def _script(self) -> None:
+        if self.before != self.after:
+            atomic_write(self.script, self.after)
+        for path in self.litter:
+            path.unlink()
+
+    def _folder_in(self) -> None:
+        folder = self.folder
+        if not self.folder_changes:
+            return
+        if folder.kind == "link":
+            folder.path.unlink()
+        if self.link:
+            if folder.kind == "copy":
+                folder.delete_all()
+            try:
+                os.symlink(str(self.package), str(folder.path), target_is_directory=True)
+            except (OSError, NotImplementedError) as error:
+                raise UserError(f"no link could be made ({error}): on Windows turn Developer Mode on, or install without --link",
+                                f"无法创建链接（{error}）：在 Windows 上请开启开发者模式，或不使用 --link 安装")
+            return
+        folder.path.mkdir(exist_ok=True)
+        known = {name: sorted({*folder.known.get(name, []), *([self.sums[name]] if name in self.sums else [])})
+                 for name in {*folder.known, *self.sums}}
+        folder.manifest("installing", __version__, known)
+        for name in self.set_aside:
+            os.replace(str(folder.path / name), str(self.aside(name)))
+        for name, source in self.write.items():
+            atomic_write(folder.path / name, source.read_bytes())
+        folder.delete(self.drop + [name for name in folder.waste if name.endswith(".tmp")])
+
+    def aside(self, name: str) -> Path:
+        """Where a file of ours that the user has changed is kept when a new version takes its place."""
+        count = 1
+        while (self.folder.path / f"{name}.yours{count}").exists():
+            count += 1
+        return self.folder.path / f"{name}.yours{count}"
