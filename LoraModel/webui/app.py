@@ -1,8 +1,8 @@
 """`python run.py app`: the LoRA Train tab and the inference panel without an RVC checkout, on the demo's base, in a page of its own.
 
 The same code as inside RVC, given a small stand-in for RVC's script: a voice list, a converter with the demo's stand-in for
-HuBERT, Convert. Everything it writes lies in app_data/, which has the folders of a checkout. It listens on this machine alone,
-and the page loads nothing from anywhere else.
+HuBERT, Convert. Everything it writes lies in app_data/, which has the folders of a checkout. It listens on this machine alone, unless
+--host says otherwise, answers no other site's pages (`guard/`), and loads nothing from anywhere else.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ if __package__ in (None, ""):
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
 
 import argparse
+import errno
 import os
 import re
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,12 +41,13 @@ from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # n
 from LoraModel.inference.patched import patch, voice_of  # noqa: E402
 from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
 from LoraModel.webui import hooks  # noqa: E402
+from LoraModel.webui.guard import Addresses, guard_pages, hosts_named, upload_limit  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 PORT = 7865
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
           "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: ws:; "
-          "worker-src 'self' blob:")
+          "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'")
 """The browser asks nobody but this page's server; Gradio's own page would load fonts and a script from elsewhere."""
 FONTS = ["system-ui", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 
@@ -176,22 +179,39 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result], api_name="infer_convert")
 
 
-def free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens on.
+def free_port(first: int, host: str = "127.0.0.1") -> int:
+    """The first port from `first` on that nobody listens on at the address `host`.
 
     Raises:
-        UserError: a hundred are taken.
+        UserError: a hundred are taken, or `host` is no address of this machine.
     """
     for port in range(first, min(first + 100, 65536)):
-        with socket.socket() as probe:
-            if os.name != "nt":
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            with socket.socket(family, kind) as probe:
+                if os.name != "nt":
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
                 return port
-            except OSError:
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 continue
+            raise UserError(f"--host {host[:100]!r} is no address of this machine ({error.strerror}): give one that it has, or 0.0.0.0 for all of them",
+                            f"--host {host[:100]!r} 不是本机地址（{error.strerror}）：请给出本机的地址，或用 0.0.0.0 表示全部") from error
+        except UnicodeError as error:  # a name too long to look up
+            raise UserError(f"--host {host[:100]!r} is no host name", f"--host {host[:100]!r} 不是主机名") from error
     raise UserError(f"ports {first} to {first + 99} are taken: name another with --port", f"端口 {first} 至 {first + 99} 均被占用：请用 --port 指定")
+
+
+def addresses_for(host: str) -> Addresses:
+    """Under which names the page answers that listens at `host`; where others reach it, what that opens is printed."""
+    if host in ("localhost", "::1", "[::1]") or host.startswith("127."):
+        return Addresses.local(host)
+    print(tr(f"--host {host}: every machine that reaches this one can now open the page: train, convert, and read what the page shows and makes. "
+             "There is no password. Pages of other sites are still refused.",
+             f"--host {host}：能访问本机的所有计算机现在都可打开页面：训练、转换并读取页面显示和生成的内容。没有密码保护。其他网站的网页仍会被拒绝。"),
+          file=sys.stderr, flush=True)
+    return Addresses.open((host, *hosts_named()))
 
 
 def keep_local(app: Any) -> None:
@@ -214,6 +234,9 @@ def keep_local(app: Any) -> None:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="app", description=tr("The web page, on the demo's base.", "网页界面（使用演示底模）。"))
     p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken (7865)", "被占用时使用下一个空闲端口（7865）"))
+    p.add_argument("--host", default="127.0.0.1", help=tr(
+        "the address to listen on; any other than 127.0.0.1 opens the page, with its recordings and voices, to every machine that reaches this one",
+        "监听地址；除 127.0.0.1 外，能访问本机的所有计算机都可打开页面，使用其中的录音与音色"))
     p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser", "不自动打开浏览器"))
     p.add_argument("--data_dir", default="app_data", help=tr("where everything goes (app_data)", "数据文件夹（app_data）"))
     return p
@@ -225,11 +248,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise UserError("--port must be between 1 and 65535", "--port 必须在 1 到 65535 之间")
     os.environ.pop("RVC_ROOT", None)
     root = Path(options.data_dir).resolve()
+    free_port(options.port, options.host)  # a wrong --host is told before anything is made
+    guard_pages(addresses_for(options.host), upload_limit(), before=keep_local)
+    uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")  # the user's alone, where Gradio's own is everybody's
     app = build(root)
-    port = free_port(options.port)
-    served, address, _ = app.queue(concurrency_count=16).launch(
-        server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True, show_error=True, share=False)
-    keep_local(served)
+    port = free_port(options.port, options.host)
+    address = app.queue(concurrency_count=16).launch(
+        server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port, quiet=True,
+        prevent_thread_lock=True, show_error=True, share=False)[1]
     print(tr(f"RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)",
              f"RVC-LoRA 位于 {address}（Ctrl-C 关闭页面，训练会继续）"), flush=True)
     if not options.noautoopen:
@@ -246,6 +272,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     closing = threading.Thread(target=app.close, daemon=True)
     closing.start()
     closing.join(3)  # a page that is open would keep the server waiting
+    shutil.rmtree(uploads, ignore_errors=True)
     return 0
 
 

@@ -9,11 +9,13 @@ from typing import Any, Dict
 
 
 def setup(namespace: Dict[str, Any]) -> None:
-    """At module level, before `vc = VC(config)`: patch RVC's classes. Makes no component."""
+    """At module level, before `vc = VC(config)`: guard the page that RVC will make, and patch RVC's classes. Makes no component."""
     from ..host import find_host
     from ..inference.patched import patch
+    from .guard import guard_rvc
     from .inference_panel import root_of
 
+    guard_rvc()
     patch(namespace["VC"], find_host(root_of(namespace)))
 
 

@@ -1,0 +1,97 @@
+"""What the body of an event may be: its shape, and the files that it names."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Callable, NoReturn
+
+from ...messages import UserError
+
+LONGEST_HASH = 200
+"""Characters of a session's name; Gradio's own have eleven."""
+
+
+def parse(body: Any) -> Any:
+    """The JSON of a request, given as bytes or text.
+
+    Raises:
+        UserError: it is none.
+    """
+    def constant(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    try:
+        return json.loads(body, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise UserError("the request is no JSON that this page takes: reload the page", "请求不是本页面接受的 JSON：请刷新页面") from error
+
+
+def check(body: Any, blocks: Any, allows: Callable[[str], bool]) -> None:
+    """Look through an event's body.
+
+    Args:
+        body: what `parse` gave. blocks: Gradio's `Blocks`. allows: whether a path is a file that this page made or was given.
+
+    Raises:
+        UserError: its shape is not that of an event, or it names a file that is neither an upload to this page nor made by it.
+    """
+    if not isinstance(body, dict):
+        raise _shape("an object", "对象")
+    number, count = body.get("fn_index"), len(blocks.dependencies)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count):
+        raise _shape(f"fn_index from 0 to {count - 1}", f"fn_index 为 0 到 {count - 1}")
+    name = body.get("session_hash")
+    if name is not None and not (isinstance(name, str) and len(name) <= LONGEST_HASH):
+        raise _shape(f"session_hash of at most {LONGEST_HASH} characters", f"session_hash 不超过 {LONGEST_HASH} 个字符")
+    if not isinstance(body.get("data"), (list, type(None))):
+        raise _shape("data as a list", "data 为列表")
+    if not isinstance(body.get("event_id"), (str, type(None))):
+        raise _shape("event_id as text", "event_id 为文本")
+    _look_through([name, body.get("event_id"), body.get("data"), body.get("event_data")], allows)
+
+
+def _shape(en: str, zh: str) -> UserError:
+    return UserError(f"the request is not one of this page's events, which have {en}: reload the page", f"请求不是本页面的事件（应有{zh}）：请刷新页面")
+
+
+def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:
+    """Every value at any depth, without recursion."""
+    waiting = [whole]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "name" in value or "is_file" in value:
+                _file(value, allows)
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError("the request holds a number that is too large: enter a smaller one", "请求中的数值过大：请输入较小的数值")
+        elif isinstance(value, str) and not _is_text(value):
+            raise UserError("the request holds half a character: enter the text again", "请求中有不完整的字符：请重新输入文本")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return value.isascii() or bool(value.encode("utf-8"))
+    except UnicodeEncodeError:  # a surrogate without its other half
+        return False
+
+
+def _file(value: Any, allows: Callable[[str], bool]) -> None:
+    """A file as Gradio's events carry it: its content within (`data` is a data: address), or the name of one that the server holds.
+
+    Gradio reads the file `name` of the machine, or fetches it from another one, wherever the content is not within.
+    """
+    name, data = value.get("name"), value.get("data")
+    within = not value.get("is_file") and isinstance(data, str) and data.startswith("data:")
+    if within and (name is None or (isinstance(name, str) and "\0" not in name)):
+        return
+    if name is None and not value.get("is_file") and not data:
+        return
+    if not (isinstance(name, str) and allows(name)):
+        shown = ascii(name)[:200]
+        raise UserError(f"{shown} was neither uploaded to this page nor made by it: drop the file into its field again",
+                        f"{shown} 既不是上传到本页面的文件，也不是本页面生成的文件：请重新拖入该文件")
