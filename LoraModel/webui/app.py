@@ -196,7 +196,8 @@ def free_port(first: int, host: str = "127.0.0.1") -> int:
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 continue
-            raise UserError(f"--host {host[:100]!r} is no address of this machine ({error.strerror}): give one that it has, or 0.0.0.0 for all of them",
+            raise UserError(f"--host {host[:100]!r} is no address of this machine ({error.strerror}): give one that it has, "
+                            "or 0.0.0.0 for all of them",
                             f"--host {host[:100]!r} 不是本机地址（{error.strerror}）：请给出本机的地址，或用 0.0.0.0 表示全部") from error
         except UnicodeError as error:  # a name too long to look up
             raise UserError(f"--host {host[:100]!r} is no host name", f"--host {host[:100]!r} 不是主机名") from error
@@ -209,7 +210,8 @@ def addresses_for(host: str) -> Addresses:
         return Addresses.local(host)
     print(tr(f"--host {host}: every machine that reaches this one can now open the page: train, convert, and read what the page shows and makes. "
              "There is no password. Pages of other sites are still refused.",
-             f"--host {host}：能访问本机的所有计算机现在都可打开页面：训练、转换并读取页面显示和生成的内容。没有密码保护。其他网站的网页仍会被拒绝。"),
+             f"--host {host}：能访问本机的所有计算机现在都可打开页面：训练、转换并读取页面显示和生成的内容。"
+             "没有密码保护。其他网站的网页仍会被拒绝。"),
           file=sys.stderr, flush=True)
     return Addresses.open((host, *hosts_named()))
 

@@ -52,7 +52,8 @@ def check(body: Any, blocks: Any, allows: Callable[[str], bool]) -> None:
 
 
 def _shape(en: str, zh: str) -> UserError:
-    return UserError(f"the request is not one of this page's events, which have {en}: reload the page", f"请求不是本页面的事件（应有{zh}）：请刷新页面")
+    return UserError(f"the request is not one of this page's events, which have {en}: reload the page",
+                     f"请求不是本页面的事件（应有{zh}）：请刷新页面")
 
 
 def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:

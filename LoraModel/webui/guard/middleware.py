@@ -60,7 +60,8 @@ class Guard:
         if not self.addresses.answers(host, port, shared):
             raise Refusal(403, f"this page does not answer under the address {ascii(host)[:120]}: open it under the address that it printed when "
                           "it started. For a page that is meant to be reached under another name, set RVC_LORA_HOSTS to that name",
-                          f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。若需通过其他名称访问，请将 RVC_LORA_HOSTS 设为该名称")
+                          f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。"
+                          "若需通过其他名称访问，请将 RVC_LORA_HOSTS 设为该名称")
         origins = headers.get("origin", [])
         foreign = len(origins) > 1 or any(not same_origin(origin, host) and origin.rstrip("/") != (shared or "").rstrip("/") for origin in origins)
         site, opened = (headers.get("sec-fetch-site") or ["none"])[0], (headers.get("sec-fetch-mode") or [""])[0] == "navigate"
