@@ -1,7 +1,15 @@
-"""LoRA on RVC's networks: loading bases, the synthesizer and its generator."""
+"""LoRA on RVC's networks: loading bases, the synthesizer and its generator.
+
+More than nine files, because reading a stranger's file is several concepts: `pickle_file` (the description), `tensor_file` (the
+containers), `not_a_model` (what else it may be), `checkpoint_file` (the three together), `model_form` (names), `model_kind`.
+"""
 
 from .generator_lora import GeneratorLoRA
+from .model_kind import ModelKind, model_kind
 from .model_utils import Base, BaseInfo, load_base, load_base_beside_config, load_discriminator, read_checkpoint
 from .synthesizer_lora import SynthesizerLoRA
 
-__all__ = ["Base", "BaseInfo", "GeneratorLoRA", "SynthesizerLoRA", "load_base", "load_base_beside_config", "load_discriminator", "read_checkpoint"]
+__all__ = [
+    "Base", "BaseInfo", "GeneratorLoRA", "ModelKind", "SynthesizerLoRA", "load_base", "load_base_beside_config", "load_discriminator",
+    "model_kind", "read_checkpoint",
+]

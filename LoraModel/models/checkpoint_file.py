@@ -1,56 +1,56 @@
-"""Read a `.pth` that may come from a stranger: tensors and plain types only, nothing in it is ever run."""
+"""Read a `.pth` or `.safetensors` that may come from a stranger: tensors and plain types only, nothing in it is ever run.
+
+The reading is this program's own (`pickle_file`, `tensor_file`); here its failures become sentences for the user.
+"""
 
 from __future__ import annotations
 
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
+import contextlib
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Union
-
-import torch
+from typing import Any, Dict, Iterator, Union
 
 from ..messages import UserError
+from .not_a_model import what_it_is
+from .pickle_file import Malformed, UnsafeName
+from .tensor_file import TensorFile, open_tensor_file
 
-# How torch 1.13 to 2.13 name what they refuse.
-_REFUSED = (
-    r"GLOBAL ([\w.]+)",  # Unsupported global: GLOBAL posix.system ...; Trying to load unsupported GLOBAL posix.system ...
-    r"[Uu]nsupported (?:global|class|type)[: ]+([A-Za-z_][\w.]*)",
-    r"<class '([\w.]+)'>",  # Can only append to lists, but got <class 'collections.Counter'>
-)
-_HARMLESS = re.compile(r"torch\.[\w.]*(Storage|_rebuild\w*|Size|device|Tensor|Parameter)$|collections\.OrderedDict$")
-"""Names that a plain state dict holds."""
+
+@contextlib.contextmanager
+def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
+    """Open a model file; its tensors are read one by one, with `TensorFile.tensor`.
+
+    Raises:
+        UserError: missing, no model (named as what it is), damaged, or unsafe; in the block as well, while tensors are read.
+    """
+    path = Path(path)
+    if not _is_file(path):
+        raise UserError(f"there is no file {path}: check the path", f"找不到文件 {path}：请检查路径")
+    try:
+        with open_tensor_file(path) as file:
+            yield file
+    except (UnsafeName, Malformed) as error:
+        raise _refusal(path, error) from None
+    except MemoryError:
+        raise UserError(f"there is not enough memory to read {path}: close other programs and try again",
+                        f"内存不足，无法读取 {path}：请关闭其他程序后重试") from None
 
 
 def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
-    """Read a `.pth`.
+    """Read a `.pth` whole: tensors on the CPU, plain values beside them.
 
     Raises:
         UserError: missing, damaged, or unsafe; an unsafe file is not loaded and its offending type is named.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: check the path", f"找不到文件 {path}：请检查路径")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of the unpickler: KeyError, EOFError, UnicodeDecodeError, ...
-        kind = _refused(error) or _first_global(path)
-        if kind is not None:
-            raise _unsafe(path, kind) from None
-        raise damaged(path, _reason(error)) from None
-    if not isinstance(checkpoint, dict):
-        raise damaged(path, f"it holds a {type(checkpoint).__name__}")
-    return checkpoint
+    with open_checkpoint(path) as file:
+        if not isinstance(file.contents, dict):
+            raise damaged(Path(path), f"it holds a {type(file.contents).__name__}", f"其内容为 {type(file.contents).__name__}")
+        return file.plain(file.contents)
 
 
-def damaged(path: Path, why: str) -> UserError:
-    """What to say of a file that cannot be used."""
-    return UserError(f"{path} is no RVC model or is damaged ({why}): choose another file or download it again",
-                     f"{path} 不是 RVC 模型或已损坏（{why}）：请选择其他文件或重新下载")
+def damaged(path: Path, why: str, why_zh: str = "", advice: str = "", advice_zh: str = "") -> UserError:
+    """What to say of a file that cannot be used. why, advice: parts of the sentence."""
+    return UserError(f"{path} is no RVC model or is damaged ({why}): {advice or 'choose another file or download it again'}",
+                     f"{path} 不是 RVC 模型或已损坏（{why_zh or why}）：{advice_zh or '请选择其他文件或重新下载'}")
 
 
 def _unsafe(path: Path, kind: str) -> UserError:
@@ -61,48 +61,18 @@ def _unsafe(path: Path, kind: str) -> UserError:
     )
 
 
-def _refused(error: Exception) -> Optional[str]:
-    """The type that torch's own message names, if it refused one."""
-    if not isinstance(error, pickle.UnpicklingError):
-        return None
-    found = (re.search(pattern, str(error)) for pattern in _REFUSED)
-    return next((match.group(1) for match in found if match), None)
+def _refusal(path: Path, error: Union[UnsafeName, Malformed]) -> UserError:
+    """What to say of a file that was not read."""
+    if isinstance(error, UnsafeName):
+        return _unsafe(path, error.kind)
+    found = what_it_is(path)
+    if found is not None:
+        return damaged(path, found.en, found.zh, found.advice_en, found.advice_zh)
+    return damaged(path, error.en, error.zh)
 
 
-def _reason(error: Exception) -> str:
-    """The line of torch's message that says what is wrong; it opens with advice that nobody should follow here."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if "weights_only" not in line and "Weights only" not in line]
-    return lines[0] if lines else type(error).__name__
-
-
-def _first_global(path: Path) -> Optional[str]:
-    """The first name in the file's pickles that no state dict holds, found by reading the opcodes: nothing is run."""
+def _is_file(path: Path) -> bool:
     try:
-        if zipfile.is_zipfile(str(path)):
-            with zipfile.ZipFile(str(path)) as archive:
-                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                with archive.open(name) as stream:
-                    found = list(_globals(stream))
-        else:
-            with open(str(path), "rb") as stream:
-                found = list(_globals(stream))
-    except (OSError, StopIteration, zipfile.BadZipFile, RuntimeError, NotImplementedError):
-        return None
-    return next((name for name in found if not _HARMLESS.match(name)), None)
-
-
-def _globals(stream: BinaryIO) -> Iterator[str]:
-    """`module.name` of every global that the pickles at the front of `stream` ask for."""
-    for _ in range(8):  # an old torch file is several pickles one after another
-        texts: List[str] = []
-        try:
-            for opcode, argument, _position in pickletools.genops(stream):
-                if opcode.name in ("GLOBAL", "INST"):
-                    yield argument.replace(" ", ".")
-                elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
-                    yield ".".join(texts[-2:])
-                elif isinstance(argument, str):
-                    texts.append(argument)
-        except Exception:  # not a pickle, or not from here on: what was found so far is what there is
-            return
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the system, a NUL in it
+        return False

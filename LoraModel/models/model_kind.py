@@ -1,0 +1,164 @@
+"""What a model file is, told by its tensors' names and shapes and never by its own name. No tensor is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+from ..lora import tensors_hash
+from ..messages import UserError
+from .checkpoint_file import open_checkpoint
+from .model_form import ModelForm, normalise, rate_of, vocoder_of
+
+BASE, VOICE, DISCRIMINATOR, ADAPTER, OTHER = "base", "voice", "discriminator", "adapter", "other"
+_LORA = re.compile(r"(^|[._])lora_(A|B|up|down)([._]|$)|^lora_(te|unet)\d?_|\.hada_w\d|\.lokr_w")
+_HOPS = {(16, 16, 4, 4): 400, (20, 16, 4, 4): 320, (24, 20, 4, 4): 480, (20, 8, 4, 4): 160}
+"""Kernels of the upsampling layers -> samples a frame, where RVC's configurations leave no choice."""
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What a file is.
+
+    Attributes:
+        path: the file.
+        kind: "base" (a generator with enc_q: adapters can be trained on it, and it converts), "voice" (a generator without:
+            it converts, and adapters may lie on it), "discriminator", "adapter", or "other".
+        version: "v1", "v2" or "". f0: whether it takes pitch, None where that has no meaning.
+        sample_rate: Hz, None where it cannot be told. speakers: rows of the speaker table.
+        base_hash: of an adapter, the hash of the base that it belongs to, else "".
+        vocoder: the decoder's kind; adapters know "HiFi-GAN" alone, a generator with another is "other".
+        problem: why the file cannot be read or used, to be shown to the user; None where it can.
+    """
+
+    path: Path
+    kind: str
+    version: str = ""
+    f0: Optional[bool] = None
+    sample_rate: Optional[int] = None
+    speakers: Optional[int] = None
+    base_hash: str = ""
+    vocoder: str = ""
+    problem: Optional[UserError] = None
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether it can be loaded as a base."""
+        return self.kind in (BASE, VOICE)
+
+    def tensors_hash(self) -> str:
+        """`BaseInfo.base_hash` of a generator: reads all its tensors.
+
+        Raises:
+            UserError: it is no generator, or damaged.
+        """
+        if not self.is_generator:
+            raise self.problem or UserError(f"{self.path} is no base: choose another file", f"{self.path} 不是底模：请选择其他文件")
+        with open_checkpoint(self.path) as file:
+            form = normalise(file.contents)
+            assert form is not None
+            weights = form.tensors(file.tensor)
+        return tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
+
+
+def model_kind(path: Union[str, Path]) -> ModelKind:
+    """Say what a file is. It takes some 50 ms; keep the answer by the file's path, time of change and size.
+
+    Nothing is raised: `problem` of the result says what is wrong with the file.
+    """
+    path = Path(path)
+    try:
+        with open_checkpoint(path) as file:
+            contents, form = file.contents, normalise(file.contents)
+    except UserError as error:
+        return ModelKind(path, OTHER, problem=error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return ModelKind(path, OTHER, problem=UserError(f"{path} cannot be read ({reason}): check its permissions",
+                                                        f"无法读取 {path}（{reason}）：请检查文件权限"))
+    return kind_of(path, contents, form)
+
+
+def kind_of(path: Path, contents: Any, form: Optional[ModelForm]) -> ModelKind:
+    """`model_kind` of a file that is open already."""
+    if form is None:
+        return ModelKind(path, OTHER, problem=_no_model(path, contents))
+    names = form.weights
+    if any(_LORA.search(name) for name in names):
+        return _adapter(path, form)
+    if "enc_p.emb_phone.weight" in names and "emb_g.weight" in names:
+        return _generator(path, form)
+    if any(re.match(r"discriminators\.\d+\.", name) for name in names):
+        count = len({name.split(".")[1] for name in names if name.startswith("discriminators.")})
+        return ModelKind(path, DISCRIMINATOR, {6: "v1", 9: "v2"}.get(count, ""))
+    return ModelKind(path, OTHER, problem=_no_model(path, contents, form))
+
+
+def _generator(path: Path, form: ModelForm) -> ModelKind:
+    shapes, vocoder = form.shapes(), vocoder_of(form)
+    phone, table = shapes["enc_p.emb_phone.weight"], shapes["emb_g.weight"]
+    version = {256: "v1", 768: "v2"}.get(phone[-1] if len(phone) == 2 else 0, "")
+    f0 = "enc_p.emb_pitch.weight" in shapes
+    rate = form.sample_rate or rate_from_shapes(shapes)
+    kind, problem = BASE if any(name.startswith("enc_q.") for name in shapes) else VOICE, None
+    if vocoder != "HiFi-GAN":
+        kind, problem = OTHER, other_vocoder(path, vocoder)
+    return ModelKind(path, kind, version, f0, rate, table[0] if len(table) == 2 else None, vocoder=vocoder, problem=problem)
+
+
+def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
+    """The sample rate in Hz that the decoder's shapes tell, None where they do not. A frame is a hundredth of a second.
+
+    The first layer's noise convolution spans two times the samples that the layers after it make of a frame.
+    """
+    kernels = []
+    while f"dec.ups.{len(kernels)}.weight_v" in shapes:
+        kernels.append(int(shapes[f"dec.ups.{len(kernels)}.weight_v"][-1]))
+    noise = shapes.get("dec.noise_convs.0.weight")
+    if noise is not None and len(noise) == 3 and kernels:
+        first = 10 if kernels[0] == 16 else kernels[0] // 2
+        hop: Optional[int] = first * (noise[-1] // 2)
+    else:
+        hop = _HOPS.get(tuple(kernels))
+        bins = shapes.get("enc_q.pre.weight")
+        if tuple(kernels) == (16, 16, 4, 4, 4) and bins is not None and len(bins) == 3:
+            hop = {513: 320, 1025: 480}.get(int(bins[1]))
+    return 100 * hop if hop and 8000 <= 100 * hop <= 192000 else None
+
+
+def _adapter(path: Path, form: ModelForm) -> ModelKind:
+    said = form.beside
+    if said.get("format") != "rvc-lora":
+        return ModelKind(path, OTHER, problem=UserError(
+            f"{path} is a LoRA file of another program: an adapter for RVC is trained by this one, choose such a file",
+            f"{path} 是其他程序的 LoRA 文件：请选择由本程序训练的 RVC 适配器"))
+    version = said.get("rvc_version")
+    return ModelKind(path, ADAPTER, version if version in ("v1", "v2") else "", {"0": False, "1": True}.get(str(said.get("f0"))),
+                     rate_of(said.get("sample_rate")), base_hash=str(said.get("base_hash", ""))[:64])
+
+
+def other_vocoder(path: Path, vocoder: str) -> UserError:
+    """What to say of a generator whose decoder RVC does not have."""
+    name = vocoder or "another vocoder"
+    return UserError(f"{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained with HiFi-GAN",
+                     f"{path} 使用 {vocoder or '其他声码器'} 训练，而 RVC 只支持 HiFi-GAN：请选择用 HiFi-GAN 训练的模型")
+
+
+def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> UserError:
+    """What to say of a readable file that is no model of RVC's."""
+    keys = set(contents) if isinstance(contents, dict) else set()
+    names = form.weights if form is not None else {}
+    if "param_groups" in keys or (form is None and "optimizer" in keys):
+        en, zh = "the state of an optimizer, without a model", "优化器状态，其中没有模型"
+    elif any("w2v_encoder" in name or name.startswith(("feature_extractor.", "encoder.layers.")) for name in names):
+        en, zh = "a model of speech features (HuBERT or ContentVec)", "语音特征模型（HuBERT 或 ContentVec）"
+    elif any(name.startswith(("unet.encoder", "unet.intermediate")) for name in names):
+        en, zh = "a model of pitch (RMVPE)", "音高模型（RMVPE）"
+    elif any(name.startswith(("mpd.", "msd.")) for name in names):
+        en, zh = "a discriminator of another program", "其他程序的判别器"
+    else:
+        en, zh = "no model of RVC's: it lacks the key enc_p.emb_phone.weight", "不是 RVC 模型：缺少键 enc_p.emb_phone.weight"
+        return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice", f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
+    return UserError(f"{path} is {en}: choose a generator (f0G….pth) or a voice", f"{path} 是{zh}：请选择生成器（f0G….pth）或声音模型")
