@@ -302,6 +302,16 @@ def test_what_an_event_made_is_served(guarded):
     assert guarded.post(body=guarded.event([named(files[0]), named(guarded.secret)], number)).status_code == 400
 
 
+def test_a_program_uses_the_page_through_gradio_client(guarded, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    from gradio_client import Client
+
+    (tmp_path / "tone.wav").write_bytes(recording())
+    client = Client(guarded.address + "/", output_dir=str(tmp_path / "given"), verbose=False)
+    given, said = client.predict(str(tmp_path / "tone.wav"), api_name="/echo")
+    assert soundfile.info(given).frames == 8000 and "tone" in said
+
+
 def test_an_upload_beyond_the_limit_is_refused(page):
     big = b"x" * (3 * 2**20)
     assert page.upload(b"x" * 2**20).status_code == 200
