@@ -68,12 +68,41 @@ def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(f
     for language, error, still in (("en_US", "Error: ", "Still loaded: lora/anna.safetensors"), ("zh_CN", "错误：", "仍为：lora/anna.safetensors")):
         made, _ = panel(files, language)
         made.load(BASE_NAME, "lora/anna.safetensors", 1)
-        answer = made.load(BASE_NAME, "lora/other.safetensors", 1)
-        assert answer[0].startswith(error) and still in answer[0] and all(change == NOTHING for change in answer[2:-1])
-        assert set(map(str, made.settle(BASE_NAME, "lora/other.safetensors", 1))) == {str(NOTHING)}  # it is not tried again
-        back = made.settle(BASE_NAME, "lora/anna.safetensors", 1)  # chosen meanwhile, and still loaded: nothing is wrong any more
-        assert back[0] == made._said(made.voices.state) and set(map(str, back[2:])) == {str(NOTHING)}
+        details = made._details("lora/anna.safetensors")
+        for action in (made.load, made.choose_adapter):
+            refused = "lora/other.safetensors" if action == made.load else "lora/homeless.safetensors"
+            answer = action(BASE_NAME, refused, 1)
+            # The list, the details and what Convert uses agree again.
+            assert answer[0].startswith(error) and still in answer[0] and answer[1] == details
+            assert [change.get("value") for change in answer[2:4]] == [BASE_NAME, "lora/anna.safetensors"]
+            assert set(map(str, made.settle(BASE_NAME, refused, 1))) == {str(NOTHING)}  # it is not tried again
+            # The page sets its lists back, which is an event: the message stays.
+            assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[:-1] == [NOTHING] * 10
+            assert made.settle(BASE_NAME, "lora/anna.safetensors", 1) == [NOTHING] * 11
         assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")  # what was chosen meanwhile is loaded
+        made.release()
+        answer = made.load(BASE_NAME, "lora/other.safetensors", 1)  # nothing was loaded: nothing is shown as chosen
+        assert answer[0].startswith(error) and [change.get("value") for change in answer[2:4]] == ["", made.none] and made.voices.state is None
+
+
+@needs_gradio
+def test_an_adapter_brings_its_own_base_and_a_base_takes_other_adapters_off(files):
+    made, _ = panel(files)
+    made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)
+    assert made.voices.state[:2] == (BASE_NAME, "lora/anna.safetensors")
+    answer = made.choose_adapter(BASE_NAME, "lora/other.safetensors", 0.8)
+    assert made.voices.state[:3] == ("weights/other.pth", "lora/other.safetensors", 0.8)
+    assert [change.get("value") for change in answer[2:4]] == ["weights/other.pth", "lora/other.safetensors"] and "Base: other" in answer[1]
+    assert made.choose_adapter("weights/other.pth", "lora/fast.safetensors", 1)[2]["value"] == "weights/fast.pth"
+    answer = made.choose_base(BASE_NAME, "lora/fast.safetensors", 1)
+    assert made.voices.state[:2] == (BASE_NAME, "") and "lora/fast.safetensors was taken off" in answer[0] and answer[3]["value"] == made.none
+    made.choose_base(BASE_NAME, "lora/anna.safetensors", 1)  # as settle calls it: both fit
+    assert made.voices.state[:2] == (BASE_NAME, "lora/anna.safetensors")
+    # By settle, where the page dropped the event itself.
+    made.settle(BASE_NAME, "lora/other.safetensors", 1)
+    assert made.voices.state[:2] == ("weights/other.pth", "lora/other.safetensors")
+    made.settle(BASE_NAME, "lora/other.safetensors", 1)
+    assert made.voices.state[:2] == (BASE_NAME, "")
 
 
 @needs_gradio
@@ -85,8 +114,12 @@ def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files
         base = answer[2].get("value", base)  # what the page shows then
         assert made.voices.state[:3] == (base, made._adapter(adapter), strength)
         assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 11
-    # Two answers are never the same text, or the page would see no change.
+    # Two answers are never the same text, or the page would see no change: also where nothing was changed.
     assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1] != made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1]
+    assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[-1] != made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[-1]
+    # The answer of "take off" came after a new choice and emptied the list: the answer of that choice shows it again.
+    made.take_off()
+    assert [change.get("value") for change in made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[2:4]] == [BASE_NAME, "lora/anna.safetensors"]
     # RVC's list emptied the choice while it was being loaded: the page shows again what is loaded, but not while RVC loads a voice.
     assert made.settle("", made.none, 1)[2:4] == [{**NOTHING, "value": BASE_NAME}, {**NOTHING, "value": "lora/anna.safetensors"}]
     assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 11

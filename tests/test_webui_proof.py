@@ -19,7 +19,7 @@ from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
 from serving import end_runs, served
 
 from LoraModel.host import find_host
-from LoraModel.webui.shelf import Shelf
+from LoraModel.webui.catalog import Catalog
 from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -251,7 +251,7 @@ def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_
     def search(name):
         return os.path.getmtime(f"assets/indices/{name}.index")
 
-    voices = Voices(SimpleNamespace(), None, Shelf(tmp_path))
+    voices = Voices(SimpleNamespace(), None, Catalog(tmp_path))
     voices._module = lambda: SimpleNamespace(get_index_path_from_model=search)
     state = State("pretrained_v2/f0G40k.pth", "lora/anna.safetensors", 1.0, 0, 109, True)
     assert voices.index_for(state) == ""

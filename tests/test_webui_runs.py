@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from voice_data import make_adapter
 
+from LoraModel.host import Host
 from LoraModel.lora.adapter_file import load_adapter
 from LoraModel.messages import UserError
 from LoraModel.scripts import prepare_data
@@ -210,25 +212,44 @@ def test_names_that_are_fine(tmp_path, name):
     assert Folders(tmp_path).experiment(name) == tmp_path / "logs" / name
 
 
-def test_bases_come_from_their_folders_alone(tmp_path):
-    for path in ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth", "assets/pretrained/G48k.pth", "assets/weights/v.pth",
-                 "logs/v/G_2333.pth", "logs/v/other.pth", "secret.pth", "assets/other/x.pth", "assets/pretrained_v2/x.txt"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(b"")
-    folders = Folders(tmp_path)
-    for good in ("assets/pretrained_v2/f0G40k.pth", "assets\\pretrained_v2\\f0G40k.pth", "assets/weights/v.pth", "logs/v/G_2333.pth",
-                 str(tmp_path / "assets/pretrained/G48k.pth")):
-        assert folders.base(good).is_file()
-    for bad in ("", "secret.pth", "../secret.pth", "assets/weights/../../secret.pth", "assets/other/x.pth", "logs/v/other.pth", "/etc/passwd",
-                "assets/pretrained_v2/x.txt", "assets/pretrained_v2/none.pth", "assets/weights/a:b.pth", "assets/weights/\0.pth", str(tmp_path)):
+def test_recordings_are_a_folder_however_it_was_pasted(tmp_path):
+    folders, folder = Folders(tmp_path), tmp_path / "my recordings"
+    folder.mkdir()
+    (folder / "one.wav").touch()
+    for text in (str(folder), f'"{folder}"', f"\u202a{folder}", f"\ufeff\u201c{folder}\u201d", f"'{folder}' ", "my recordings"):
+        assert folders.recordings(text) == folder
+    with pytest.raises(UserError, match="is a file, and the folder that holds the recordings of the voice is wanted: give .*my recordings"):
+        folders.recordings(str(folder / "one.wav"))
+    for bad in (str(tmp_path / "nowhere"), "", None, [str(folder)], {}, 3, True, "\ud800", "x" * 5000, "~nosuchuser/x", "a\0b"):
         with pytest.raises(UserError):
-            folders.base(bad)
-    assert folders.found("G") == ["assets/pretrained/G48k.pth", "assets/pretrained_v2/f0G40k.pth", "logs/v/G_2333.pth"]
-    assert folders.found("D") == ["assets/pretrained_v2/f0D40k.pth"]
-    assert folders.pretrained("v2", "40k", True) == ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth")
-    assert folders.pretrained("v1", "48k", False) == ("assets/pretrained/G48k.pth", "")
-    with pytest.raises(UserError):
-        folders.recordings(str(tmp_path / "nowhere"))
+            folders.recordings(bad)
+
+
+def test_only_an_adapter_that_is_better_than_its_base_goes_into_the_list(tmp_path):
+    for number, (heldout, fit) in enumerate((('{"base": 0.9, "adapter": 0.5}', True), ('{"base": 0.9, "adapter": 5.3}', False),
+                                             ('{"base": 0.9, "adapter": null}', False), ("", False), ("[[[", False))):
+        adapter = make_adapter(tmp_path / f"{number}.safetensors", Host("library"), 1, heldout=heldout)
+        assert worker.improves(adapter) is fit
+        target = tmp_path / f"list/{number}.safetensors"
+        worker.Publisher(adapter, target, tmp_path / "record", worker.improves).look()
+        assert target.is_file() is fit
+
+
+def test_a_run_that_made_the_voice_worse_says_so_loudly(runs):
+    folder = runs.folders.run("voice")
+    folder.mkdir()
+
+    def shown(**run):
+        (folder / "run.json").write_text(json.dumps({"state": "done", "steps": 4, "total_steps": 4, **run}))
+        return runs.status("voice").verdict, curves.progress(runs.status("voice"), lambda en, zh: en)
+
+    verdict, text = shown(base_heldout=0.87, best_heldout=5.33)
+    assert verdict == "worse" and "makes the voice worse" in text and "5.3300" in text and "not put into the list" in text
+    assert shown(base_heldout=0.87, best_heldout=0.5)[0] == "better"
+    verdict, text = shown(base_heldout=0.87, best_heldout=None)
+    assert verdict == "unevaluated" and "before its adapter was evaluated" in text
+    for nonsense in ([1], {"a": 1}, "x", True, 1e400, None):  # a stranger's run.json
+        assert shown(base_heldout=nonsense, best_heldout=nonsense, steps=nonsense, state=nonsense, config=nonsense, best_step=nonsense)
 
 
 def test_settings_reach_the_trainer(runs):

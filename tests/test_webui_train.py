@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.request
 
+import catalog_data
 import pytest
 import standin_hosts
 from serving import end_runs, served
@@ -155,8 +156,8 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
 def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
     train_tab = pytest.importorskip("LoraModel.webui.train_tab", reason="gradio is not installed")
     for rate in ("40k", "48k"):
-        for kind in "GD":
-            (checkout / f"assets/pretrained_v2/f0{kind}{rate}.pth").write_bytes(b"")
+        catalog_data.generator(checkout / f"assets/pretrained_v2/f0G{rate}.pth", rate=rate)
+        catalog_data.discriminator(checkout / f"assets/pretrained_v2/f0D{rate}.pth")
     page = train_tab._Page({"rvc_lora_root": str(checkout)})
     generator, discriminator, rate = page.choose_bases("48k", "v2", True)
     assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator["choices"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from catalog_data import generator
 from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
 from voice_data import BASE, make_adapter
 
@@ -18,9 +19,9 @@ from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list
 from LoraModel.names import plain_name
+from LoraModel.webui.catalog import Catalog
 from LoraModel.webui.details import describe
-from LoraModel.webui.shelf import Shelf
-from LoraModel.webui.text import translator
+from LoraModel.webui.text import fields_for_options, told, translator
 from LoraModel.webui.voices import Voices, check_strength
 
 
@@ -41,7 +42,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def voices(files):
-    return Voices(Converter(), LIBRARY, Shelf(files))
+    return Voices(Converter(), LIBRARY, Catalog(files))
 
 
 @pytest.fixture(scope="module")
@@ -62,45 +63,39 @@ def same(network, weights):
 # ---------------------------------------------------------------- lists and names
 
 def test_what_is_listed(files, tmp_path):
-    shelf = Shelf(files)
-    assert shelf.bases() == [BASE_NAME, "weights/fast.pth", "weights/lisa.pth", "weights/other.pth"]
-    assert shelf.full_voices() == ["fast.pth", "lisa.pth", "other.pth"]
-    assert shelf.adapters() == ["lora/anna.safetensors", "lora/damaged.safetensors", "lora/fast.safetensors", "lora/homeless.safetensors",
+    catalog = Catalog(files)
+    assert catalog.bases() == [BASE_NAME, "weights/fast.pth", "weights/lisa.pth", "weights/other.pth"]
+    assert catalog.full_voices() == ["fast.pth", "lisa.pth", "other.pth"]
+    assert catalog.adapters() == ["lora/anna.safetensors", "lora/damaged.safetensors", "lora/fast.safetensors", "lora/homeless.safetensors",
                                 "lora/mine/bert.safetensors", "lora/other.safetensors", "weights/lisa_last.safetensors"]
-    assert shelf.adapter_path("lora/mine/bert.safetensors") == files / "assets/lora/mine/bert.safetensors"
-    assert shelf.base_name(shelf.base_path("weights/lisa.pth")) == "weights/lisa.pth"
-    empty = Shelf(tmp_path)
+    assert catalog.adapter_path("lora/mine/bert.safetensors") == files / "assets/lora/mine/bert.safetensors"
+    assert catalog.base_name(catalog.base_path("weights/lisa.pth")) == "weights/lisa.pth"
+    empty = Catalog(tmp_path)
     assert (empty.bases(), empty.full_voices(), empty.adapters()) == ([], [], [])
 
 
-def test_generators_are_told_from_discriminators_and_rvcs_folder_may_lie_elsewhere(tmp_path):
-    folder = tmp_path / "assets" / "pretrained"
-    folder.mkdir(parents=True)
-    for name in ("f0G40k", "G32k", "f0D40k", "D32k", "f0Ov2Super40kG", "f0Ov2Super40kD", ".hidden"):
-        (folder / f"{name}.pth").touch()
-    elsewhere = tmp_path / "my voices"
-    elsewhere.mkdir()
-    (elsewhere / "lisa.PTH").touch()
-    shelf = Shelf(tmp_path, elsewhere)
-    assert shelf.bases() == ["pretrained/f0G40k.pth", "pretrained/f0Ov2Super40kG.pth", "pretrained/G32k.pth", "weights/lisa.PTH"]
-    assert shelf.base_path("weights/lisa.PTH") == elsewhere / "lisa.PTH"
+def test_rvcs_folder_may_lie_elsewhere(tmp_path):
+    generator(tmp_path / "my voices/lisa.PTH", posterior=False)
+    catalog = Catalog(tmp_path, tmp_path / "my voices")
+    assert catalog.bases() == ["weights/lisa.PTH"]
+    assert catalog.base_path("weights/lisa.PTH") == tmp_path / "my voices/lisa.PTH"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 def test_links_that_lead_out_are_not_listed_and_a_linked_folder_of_rvcs_is(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
-    for name in ("secret.pth", "secret.safetensors"):
-        (outside / name).touch()
+    generator(outside / "secret.pth")
+    (outside / "secret.safetensors").touch()
     for folder in ("assets/weights", "assets/lora"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "assets/weights/out.pth").symlink_to(outside / "secret.pth")
     (tmp_path / "assets/lora/out.safetensors").symlink_to(outside / "secret.safetensors")
     (tmp_path / "assets/lora/folder").symlink_to(outside)
-    shelf = Shelf(tmp_path)
-    assert shelf.bases() == [] and shelf.adapters() == []
+    catalog = Catalog(tmp_path)
+    assert catalog.bases() == [] and catalog.adapters() == []
     (tmp_path / "assets/pretrained_v2").symlink_to(outside)  # the whole folder on another disk: the user's own doing
-    assert shelf.bases() == ["pretrained_v2/secret.pth"]
+    assert catalog.bases() == ["pretrained_v2/secret.pth"]
 
 
 @pytest.mark.parametrize("name", [
@@ -117,7 +112,8 @@ def test_no_other_name_reaches_a_file(voices, name):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "../up", "a/b", "a\\b", "C:x", "a\0b", ".hidden", "dot.", "con", "NUL", "com1.voice", "a*b",
-                                  "x" * 201, "声" * 67, None, "~root", "voice.", "CON", "com1", "lpt¹.wav", "a\u2028b", "a\u202eb", "a\ud800", "voice\u202a", [1],
+                                  "x" * 201, "声" * 67, None, "~root", "voice.", "CON", "com1",
+                                  "lpt¹.wav", "a\u2028b", "a\u202eb", "a\ud800", "voice\u202a", [1],
                                   {"a": 1}, True, 3, 1e308])
 def test_names_that_some_system_cannot_hold(name):
     with pytest.raises(UserError, match="is empty|cannot be a file name on every system|must be text"):
@@ -178,7 +174,7 @@ def test_what_is_loaded_already_is_not_loaded_again(voices, monkeypatch):
 
 def test_a_base_that_changed_on_the_disk_is_read_again(tmp_path, files):
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
-    voices = Voices(Converter(), LIBRARY, Shelf(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
     voices.load("weights/lisa.pth")
     before = voices.vc.net_g
     shutil.copy(str(files / "assets/weights/other.pth"), str(tmp_path / "assets/weights/lisa.pth"))
@@ -212,7 +208,7 @@ def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_sta
 def test_a_base_that_is_damaged_is_refused_and_the_voice_before_stays(tmp_path, files):
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
     (tmp_path / "assets/weights/broken.pth").write_bytes(b"no model")
-    voices = Voices(Converter(), LIBRARY, Shelf(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
     voices.load(BASE_NAME, "lora/anna.safetensors")
     before = dict(vars(voices.vc))
     with pytest.raises(UserError, match="no RVC model or is damaged"):
@@ -221,7 +217,7 @@ def test_a_base_that_is_damaged_is_refused_and_the_voice_before_stays(tmp_path, 
 
 
 def test_half_precision(files):
-    voices = Voices(Converter(half=True), LIBRARY, Shelf(files))
+    voices = Voices(Converter(half=True), LIBRARY, Catalog(files))
     voices.load(BASE_NAME)
     before = {name: tensor.clone() for name, tensor in voices.vc.net_g.state_dict().items()}
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
@@ -262,13 +258,13 @@ def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):
 
 def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expected):
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
-    voices = Voices(Converter(), LIBRARY, Shelf(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
     with pytest.raises(UserError, match="no adapter is loaded"):
         voices.merge("anna")
     voices.load(BASE_NAME, "lora/anna.safetensors", 0.8)
     before = {name: tensor.clone() for name, tensor in voices.vc.net_g.state_dict().items()}
     path = voices.merge("anna.pth")
-    assert path == tmp_path / "assets/weights/anna.pth" and "anna.pth" in voices.shelf.full_voices()
+    assert path == tmp_path / "assets/weights/anna.pth" and "anna.pth" in voices.catalog.full_voices()
     model = torch.load(str(path), map_location="cpu", weights_only=True)
     assert (model["sr"], model["f0"], model["version"], len(model["config"])) == ("16k", 1, "v2", 18) and "anna x 0.8" in model["info"]
     heard = expected(tmp_path / "assets/lora/anna.safetensors", 0.8)
@@ -304,9 +300,28 @@ def test_a_strangers_metadata_stays_text_on_its_line(tmp_path):
     assert "Notes: <script> </script>" in lines and "\u202e" not in "".join(lines)
 
 
+@pytest.mark.parametrize("heldout, shown", [
+    ('{"base": 0.9, "adapter": null, "metric": "log-mel L1"}', "Held-out loss: never evaluated: how good it is, nobody has measured"),
+    ('{"base": 0.87, "adapter": 5.33}', "Held-out loss: 5.330 (the base alone: 0.870): WORSE than the base alone"),
+    ('{"base": [1], "adapter": {"a": 1}}', None), ("nonsense", None), ('{"base": 1e999, "adapter": true}', None), ("[" * 3000, None), ("7", None),
+])
+def test_what_was_measured_is_said_in_words_and_nonsense_is_left_out(tmp_path, heldout, shown):
+    path = make_adapter(tmp_path / "x.safetensors", LIBRARY, 1, heldout=heldout)
+    found = [line for line in describe(path, english).splitlines() if line.startswith("Held-out loss")]
+    assert found == ([shown] if shown else [])
+
+
 def test_the_language_is_the_pages(monkeypatch):
     for language, word in (("zh_CN", "zh"), ("zh_TW", "zh"), ("en_US", "en"), ("ja_JP", "en")):
         monkeypatch.setenv("RVC_LORA_LANG", "en" if word == "zh" else "zh")  # RVC's own setting counts, not ours
         assert translator({"i18n": SimpleNamespace(language=language)})("en", "zh") == word
     monkeypatch.setenv("RVC_LORA_LANG", "zh")
     assert translator({})("en", "zh") == "zh"
+
+
+def test_a_message_names_the_pages_fields_and_no_option_that_the_page_lacks():
+    error = UserError("choose another folder with --output_dir, or --f0_method pm; lower --lr", "请用 --output_dir 更换，或 --lr")
+    assert told(error, english) == ("choose another folder with “experiment name”, or “pitch extraction algorithm” pm; "
+                                    "lower --lr (an option of the command line, not of this page)")
+    assert told(error, chinese) == "请用 “实验名” 更换，或 --lr（命令行选项，本页面没有）"
+    assert fields_for_options("a--b -- c ---d", english) == "a--b -- c ---d"

@@ -16,8 +16,10 @@ _MAGICS: Tuple[Tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a picture", "图片"), (b"\xff\xd8\xff", "a picture", "图片"), (b"RIFF", "a recording", "录音"), (b"fLaC", "a recording", "录音"),
     (b"ID3", "a recording", "录音"), (b"OggS", "a recording", "录音"), (b"%PDF", "a PDF document", "PDF 文档"), (b"MZ", "a program", "程序"),
     (b"\x7fELF", "a program", "程序"), (b"GGUF", "a GGUF model of another program", "其他程序的 GGUF 模型"),
-    (b"\x89HDF", "an HDF5 file of another program", "其他程序的 HDF5 文件"), (b"IxF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
-    (b"IxM", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"), (b"IwF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
+    (b"\x89HDF", "an HDF5 file of another program", "其他程序的 HDF5 文件"),
+    (b"IxF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
+    (b"IxM", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
+    (b"IwF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
     (b"\x93NUMPY", "an array of NumPy's", "NumPy 数组"),
 )
 

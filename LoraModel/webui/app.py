@@ -23,6 +23,7 @@ import socket
 import sys
 import tempfile
 import threading
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
@@ -40,8 +41,11 @@ from LoraModel.inference.audio import read_audio  # noqa: E402
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
 from LoraModel.inference.patched import patch, voice_of  # noqa: E402
 from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
-from LoraModel.webui import hooks  # noqa: E402
+from LoraModel.names import shown  # noqa: E402
+from LoraModel.webui import entries, hooks  # noqa: E402
+from LoraModel.webui.catalog import Catalog  # noqa: E402
 from LoraModel.webui.guard import Addresses, guard_pages, hosts_named, upload_limit  # noqa: E402
+from LoraModel.webui.text import told  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 PORT = 7865
@@ -72,16 +76,21 @@ class VC:
     def __init__(self, host: Host, weights: Path):
         self.config = SimpleNamespace(device="cpu", is_half=False)
         self.host, self.weights = host, weights
+        self.catalog = Catalog(weights.parents[1], weights)
         self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = self.pipeline = self.hubert_model = None
 
-    def get_vc(self, sid: str, *protects: Any) -> Tuple[Any, ...]:
+    def get_vc(self, sid: Any, *protects: Any) -> Tuple[Any, ...]:
         """Load a full voice of assets/weights, or unload with "": updates of speaker, the protects and the indices, as RVC's."""
         if not sid:
             self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = None
             return (gr.update(visible=False), *(gr.update() for _ in protects), *(gr.update(value="") for _ in protects))
         from LoraModel.models import load_base
 
-        base = load_base(self.weights / Path(sid).name, self.host)
+        name = entries.text(sid, ("the voice", "音色"))
+        if name not in self.catalog.full_voices():
+            raise UserError(f"there is no voice {shown(name)} in {self.weights.name}/: refresh the list and choose one",
+                            f"{self.weights.name}/ 中没有音色 {shown(name)}：请刷新列表后重新选择")
+        base = load_base(self.weights / name, self.host)
         info = base.info
         self.net_g = base.network.eval()
         self.tgt_sr, self.if_f0, self.version, self.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
@@ -89,9 +98,7 @@ class VC:
         return (gr.update(visible=True, maximum=info.speakers - 1, value=0), *(gr.update(value=value) for value in protects),
                 *(gr.update(value="") for _ in protects))
 
-    def vc_single(
-        self, speaker: float, recording: Optional[str], transpose: float, index: str, index_rate: float, protect: float
-    ) -> Tuple[str, Any]:
+    def vc_single(self, speaker: Any, recording: Any, transpose: Any, index: Any, index_rate: Any, protect: Any) -> Tuple[str, Any]:
         """Convert a recording -> (what to tell, (sample rate in Hz, (samples,) int16))."""
         try:
             if self.net_g is None:
@@ -100,12 +107,26 @@ class VC:
             if not recording:
                 raise UserError("there is no recording: drop one into the field beside it, or record one", "没有录音：请拖入音频文件，或直接录音")
             voice = voice_of(self.net_g, self.host)
-            options = ConvertOptions(float(transpose or 0), Path(index) if index else None, float(index_rate), float(protect),
-                                     speaker=int(speaker or 0))
-            audio = convert(voice, read_audio(recording, INPUT_RATE), options, content_features, pitch, coarse_pitch)
-        except UserError as error:
-            return str(error), None
+            options = ConvertOptions(
+                entries.number(transpose or 0, ("the transposition", "变调"), -48, 48), self._index(index),
+                entries.number(index_rate, ("the share of the index", "检索特征占比"), 0, 1),
+                entries.number(protect, ("the protection of voiceless consonants", "保护清辅音"), 0, 0.5),
+                speaker=entries.whole(speaker or 0, ("the speaker", "说话人"), 0, voice.info.speakers - 1))
+            audio = convert(voice, read_audio(entries.text(recording, ("the recording", "录音")), INPUT_RATE), options, content_features, pitch,
+                            coarse_pitch)
+        except Exception as error:  # whatever it is, the page says it
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            return told(error, tr), None
         return tr("Success.", "转换成功。"), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
+
+    def _index(self, index: Any) -> Optional[Path]:
+        """The index that the list names; a page may name no other file."""
+        name = entries.text(index, ("the index", "特征检索库"))
+        if name and name not in self.catalog.indexes():
+            raise UserError(f"there is no index {shown(name)} in logs/: refresh the list and choose one",
+                            f"logs/ 中没有特征检索库 {shown(name)}：请刷新列表后重新选择")
+        return Path(name) if name else None
 
 
 def data_folders(root: Path) -> None:
@@ -144,10 +165,10 @@ def build(root: Path) -> Any:
 def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     """What RVC's inference tab has, with the names that its script gives it."""
     def voices() -> List[str]:
-        return sorted(path.name for path in (root / "assets/weights").glob("*.pth"))
+        return vc.catalog.full_voices()
 
     def indices() -> List[str]:
-        return ["", *sorted(str(path) for path in (root / "logs").glob("*/added_*.index"))]
+        return ["", *vc.catalog.indexes()]
 
     with gr.Row():
         sid = gr.Dropdown(label=tr("Inferencing voice:", "推理音色"), choices=voices())

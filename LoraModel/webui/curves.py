@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from .run_log import LogReader
 from .runs import Status
-from .text import Tr
+from .text import Tr, fields_for_options
 
 Points = Sequence[Tuple[float, float]]
 
@@ -93,7 +93,7 @@ def progress(status: Status, tr: Tr) -> str:
             "进程意外结束（被终止、内存不足或机器关闭），最后的输出：")
         if status.resumable:
             why += tr(" Resume goes on from the last save.", "可点击“继续训练”从上次保存处继续。")
-        parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(chr(10).join(status.log))}</div>')
+        parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(fields_for_options(chr(10).join(status.log), tr))}</div>')
     return "".join(parts)
 
 

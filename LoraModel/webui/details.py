@@ -42,7 +42,7 @@ def _one_line(value: str) -> str:
 
 
 def _rate(hertz: str) -> str:
-    return f"{int(hertz) / 1000:g} kHz" if hertz.isdigit() else hertz
+    return f"{int(hertz) / 1000:g} kHz" if hertz.isascii() and hertz.isdigit() and len(hertz) < 7 else hertz
 
 
 def _ranks(own: Dict[str, str], tr: Tr) -> str:
@@ -66,9 +66,15 @@ def _training(own: Dict[str, str], tr: Tr) -> str:
 
 
 def _heldout(text: str, tr: Tr) -> str:
+    """The held-out losses as the file keeps them (JSON), in words; "" for what is nothing of the kind."""
     try:
         losses = json.loads(text)
-        base, adapter = float(losses["base"]), float(losses["adapter"])
+        base, adapter = losses["base"], losses["adapter"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return text
-    return tr(f"{adapter:.3f} (the base alone: {base:.3f})", f"{adapter:.3f}（仅底模：{base:.3f}）")
+        return ""
+    if adapter is None:
+        return tr("never evaluated: how good it is, nobody has measured", "从未评估：效果未经测量")
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6 for value in (base, adapter)):
+        return ""
+    worse = tr(": WORSE than the base alone", "：比仅用底模更差") if adapter >= base else ""
+    return tr(f"{adapter:.3f} (the base alone: {base:.3f})", f"{adapter:.3f}（仅底模：{base:.3f}）") + worse

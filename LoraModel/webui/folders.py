@@ -1,16 +1,17 @@
-"""Where the page's files lie, and the checks of every name and path that comes from the page."""
+"""Where the page's folders lie: experiments and recordings. `catalog` knows the model files."""
 
 from __future__ import annotations
 
+import functools
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, List, Tuple
+from pathlib import Path
+from typing import Any, List
 
 from ..messages import UserError
 from ..names import plain_name, shown
 from . import entries
+from .catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Folders:
 
     root: Path
     is_checkout: bool = True
+
+    @functools.cached_property
+    def catalog(self) -> Catalog:
+        """The model files below the root."""
+        weights = os.environ.get("weight_root")
+        return Catalog(self.root, Path(weights) if weights else None)
 
     @property
     def logs(self) -> Path:
@@ -55,36 +62,6 @@ class Folders:
     def published(self, name: str) -> Path:
         return self.own / f"{self.experiment(name).name}.published.json"
 
-    def base(self, text: Any) -> Path:
-        """A pretrained file as the page names it.
-
-        Raises:
-            UserError: it lies elsewhere than in assets/pretrained*, assets/weights or as G_….pth or D_….pth in logs/NAME, or is missing.
-        """
-        text = entries.path(text, ("the base", "底模"))
-        plain = os.path.normpath(text.replace("\\", "/")) if text and "\0" not in text else ""
-        root = os.path.normpath(str(self.root))
-        if os.path.isabs(plain):
-            try:
-                plain = os.path.relpath(plain, root)
-            except ValueError:  # another drive
-                plain = ".."
-        parts = PurePosixPath(plain.replace("\\", "/")).parts
-        allowed = (
-            len(parts) >= 3 and parts[0] == "assets" and (parts[1] == "weights" or re.fullmatch(r"pretrained\w*", parts[1]))
-            or len(parts) == 3 and parts[0] == "logs" and re.fullmatch(r"[GD]_\w+\.pth", parts[2])
-        )
-        if not allowed or ".." in parts or any(":" in part for part in parts) or not parts[-1].lower().endswith(".pth"):
-            raise UserError(f"{text or 'no base'} cannot be taken: choose a .pth from assets/pretrained, assets/pretrained_v2 or assets/weights, "
-                            "or a G_….pth from logs/",
-                            f"无法使用 {text or '（未选择底模）'}：请选择 assets/pretrained、assets/pretrained_v2 或 assets/weights 中的 .pth，"
-                            "或 logs/ 中的 G_….pth")
-        path = self.root.joinpath(*parts)
-        if not path.is_file():
-            raise UserError(f"there is no {'/'.join(parts)}: download it as RVC's README says, or choose another base",
-                            f"找不到 {'/'.join(parts)}：请按 RVC 的 README 下载，或选择其他底模")
-        return path
-
     def recordings(self, text: Any) -> Path:
         """The folder of recordings: any folder of this machine.
 
@@ -102,25 +79,6 @@ class Folders:
             raise UserError(f"there is no folder {shown(text)}: give the path of the folder that holds the recordings of the voice",
                             f"找不到文件夹 {shown(text)}：请填写存放该声音录音的文件夹路径")
         return path
-
-    def pretrained(self, version: str, rate: str, f0: bool) -> Tuple[str, str]:
-        """RVC's own G and D for "v1" or "v2", "40k" …, with or without f0; "" where a file is missing."""
-        folder = "assets/pretrained" + ("" if version == "v1" else "_v2")
-        names = [f"{folder}/{'f0' if f0 else ''}{kind}{rate}.pth" for kind in "GD"]
-        generator, discriminator = (name if (self.root / name).is_file() else "" for name in names)
-        return generator, discriminator
-
-    def found(self, kind: str) -> List[str]:
-        """All generators ("G") or discriminators ("D") that training may start from, as the page names them."""
-        files = [*self.root.glob("assets/pretrained*/*.pth"), *self.root.glob(f"logs/*/{kind}_*.pth")]
-        names = [file.relative_to(self.root).as_posix() for file in files]
-        return sorted(name for name in names if re.search(rf"(?:^|/|f0|[_-]){kind}(?:[_\d-]|\.pth)", name.rpartition("/")[2]) or
-                      (kind == "G" and not re.search(r"(?:f0)?D\d", name.rpartition("/")[2])))
-
-    def rates(self) -> List[str]:
-        """The sample rates of the bases that are there, such as ["40k"]."""
-        found = {match.group(1) for name in self.found("G") for match in [re.search(r"(\d+k)\.pth$", name)] if match}
-        return sorted(found, key=lambda rate: int(rate[:-1]))
 
     def names(self) -> List[str]:
         """The experiments that have a run, the newest first."""

@@ -14,12 +14,14 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..host import find_host
 from ..messages import UserError
+from ..paths import printable
+from . import entries
+from .catalog import Catalog
 from .details import describe
-from .shelf import Shelf
 from .text import told, translator
 from .voices import MAX_STRENGTH, State, Voices
 
@@ -77,7 +79,7 @@ class Panel:
         root = root_of(namespace)
         host = namespace.get("rvc_lora_host") or find_host(root)
         weights = os.environ.get("weight_root")
-        self.voices = Voices(namespace["vc"], host, Shelf(root, Path(weights) if weights else None))
+        self.voices = Voices(namespace["vc"], host, Catalog(root, Path(weights) if weights else None))
         self.none = self.tr("(none: the base alone)", "（无：仅使用底模）")
         self.error = self.tr("Error: ", "错误：")
         self._speaker = 0  # what an adapter set RVC's slider to
@@ -93,7 +95,7 @@ class Panel:
             with gr.Row():
                 with gr.Column(scale=3):
                     with gr.Row():
-                        self.base = gr.Dropdown(label=tr("Base model", "底模"), choices=self.voices.shelf.bases(), interactive=True)
+                        self.base = gr.Dropdown(label=tr("Base model", "底模"), choices=self.voices.catalog.bases(), interactive=True)
                         self.adapter = gr.Dropdown(label=tr("LoRA adapter", "LoRA 适配器"), choices=self._adapter_names(), interactive=True)
                         self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1, label=tr("Strength", "强度"), interactive=True)
                 with gr.Column(scale=1, min_width=180):
@@ -107,12 +109,13 @@ class Panel:
                     with gr.Row():
                         self.name = gr.Textbox(label=tr("Name of the merged voice", "合并后的音色名称"), placeholder="my_voice", interactive=True)
                         self.merged = gr.Textbox(label=tr("Result of the merge", "合并结果"), interactive=False)
+                        self.asked = gr.Button("", visible=False)  # of scripts alone
                         self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
                 with gr.Column(scale=1, min_width=180):
                     self.merge = gr.Button(tr("Merge into a voice (.pth)", "合并为音色（.pth）"), variant="primary")
 
     def _adapter_names(self) -> List[str]:
-        return [self.none] + self.voices.shelf.adapters()
+        return [self.none] + self.voices.catalog.adapters()
 
     def adapter_choices(self) -> Update:
         """The adapters that are there now, for the dropdown `adapter`."""
@@ -135,8 +138,9 @@ class Panel:
         # The status goes first: it is the answer that a script reads.
         said = [self.status, self.details, self.base, self.adapter]
         shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.answered]
-        self.base.change(self.load, chosen, shown, api_name="lora_load")
-        self.adapter.change(self.load, chosen, shown)
+        self.asked.click(self.load, chosen, shown, api_name="lora_load")
+        self.base.change(self.choose_base, chosen, shown)
+        self.adapter.change(self.choose_adapter, chosen, shown)
         self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False)
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen meanwhile is seen to.
         self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False)
@@ -154,22 +158,71 @@ class Panel:
             root.load(self.page_opened, [], [*said, self.strength])
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
-        """Load what is chosen; an error leaves everything but the message as it is."""
-        chosen = self._text(base), self._adapter(adapter)
-        if not any(chosen):
+        """Load exactly what is named; an error leaves what is loaded as it is, and shows that again."""
+        return self._attempt(lambda: self._load(*self._named(base, adapter), strength), (base, adapter, strength))
+
+    def choose_base(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
+        """A base was chosen in the list: an adapter of another base comes off."""
+        def action() -> List[Any]:
+            chosen = self._named(base, adapter)
+            if self._is_loaded(chosen) or not chosen[0]:
+                return self._answer()
+            if not chosen[1] or self.voices.fits(chosen[1], chosen[0]):
+                return self._load(*chosen, strength)
+            answer = self._load(chosen[0], "", strength)
+            answer[0] += self.tr(f"\n{chosen[1]} was taken off: it was trained on another base", f"\n已卸下 {chosen[1]}：它训练自其他底模")
+            return answer
+
+        return self._attempt(action, (base, adapter, strength))
+
+    def choose_adapter(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
+        """An adapter was chosen in the list: it brings its own base, where the chosen one is another."""
+        def action() -> List[Any]:
+            chosen = self._named(base, adapter)
+            if self._is_loaded(chosen):
+                return self._answer()
+            own = chosen[0] if not chosen[1] or chosen[0] and self.voices.fits(chosen[1], chosen[0]) else ""
+            return self._load(own, chosen[1], strength)
+
+        return self._attempt(action, (base, adapter, strength))
+
+    def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
+        """After every answer: load what is chosen by now, if that is another voice or strength.
+
+        It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a further event.
+        """
+        rest = [update() for _ in self._answer()]
+        if not all(value is None or isinstance(value, str) for value in (base, adapter)):
+            return rest
+        state, chosen = self.voices.state, (base or "", self._adapter(adapter))
+        if not any(chosen):  # RVC's own list emptied the choice while it was being loaded
+            lost = state is not None and not self._text(sid)
+            return [*self._shown(), *rest[4:]] if lost else rest
+        if self._is_loaded(chosen) and state is not None and (not state.adapter or state.strength == strength):
+            return rest
+        if self._refused == (*chosen, strength):
+            return rest
+        same_adapter = state is not None and chosen[1] == state.adapter
+        return self.choose_base(base, adapter, strength) if same_adapter and not self._is_loaded(chosen) else (
+            self.load(base, adapter, strength) if self._is_loaded(chosen) else self.choose_adapter(base, adapter, strength))
+
+    def _attempt(self, action: Callable[[], List[Any]], given: Sequence[Any]) -> List[Any]:
+        """The answer of `action`; where it fails, why, and what is loaded as before, in all that the page shows."""
+        try:
+            answer = action()
+        except Exception as error:
+            self._refused = (given[0] or "", self._adapter(given[1]), given[2]) if isinstance(given[1], (str, type(None))) else None
+            return self._answer(self._failed(error), *self._shown(empty=True)[1:])
+        return answer
+
+    def _load(self, base: str, adapter: str, strength: Any) -> List[Any]:
+        if not base and not adapter:
             return self._answer()
         before = self.voices.state
+        state = self.voices.load(base, adapter, strength)
         self._refused = None
-        try:
-            state = self.voices.load(*chosen, strength)
-        except Exception as error:
-            self._refused = (*chosen, strength)
-            return self._answer(self._failed(error), self._details(chosen[1]))
         assert state is not None
-        # A value that is there already is not set again: setting it would be a further event of the page's.
-        values = [update() if now == then else update(value=now or none)
-                  for now, then, none in ((state.base, chosen[0], ""), (state.adapter, chosen[1], self.none))]
-        said = [self._said(state), self._details(state.adapter), *values]
+        said = self._shown()
         if before is not None and before[:2] == state[:2]:
             return self._answer(*said)
         index = self.voices.index_for(state)
@@ -178,20 +231,17 @@ class Panel:
         said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
         return self._answer(*said, *(update(visible=state.f0) for _ in self._protects), *(update(value=index) for _ in self._indices))
 
-    def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
-        """After every answer: load what is chosen by now, if that is another voice or strength.
+    def _named(self, base: Any, adapter: Any) -> Tuple[str, str]:
+        """(base, adapter) as they came, "" for none.
 
-        It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a further event.
+        Raises:
+            UserError: one is no text.
         """
-        state, chosen = self.voices.state, (self._text(base), self._adapter(adapter))
-        rest = [update() for _ in self._answer()]
-        if not any(chosen):  # RVC's own list emptied the choice while it was being loaded
-            lost = state is not None and not self._text(sid)
-            return [*self._shown(), *rest[4:]] if lost else rest
-        if state is not None and state[:2] == chosen and (not state.adapter or state.strength == strength):
-            told, self._refused = self._refused is not None, None
-            return [*self._shown()[:2], *rest[2:]] if told else rest  # instead of why another choice failed
-        return rest if self._refused == (*chosen, strength) else self.load(base, adapter, strength)
+        found = entries.text(base, ("the base", "底模")), entries.text(adapter, ("the adapter", "适配器"))
+        return found[0], self._adapter(found[1])
+
+    def _is_loaded(self, chosen: Tuple[str, str]) -> bool:
+        return self.voices.state is not None and self.voices.state[:2] == chosen
 
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Act on a slider once it rests; the steps on the way there are let go."""
@@ -226,7 +276,7 @@ class Panel:
 
     def lists(self) -> List[Update]:
         """What there is to choose now."""
-        return [update(choices=self.voices.shelf.bases()), self.adapter_choices()]
+        return [update(choices=self.voices.catalog.bases()), self.adapter_choices()]
 
     def merge_into(self, name: Any) -> List[Any]:
         """Write the merged voice; RVC's own list shows it at once."""
@@ -239,13 +289,14 @@ class Panel:
             said = self.tr(f"Wrote {path.name} ({size}): it is in the voice list above.", f"已写入 {path.name}（{size}）：已出现在上方的音色列表中。")
             if state is not None and state.speaker:
                 said += self.tr(f" Its speaker ID is {state.speaker}.", f"其说话人 id 为 {state.speaker}。")
-            lists = [update(choices=self.voices.shelf.bases()), update(choices=self.voices.shelf.full_voices())]
+            lists = [update(choices=self.voices.catalog.bases()), update(choices=self.voices.catalog.full_voices())]
         return [said, *lists[:1 if self._sid is None else 2]]
 
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
-        if not sid:
+        if not sid or not isinstance(sid, str):
             return [*self._shown()[:2], *[update()] * (2 + self._has_speaker)]
+        sid = printable(sid)[:200]
         said = self.tr(f"{sid}, from RVC's own list", f"{sid}（RVC 自己的音色列表）")
         # RVC keeps the speaker that is set; one that an adapter set is no wish of the user's.
         speaker = [update(value=0) if self._speaker else update()][:self._has_speaker]
@@ -266,11 +317,11 @@ class Panel:
         count = 4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
         return [*said, *(update() for _ in range(count - len(said))), uuid.uuid4().hex]
 
-    def _shown(self) -> List[Any]:
-        """What is loaded: status, details, base and adapter."""
+    def _shown(self, empty: bool = False) -> List[Any]:
+        """What is loaded: status, details, base and adapter. empty: where nothing is, empty the lists' choice."""
         state = self.voices.state
         if state is None:
-            return [self._said(None), "", update(), update()]
+            return [self._said(None), "", *([update(value=""), update(value=self.none)] if empty else [update(), update()])]
         return [self._said(state), self._details(state.adapter), update(value=state.base), update(value=state.adapter or self.none)]
 
     def _said(self, state: Optional[State]) -> str:
@@ -294,8 +345,8 @@ class Panel:
         if not adapter:
             return ""
         try:
-            return describe(self.voices.shelf.adapter_path(adapter), self.tr)
-        except (UserError, OSError) as error:
+            return describe(self.voices.catalog.adapter_path(adapter), self.tr)
+        except Exception as error:  # a stranger's file: whatever it makes of the reading
             return told(error, self.tr)
 
     def _adapter(self, value: Any) -> str:

@@ -42,8 +42,8 @@ class Preparation:
 
     Attributes:
         steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a step needs it.
-        step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that. error: what broke it off, else None.
-        failed: the step that did not come to its end.
+        step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that.
+        error: what broke it off, else None. failed: the step that did not come to its end.
     """
 
     steps: Sequence[str]
@@ -262,7 +262,7 @@ class Preparer:
             if json.loads(path.read_text(encoding="utf-8"))["data"]["sampling_rate"] == rate:
                 return
         if host.config_for(settings.version, rate) is None and settings.base_g:
-            base = self.folders.base(settings.base_g)
+            base = self.folders.catalog.training_base(settings.base_g)
             beside = next((file for file in (base.with_suffix(".json"), base.parent / "config.json") if file.is_file()), None)
             if beside is None:
                 raise UserError(f"{base} is of {rate} Hz, for which RVC has no configuration: put the config.json that it was trained with beside it",

@@ -11,6 +11,7 @@ from ..messages import UserError
 from ..names import plain_name
 from ..training.config import TrainConfig
 from . import entries
+from .catalog import check_choice, kind_of
 from .folders import Folders
 
 LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (1, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
@@ -27,7 +28,7 @@ class RunSettings:
     """What the page asks of a run.
 
     Attributes:
-        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Folders.base` takes them, base_d
+        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Catalog` names them, base_d
         may be "". rank, alpha: 0 takes the preset's.
     """
 
@@ -79,13 +80,20 @@ class RunSettings:
         return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
 
     def train_config(self, folders: Folders) -> TrainConfig:
-        """The trainer's settings; every path is checked.
+        """The trainer's settings; every path is checked, and whether the bases are of the version, rate and kind that are chosen.
 
         Raises:
             UserError: a name, path or number that cannot be.
         """
+        base, catalog = folders.catalog.training_base(self.base_g), folders.catalog
+        check_choice(kind_of(base), self.base_g, self.version, self.sample_rate, self.f0)
+        other = catalog.discriminator(self.base_d) if self.base_d else None
+        if other is not None and kind_of(other).version != self.version:
+            raise UserError(f"{self.base_d} is a discriminator of {kind_of(other).version}, and {self.version} is chosen: "
+                            "choose the one that fits the base G, or none",
+                            f"{self.base_d} 是 {kind_of(other).version} 判别器，而所选版本为 {self.version}：请选择与底模 G 匹配的判别器，或不选")
         return TrainConfig(
-            base_model=str(folders.base(self.base_g)), base_d=str(folders.base(self.base_d)) if self.base_d else None,
+            base_model=str(base), base_d=str(other) if other is not None else None,
             data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,
             lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every, device=self.device,
         )

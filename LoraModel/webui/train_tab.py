@@ -27,7 +27,8 @@ from .inference_panel import PANEL, root_of
 from .preparation import Preparation, Preparer
 from .run_settings import LIMITS, WORDS, RunSettings
 from .runs import Runs, Status
-from .text import told, translator
+from .tab_words import RVC_WORDS, START_ANEW, STEP_WORDS
+from .text import fields_for_options, told, translator
 
 STOP_SECONDS = 60.0
 """How long Stop waits for the run's last save before it says that it will come."""
@@ -45,23 +46,6 @@ TICK = """() => {
 }"""
 """Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A short event each time,
 with or without Gradio's queue."""
-
-RVC_WORDS = {
-    "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
-    "模型是否带音高指导(唱歌一定要, 语音可以不要)": "Whether the model has pitch guidance (required for singing, optional for speech):",
-    "输入训练文件夹路径": "Enter the path of the training folder:", "处理数据": "Process data", "输出信息": "Output information",
-    "特征提取": "Feature extraction", "选择音高提取算法": "Select the pitch extraction algorithm",
-    "保存频率save_every_epoch": "Save frequency (save_every_epoch):", "总训练轮数total_epoch": "Total training epochs (total_epoch):",
-    "每张显卡的batch_size": "Batch size per GPU:", "加载预训练底模G路径": "Load pre-trained base model G path:",
-    "加载预训练底模D路径": "Load pre-trained base model D path:", "训练模型": "Train model", "训练特征索引": "Train feature index",
-    "一键训练": "One-click training",
-}
-"""The words of RVC's Train tab, for where its own translation lacks them."""
-START_ANEW = ("Start anew", "“重新开始”")
-
-STEP_WORDS = {"preprocess": "处理数据", "extract": "特征提取", "index": "训练特征索引", "train": "训练模型"}
-"""RVC's word for each step of the preparation."""
-
 
 def build(namespace: Dict[str, Any]) -> None:
     """Make the tab, inside `with gr.Tabs():`.
@@ -138,7 +122,7 @@ class _Page:
                                         interactive=True)
                 self.batch = gr.Slider(*LIMITS["batch_size"], step=1, label=rvc("每张显卡的batch_size"), value=TrainConfig.batch_size,
                                        interactive=True)
-            generator, discriminator = self.folders.pretrained(version, rate, True)
+            generator, discriminator = self.folders.catalog.pretrained(version, rate, True)
             with gr.Row():
                 self.base_g = gr.Dropdown(label=rvc("加载预训练底模G路径"), choices=self._bases(generator), value=generator, interactive=True)
                 self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）"),
@@ -166,11 +150,11 @@ class _Page:
 
     def _rates(self, version: str) -> List[str]:
         own = [] if not self.folders.is_checkout else ["40k", "48k"] + ([] if version == "v1" else ["32k"])
-        return own + [rate for rate in self.folders.rates() if rate not in own and (not self.folders.is_checkout or rate != "32k")]
+        return own + [rate for rate in self.folders.catalog.rates(version) if rate not in own]
 
     def _default_rate(self, version: str) -> str:
         rates = self._rates(version)
-        there = [rate for rate in rates if self.folders.pretrained(version, rate, True)[0]]
+        there = [rate for rate in rates if self.folders.catalog.pretrained(version, rate, True)[0]]
         return there[0] if there else rates[0] if rates else "40k"
 
     def _default_f0(self) -> str:
@@ -178,12 +162,12 @@ class _Page:
         return "rmvpe" if there and "rmvpe" in self.f0_methods else "pm"
 
     def _bases(self, chosen: str) -> List[str]:
-        found = self.folders.found("G")
+        found = self.folders.catalog.trainable()
         return found if chosen in found or not chosen else [chosen, *found]
 
     def _base_ds(self, fitting: str) -> List[str]:
         """None, the one that fits the base G, and all others."""
-        return ["", *filter(None, [fitting]), *(name for name in self.folders.found("D") if name != fitting)]
+        return ["", *filter(None, [fitting]), *(name for name in self.folders.catalog.discriminators() if name != fitting)]
 
     def _nothing(self) -> str:
         text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
@@ -232,7 +216,7 @@ class _Page:
         version = "v1" if version == "v1" else "v2"
         rates = self._rates(version)
         rate = rate if rate in rates else self._default_rate(version)
-        generator, discriminator = self.folders.pretrained(version, rate, bool(f0))
+        generator, discriminator = self.folders.catalog.pretrained(version, rate, bool(f0))
         wanted = discriminator if base_d else ""
         return (gr.update(choices=self._bases(generator), value=generator), gr.update(choices=self._base_ds(discriminator), value=wanted),
                 gr.update(choices=rates, value=rate))
@@ -324,23 +308,18 @@ class _Page:
 
     def tick(self, name: Any, shown: Any) -> List[Any]:
         """What has changed since the page was last told; `shown` is what it was told."""
-        shown = dict(shown) if isinstance(shown, dict) else {}
+        before = shown if isinstance(shown, dict) else {}
         try:
             status = self.runs.status(name)
         except (UserError, OSError):
-            status = Status(name if isinstance(name, str) else "")
-        values = self._values(status)
-        updates = []
-        for key, value in values.items():
-            same = shown.get(key) == value
-            updates.append(gr.update() if same else self._update(key, value, status))
-            shown[key] = value
+            status = Status("")
+        now: Dict[str, Any] = {**self._values(status), "adapter": _stamp(status.adapter)}
+        updates = [gr.update() if key in before and before[key] == value else self._update(key, value, status)
+                   for key, value in now.items() if key != "adapter"]
         lists = [gr.update() for _ in self.lists]
-        stamp = _stamp(status.adapter)
-        if stamp != shown.get("adapter"):
-            lists = self.refresh_lists() if shown.get("adapter") is not None or stamp else lists
-            shown["adapter"] = stamp
-        return [*updates, *lists, shown]
+        if now["adapter"] != before.get("adapter") and (before.get("adapter") is not None or now["adapter"]):
+            lists = self.refresh_lists()
+        return [*updates, *lists, now]
 
     def _values(self, status: Status) -> Dict[str, Any]:
         """What the view's components are to show, in the order of `self.view`."""
@@ -354,7 +333,7 @@ class _Page:
         return {
             **texts, "progress": cut_off + curves.progress(status, self.tr) or self._nothing(),
             "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],
-            "log": "\n".join(status.log), "stop": busy,
+            "log": fields_for_options("\n".join(status.log), self.tr), "stop": busy,
             "resume": (status.resumable or bool(cut_off) and not going) and not busy,
         }
 
@@ -366,7 +345,7 @@ class _Page:
             return texts
         for step, box in (("preprocess", "info1"), ("extract", "info2"), ("index", "info3")):
             if step in job.texts or job.step == step or job.failed == step:
-                said = [job.notes.get(step, ""), _last_lines(job.texts.get(step, ""), 8)]
+                said = [job.notes.get(step, ""), fields_for_options(_last_lines(job.texts.get(step, ""), 8), self.tr)]
                 if job.step == step and job.active:
                     said.append(self.tr("… under way", "……进行中"))
                 elif job.failed == step and job.error is not None:
@@ -392,7 +371,7 @@ class _Page:
             elif step == "train":
                 state = curves.state_text(status, self.tr)
                 if status.state in ("failed", "broken") and status.log:
-                    state += f": {status.log[-1]}"
+                    state += f": {fields_for_options(status.log[-1], self.tr)}"
             else:
                 state = self.tr("done", "完成")
             lines.append(f"{self.rvc(STEP_WORDS[step])}: {state}")

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -26,7 +26,7 @@ from ..messages import UserError
 from ..models import Base, load_base_beside_config
 from ..names import plain_name, shown
 from ..scripts.merge_lora import save_model, small_model
-from .shelf import Shelf
+from .catalog import Catalog, kind_of, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class Voices:
     Args:
         vc: RVC's converter, or an object with its attributes: net_g, tgt_sr, if_f0, version, n_spk, cpt, pipeline, hubert_model, config.
         host: the RVC installation.
-        shelf: the files to choose from.
+        catalog: the files to choose from.
     """
 
-    def __init__(self, vc: Any, host: Host, shelf: Shelf):
-        self.vc, self.host, self.shelf = vc, host, shelf
+    def __init__(self, vc: Any, host: Host, catalog: Catalog):
+        self.vc, self.host, self.catalog = vc, host, catalog
         self._turn = threading.RLock()  # one change at a time; conversions are the concern of `in_use`
         self._voice: Optional[VoiceLoader] = None
         self._base = self._adapter = ""
@@ -87,10 +87,10 @@ class Voices:
             now = self.state
             if not base and not adapter:
                 return now
-            path = self.shelf.adapter_path(adapter) if adapter else None
-            base_path = self.shelf.base_path(base or self._base_for(path, now))
-            base = self.shelf.base_name(base_path)
-            stamp = _stamp(base_path)
+            path = self.catalog.adapter_path(adapter) if adapter else None
+            base_path = self.catalog.base_path(base or self._base_for(path, now))
+            base = self.catalog.base_name(base_path)
+            stamp = stamp_of(base_path)
             fresh = now is None or self._voice is None or now.base != base or self._base_stamp != stamp
             voice = self._read_base(base_path) if fresh or self._voice is None else self._voice
             loaded = _checked(voice, path) if path is not None else None
@@ -142,12 +142,12 @@ class Voices:
             if now is None or not now.adapter:
                 raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter first",
                                 "尚未加载适配器，没有可合并的内容：请先选择底模和适配器")
-            weights = self.shelf.weights
+            weights = self.catalog.weights
             taken = {file.lower() for file in os.listdir(str(weights))} if weights.is_dir() else set()
             if f"{text}.pth".lower() in taken:
                 raise UserError(f"{text}.pth is in {weights.name}/ already: choose another name",
                                 f"{weights.name}/ 中已有 {text}.pth：请换一个名称")
-            voice = VoiceLoader(self._load_base(self.shelf.base_path(now.base)), self.host)
+            voice = VoiceLoader(self._load_base(self.catalog.base_path(now.base)), self.host)
             if self._voice is None or self._loaded is None or voice.info.base_hash != self._voice.info.base_hash:
                 raise UserError(f"{now.base} has changed since it was loaded: choose the base and the adapter again",
                                 f"{now.base} 在加载后已被更改：请重新选择底模和适配器")
@@ -175,12 +175,37 @@ class Voices:
                 logger.warning("RVC-LoRA: %s", error)
             if not path:
                 with contextlib.suppress(UserError):
-                    path = str(find_index(self.shelf.root / "logs" / name))
+                    path = str(find_index(self.catalog.root / "logs" / name))
             if path:
                 return path
         return ""
 
+    def fits(self, adapter: str, base: str) -> bool:
+        """Whether an adapter was trained on a base, both by their names in the lists.
+
+        Raises:
+            UserError: one is not in its list, or is no adapter.
+        """
+        own, path = read_metadata(self.catalog.adapter_path(adapter)), self.catalog.base_path(base)
+        if self.state is not None and self.state.base == base and self._voice is not None and self._base_stamp == stamp_of(path):
+            return self._is_of(own)
+        kind = kind_of(path)
+        return str(kind.sample_rate or own["sample_rate"]) == own["sample_rate"] and self.catalog.hash_of(path) == own["base_hash"]
+
+    def _is_of(self, own: Mapping[str, str]) -> bool:
+        """Whether an adapter, by its metadata, was trained on the loaded base: of two rates, a base may have the same tensors."""
+        info = self._voice.info if self._voice is not None else None
+        return info is not None and info.base_hash == own["base_hash"] and str(info.sample_rate) == own["sample_rate"]
+
     # ------------------------------------------------------------ parts
+
+    def _base_for(self, adapter: Optional[Path], now: Optional[State]) -> str:
+        """The base that an adapter was trained on: the loaded one, else the one of its hash."""
+        assert adapter is not None
+        own = read_metadata(adapter)
+        if now is not None and self._is_of(own):
+            return now.base
+        return self.catalog.own_base(own)
 
     def _module(self) -> Any:
         return sys.modules.get(type(self.vc).__module__)
@@ -221,21 +246,6 @@ class Voices:
             if clear is not None and network is not None:
                 clear(network)
 
-    def _base_for(self, adapter: Optional[Path], now: Optional[State]) -> str:
-        """The base that an adapter was trained on: the loaded one, else one of its name and version."""
-        assert adapter is not None
-        own = read_metadata(adapter)
-        if now is not None and self._voice is not None and self._voice.info.base_hash == own["base_hash"]:
-            return now.base
-        other = "pretrained/" if own["rvc_version"] == "v2" else "pretrained_v2/"  # RVC's folders hold files of the same names
-        found = [name for name in self.shelf.bases() if Path(name).stem == own["base_name"] and not name.startswith(other)]
-        if not found:
-            raise UserError(f"adapter {shown(own['name'])} needs the base {shown(own['base_name'])}, which is not below assets/: put it into "
-                            "assets/pretrained_v2/ (v1: assets/pretrained/) and refresh the lists, or choose another base yourself",
-                            f"适配器 {shown(own['name'])} 需要底模 {shown(own['base_name'])}，但 assets/ 中没有：请将其放入 "
-                            "assets/pretrained_v2/（v1 为 assets/pretrained/）并刷新列表，或自行选择其他底模")
-        return found[0]
-
 
 def _checked(voice: VoiceLoader, path: Path) -> Adapter:
     """The adapter, checked against the base.
@@ -248,11 +258,12 @@ def _checked(voice: VoiceLoader, path: Path) -> Adapter:
         return voice.load(path)
     adapter = load_adapter(path)
     voice.check(adapter)  # another sample rate or shape says more than another hash
+    mine = f"{own['rvc_version']}, {int(own['sample_rate']) / 1000:g}k, {own['base_hash'][:8]}…"
+    chosen = f"{info.version}, {info.sample_rate / 1000:g}k, {info.base_hash[:8]}…"
     raise UserError(
-        f"adapter {adapter.name!r} was trained on the base {own['base_name']} ({own['base_hash'][:8]}…); the chosen base is {info.name} "
-        f"({info.base_hash[:8]}…): choose the adapter's own base",
-        f"适配器 {adapter.name!r} 训练自底模 {own['base_name']}（{own['base_hash'][:8]}…），而所选底模为 {info.name}"
-        f"（{info.base_hash[:8]}…）：请选择适配器对应的底模",
+        f"adapter {adapter.name!r} was trained on the base {own['base_name']} ({mine}); the chosen base is {info.name} "
+        f"({chosen}): choose the adapter's own base",
+        f"适配器 {adapter.name!r} 训练自底模 {own['base_name']}（{mine}），而所选底模为 {info.name}（{chosen}）：请选择适配器对应的底模",
     )
 
 
@@ -262,16 +273,8 @@ def check_strength(strength: Any) -> float:
     Raises:
         UserError: no number, or out of range.
     """
-    try:
-        value = float(strength)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not 0 <= value <= MAX_STRENGTH:
+    good = isinstance(strength, (int, float)) and not isinstance(strength, bool) and 0 <= strength <= MAX_STRENGTH
+    if not good:
         raise UserError(f"strength {shown(strength)} is not between 0 and {MAX_STRENGTH}: 0 is the plain base, 1 the voice as trained",
                         f"强度 {shown(strength)} 不在 0 到 {MAX_STRENGTH} 之间：0 为底模，1 为训练所得声音")
-    return value
-
-
-def _stamp(path: Path) -> Tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
+    return float(strength)

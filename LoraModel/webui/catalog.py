@@ -1,0 +1,354 @@
+"""Every model file that the page may name: bases, voices, discriminators and adapters, each told by what is in it and not by its name.
+
+| list | what is in it | where |
+|---|---|---|
+| `bases` | every generator that converts, so all that an adapter can lie on | assets/pretrained*, assets/weights, logs/NAME |
+| `trainable` | those of them with the posterior encoder, which training needs: what can be trained can be loaded | the same |
+| `discriminators` | discriminators | the same |
+| `adapters` | adapters, and files that cannot be read, which say why when they are chosen | assets/lora, assets/weights |
+
+A name from the page is looked for among the files of this moment. One that is not there is refused, so that no name reaches a path outside the
+folders meant, on any system; a link that leads out of its folder is not listed. A file's header is read once and kept by path, time and size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ..files import atomic_write
+from ..messages import UserError
+from ..models.model_kind import ADAPTER, BASE, DISCRIMINATOR, OTHER, ModelKind, model_kind
+from ..names import shown
+from . import entries
+
+MODELS = (".pth", ".safetensors")
+_NO_BASE = ("no base", "（未选择底模）")
+Stamp = Tuple[int, int]
+
+_kinds: Dict[str, Tuple[Stamp, ModelKind]] = {}
+_hashes: Dict[str, Tuple[Stamp, str]] = {}
+_lock = threading.Lock()
+
+
+def stamp_of(path: Path) -> Stamp:
+    """(time of change in nanoseconds, bytes).
+
+    Raises:
+        OSError: it is not there.
+    """
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+def kind_of(path: Path) -> ModelKind:
+    """What a file is, from memory as long as it does not change."""
+    try:
+        stamp = stamp_of(path)
+    except OSError:
+        return model_kind(path)
+    with _lock:
+        known = _kinds.get(str(path))
+    if known is not None and known[0] == stamp:
+        return known[1]
+    found = model_kind(path)
+    with _lock:
+        _kinds[str(path)] = (stamp, found)
+    return found
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    real, root = os.path.realpath(str(path)), os.path.realpath(str(folder))
+    with contextlib.suppress(ValueError):  # another drive
+        return os.path.commonpath([real, root]) == root
+    return False
+
+
+def _sayable(name: str) -> bool:
+    """Whether a page can hold the name: bytes that are no UTF-8 cannot be sent."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return bool(name.encode("utf-8"))
+    return False
+
+
+def _files(folder: Path, endings: Sequence[str], deep: bool = False) -> List[str]:
+    """Names below `folder`, with forward slashes; no hidden ones, and none that lead out of it."""
+    found = []
+    for at, folders, names in os.walk(str(folder)):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
+        for name in names:
+            path = Path(at) / name
+            if not name.lower().endswith(tuple(endings)) or name.startswith(".") or not _sayable(name):
+                continue
+            if path.is_file() and (not path.is_symlink() or _inside(path, folder)):  # os.walk follows no linked folder
+                found.append(path.relative_to(folder).as_posix())
+    return sorted(found, key=str.lower)
+
+
+def _rate(kind: ModelKind) -> str:
+    return f"{kind.sample_rate / 1000:g}k" if kind.sample_rate else "?"
+
+
+class Catalog:
+    """The model files of one folder.
+
+    Two forms of a base's name are taken: "pretrained_v2/f0G40k.pth", "weights/lisa.pth", "logs/lisa/G_12.pth", as the inference panel
+    lists them, and the path below the root, "assets/pretrained_v2/f0G40k.pth", as the Train tab and RVC's page do.
+
+    Args:
+        root: the folder that holds assets/ and logs/.
+        weights: RVC's folder of voices, where it is not assets/weights.
+    """
+
+    def __init__(self, root: Path, weights: Optional[Path] = None):
+        self.root = Path(root)
+        self.weights = self.root / (weights or "assets/weights")
+        self.loras, self.logs = self.root / "assets/lora", self.root / "logs"
+
+    # Lists
+
+    def bases(self) -> List[str]:
+        """Pretrained generators, full voices, and generators of RVC's own training, by the panel's names."""
+        return [name for name, path in self._models() if kind_of(path).is_generator and kind_of(path).problem is None]
+
+    def trainable(self) -> List[str]:
+        """Paths of the bases that training can start from."""
+        return [self._long(name) for name, path in self._models() if kind_of(path).kind == BASE and kind_of(path).problem is None]
+
+    def discriminators(self) -> List[str]:
+        """Paths of the discriminators."""
+        return [self._long(name) for name, path in self._models() if kind_of(path).kind == DISCRIMINATOR]
+
+    def full_voices(self) -> List[str]:
+        """What RVC's own list shows."""
+        return _files(self.weights, (".pth",))
+
+    def adapters(self) -> List[str]:
+        found = []
+        for label, folder in (("lora", self.loras), ("weights", self.weights)):
+            for name in _files(folder, (".safetensors",), deep=True):
+                kind = kind_of(folder / name).kind
+                if kind == ADAPTER or kind == OTHER and label == "lora":
+                    found.append(f"{label}/{name}")
+        return found
+
+    def indexes(self) -> List[str]:
+        """Paths of the indices of features in the experiment folders."""
+        folders = [folder for folder in sorted(self.logs.iterdir()) if folder.is_dir() and _sayable(folder.name)] if self.logs.is_dir() else []
+        return [str(folder / name) for folder in folders for name in _files(folder, (".index",)) if name.startswith("added_")]
+
+    def rates(self, version: Optional[str] = None) -> List[str]:
+        """The sample rates of the trainable bases, of one version or of both, such as ["40k"]."""
+        kinds = [kind_of(self.root / name) for name in self.trainable()]
+        found = {kind.sample_rate for kind in kinds if kind.sample_rate and version in (None, kind.version)}
+        return [f"{rate / 1000:g}k" for rate in sorted(found)]
+
+    def pretrained(self, version: str, rate: str, f0: bool) -> Tuple[str, str]:
+        """Paths of the G and the D for "v1" or "v2", "40k" …, with or without f0; "" where there is none. RVC's own go first."""
+        fitting = [name for name in self.trainable() if self._fits(kind_of(self.root / name), version, rate, f0)]
+        folder = "assets/pretrained" + ("" if version == "v1" else "_v2")
+        names = [f"{folder}/{'f0' if f0 else ''}{kind}{rate}.pth" for kind in "GD"]
+        fitting.sort(key=lambda name: (name != names[0], name.startswith("logs/")))
+        partner = fitting[0].rpartition("/")[0] + "/" + fitting[0].rpartition("/")[2].replace("G", "D") if fitting else ""
+        there = [name for name in (names[1], partner) if name in self.discriminators() and kind_of(self.root / name).version == version]
+        return fitting[0] if fitting else "", there[0] if there else ""
+
+    @staticmethod
+    def _fits(kind: ModelKind, version: str, rate: str, f0: bool) -> bool:
+        return kind.version == version and kind.f0 == f0 and _rate(kind) == rate
+
+    # Names
+
+    def base_path(self, name: str) -> Path:
+        """Where a base that the panel names is.
+
+        Raises:
+            UserError: it is not there, or is no base that can be loaded.
+        """
+        path = dict(self._models()).get(name) if isinstance(name, str) else None
+        if path is None:
+            raise UserError(f"there is no base {shown(name)} in assets/pretrained*/, {self.weights.name}/ or logs/: refresh the list and choose one",
+                            f"assets/pretrained*/、{self.weights.name}/ 或 logs/ 中没有底模 {shown(name)}：请刷新列表后重新选择")
+        return self._usable(path, "a base", "底模", kind_of(path).is_generator)
+
+    def base_name(self, path: Path) -> str:
+        """The panel's name of a base."""
+        if path.parent == self.weights:
+            return f"weights/{path.name}"
+        return path.relative_to(self.logs.parent if self.logs in path.parents else self.root / "assets").as_posix()
+
+    def adapter_path(self, name: str) -> Path:
+        """Where an adapter of the list is.
+
+        Raises:
+            UserError: it is not in the list.
+        """
+        label, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
+        folder = {"lora": self.loras, "weights": self.weights}.get(label)
+        if folder is None or rest not in _files(folder, (".safetensors",), deep=True):
+            raise UserError(f"there is no adapter {shown(name)} in assets/lora/ or assets/weights/: refresh the list and choose one",
+                            f"assets/lora/ 或 assets/weights/ 中没有适配器 {shown(name)}：请刷新列表后重新选择")
+        return folder / rest
+
+    def training_base(self, text: Any) -> Path:
+        """A base as the Train tab names it.
+
+        Raises:
+            UserError: it lies elsewhere, is not there, or cannot be trained on.
+        """
+        path = self._typed(text)
+        self._usable(path, "a base", "底模", kind_of(path).is_generator)
+        if kind_of(path).kind != BASE:
+            raise UserError(f"{self._said(path)} is a voice without the posterior encoder (enc_q), and training needs it: "
+                            "choose a pretrained base such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
+                            f"{self._said(path)} 是不含后验编码器（enc_q）的音色，无法用于训练："
+                            "请选择预训练底模（如 assets/pretrained_v2/f0G40k.pth），"
+                            "或 logs/ 中的 G_….pth")
+        return path
+
+    def discriminator(self, text: Any) -> Path:
+        """A discriminator as the Train tab names it.
+
+        Raises:
+            UserError: it lies elsewhere, is not there, or is no discriminator.
+        """
+        path = self._typed(text)
+        return self._usable(path, "a discriminator (D)", "判别器（D）", kind_of(path).kind == DISCRIMINATOR)
+
+    def own_base(self, adapter: Mapping[str, str]) -> str:
+        """The panel's name of the base that an adapter was trained on, found by its hash among all bases.
+
+        adapter: its metadata.
+
+        Raises:
+            UserError: it is not there.
+        """
+        wanted, stem = adapter["base_hash"], adapter["base_name"]
+        named, others = [], []
+        for name in self.bases():
+            kind = kind_of(self._path(name))
+            if kind.version == adapter["rvc_version"] and (kind.sample_rate is None or str(kind.sample_rate) == adapter["sample_rate"]):
+                (named if Path(name).stem == stem else others).append(name)
+        for name in [*named, *others]:
+            if self.hash_of(self._path(name)) == wanted:
+                return name
+        rate = f"{int(adapter['sample_rate']) / 1000:g}k"
+        kinds = {name: kind_of(self._path(name)) for name in self.bases() if Path(name).stem == stem}
+        alike = [f"{name} ({kind.version}, {_rate(kind)})" for name, kind in kinds.items()]
+        other = f" ({', '.join(alike)} is another one of that name)" if alike else ""
+        other_zh = f"（{'、'.join(alike)} 只是同名的其他底模）" if alike else ""
+        version = adapter["rvc_version"]
+        raise UserError(
+            f"adapter {shown(adapter['name'])} needs the base {shown(stem)}, which is not below assets/ or logs/{other}: "
+            f"it is of {version} at {rate}, with the hash {wanted[:8]}…; "
+            f"put it into assets/pretrained_v2/ (v1: assets/pretrained/) and refresh the lists",
+            f"适配器 {shown(adapter['name'])} 需要底模 {shown(stem)}，但 assets/ 与 logs/ 中没有{other_zh}："
+            f"它为 {version}、{rate}，哈希 {wanted[:8]}…；"
+            "请将其放入 assets/pretrained_v2/（v1 为 assets/pretrained/）并刷新列表")
+
+    # Parts
+
+    def _models(self) -> List[Tuple[str, Path]]:
+        """(the panel's name, path) of every file that may be a base, a voice or a discriminator."""
+        found: List[Tuple[str, Path]] = []
+        for folder in sorted((self.root / "assets").glob("pretrained*")):
+            if folder.is_dir() and not folder.name.startswith("."):
+                found += [(f"{folder.name}/{name}", folder / name) for name in _files(folder, MODELS)]
+        found += [(f"weights/{name}", self.weights / name) for name in _files(self.weights, MODELS)]
+        for folder in sorted(self.logs.iterdir()) if self.logs.is_dir() else []:
+            if folder.is_dir() and not folder.name.startswith(".") and _sayable(folder.name):
+                found += [(f"logs/{folder.name}/{name}", folder / name) for name in _files(folder, MODELS)]
+        return found
+
+    def _path(self, name: str) -> Path:
+        label, _, rest = name.partition("/")
+        return self.weights / rest if label == "weights" else self.logs / rest if label == "logs" else self.root / "assets" / name
+
+    def _long(self, name: str) -> str:
+        """The path below the root for the panel's name; of RVC's folder of voices that lies elsewhere, the panel's name."""
+        if name.startswith("logs/") or name.startswith("weights/") and self.weights != self.root / "assets/weights":
+            return name
+        return f"assets/{name}"
+
+    def _typed(self, text: Any) -> Path:
+        text = entries.path(text, ("the base", "底模"))
+        plain = os.path.normpath(text).replace("\\", "/") if text else ""
+        root = os.path.normpath(str(self.root)).replace("\\", "/")
+        if plain.startswith(root + "/"):
+            plain = plain[len(root) + 1:]
+        names = dict(self._models())
+        path = names.get(plain) or names.get(plain[len("assets/"):] if plain.startswith("assets/") else "")
+        if path is not None:
+            return path
+        parts = plain.split("/")
+        places = parts[0] == "logs" and len(parts) == 3 or parts[0] == "assets" and (parts[1:2] == ["weights"] or parts[1:2] and
+                                                                                 parts[1].startswith("pretrained"))
+        if places and ".." not in parts and plain.lower().endswith(MODELS):
+            raise UserError(f"there is no {plain}: download it as RVC's README says, or choose another base",
+                            f"找不到 {plain}：请按 RVC 的 README 下载，或选择其他底模")
+        raise UserError(f"{shown(text) if text else _NO_BASE[0]} cannot be taken: choose a file of assets/pretrained, assets/pretrained_v2 or "
+                        "assets/weights, or a G_….pth from logs/",
+                        f"无法使用 {shown(text) if text else _NO_BASE[1]}：请选择 assets/pretrained、assets/pretrained_v2 或 "
+                        "assets/weights 中的文件，或 logs/ 中的 G_….pth")
+
+    def _usable(self, path: Path, en: str, zh: str, right: bool) -> Path:
+        kind = kind_of(path)
+        if kind.problem is not None:
+            raise kind.problem
+        if not right:
+            words = {DISCRIMINATOR: ("a discriminator (D)", "判别器（D）"), ADAPTER: ("an adapter", "适配器")}
+            what = words.get(kind.kind, ("a generator (G)", "生成器（G）"))
+            raise UserError(f"{self._said(path)} is {what[0]}, and {en} is wanted here: choose another file",
+                            f"{self._said(path)} 是{what[1]}，而此处需要{zh}：请选择其他文件")
+        return path
+
+    def _said(self, path: Path) -> str:
+        return self._long(self.base_name(path))
+
+    def hash_of(self, path: Path) -> str:
+        """The hash of a base's tensors, computed once for each state of the file; "" where it cannot be read."""
+        record = self.logs / ".rvc-lora" / "bases.json"
+        try:
+            stamp = stamp_of(path)
+            if not _hashes:
+                _hashes.update(_read_hashes(record))
+            known = _hashes.get(str(path))
+            if known is None or known[0] != stamp:
+                known = _hashes[str(path)] = (stamp, kind_of(path).tensors_hash())
+                with contextlib.suppress(OSError):  # it is computed again next time
+                    atomic_write(record, json.dumps({name: [*stamp, value] for name, (stamp, value) in _hashes.items()}).encode("ascii"))
+            return known[1]
+        except (UserError, OSError):
+            return ""
+
+
+def _read_hashes(record: Path) -> Dict[str, Tuple[Stamp, str]]:
+    try:
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        return {str(path): ((int(time), int(size)), str(value)) for path, (time, size, value) in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+
+def check_choice(kind: ModelKind, name: str, version: str, rate: str, f0: bool) -> None:
+    """Whether a base is of the version, sample rate and kind that the form says.
+
+    Raises:
+        UserError: it is another one; says what to choose.
+    """
+    if kind.version and kind.version != version:
+        raise UserError(f"{name} is a base of {kind.version}, and {version} is chosen: choose the version {kind.version}, or another base",
+                        f"{name} 是 {kind.version} 底模，而所选版本为 {version}：请选择版本 {kind.version}，或其他底模")
+    if kind.sample_rate and _rate(kind) != rate:
+        raise UserError(f"{name} is a {_rate(kind)} base, and the sample rate {rate} is chosen: "
+                        f"choose the sample rate {_rate(kind)}, or another base",
+                        f"{name} 是 {_rate(kind)} 底模，而所选采样率为 {rate}：请选择采样率 {_rate(kind)}，或其他底模")
+    if kind.f0 is not None and kind.f0 != f0:
+        en, zh = ("takes pitch", "带音高") if kind.f0 else ("takes no pitch", "不带音高")
+        raise UserError(f"{name} {en}: set the pitch guidance to {str(kind.f0).lower()}, or choose another base",
+                        f"{name} {zh}：请将音高指导设为 {str(kind.f0).lower()}，或选择其他底模")

@@ -1,0 +1,45 @@
+"""The panel's lists in a browser: what they show, what is loaded and what Loaded says agree after every choice."""
+
+from browser import chromium  # noqa: F401  (a fixture)
+from panel_data import BASE_NAME, furnish
+from serving import ROOT, served
+from test_webui_app import field
+
+
+def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noqa: F811
+    data = tmp_path / "data"
+    furnish(data)
+    command = [str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)]
+    with served(command, tmp_path, tmp_path / "app.log", RVC_LORA_LANG="en") as address:
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60000)
+        page.goto(address)
+
+        def choose(label, option):
+            page.locator("h2:visible").first.click()  # a list that is open already would be closed by a click
+            field(page, label).click()
+            page.locator("ul.options:visible li", has_text=option).first.click()
+
+        def shows(base, adapter, said):
+            page.wait_for_function(
+                """([base, adapter, said]) => {
+                    const values = [...document.querySelectorAll('input, textarea')].map(e => e.value);
+                    return values.includes(base) && values.includes(adapter) && values.some(value => value.includes(said));
+                }""", arg=[base, adapter, said])
+            page.wait_for_timeout(1000)  # nothing goes on by itself after that
+            assert (field(page, "Base model").input_value(), field(page, "LoRA adapter").input_value()) == (base, adapter)
+
+        choose("LoRA adapter", "anna.safetensors")
+        shows(BASE_NAME, "lora/anna.safetensors", "lora/anna.safetensors\non pretrained_v2/f0G16k.pth\nstrength 1")
+        choose("LoRA adapter", "lora/other.safetensors")  # of another base
+        shows("weights/other.pth", "lora/other.safetensors", "on weights/other.pth")
+        choose("LoRA adapter", "homeless")  # its base is not there
+        shows("weights/other.pth", "lora/other.safetensors", "Error: adapter 'homeless' needs the base 'f0Gone'")
+        choose("Base model", "weights/lisa.pth")  # the adapter does not fit it
+        shows("weights/lisa.pth", "(none: the base alone)", "lora/other.safetensors was taken off")
+        choose("LoRA adapter", "bert.safetensors")
+        shows("weights/lisa.pth", "lora/mine/bert.safetensors", "lora/mine/bert.safetensors")
+        page.locator("button:visible", has_text="Take the adapter off").first.click()  # and at once another
+        choose("LoRA adapter", "anna.safetensors")
+        shows("weights/lisa.pth", "lora/anna.safetensors", "lora/anna.safetensors\non weights/lisa.pth")
+        page.close()
