@@ -52,6 +52,7 @@ def page(port, **more):
         gr.Button("Go").click(lambda path: (path, path), [sound], [again, said], api_name="echo")
         gr.Button("Count").click(lambda paths: str([os.path.basename(path.name) for path in paths or []]), [files], [said], api_name="count",
                                  queue=False)
+        gr.Button("Half").click(lambda value: str(value / 2), [gr.Number(label="number", value=3)], [said], api_name="half")
     return app.queue(concurrency_count=4).launch(server_name="127.0.0.1", server_port=port, quiet=True, **more)
 
 
@@ -342,6 +343,22 @@ def test_a_request_that_is_no_event_is_told_so(page):
     for body in (b"{", b"\xff\xfe", b"nan", b'{"data": [NaN]}', b'{"data": [Infinity]}', b'{"data": [1e999]}', b'{"data": ["\\ud800"]}', deep, b""):
         answer = page.post(data=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400 and answer.json()["error"], body[:40]
+
+
+def test_values_that_gradio_stumbles_over_are_answered_in_words(guarded):
+    half, count = (dependency(guarded.address + "/", name) for name in ("half", "count"))
+    assert guarded.post(body=guarded.event(3, half)).json()["data"] == ["1.5"]
+    assert guarded.post("/run/half", body={"data": [1e308]}).json()["data"] == ["5e+307"]
+    for value in ([], {}, True, "3", "x", [3]):
+        for answer in (guarded.post(body=guarded.event(value, half)), guarded.post("/api/half/", body={"data": [value]})):
+            assert answer.status_code == 400 and "enter a number" in answer.json()["error"], value
+        assert "enter a number" in guarded.join(value, number=half)["output"]["error"]
+    for number, values in ((guarded.echo, ([], "x", 3, True)), (count, ("x", 3, True))):
+        for value in values:
+            answer = guarded.post(body=guarded.event(value, number))
+            assert answer.status_code == 400 and "drop a file into it" in answer.json()["error"], value
+    for data in ([], None):
+        assert guarded.post("/run/half", body={"data": data}).status_code in (400, 422)
 
 
 def test_random_bodies_name_no_file(attack_rounds):

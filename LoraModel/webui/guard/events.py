@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, Dict, List, NoReturn
 
 from ...messages import UserError
 
@@ -27,11 +27,12 @@ def parse(body: Any) -> Any:
         raise UserError("the request is no JSON that this page takes: reload the page", "请求不是本页面接受的 JSON：请刷新页面") from error
 
 
-def check(body: Any, blocks: Any, allows: Callable[[str], bool]) -> None:
+def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "") -> None:
     """Look through an event's body.
 
     Args:
         body: what `parse` gave. blocks: Gradio's `Blocks`. allows: whether a path is a file that this page made or was given.
+        called: the event's name in the address, for a body without a number.
 
     Raises:
         UserError: its shape is not that of an event, or it names a file that is neither an upload to this page nor made by it.
@@ -49,11 +50,32 @@ def check(body: Any, blocks: Any, allows: Callable[[str], bool]) -> None:
     if not isinstance(body.get("event_id"), (str, type(None))):
         raise _shape("event_id as text", "event_id 为文本")
     _look_through([name, body.get("event_id"), body.get("data"), body.get("event_data")], allows)
+    if number is None:
+        named = [entry for entry in blocks.dependencies if called and entry and entry.get("api_name") == called]
+    else:
+        named = [blocks.dependencies[number]]
+    if named and named[0] and body.get("data") is not None and not body.get("batched"):
+        _inputs(body["data"], named[0], blocks)
 
 
 def _shape(en: str, zh: str) -> UserError:
     return UserError(f"the request is not one of this page's events, which have {en}: reload the page",
                      f"请求不是本页面的事件（应有{zh}）：请刷新页面")
+
+
+def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
+    """As many values as the event has fields, and in a field what Gradio does not stumble over before the event itself sees it."""
+    if dependency.get("cancels"):  # Gradio puts in what such an event needs
+        return
+    fields = dependency["inputs"]
+    if len(data) < len(fields):
+        raise _shape(f"{len(fields)} values in data", f"data 中 {len(fields)} 个值")
+    for value, field in zip(data, fields):
+        kind = blocks.blocks[field].get_block_name()
+        if kind == "number" and not (value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))):
+            raise UserError("a field for a number holds something else: enter a number", "数字输入框中不是数字：请输入数字")
+        if (kind == "audio" and not isinstance(value, (dict, type(None)))) or (kind == "file" and not isinstance(value, (dict, list, type(None)))):
+            raise UserError("a field for a file holds something else: drop a file into it", "文件输入框中不是文件：请拖入文件")
 
 
 def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:

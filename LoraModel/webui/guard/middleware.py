@@ -88,7 +88,7 @@ class Guard:
                 if len(given) != 1 or given[0] not in wanted:
                     raise Refusal(415, f"a post to this address must be {wanted[0]}", f"发送到该地址的请求必须为 {wanted[0]}")
                 if wanted == ("application/json",):
-                    receive = await self._checked_body(receive)
+                    receive = await self._checked_body(receive, scope["path"])
         except Refusal as refusal:
             await _answer(send, refusal)
             return
@@ -101,7 +101,7 @@ class Guard:
             if path.startswith(start) and not self.files.allows(path[len(start):]):
                 raise Refusal(403, "this file was neither made by this page nor uploaded to it", "该文件既不是本页面生成的，也不是上传到本页面的")
 
-    async def _checked_body(self, receive: Receive) -> Receive:
+    async def _checked_body(self, receive: Receive, path: str) -> Receive:
         """Read a JSON body to its end and look through it; a `receive` that gives it again."""
         pieces, size, more = [], 0, True
         while more:
@@ -114,7 +114,7 @@ class Guard:
                 raise self._too_big()
         body = b"".join(pieces)
         try:
-            events.check(events.parse(body), self.page.blocks, self.files.allows)
+            events.check(events.parse(body), self.page.blocks, self.files.allows, path.rstrip("/").split("/")[-1])
         except UserError as error:
             raise Refusal(400, error.en, error.zh) from error
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
