@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +12,15 @@ from torch import Tensor, nn
 from ..host import Host
 from ..lora import tensors_hash
 from ..messages import UserError
-from .checkpoint_file import damaged, read_checkpoint
-from .random_state import undisturbed
+from .checkpoint_file import damaged, open_checkpoint, read_checkpoint
+from .configuration import Missing, WrongValue, checked, config_list, misfits, read_config_json
+from .model_form import ModelForm, normalise
+from .model_kind import kind_of, rate_from_shapes
+
+__all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base", "load_base_beside_config",
+           "load_discriminator", "load_strict", "read_checkpoint"]
 
 SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
-_FULL_CONFIG_KEYS = (
-    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size", "p_dropout", "resblock",
-    "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates", "upsample_initial_channel", "upsample_kernel_sizes",
-    "spk_embed_dim", "gin_channels",
-)
 
 
 class NoConfiguration(UserError):
@@ -71,13 +69,6 @@ class Base:
     info: BaseInfo
 
 
-def config_list(contents: Dict[str, Any]) -> List[Any]:
-    """RVC's list of 18 values from an experiment's or a host's config.json (keys "train", "data", "model")."""
-    data, train, model = contents["data"], contents["train"], contents["model"]
-    values = [model[key] for key in _FULL_CONFIG_KEYS]
-    return [data["filter_length"] // 2 + 1, train["segment_size"] // data["hop_length"], *values, data["sampling_rate"]]
-
-
 def load_base(
     path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
 ) -> Base:
@@ -93,26 +84,26 @@ def load_base(
         UserError: unsafe or damaged file, a missing, extra or misshapen key (named), no or two configurations that fit.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
-    weights = checkpoint.get("weight", checkpoint.get("model"))
-    if not _is_state_dict(weights):
-        raise damaged(path, "it has neither 'model' nor 'weight' with tensors")
-    for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
-        if key not in weights:
-            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to --base_d)",
-                            f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
-        if weights[key].dim() != 2:
-            raise damaged(path, f"{key} has shape {tuple(weights[key].shape)}")
-    version = "v1" if weights["enc_p.emb_phone.weight"].shape[1] == 256 else "v2"
-    f0 = "enc_p.emb_pitch.weight" in weights
-    has_posterior = any(key.startswith("enc_q.") for key in weights)
-    if "config" in checkpoint:
-        config = _config_of_file(path, checkpoint["config"])
-    elif config_json is not None:
-        config = _config_of_json(Path(config_json))
-    else:
-        config = _config_from_shapes(path, weights, host, version, f0, sample_rate)
-    config[-3] = weights["emb_g.weight"].shape[0]
+    with open_checkpoint(path) as file:
+        form = generator_form(path, file.contents)
+        shapes = form.shapes()
+        version = "v1" if shapes["enc_p.emb_phone.weight"][1] == 256 else "v2"
+        f0 = "enc_p.emb_pitch.weight" in shapes
+        has_posterior = any(key.startswith("enc_q.") for key in shapes)
+        own = form.config
+        if own is not None:
+            config = _config_of_file(path, form)
+        elif config_json is not None:
+            config = _config_of_json(Path(config_json), path, shapes, f0)
+        else:
+            config = _config_from_shapes(path, form.weights, host, version, f0, sample_rate or form.sample_rate, shapes)
+        config[-3] = shapes["emb_g.weight"][0]
+        if sample_rate is not None and config[-1] != sample_rate:
+            raise UserError(f"{path} is of {config[-1]} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
+                            f"or choose a base of {sample_rate} Hz",
+                            f"{path} 为 {config[-1]} Hz，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 {sample_rate} Hz 的底模")
+        weights = form.tensors(file.tensor)
+    check_finite(path, weights)
     network = _build(path, config, host, version, f0)
     if not has_posterior:
         del network.enc_q
@@ -121,6 +112,46 @@ def load_base(
     base_hash = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
     info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash)
     return Base(network, info)
+
+
+def generator_form(path: Path, contents: Any) -> ModelForm:
+    """The generator that a file holds.
+
+    Raises:
+        UserError: it holds none; what it is instead is named.
+    """
+    form = normalise(contents)
+    kind = kind_of(path, contents, form)
+    if form is None:
+        keys = set(contents) if isinstance(contents, dict) else set()
+        raise kind.problem if keys & {"param_groups", "optimizer"} and not keys & {"model", "weight"} and kind.problem else damaged(
+            path, "it has neither 'model' nor 'weight' with tensors", "其中没有包含张量的 model 或 weight")
+    if kind.kind == "adapter":
+        raise UserError(f"{path} is an adapter, not a base: give it to --lora_weights, and the base that it was trained on to --base_model",
+                        f"{path} 是适配器而不是底模：请用 --lora_weights 指定它，并用 --base_model 指定训练它所用的底模")
+    for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
+        if key not in form.weights:
+            if kind.kind == "other" and kind.problem and "lacks the key" not in kind.problem.en:
+                raise kind.problem
+            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to --base_d)",
+                            f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
+        if form.weights[key].dim() != 2:
+            raise damaged(path, f"{key} has shape {tuple(form.weights[key].shape)}", f"{key} 的形状为 {tuple(form.weights[key].shape)}")
+    if kind.vocoder in ("RefineGAN", "MRF HiFi-GAN") and kind.problem:
+        raise kind.problem
+    return form
+
+
+def check_finite(path: Path, weights: Dict[str, Tensor]) -> None:
+    """Refuse values that are no numbers: every sound made with them would be a click or nothing.
+
+    Raises:
+        UserError: names the first tensor that holds one.
+    """
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
+            raise UserError(f"{path} is damaged: {key} holds values that are no numbers (NaN or infinity). Download it again, or choose another",
+                            f"{path} 已损坏：{key} 中含有非数值（NaN 或无穷大）。请重新下载或选择其他文件")
 
 
 def load_base_beside_config(
@@ -142,10 +173,6 @@ def load_base_beside_config(
         except UserError as second:
             raise UserError(f"{error.en} ({beside.name} beside it does not fit either: {second.en})",
                             f"{error.zh}（旁边的 {beside.name} 也不匹配：{second.zh}）") from None
-
-
-def _is_state_dict(weights: Any) -> bool:
-    return isinstance(weights, dict) and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
 
 
 def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> None:
@@ -170,40 +197,59 @@ def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> N
 def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.Module:
     """Load a pretrained discriminator (`{"model": …}`) strictly, in fp32, frozen."""
     path = Path(path)
-    weights = read_checkpoint(path).get("model")
-    if not _is_state_dict(weights):
-        raise damaged(path, "it has no 'model' with tensors")
-    if "enc_p.emb_phone.weight" in weights:
-        raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it (f0D….pth)",
-                        f"{path} 是生成器而不是判别器：--base_d 需要与之配套的 f0D….pth")
+    with open_checkpoint(path) as file:
+        form = normalise(file.contents)
+        if form is None or form.wrapping == "weight":
+            raise damaged(path, "it has no 'model' with tensors", "其中没有包含张量的 model")
+        if "enc_p.emb_phone.weight" in form.weights:
+            raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it (f0D….pth)",
+                            f"{path} 是生成器而不是判别器：--base_d 需要与之配套的 f0D….pth")
+        weights = form.tensors(file.tensor)
+    check_finite(path, weights)
     network = host.build_discriminator(version)
     load_strict(network, weights, path)
     return network.float().requires_grad_(False)
 
 
-def _config_of_file(path: Path, values: Any) -> List[Any]:
-    """RVC's list of 18 values as a small voice file holds it, checked."""
+def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
+    """RVC's list of 18 values as a voice's file holds it, checked by itself and against the tensors.
+
+    Where the last, the sample rate, is missing, it is taken from what else the file says.
+    """
+    values = form.config
+    if isinstance(values, (list, tuple)) and len(values) == 17 and form.sample_rate:
+        values = [*values, form.sample_rate]
     if not isinstance(values, (list, tuple)) or len(values) != 18:
         found = f"{len(values)} values" if isinstance(values, (list, tuple)) else f"a {type(values).__name__}"
-        raise damaged(path, f"its configuration has {found} instead of a list of 18")
-    config = list(values)
-    if isinstance(config[-1], str):
-        config[-1] = SAMPLE_RATES.get(config[-1], config[-1])
-    if not isinstance(config[-1], int) or config[-1] < 1:
-        raise damaged(path, f"its configuration names {config[-1]!r} as the sample rate")
+        raise damaged(path, f"its configuration has {found} instead of a list of 18", f"其配置为 {found}，而不是 18 个值的列表")
+    f0 = "enc_p.emb_pitch.weight" in form.weights
+    try:
+        config = checked([*values[:15], form.weights["emb_g.weight"].shape[0], *values[16:]])
+        wrong = misfits(config, form.shapes(), f0)
+    except WrongValue as error:
+        raise damaged(path, f"no network can be built from its configuration: {error}", f"无法根据其配置构建网络：{error}") from None
+    except Missing as error:
+        raise _lacks(path, error.args[0]) from None
+    if wrong:
+        raise damaged(path, f"no network can be built from its configuration: {wrong[0]}", f"无法根据其配置构建网络：{wrong[0]}")
     return config
 
 
-def _config_of_json(path: Path) -> List[Any]:
-    """RVC's list of 18 values from a config.json of the user's."""
+def _lacks(path: Path, key: str) -> UserError:
+    return UserError(f"{path} lacks the key {key}: it does not fit RVC's network", f"{path} 缺少键 {key}：与 RVC 网络不匹配")
+
+
+def _config_of_json(file: Path, path: Path, shapes: Dict[str, torch.Size], f0: bool) -> List[Any]:
+    """RVC's list of 18 values from a config.json of the user's, for the base `path`."""
+    config = checked(config_list(read_config_json(file)))
     try:
-        return config_list(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): give the config.json that the base was trained with",
-                        f"无法将 {path} 读作 JSON（{error}）：请提供训练底模时使用的 config.json") from None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no RVC configuration (it lacks {error}): give the config.json that the base was trained with",
-                        f"{path} 不是 RVC 配置文件（缺少 {error}）：请提供训练底模时使用的 config.json") from None
+        wrong = misfits(config, shapes, f0)
+    except Missing as error:
+        raise _lacks(path, error.args[0]) from None
+    if wrong:
+        raise UserError(f"{file} is of another base than {path} ({wrong[0]}): give the config.json that it was trained with",
+                        f"{file} 与 {path} 不匹配（{wrong[0]}）：请提供训练它所用的 config.json")
+    return config
 
 
 def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) -> nn.Module:
@@ -213,45 +259,36 @@ def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) ->
     except UserError:
         raise
     except Exception as error:
-        raise damaged(path, f"no network can be built from its configuration {config}: {error}") from error
+        reason = str(error).partition("\n")[0][:200]
+        raise damaged(path, f"no network can be built from its configuration: {reason}", f"无法根据其配置构建网络：{reason}") from error
 
 
 def _config_from_shapes(
-    path: Path, weights: Dict[str, Tensor], host: Host, version: str, f0: bool, sample_rate: Optional[int]
+    path: Path, weights: Dict[str, Any], host: Host, version: str, f0: bool, sample_rate: Optional[int],
+    shapes: Optional[Dict[str, torch.Size]] = None,
 ) -> List[Any]:
     """The one of the host's configurations whose network has the shapes of `weights`."""
-    misfits: List[Tuple[List[str], List[Any]]] = []
-    for candidate_version, contents in host.configs():
-        config = config_list(contents)
-        if candidate_version == version and sample_rate in (None, config[-1]):
-            misfits.append((_misfits(config, weights, host, version, f0), config))
-    fitting = [config for keys, config in misfits if not keys]
+    shapes = shapes or {key: value.shape for key, value in weights.items()}
+    known = [config_list(contents) for candidate, contents in host.configs() if candidate == version]
+    try:
+        fitting = [config for config in known if not misfits(config, shapes, f0)]
+    except Missing as error:
+        raise _lacks(path, error.args[0]) from None
+    if sample_rate is not None and fitting and sample_rate not in [config[-1] for config in fitting]:
+        rates = " / ".join(str(config[-1]) for config in fitting)
+        raise NoConfiguration(
+            f"{path} is a {version} base of {rates} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
+            f"or choose a base of {sample_rate} Hz",
+            f"{path} 是 {rates} Hz 的 {version} 底模，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 {sample_rate} Hz 的底模")
+    fitting = [config for config in fitting if sample_rate in (None, config[-1])]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        wanted = f" at {sample_rate} Hz" if sample_rate else ""
-        nearest = min(misfits, key=lambda item: len(item[0])) if misfits else None
-        en = f" (the nearest is {version} at {nearest[1][-1]} Hz, which has no {nearest[0][0]})" if nearest else ""
-        zh = f"（最接近的是 {version} {nearest[1][-1]} Hz，但其中没有 {nearest[0][0]}）" if nearest else ""
-        raise NoConfiguration(
-            f"{path} fits none of RVC's own configurations{wanted}{en}: give the config.json that it was trained with",
-            f"{path} 与 RVC 自带的配置均不匹配{f'（{sample_rate} Hz）' if sample_rate else ''}{zh}：请提供训练时使用的 config.json",
-        )
+        rate = rate_from_shapes(shapes)
+        en, zh = (f" (its shapes are those of a {version} base of {rate} Hz with a size of its own)",
+                  f"（其形状属于自定大小的 {version} {rate} Hz 底模）") if rate else ("", "")
+        raise NoConfiguration(f"{path} fits none of RVC's own configurations{en}: give the config.json that it was trained with",
+                              f"{path} 与 RVC 自带的配置均不匹配{zh}：请提供训练时使用的 config.json")
     rates = " / ".join(str(config[-1]) for config in fitting)
     raise NoConfiguration(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
                           f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
-
-
-def _misfits(config: List[Any], weights: Dict[str, Tensor], host: Host, version: str, f0: bool) -> List[str]:
-    """Those of `weights` that the network of `config` does not have, or not in this shape: "key of shape (...)"."""
-    config = list(config)
-    config[-3] = weights["emb_g.weight"].shape[0]
-    shapes = _shapes(host, json.dumps(config), version, f0)
-    return [f"{key} of shape {tuple(value.shape)}" for key, value in weights.items() if shapes.get(key) != value.shape]
-
-
-@functools.lru_cache(maxsize=64)
-def _shapes(host: Host, config: str, version: str, f0: bool) -> Dict[str, torch.Size]:
-    """Of all tensors of the network of `config`, which is JSON. Building it for real is faster than on PyTorch's meta device."""
-    with undisturbed(torch.device("cpu")):  # whether it was built before must not show in anybody's random numbers
-        return {key: value.shape for key, value in host.build_synthesizer(json.loads(config), version, f0).state_dict().items()}

@@ -18,13 +18,17 @@ from .trainer import Trainer, choose_device, run_identity
 from .validate import check_base, check_disk, check_experiment
 
 
-def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None) -> Trainer:
+def prepare(
+    config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None,
+    config_json: Optional[str] = None,
+) -> Trainer:
     """Load and check everything a run needs.
 
     Args:
         config: `base_model`, `data_dir` and `output_dir` must be given; `name` is the experiment folder's where it is empty.
         resume: go on from the last save in `output_dir`, if there is one.
         rvc_root: the RVC checkout. sample_rate: Hz, where two of RVC's configurations fit the base.
+        config_json: a custom base's own; one that lies beside it is found by itself.
 
     Raises:
         UserError: one line that says what to put right.
@@ -34,7 +38,7 @@ def prepare(config: TrainConfig, resume: bool = False, rvc_root: Optional[str] =
     folder, output = host.resolve(config.data_dir), Path(config.output_dir)
     config = replace(config, data_dir=str(folder), name=config.name or folder.resolve().name)
     check_name(config.name)
-    base = load_base_beside_config(config.base_model, host, sample_rate)
+    base = load_base_beside_config(config.base_model, host, sample_rate, config_json)
     check_base(base.info)
     check_speakers(config, base.info)
     going_on = check_output(output, run_identity(config, base.info.base_hash), resume)

@@ -61,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help=tr("go on with the run in --output_dir", "继续 --output_dir 中的训练"))
     add("--rvc_root", help=tr("RVC checkout", "RVC 目录"))
     add("--sample_rate", type=int, help=tr("Hz, where two configurations fit the base", "当底模可对应两种配置时指定（Hz）"))
+    add("--config_json", help=tr("config.json of a custom base (one beside the base is found by itself)",
+                                 "自定义底模的 config.json（与底模同目录时自动使用）"))
     for key in ("author", "license", "notes"):
         add(f"--{key}", help=tr("stored in the adapter", "写入适配器"))
     return p
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     options = vars(parser().parse_args(argv))
     resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root", None), options.pop("sample_rate", None)
+    config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = read_config_file(options.pop("config")) if "config" in options else {}
     settings.update(options)
     for key in ("base_model", "data_dir", "output_dir"):
@@ -77,7 +80,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     hush_torch()
     undo = handle_signals(None)
     try:
-        trainer = prepare(TrainConfig.from_dict(settings), resume, rvc_root, rate)
+        trainer = prepare(TrainConfig.from_dict(settings), resume, rvc_root, rate, config_json)
         handle_signals(trainer)
         started = time.perf_counter()
         if trainer.run():
