@@ -16,11 +16,13 @@ import inspect
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Type
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Type
 
 from torch import nn
 
-from .layout import SYNTHESIZERS, Host
+from ..messages import UserError
+from .index import check_index
+from .layout import FEATURE_SIZES, SYNTHESIZERS, Host
 from .safe_types import hubert_allowed, voice_allowed
 
 _PATCHED = "_rvc_lora_patched"
@@ -127,9 +129,14 @@ def _patch_network(cls: Type[nn.Module], methods: Mapping[str, Callable[..., Any
 
 def _patch_vc(vc: Type[Any]) -> None:
     get_vc, vc_single = vc.get_vc, vc.vc_single
+    signature = inspect.signature(vc_single)
 
     @functools.wraps(vc_single)
     def single(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with suppress(TypeError):  # arguments that RVC's own function will refuse
+            wrong = _wrong_index(self, signature.bind(self, *args, **kwargs).arguments)
+            if wrong is not None:
+                return str(wrong), (None, None)
         with in_use.conversion():
             return vc_single(self, *args, **kwargs)
 
@@ -164,6 +171,26 @@ def _patch_vc(vc: Type[Any]) -> None:
 
     vc.vc_single, vc.get_vc = single, get
     setattr(vc, _PATCHED, True)
+
+
+_checked: Dict[Tuple[str, int, int, int], Optional[UserError]] = {}
+
+
+def _wrong_index(vc: Any, given: Mapping[str, Any]) -> Optional[UserError]:
+    """Why RVC's conversion cannot use the index that it is given: some would end the whole process. None where it can, or has none."""
+    chosen = next((given[name] for name in ("file_index", "file_index2") if isinstance(given.get(name), str) and given[name].strip()), "")
+    path = Path(chosen.strip().strip('"').strip().replace("trained", "added"))  # as RVC reads it
+    if not chosen or not given.get("index_rate", 1) or not path.is_file():
+        return None
+    stat, size = path.stat(), FEATURE_SIZES.get(getattr(vc, "version", None) or "v2", 768)
+    key = (str(path), stat.st_mtime_ns, stat.st_size, size)
+    if key not in _checked:
+        try:
+            check_index(path, size)
+            _checked[key] = None
+        except UserError as error:
+            _checked[key] = error
+    return _checked[key]
 
 
 # ---------------------------------------------------------------- files that torch >= 2.6 refuses

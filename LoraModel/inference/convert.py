@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..host.index import check_index, open_index  # noqa: F401  check_index: for who converts
 from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
@@ -81,10 +82,7 @@ class Retrieval:
     """
 
     def __init__(self, path: Union[str, Path], size: int):
-        path = check_index(path, size)
-        import faiss
-
-        self._index = faiss.read_index(str(path))
+        self._index = open_index(path, size)
         self._vectors = self._index.reconstruct_n(0, self._index.ntotal)  # (vectors, size)
 
     def mix(self, features: np.ndarray, rate: float) -> np.ndarray:
@@ -100,29 +98,6 @@ class Retrieval:
         mean = np.einsum("fk,fks->fs", weight / np.maximum(total, 1e-30), self._vectors[found])
         mixed = rate * mean + (1.0 - rate) * features
         return np.where(total > 0, mixed, features).astype(np.float32)
-
-
-def check_index(path: Union[str, Path], size: int) -> Path:
-    """Check that `path` is a faiss index of vectors of `size` values (RVC's Pipeline goes on without one that it cannot read).
-
-    Raises:
-        UserError: it is not.
-    """
-    import faiss
-
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no index {path}: check the path, or leave --index out", f"找不到索引 {path}：请检查路径，或去掉 --index")
-    try:
-        index = faiss.read_index(str(path))
-    except (RuntimeError, OSError) as error:
-        said = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} is no faiss index ({said}): choose an added_….index file",
-                        f"{path} 不是 faiss 索引（{said}）：请选择 added_….index 文件") from None
-    if index.d != size or index.ntotal == 0:
-        raise UserError(f"index {path} holds {index.ntotal} vectors of {index.d} values, the base needs {size}: choose the voice's own added_….index",
-                        f"索引 {path} 含 {index.ntotal} 个 {index.d} 维向量，而底模需要 {size} 维：请选择该声音的 added_….index")
-    return path
 
 
 def protected(features: np.ndarray, source: np.ndarray, f0: np.ndarray, protect: float) -> np.ndarray:
