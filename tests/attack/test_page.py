@@ -98,7 +98,7 @@ def test_one_wrong_value_among_good_ones_is_named(page, attack_rounds):
     assert _files(root) == before
 
 
-def test_a_live_page_answers_wrong_values_with_200(tmp_path, attack_rounds):
+def test_a_live_page_answers_wrong_values_in_words(tmp_path, attack_rounds):
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     rng = random.Random(1)
     inputs = {"lora_train_start": 14, "lora_train_stop": 1, "lora_train_resume": 2, "lora_train_status": 1, "lora_load": 3, "lora_merge": 1}
@@ -108,5 +108,6 @@ def test_a_live_page_answers_wrong_values_with_200(tmp_path, attack_rounds):
             for _ in range(12 * attack_rounds):
                 data = json.dumps({"data": [rng.choice(WRONG) for _ in range(count)]})
                 answer = requests.post(f"{address}run/{name}", data=data, headers={"Content-Type": "application/json"}, timeout=60)
-                assert answer.status_code == 200, (name, data[:200], answer.status_code, answer.text[:300])
+                by_the_guard = answer.status_code == 400 and answer.json()["error"]  # what is no event of the page, and files of others
+                assert answer.status_code == 200 or by_the_guard, (name, data[:200], answer.status_code, answer.text[:300])
     assert not list((tmp_path / "data/logs").glob("[!.]*"))
