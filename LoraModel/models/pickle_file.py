@@ -23,7 +23,7 @@ import torch
 
 MAX_PICKLE_BYTES = 32 * 2**20
 """Of the description of a model without its tensors' values. A training checkpoint of RVC's has 0.3 MB."""
-MAX_OPCODES = 1_000_000
+MAX_OPCODES = 300_000
 MAX_DEPTH = 40
 _MAX_INT_BYTES = 64
 _MAX_LINE = 64 * 1024
