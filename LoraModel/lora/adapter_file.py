@@ -2,7 +2,7 @@
 
 Tensors are named `<module path>.lora_A.weight`, `<module path>.lora_B.weight` (PEFT's names and shapes where PEFT has the
 layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, listed in `FIELDS`. Nothing in it is ever
-unpickled. docs/phase1_lora_core.md describes the format for other programs.
+unpickled, mapped or trusted: `adapter_bytes` and `adapter_metadata` check before memory is taken. docs/phase1_lora_core.md describes the format for other programs.
 
 In 8 bits each rank component of a factor (a row of A, a column of B) is stored as int8 with one fp16 scale, in a
 tensor named `<tensor>_scale`: the error of a value is at most half its scale, about 1/254 of the largest of its component.
@@ -13,26 +13,23 @@ A safetensors file has no checksum of its own: `checksum` in the metadata is one
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterable, Mapping, Optional, Tuple, Union
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ..files import atomic_write
 from ..messages import UserError
+from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
+from .adapter_metadata import FIELDS, FORMAT, FORMAT_VERSION, REQUIRED, check_metadata, damaged, one_line
 from .lora_config import LoRAConfig
 from .lora_layer import delta_product, dense_delta, layer_class
 
-FORMAT, FORMAT_VERSION = "rvc-lora", "1"
-REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
-FIELDS = REQUIRED + (
-    "preset", "steps", "epochs", "data_seconds", "heldout", "created", "author", "license", "notes",
-)
-"""Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left out."""
 _OWN = ("format", "format_version", "checksum", "lora_config")
 """Metadata that `save_adapter` writes by itself."""
 
@@ -211,13 +208,33 @@ def save_adapter(
     return Path(path)
 
 
+_HEADERS: "OrderedDict[Path, Tuple[Stamp, Dict[str, str]]]" = OrderedDict()
+_HEADERS_LOCK = threading.Lock()
+_MOST_HEADERS = 512
+"""Files whose metadata is kept: a page asks for it several times a click, a list for that of every file."""
+
+
 def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
-    """The metadata of an adapter file, without its tensors.
+    """The metadata of an adapter file, checked (`adapter_metadata`), without its tensors; one that has not changed is not read again.
 
     Raises:
         UserError: not a safetensors file, or not an adapter of this format.
     """
-    return _open(Path(path), with_tensors=False)[0]
+    path = Path(path)
+    stamp = stamp_of(path)
+    with _HEADERS_LOCK:
+        known = _HEADERS.get(path)
+        if known is not None and known[0] == stamp:
+            _HEADERS.move_to_end(path)
+            return dict(known[1])
+    with _opened(path) as stream:
+        metadata = check_metadata(path, read_header(path, stream).metadata)
+    if stamp is not None:
+        with _HEADERS_LOCK:
+            _HEADERS[path] = (stamp, metadata)
+            while len(_HEADERS) > _MOST_HEADERS:
+                _HEADERS.popitem(last=False)
+    return dict(metadata)
 
 
 def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_name: str = "", force: bool = False) -> Adapter:
@@ -231,62 +248,54 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
         UserError: the file is missing, damaged or of another format, or was trained on another base; the message names both.
     """
     path = Path(path)
-    metadata, tensors = _open(path, with_tensors=True)
+    with _opened(path) as stream:
+        header = read_header(path, stream)
+        metadata = check_metadata(path, header.metadata)
+        tensors = read_tensors(path, stream, header)
+    if metadata["checksum"] != checksum(header.metadata, tensors):
+        raise damaged(path, "its checksum does not match its contents", "校验和与内容不符")
     try:
         config = LoRAConfig.from_json(metadata["lora_config"])
-        int(metadata["speaker"]), int(metadata["sample_rate"])
-    except ValueError as error:
-        raise _damaged(path, getattr(error, "en", str(error)), getattr(error, "zh", "")) from None
-    if metadata["checksum"] != checksum(metadata, tensors):
-        raise _damaged(path, "its checksum does not match its contents", "校验和与内容不符")
-    adapter = Adapter({}, config, metadata)
-    for name, tensor in tensors.items():
-        if name.endswith(_SCALE):
-            if name[: -len(_SCALE)] not in tensors:
-                raise _damaged(path, f"scale {name} without its tensor", f"缩放 {name} 没有对应的张量")
-            continue
-        if ".lora_" not in name:
-            raise _damaged(path, f"unknown tensor {name}", f"未知张量 {name}")
-        if tensor.dtype == torch.int8:
-            if name + _SCALE not in tensors:
-                raise _damaged(path, f"tensor {name} without its scale", f"张量 {name} 缺少缩放")
-            tensor = _dequantize(name, tensor, tensors[name + _SCALE])
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise _damaged(path, f"tensor {name} is not finite", f"张量 {name} 含有非有限值")
-        adapter.tensors[name] = tensor
+    except UserError as error:
+        raise damaged(path, error.en, error.zh) from None
+    adapter = Adapter(_values(path, tensors), config, metadata)
     if base_hash is not None and metadata["base_hash"] != base_hash and not force:
+        base = one_line(base_name)
         raise UserError(
             f"adapter {adapter.name!r} was trained on base {metadata['base_name']} ({metadata['base_hash'][:8]}…), the loaded base is "
-            f"{base_name} ({base_hash[:8]}…): choose that base or pass --force",
+            f"{base} ({base_hash[:8]}…): choose that base or pass --force",
             f"适配器 {adapter.name!r} 训练自底模 {metadata['base_name']}（{metadata['base_hash'][:8]}…），当前底模为 "
-            f"{base_name}（{base_hash[:8]}…）：请选择对应的底模，或使用 --force",
+            f"{base}（{base_hash[:8]}…）：请选择对应的底模，或使用 --force",
         )
     return adapter
 
 
-def _damaged(path: Path, why: str, why_zh: str = "") -> UserError:
-    """why_zh: "" where another library says why, in English alone."""
-    return UserError(f"{path} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
-                     f"{path} 不是可用的 RVC-LoRA 适配器（{why_zh or why}）：请选择其他文件或重新生成")
+def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """The adapter's tensors as floating-point numbers: those stored in 8 bits multiplied by their scales."""
+    tensors: Dict[str, Tensor] = {}
+    for name, tensor in stored.items():
+        if name.endswith(_SCALE):
+            if name[: -len(_SCALE)] not in stored:
+                raise damaged(path, f"scale {name} without its tensor", f"缩放 {name} 没有对应的张量")
+            continue
+        if ".lora_" not in name:
+            raise damaged(path, f"unknown tensor {name}", f"未知张量 {name}")
+        if tensor.dtype == torch.int8:
+            if name + _SCALE not in stored:
+                raise damaged(path, f"tensor {name} without its scale", f"张量 {name} 缺少缩放")
+            tensor = _dequantize(name, tensor, stored[name + _SCALE])
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise damaged(path, f"tensor {name} is not finite", f"张量 {name} 含有非有限值")
+        tensors[name] = tensor
+    return tensors
 
 
-def _open(path: Path, with_tensors: bool) -> Tuple[Dict[str, str], Dict[str, Tensor]]:
-    if not path.is_file():
-        raise UserError(f"there is no adapter file {path}: check the path", f"找不到适配器文件 {path}：请检查路径")
+def _opened(path: Path) -> BinaryIO:
+    """Open an adapter file. Raises UserError where there is none, or it cannot be read."""
+    if stamp_of(path) is None or not path.is_file():
+        shown = one_line(path, 300)
+        raise UserError(f"there is no adapter file {shown}: check the path", f"找不到适配器文件 {shown}：请检查路径")
     try:
-        with safetensors.safe_open(str(path), framework="pt", device="cpu") as stream:
-            metadata = dict(stream.metadata() or {})
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()} if with_tensors else {}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-    if metadata.get("format") != FORMAT:
-        raise _damaged(path, f"its format is {metadata.get('format', 'not named')!r}", f"其格式为 {metadata.get('format', '（未注明）')!r}")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {metadata.get('format_version')!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
-            f"{path} 的格式版本为 {metadata.get('format_version')!r}，本程序只支持 {FORMAT_VERSION!r}：请更新 RVC-LoRA",
-        )
-    missing = [key for key in REQUIRED + ("checksum",) if key not in metadata]
-    if missing:
-        raise _damaged(path, f"metadata lacks {missing[0]}", f"元数据缺少 {missing[0]}")
-    return metadata, tensors
+        return open(str(path), "rb")
+    except OSError as error:
+        raise damaged(path, one_line(error.strerror or error)) from None

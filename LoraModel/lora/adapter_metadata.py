@@ -1,0 +1,150 @@
+"""The metadata of an adapter file, checked: every field typed, bounded and printable.
+
+This is the one place that reads it, because an adapter may be a stranger's. A field that the program works with (which base, which
+rate, which speaker) must be what it should be, or the file is refused. A field that only describes is left out where it is nonsense,
+and cut where it is too long. Characters that move a terminal's cursor, begin a second line or turn text round become blanks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping
+
+from ..messages import UserError
+
+FORMAT, FORMAT_VERSION = "rvc-lora", "1"
+REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
+FIELDS = REQUIRED + (
+    "preset", "steps", "epochs", "data_seconds", "heldout", "created", "author", "license", "notes",
+)
+"""Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left out."""
+MAX_CONFIG = 20_000
+"""Characters of `lora_config`: ten targets with rank and alpha take less than 1,000."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
+
+
+def one_line(value: Any, limit: int = 200) -> str:
+    """`value` on one line of at most `limit` characters, fit for a message, a terminal and a page."""
+    text = _UNPRINTABLE.sub(" ", str(value)[: 2 * limit]).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def damaged(path: Path, why: str, why_zh: str = "") -> UserError:
+    """What to say of a file that is no adapter. why_zh: "" where another library says why, in English alone."""
+    shown = one_line(path, 4000)
+    return UserError(f"{shown} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
+                     f"{shown} 不是可用的 RVC-LoRA 适配器（{why_zh or why}）：请选择其他文件或重新生成")
+
+
+class _Wrong(ValueError):
+    """A value that is not one of its field; en, zh: what the field takes."""
+
+    def __init__(self, en: str, zh: str):
+        super().__init__(en)
+        self.en, self.zh = en, zh
+
+
+def _text(limit: int) -> Callable[[str], str]:
+    return lambda value: one_line(value, limit)
+
+
+def _whole(low: int, high: int) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if not re.fullmatch("-?[0-9]{1,15}", value) or not low <= int(value) <= high:
+            raise _Wrong(f"a whole number from {low} to {high}", f"{low} 到 {high} 之间的整数")
+        return value
+
+    return read
+
+
+def _number(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,20})?", value):
+        raise _Wrong("a number of at least 0", "不小于 0 的数字")
+    return value
+
+
+def _matching(pattern: str, en: str, zh: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise _Wrong(en, zh)
+        return value
+
+    return read
+
+
+def _config(value: str) -> str:
+    if len(value) > MAX_CONFIG:
+        raise _Wrong(f"JSON of at most {MAX_CONFIG} characters", f"不超过 {MAX_CONFIG} 个字符的 JSON")
+    return value  # `LoRAConfig.from_json` checks what it says
+
+
+def losses(value: str) -> Dict[str, float]:
+    """The numbers of the field `heldout`, such as {"base": 0.861, "adapter": 0.524}; {} where it has none.
+
+    Raises:
+        ValueError: it is no JSON object of finite numbers, texts and nulls.
+    """
+    wrong = _Wrong("a JSON object of losses", "由损失组成的 JSON 对象")
+    if len(value) > 2000:
+        raise wrong
+    try:
+        read = json.loads(value or "{}")
+    except (ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(read, dict) or not all(item is None or type(item) in (int, float, str) for item in read.values()):
+        raise wrong
+    found = {key: item for key, item in read.items() if type(item) in (int, float)}
+    if not all(abs(item) < 1e9 for item in found.values()) or not all(math.isfinite(item) for item in found.values()):
+        raise wrong
+    return {one_line(key, 40): float(item) for key, item in found.items()}
+
+
+def _heldout(value: str) -> str:
+    losses(value)
+    return one_line(value, 2000)
+
+
+_SHA256 = _matching("[0-9a-f]{64}", "a SHA-256, 64 digits", "64 位的 SHA-256")
+_READERS: Dict[str, Callable[[str], str]] = {
+    "format": _text(40), "format_version": _text(40), "checksum": _SHA256,
+    "name": _text(200), "base_hash": _SHA256, "base_name": _text(200), "rvc_version": _matching("v[12]", "v1 or v2", "v1 或 v2"),
+    "sample_rate": _whole(1, 1_000_000), "f0": _matching("[01]", "0 or 1", "0 或 1"), "lora_config": _config,
+    "speaker": _whole(-1_000_000, 1_000_000),  # whether the base has that row, `Adapter.check` says
+    "preset": _text(200), "steps": _whole(0, 10**12), "epochs": _number, "data_seconds": _number, "heldout": _heldout,
+    "created": _text(100), "author": _text(1000), "license": _text(1000), "notes": _text(10_000),
+}
+
+
+def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
+    """The metadata of the adapter file `path`, checked field by field; unknown fields are left out.
+
+    Raises:
+        UserError: it is no adapter's, one of a newer format, or a field that the program works with is not what it should be.
+    """
+    if raw.get("format") != FORMAT:
+        named = one_line(raw.get("format", "not named"), 40)
+        raise damaged(path, f"its format is {named!r}", f"其格式为 {named!r}" if "format" in raw else "其格式未注明")
+    if raw.get("format_version") != FORMAT_VERSION:
+        shown, version = one_line(path, 4000), one_line(raw.get("format_version", ""), 40)
+        raise UserError(
+            f"{shown} has format version {version!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
+            f"{shown} 的格式版本为 {version!r}，本程序只支持 {FORMAT_VERSION!r}：请更新 RVC-LoRA",
+        )
+    fields = {}
+    for key, read in _READERS.items():
+        needed = key in REQUIRED or key == "checksum"
+        if needed and key not in raw:
+            raise damaged(path, f"metadata lacks {key}", f"元数据缺少 {key}")
+        if key not in raw:
+            continue
+        try:
+            fields[key] = read(raw[key])
+        except _Wrong as wrong:
+            if needed:
+                value = one_line(raw[key], 40)
+                raise damaged(path, f"its {key} is {value!r}: not {wrong.en}", f"其 {key} 为 {value!r}，应为{wrong.zh}") from None
+    return fields
