@@ -229,4 +229,4 @@ def _check_folder(folder: Path, option: str) -> None:
 
 def _refused(error: OSError, path: Path, option: str) -> UserError:
     words = os_error(_named(error, path))
-    return UserError(f"cannot write to {words.en} ({option})", f"无法写入 {words.zh}（{option}）")
+    return UserError(f"cannot write to {words.en}, or choose another {option}", f"无法写入 {words.zh}，或更换 {option}")

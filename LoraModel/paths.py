@@ -54,8 +54,10 @@ def _check_length(text: str) -> None:
 def _at_home(text: str) -> str:
     if not text.startswith("~"):
         return text
+    if os.path.lexists(text):
+        return os.path.join(".", text)
     full = os.path.expanduser(text)
-    if full == text and not os.path.lexists(text):
+    if full == text:
         user = re.split(r"[/\\]", text)[0][1:]
         raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, with ./ in front if the name begins with ~",
                         f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ 开头时请在前面加 ./")

@@ -15,7 +15,7 @@ import torch
 from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.host import Host
 from LoraModel.models import BaseInfo
-from LoraModel.scripts.merge_lora import save_model, small_model
+from LoraModel.models.voice_file import save_model, small_model
 from LoraModel.training import TrainConfig, Trainer
 from LoraModel.training.heldout import Heard, HeldOut
 

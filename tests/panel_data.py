@@ -9,7 +9,7 @@ from voice_data import BASE, make_adapter
 
 from LoraModel.host import Host
 from LoraModel.models import load_base
-from LoraModel.scripts.merge_lora import small_model
+from LoraModel.models.voice_file import small_model
 
 LIBRARY = Host("library")
 BASE_NAME = "pretrained_v2/f0G16k.pth"

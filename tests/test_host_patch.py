@@ -27,7 +27,7 @@ from LoraModel.inference.patched import patch
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list
-from LoraModel.scripts.merge_lora import small_model
+from LoraModel.models.voice_file import small_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKOUTS = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if path]

@@ -170,3 +170,50 @@ def test_the_example_runs_and_gives_the_base_back(tmp_path, adapters):
     out = tmp_path / "infer_example"
     assert sorted(file.stem for file in out.iterdir()) == ["base", "base_again", "blend", "half", "voice"]
     assert (out / "base.wav").read_bytes() == (out / "base_again.wav").read_bytes() != (out / "voice.wav").read_bytes()
+
+
+def test_two_recordings_never_share_an_output():
+    from pathlib import Path
+
+    from LoraModel.inference.infer_lora import output_names
+
+    files = [Path(name) for name in ("SONG.mp3", "song.flac", "song.wav", "song.wav.flac", "song.wav.wav", "b.wav")]
+    names = output_names(files, "wav")
+    assert len({name.casefold() for name in names}) == len(files) and names[-1] == "b.wav"
+    assert output_names([Path("a.wav"), Path("b.mp3")], "flac") == ["a.flac", "b.flac"]
+
+
+def test_a_folder_goes_on_whatever_one_file_raises(tmp_path, short, monkeypatch, capsys):
+    from LoraModel.inference import infer_lora
+    from LoraModel.messages import cli
+
+    folder, real = tmp_path / "in", infer_lora.read_audio
+    folder.mkdir()
+    for name in ("a.wav", "b.wav", "c.wav"):
+        shutil.copy(short, folder / name)
+
+    def read(path, rate):
+        if path.name == "b.wav":
+            raise ZeroDivisionError("strange")
+        return real(path, rate)
+
+    monkeypatch.setattr(infer_lora, "read_audio", read)
+    assert cli(infer_lora.main, ["--model", str(BASE), "--input", str(folder), "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "b.wav: ZeroDivisionError: strange" in said and "1 of 3 recordings" in said and "Traceback" not in said
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.wav", "c.wav"]
+
+
+@pytest.mark.parametrize("output, said", [("file/o.wav", "is a file|folder"), ("folder.wav", "is a folder")])
+def test_the_place_of_the_output_is_looked_at_before_the_work(tmp_path, short, monkeypatch, capsys, output, said):
+    import re
+
+    from LoraModel.inference import infer_lora
+    from LoraModel.messages import cli
+
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.wav" / "in.wav").mkdir(parents=True)
+    monkeypatch.setattr(infer_lora, "VoiceLoader", lambda *_: pytest.fail("the base was read"))
+    assert cli(infer_lora.main, ["--model", str(BASE), "--input", str(short), "--output", str(tmp_path / output)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and re.search(said, lines[0])

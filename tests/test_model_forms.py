@@ -12,7 +12,7 @@ from LoraModel.messages import UserError
 from LoraModel.models import load_base, read_checkpoint
 from LoraModel.models.configuration import read_config_json
 from LoraModel.models.model_form import rate_of
-from LoraModel.scripts.merge_lora import small_model
+from LoraModel.models.voice_file import small_model
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,20 @@ sit on; each `--model` is a full voice. `--label`, `--strength`, `--index` and `
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
     import pathlib
     import sys
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.evaluation.evaluate"))
 
 import argparse
 import json
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -32,11 +34,13 @@ from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.evaluation.recordings import Recording, find, read
 from LoraModel.evaluation.results import Result, as_json, summary, versions
 from LoraModel.evaluation.report import write_report
-from LoraModel.files import atomic_write
+from LoraModel import commands
+from LoraModel.files import atomic_write, check_file_place, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.convert import ConvertOptions, check_index
-from LoraModel.inference.infer_lora import Converter, add_conversion_options, choose_device, parse_rate
+from LoraModel.inference.converter import Converter, choose_device
+from LoraModel.inference.options import add_conversion_options
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import UserError, cli, tr
@@ -93,29 +97,35 @@ class _Describes(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="evaluate.py", description=tr(
+    p = commands.Parser(prog="evaluate.py", description=tr(
         "Compare voices on recordings kept out of training: a table, JSON and a report to listen to. Models are compared in the order in which "
         "they are named; --label, --strength, --index and --speaker belong to the model named just before.",
         "在未参与训练的录音上比较多个声音：输出表格、JSON 与可试听的报告。按给出的顺序比较；"
         "--label、--strength、--index 与 --speaker 属于它们之前的那个模型。"))
     p.set_defaults(entries=[])
-    p.add_argument("--base", action=_Opens, metavar="B.pth", help=tr("a base: compared by itself, and what the --adapter after it sit on",
+    p.add_argument("--base", action=_Opens, type=commands.path, metavar="B.pth",
+                   help=tr("a base: compared by itself, and what the --adapter after it sit on",
                                                                     "底模：自身参与比较，其后的 --adapter 均加载于它"))
-    p.add_argument("--adapter", action=_Opens, metavar="A.safetensors", help=tr("an adapter on the --base before it", "加载于前一个 --base 的适配器"))
-    p.add_argument("--model", action=_Opens, metavar="M.pth", help=tr("a full voice, such as RVC's fine-tuned one", "完整模型，如 RVC 微调所得"))
+    p.add_argument("--adapter", action=_Opens, type=commands.path, metavar="A.safetensors",
+                   help=tr("an adapter on the --base before it", "加载于前一个 --base 的适配器"))
+    p.add_argument("--model", action=_Opens, type=commands.path, metavar="M.pth",
+                   help=tr("a full voice, such as RVC's fine-tuned one", "完整模型，如 RVC 微调所得"))
     p.add_argument("--label", action=_Describes, help=tr("what the model is called (its file's name)", "模型显示名称（默认为文件名）"))
-    p.add_argument("--strength", action=_Describes, type=float, help=tr("the adapter's strength (1)", "适配器强度（1）"))
-    p.add_argument("--index", action=_Describes, help=tr("the model's added_….index", "该模型的 added_….index"))
-    p.add_argument("--speaker", action=_Describes, type=int, help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
-    p.add_argument("--recordings", nargs="+", required=True, metavar="PLACE", help=tr(
+    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr("the adapter's strength (1)", "适配器强度（1）"))
+    p.add_argument("--index", action=_Describes, type=commands.path, help=tr("the model's added_….index", "该模型的 added_….index"))
+    p.add_argument("--speaker", action=_Describes, type=commands.whole(0, 10**6),
+                   help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
+    p.add_argument("--recordings", type=commands.path, nargs="+", required=True, metavar="PLACE", help=tr(
         "recordings of the target voice, kept out of training: folders, files, or a run's OUT/filelists/heldout.txt",
         "目标声音的录音，未参与训练：文件夹、文件，或训练输出中的 OUT/filelists/heldout.txt"))
-    p.add_argument("--sources", nargs="+", default=[], metavar="PLACE", help=tr(
+    p.add_argument("--sources", type=commands.path, nargs="+", default=[], metavar="PLACE", help=tr(
         "recordings of other speakers, to be converted to the target", "其他说话人的录音，将转换为目标声音"))
-    p.add_argument("--out", default="quality_report", metavar="DIR", help=tr("where report.html and report.json go (quality_report)",
+    p.add_argument("--out", type=commands.path, default="quality_report", metavar="DIR",
+                   help=tr("where report.html and report.json go (quality_report)",
                                                                              "report.html 与 report.json 的输出文件夹（quality_report）"))
-    p.add_argument("--json", metavar="FILE", help=tr("write the figures here as well", "另将数据写入该文件"))
-    p.add_argument("--players", type=int, default=4, help=tr("how many recordings and how many sources can be played in the report (4)",
+    p.add_argument("--json", type=commands.path, metavar="FILE", help=tr("write the figures here as well", "另将数据写入该文件"))
+    p.add_argument("--players", type=commands.whole(-1000, 1000), default=4,
+                   help=tr("how many recordings and how many sources can be played in the report (4)",
                                                              "报告中可试听的录音数与源数（4）"))
     p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out", "不计算音色相似度"))
     p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest", "不计算 DNSMOS（耗时最长）"))
@@ -158,7 +168,7 @@ class Session:
     def _open(self, file: str) -> Converter:
         args = self.args
         start = "cpu" if self.host.is_checkout else self.device or "cpu"
-        return Converter(VoiceLoader(file, self.host, start, parse_rate(args.sample_rate), args.config_json), self.device)
+        return Converter(VoiceLoader(file, self.host, start, args.sample_rate, args.config_json), self.device)
 
     def _real(self, done: Any) -> Result:
         return Result("real", tr("real recordings", "真实录音"), {}, evaluate_real(self.clips, self.judges, done),
@@ -271,13 +281,10 @@ def prepare(args: argparse.Namespace) -> Session:
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
     hush_torch()
+    out = check_folder_place(args.out, "--out")
+    copies = [check_file_place(args.json, "--json")] if args.json else []
     session = prepare(args)
-    out = Path(args.out).expanduser().absolute()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out} ({error.strerror}): choose another --out",
-                        f"无法写入 {out}（{error.strerror}）：请更换 --out") from None
+    out.mkdir(parents=True, exist_ok=True)
     results = session.run()
     notes = remarks(session, results)
     settings = {name: getattr(args, name) for name in ("index_rate", "protect", "f0_method", "rms_mix_rate", "seed")}
@@ -285,8 +292,8 @@ def main(argv: Optional[list] = None) -> int:
                     features="HuBERT" if session.host.is_checkout else "stand-in", **versions())
     said = [] if session.host.is_checkout else [STAND_IN]  # on the terminal the converter has said so itself
     contents = as_json(results, session.clips, session.sources, settings, notes + said)
-    data = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode()
-    for path in [out / "report.json"] + ([Path(args.json).expanduser()] if args.json else []):
+    data = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    for path in [out / "report.json", *copies]:
         atomic_write(path, data)
     report = write_report(out / "report.html", results, contents, PLAYED_SECONDS)
     print(summary(results))

@@ -19,7 +19,7 @@ from typing import List, Optional, Tuple
 from LoraModel.host import Host
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import read_audio, write_audio
-from LoraModel.inference.infer_lora import Converter
+from LoraModel.inference.converter import Converter
 from LoraModel.messages import UserError, cli
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"

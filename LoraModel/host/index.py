@@ -8,6 +8,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from ..files import atomic_write
 from ..messages import UserError
 
 MOST_FRAMES, CENTRES, ADD_AT_ONCE = 200_000, 10_000, 8192
@@ -42,12 +43,11 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
     faiss.extract_index_ivf(index).nprobe = 1
     index.train(vectors)
     name = f"IVF{cells}_Flat_nprobe_1_{experiment.name}_{version}.index"
-    faiss.write_index(index, str(experiment / f"trained_{name}"))
+    atomic_write(experiment / f"trained_{name}", faiss.serialize_index(index).tobytes())
     for start in range(0, len(vectors), ADD_AT_ONCE):
         index.add(vectors[start : start + ADD_AT_ONCE])
     added = experiment / f"added_{name}"
-    faiss.write_index(index, str(added) + ".tmp")
-    os.replace(str(added) + ".tmp", str(added))
+    atomic_write(added, faiss.serialize_index(index).tobytes())  # faiss itself says of a full disk what nobody understands
     return added
 
 

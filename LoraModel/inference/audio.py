@@ -2,72 +2,155 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Tuple, Union
+from typing import Dict, Iterator, List, Tuple, Union
 
 import librosa
 import numpy as np
 import soundfile
 
 from ..files import atomic_file
-from ..messages import UserError
+from ..messages import UserError, tr
+from .sound import Tell, channels_used, in_scale, tell_level, tell_once
 
 FORMATS: Dict[str, Tuple[str, str]] = {
     ".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
 """File endings that can be written, with libsndfile's names for them."""
 
+LONGEST = 12 * 3600
+"""Seconds of one recording: more is a header's invention, or wants cutting."""
+RATES = (1000, 768000)
+"""Samples a second that sound can have."""
+
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _NOT_AUDIO = {".txt", ".json", ".md", ".csv", ".npy", ".index", ".pth", ".safetensors", ".log", ".ini", ".db", ".zip"}
 
 
-def read_audio(path: Union[str, Path], rate: int) -> np.ndarray:
-    """Read any audio file as mono.
+def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.ndarray:
+    """Read any audio file as mono: the channels that carry the sound are averaged.
 
     Args:
         rate: the sample rate wanted, in Hz.
+        tell: takes notes on what was put right (scale, offset) or cannot be (clipping, a file cut short).
 
     Returns:
         (samples,) float32, full scale 1.
 
     Raises:
-        UserError: the file is missing, empty, no audio, or holds samples that are not finite.
+        UserError: the file is missing, empty, no audio, too long, of an impossible rate, or holds samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no audio file {path}: check the path", f"找不到音频文件 {path}：请检查路径")
     try:
-        samples, found = soundfile.read(str(path), dtype="float32", always_2d=True)  # (samples, channels)
+        audio, found = _read_with_libsndfile(path, tell)
+    except UserError:
+        raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
-        audio = _read_with_ffmpeg(path, rate, str(error))
-    else:
-        audio = samples.mean(axis=1)
-        if found != rate and audio.size:
-            audio = librosa.resample(audio, orig_sr=found, target_sr=rate)
+        audio, found = _read_with_ffmpeg(path, rate, str(error), tell), rate
     if audio.size == 0:
         raise UserError(f"{path} holds no sound: choose another file", f"{path} 没有声音内容：请选择其他文件")
     if not np.isfinite(audio).all():
         raise UserError(f"{path} holds samples that are not numbers: write it anew from its source",
                         f"{path} 中含有非数值采样：请从源文件重新导出")
+    audio = in_scale(audio, path, tell)
+    tell_level(audio, path, tell)
+    if found != rate:
+        audio = librosa.resample(audio, orig_sr=found, target_sr=rate)
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-def _read_with_ffmpeg(path: Path, rate: int, why: str) -> np.ndarray:
+def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
+    """(samples,) and their rate. Memory goes to samples that are there, not to those that the header promises."""
+    name = os.fsencode(str(path)) if os.name == "posix" else str(path)  # of any bytes, not of UTF-8 alone
+    with soundfile.SoundFile(name) as file:
+        found, promised = file.samplerate, file.frames
+        if not RATES[0] <= found <= RATES[1]:
+            raise UserError(f"{path} says that it has {found} samples a second: no sound has; write it anew from its source",
+                            f"{path} 的采样率为 {found} Hz，不可能是声音：请从源文件重新导出")
+        energy = np.zeros(file.channels)
+        if file.channels > 1:
+            for block in _blocks(file):
+                energy += np.square(block, dtype=np.float64).sum(axis=0)
+            file.seek(0)
+        used = channels_used(energy)
+        parts, count = [], 0
+        for block in _blocks(file):
+            parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
+            count += len(block)
+            if count > LONGEST * found:
+                raise UserError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts", f"{path} 超过 {LONGEST // 3600} 小时：请先切分")
+    if promised and not count:
+        raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
+    missing = max(promised - count, _missing_bytes(path))
+    if missing > 0 and count:
+        tell(tr(f"note: {path} is cut short or damaged: {count / found:.1f} s of it can be read, its header says that there is more",
+                f"提示：{path} 不完整或已损坏：只能读出 {count / found:.1f} 秒，少于文件头所记"))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32), found
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """(samples, channels) float32 each, up to the last that can be read: where a block is damaged, ever smaller ones are tried."""
+    at, size = 0, 1 << 17
+    while size:
+        try:
+            block = file.read(size, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError):
+            size //= 2
+            try:
+                file.seek(at)
+            except (soundfile.LibsndfileError, RuntimeError):
+                return
+            continue
+        if not len(block):
+            return
+        at += len(block)
+        yield block
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes of sound a WAV file's header promises beyond the file's end; libsndfile does not tell. 0 for other formats."""
+    size = path.stat().st_size
+    with open(str(path), "rb") as stream:
+        if stream.read(4) != b"RIFF" or stream.seek(4, 1) != 8 or stream.read(4) != b"WAVE":
+            return 0
+        for _ in range(100):
+            head = stream.read(8)
+            if len(head) < 8:
+                return 0
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                # 0 and the largest numbers: written by programs that could not go back to the header
+                return 0 if length in (0, 0x7FFFFFFF) or length >= 0xFFFFF000 else max(0, stream.tell() + length - size)
+            stream.seek(length + length % 2, 1)
+    return 0
+
+
+def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray:
     program = shutil.which("ffmpeg")
     if program is None:
         raise UserError(f"{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads more formats",
                         f"无法读取 {path}（{why}）：请转换为 wav 或 flac，或安装支持更多格式的 ffmpeg")
     # "file:" keeps a name such as "concat:x" from being taken for one of ffmpeg's protocols.
-    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-f", "f32le", "-ac", "1", "-ar", str(rate), "-"]
+    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le",
+               "-ar", str(rate), "-"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    audio = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], np.float32)
-    if done.returncode != 0 or audio.size == 0:
-        said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
+    said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
+    start = done.stdout.find(b"data") + 8
+    channels = int.from_bytes(done.stdout[22:24], "little")
+    if done.returncode != 0 or start < 8 or not channels or len(done.stdout) - start < 4 * channels:
         raise UserError(f"{path} is no audio that libsndfile or ffmpeg can read ({said}): choose another file",
                         f"{path} 不是 libsndfile 或 ffmpeg 能读取的音频（{said}）：请选择其他文件")
-    return audio
+    count = (len(done.stdout) - start) // (4 * channels)
+    samples = np.frombuffer(done.stdout, "<f4", count * channels, start).reshape(count, channels)
+    if done.stderr.strip():
+        tell(tr(f"note: {path} is damaged in places ({said[:200]}): {count / rate:.1f} s of it could be read",
+                f"提示：{path} 部分损坏（{said[:200]}）：读出了 {count / rate:.1f} 秒"))
+    return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
 
 
 def check_writable(path: Union[str, Path]) -> None:

@@ -28,6 +28,7 @@ from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
 from .model_loader import VoiceLoader
+from .sound import check_length
 
 INPUT_RATE = 16000  # Hz
 FRAME = 160  # samples of input for each frame of the network: 100 frames a second
@@ -159,6 +160,7 @@ def convert(
     Raises:
         UserError: features of another size than the base takes, a bad index, a speaker that the base lacks.
     """
+    check_length(audio, INPUT_RATE)
     info, network = voice.info, voice.network
     size = network.enc_p.emb_phone.in_features
     speaker = voice.speaker if options.speaker is None else options.speaker

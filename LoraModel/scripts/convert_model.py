@@ -7,11 +7,14 @@ python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safet
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
     import pathlib
     import sys
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.scripts.convert_model"))
 
 import argparse
 import sys
@@ -20,12 +23,13 @@ from typing import List, Optional
 
 from torch import Tensor
 
+from LoraModel import commands
+from LoraModel.files import check_file_place
 from LoraModel.host import find_host
-from LoraModel.inference.infer_lora import parse_rate
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.models import load_base_beside_config, read_checkpoint
-from LoraModel.scripts.merge_lora import check_output, save_model, small_model
+from LoraModel.models.voice_file import check_output, save_model, small_model
 
 
 def describe(path: Path) -> List[str]:
@@ -53,22 +57,22 @@ def describe(path: Path) -> List[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="convert_model.py", description=tr("Look into model files and change their form.", "查看模型文件并转换格式。"))
-    commands = p.add_subparsers(dest="command", required=True)
-    info = commands.add_parser("info", help=tr("what a .pth or .safetensors says of itself", "显示 .pth 或 .safetensors 的信息"))
-    info.add_argument("file")
-    small = commands.add_parser("small", help=tr("a training checkpoint or base as a small RVC model", "将训练检查点或底模转为 RVC 小模型"))
-    small.add_argument("file")
-    small.add_argument("--output", required=True)
+    p = commands.Parser(prog="convert_model.py", description=tr("Look into model files and change their form.", "查看模型文件并转换格式。"))
+    forms = p.add_subparsers(dest="command", required=True)
+    info = forms.add_parser("info", help=tr("what a .pth or .safetensors says of itself", "显示 .pth 或 .safetensors 的信息"))
+    info.add_argument("file", type=commands.path)
+    small = forms.add_parser("small", help=tr("a training checkpoint or base as a small RVC model", "将训练检查点或底模转为 RVC 小模型"))
+    small.add_argument("file", type=commands.path)
+    small.add_argument("--output", type=commands.path, required=True)
     small.add_argument("--name", default="")
-    small.add_argument("--sample_rate")
-    small.add_argument("--config_json")
-    small.add_argument("--rvc_root")
+    small.add_argument("--sample_rate", type=commands.rate)
+    small.add_argument("--config_json", type=commands.path)
+    small.add_argument("--rvc_root", type=commands.path)
     small.add_argument("--force", action="store_true", help=tr("overwrite --output", "覆盖 --output"))
-    adapter = commands.add_parser("adapter", help=tr("an adapter in 8 or 16 bits", "将适配器存为 8 或 16 位"))
-    adapter.add_argument("file")
+    adapter = forms.add_parser("adapter", help=tr("an adapter in 8 or 16 bits", "将适配器存为 8 或 16 位"))
+    adapter.add_argument("file", type=commands.path)
     adapter.add_argument("--bits", type=int, choices=(8, 16), default=8)
-    adapter.add_argument("--output", required=True)
+    adapter.add_argument("--output", type=commands.path, required=True)
     adapter.add_argument("--force", action="store_true", help=tr("overwrite --output", "覆盖 --output"))
     return p
 
@@ -83,13 +87,14 @@ def main(argv: Optional[list] = None) -> int:
         host = find_host(args.rvc_root)
         source = host.resolve(args.file)
         check_output(output, args.force, source)
-        base = load_base_beside_config(source, host, parse_rate(args.sample_rate), args.config_json)
+        base = load_base_beside_config(source, host, args.sample_rate, args.config_json)
         save_model(output, small_model(base.network, base.info, args.name or base.info.name))
     else:
         source = Path(args.file).expanduser()
         if output.suffix.lower() != ".safetensors" or output.resolve() == source.resolve() or (output.exists() and not args.force):
             raise UserError(f"{output} exists, is the input or does not end in .safetensors: choose another --output (--force overwrites)",
                             f"{output} 已存在、与输入相同或不以 .safetensors 结尾：请更换 --output（--force 可覆盖）")
+        check_file_place(output)
         loaded = load_adapter(source)
         fields = {key: value for key, value in loaded.metadata.items() if key not in ("format", "format_version", "lora_config")}
         save_adapter(output, loaded.tensors, loaded.config, fields, args.bits)

@@ -32,7 +32,7 @@ from LoraModel.host import preprocess
 from LoraModel.host.index import build_index
 from LoraModel.host.pipeline import default_f0_method
 from LoraModel.inference.audio import audio_files
-from LoraModel.inference.infer_lora import parse_rate
+from LoraModel.commands import parse_rate
 from LoraModel.messages import UserError, cli, tr
 
 MANIFEST = "prepared.json"

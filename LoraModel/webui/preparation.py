@@ -21,7 +21,7 @@ from ..files import atomic_write
 from ..host import find_host, preprocess
 from ..host.index import build_index
 from ..inference.audio import audio_files
-from ..inference.infer_lora import parse_rate
+from ..commands import parse_rate
 from ..messages import UserError, language
 from ..scripts.prepare_data import network_config, only_audio
 from . import processes

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ..files import atomic_write
-from ..inference.infer_lora import parse_rate
+from ..commands import parse_rate
 from ..messages import UserError, language
 from ..training.checkpoint import RUN_FILE, STATE_FILE
 from ..training.config import TrainConfig

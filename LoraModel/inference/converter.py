@@ -1,0 +1,115 @@
+"""A conversion with the voice that is applied: by RVC's own Pipeline in a checkout, else by `inference.convert`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable, List, Optional, Tuple
+
+import numpy as np
+import torch
+
+from ..devices import check_device
+from ..host import Host
+from ..host.pipeline import HostPipeline, check_f0_method
+from ..messages import UserError, tr
+from .convert import ConvertOptions, Retrieval, check_index, convert
+from .model_loader import VoiceLoader
+
+_said_stand_in = False
+
+
+def say_stand_in() -> None:
+    """Say once that the features are no HuBERT's."""
+    global _said_stand_in
+    if not _said_stand_in:
+        _said_stand_in = True
+        print(tr("no RVC checkout: content features come from the demo's stand-in, not from HuBERT; only the demo's own base was trained on them "
+                 "(name a checkout with --rvc_root)",
+                 "没有 RVC 目录：内容特征来自演示用的替代实现，而非 HuBERT；只有演示底模用它训练过（可用 --rvc_root 指定 RVC）"), file=sys.stderr)
+
+
+class Converter:
+    """Converts with the voice that is applied on `voice`: by RVC's own Pipeline in a checkout, else by `inference.convert`.
+
+    In a checkout the network moves to where RVC's Config runs networks, in fp16 if it does, so make the converter before
+    adapters are applied.
+
+    Args:
+        device: None for RVC's own choice, or in the library layout the voice's.
+
+    Raises:
+        UserError: a package or HuBERT is missing; a v1 base without a checkout.
+    """
+
+    def __init__(self, voice: VoiceLoader, device: Optional[str] = None):
+        self.voice, self.host = voice, voice.host
+        self._pipeline: Optional[HostPipeline] = None
+        self._retrieval: Optional[Tuple[str, Retrieval]] = None
+        if self.host.is_checkout:
+            self._pipeline = HostPipeline(self.host, voice.info.sample_rate, device)
+            voice.move(self._pipeline.device, self._pipeline.is_half)
+            return
+        if voice.info.version == "v1":
+            raise UserError(
+                f"base {voice.info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
+                "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
+                f"底模 {voice.info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
+                "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模",
+            )
+        say_stand_in()
+
+    def __call__(self, audio: np.ndarray, options: ConvertOptions, progress: Optional[Callable[[float], None]] = None) -> np.ndarray:
+        """audio: (samples,) at 16 kHz -> (samples,) at the base's sample rate."""
+        voice, info = self.voice, self.voice.info
+        method = check_f0_method(self.host, options.f0_method)
+        size = voice.network.enc_p.emb_phone.in_features
+        if self._pipeline is None:
+            if options.rms_mix_rate not in (None, 1.0):
+                raise UserError("--rms_mix_rate is RVC's own: it needs an RVC checkout (--rvc_root)", "--rms_mix_rate 需要 RVC 目录（--rvc_root）")
+            from . import stand_in
+
+            retrieval = self._read_index(options, size)
+            return convert(voice, audio, options, stand_in.content_features, stand_in.pitch, stand_in.coarse_pitch, progress=progress,
+                           retrieval=retrieval)
+        speaker = voice.speaker if options.speaker is None else options.speaker
+        if not 0 <= speaker < info.speakers:
+            raise UserError(f"speaker {speaker} is not among the base's {info.speakers}: choose 0 to {info.speakers - 1}",
+                            f"底模只有 {info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {info.speakers - 1}")
+        if options.index is not None:
+            check_index(options.index, size)
+        with voice.lock:
+            return self._pipeline.convert(
+                voice.network, audio, version=info.version, f0=info.f0, speaker=speaker, transpose=options.transpose, f0_method=method,
+                index=options.index, index_rate=options.index_rate, protect=options.protect, rms_mix_rate=options.rms_mix_rate, seed=options.seed,
+            )
+
+    def _read_index(self, options: ConvertOptions, size: int) -> Optional[Retrieval]:
+        if options.index is None or not options.index_rate:
+            return None
+        stamp = f"{options.index}:{options.index.stat().st_mtime_ns if options.index.is_file() else 0}"
+        if self._retrieval is None or self._retrieval[0] != stamp:
+            self._retrieval = (stamp, Retrieval(options.index, size))
+        return self._retrieval[1]
+
+
+def paired_strengths(weights: List[str], strengths: List[float]) -> List[Tuple[str, float]]:
+    """Adapters with their strengths: one for each, or none given at all.
+
+    Raises:
+        UserError: another number of strengths.
+    """
+    if strengths and len(strengths) != len(weights):
+        raise UserError(f"{len(weights)} adapters but {len(strengths)} strengths: give --strength once for each --lora_weights, or not at all",
+                        f"有 {len(weights)} 个适配器，却有 {len(strengths)} 个强度：请为每个 --lora_weights 给一个 --strength，或都不给")
+    return list(zip(weights, strengths or [1.0] * len(weights)))
+
+
+def choose_device(name: Optional[str], host: Host) -> Optional[str]:
+    """The device to ask for; None where RVC's Config decides.
+
+    Raises:
+        UserError: PyTorch knows no such device, or it is not here.
+    """
+    if name is None:
+        return None if host.is_checkout else ("cuda" if torch.cuda.is_available() else "cpu")
+    return check_device(name)

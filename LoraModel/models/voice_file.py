@@ -1,0 +1,68 @@
+"""RVC's small model files: what they hold of a network, where they may be written, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+import torch
+from torch import Tensor, nn
+
+from ..files import atomic_file, check_file_place
+from ..lora import weight_norm
+from ..messages import UserError
+from .model_utils import BaseInfo
+
+
+@torch.no_grad()
+def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
+    """The network's tensors as RVC's small files keep them: fp16, without enc_q.
+
+    Args:
+        changed: paths of layers that hold merged weights: their direction is rounded, their length is taken before rounding.
+
+    Raises:
+        UserError: a weight does not fit fp16.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items() if not name.startswith("enc_q.")}
+    halves = {name: tensor.half() for name, tensor in weights.items()}
+    for path in changed:
+        stored = {name: tensor.detach().cpu() for name, tensor in weight_norm.stored_tensors(network.get_submodule(path)).items()}
+        again = weight_norm.decompose(weight_norm.compose(stored), {name: tensor.half() for name, tensor in stored.items()})
+        halves.update({f"{path}.{name}": tensor for name, tensor in again.items()})
+    for name, tensor in halves.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{name} does not fit 16 bits: the strength is too high, or the base is damaged",
+                            f"{name} 超出 16 位范围：强度过高或底模已损坏")
+    return halves
+
+
+def small_model(network: nn.Module, info: BaseInfo, note: str, changed: Any = ()) -> Dict[str, Any]:
+    """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version."""
+    return {
+        "weight": half_weights(network, changed), "config": list(info.config), "info": note, "sr": f"{info.sample_rate // 1000}k",
+        "f0": int(info.f0), "version": info.version,
+    }
+
+
+def check_output(path: Path, force: bool, *inputs: Path) -> None:
+    """Check that `path` may be written.
+
+    Raises:
+        UserError: it is there and `force` is off, it is an input, or it has another ending than .pth.
+    """
+    if path.suffix.lower() != ".pth":
+        raise UserError(f"{path} must end in .pth: RVC lists only such files", f"{path} 必须以 .pth 结尾：RVC 只识别此类文件")
+    if path.resolve() in {file.resolve() for file in inputs}:
+        raise UserError(f"{path} is an input: choose another --output, bases are never overwritten",
+                        f"{path} 是输入文件：请更换 --output，底模不会被覆盖")
+    check_file_place(path)
+    if path.exists() and not force:
+        raise UserError(f"{path} exists: choose another --output, or pass --force to overwrite it",
+                        f"{path} 已存在：请更换 --output，或使用 --force 覆盖")
+
+
+def save_model(path: Path, model: Dict[str, Any]) -> None:
+    """Write an RVC model, whole or not at all."""
+    with atomic_file(path) as stream:
+        torch.save(model, stream)

@@ -1,0 +1,78 @@
+"""Hostile input of the commands: paths, indexes, places, limits of disk and memory."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+
+from LoraModel import commands
+from LoraModel.inference import infer_lora
+from LoraModel.scripts import convert_model, merge_lora
+
+pytestmark = pytest.mark.attack
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / "LoraModel" / "demo" / "base" / "f0G16k.pth"
+HOSTILE = ["a\0b", "\ud800", "x" * 5000, "a/" * 3000, "~nosuchuser/x", "", "\"\"", "/dev/null/x", "/proc/self/mem", "n" * 256, "\x1b[31m",
+           "a\nb", "."]
+
+
+def refused(main, argv):
+    """One line on standard error and exit code 2."""
+    said = io.StringIO()
+    with redirect_stderr(said):
+        code = commands.run(main, argv)
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("error")]  # beside a bar of progress
+    assert "Traceback" not in said.getvalue()
+    assert code == 2 and len(lines) == 1 and len(lines[0]) < 1000, (argv, code, lines)
+    assert "\x1b" not in lines[0]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_every_path_option_with_every_hostile_path(tmp_path, monkeypatch, hostile):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.wav").write_bytes(b"")
+    good = {"--base_model": str(BASE), "--input": "in.wav", "--output": str(tmp_path / "o.wav")}
+    for option in ("--base_model", "--input", "--output", "--index", "--config_json", "--lora_weights", "--rvc_root"):
+        refused(infer_lora.main, [part for pair in {**good, option: hostile}.items() for part in pair])
+    good = {"--base_model": str(BASE), "--lora_weights": "a.safetensors", "--output": str(tmp_path / "o.pth")}
+    for option in good:
+        refused(merge_lora.main, [part for pair in {**good, option: hostile}.items() for part in pair])
+    refused(convert_model.main, ["info", hostile])
+    refused(convert_model.main, ["small", hostile, "--output", str(tmp_path / "o.pth")])
+    refused(convert_model.main, ["small", str(BASE), "--output", hostile])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.wav"]
+
+
+WRITER = """
+import sys, torch
+from LoraModel.models.voice_file import save_model
+from pathlib import Path
+print("ready", flush=True)
+while True:
+    save_model(Path(sys.argv[1]), {"weight": {"a": torch.zeros(400000)}})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_killed_saves_leave_one_temporary_file_at_most(tmp_path, attack_rounds):
+    from LoraModel import files
+
+    path, dice = tmp_path / "voice.pth", random.Random(0)
+    for _ in range(2 * attack_rounds):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=str(ROOT), stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(dice.uniform(0.01, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert len(list(tmp_path.iterdir())) <= 2
+    files._scans.clear()
+    files.atomic_write(path, b"after")
+    assert [file.name for file in tmp_path.iterdir()] == ["voice.pth"]

@@ -1,0 +1,113 @@
+"""Recordings as people have them: channels, scale, level, length, files cut short, impossible headers."""
+
+import os
+import shutil
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from LoraModel.inference.audio import read_audio
+from LoraModel.inference.sound import check_length
+from LoraModel.messages import UserError
+
+RATE = 16000
+TONE = (0.5 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)).astype(np.float32)
+NOTHING = np.zeros_like(TONE)
+
+
+def read(path):
+    notes = []
+    return read_audio(path, RATE, notes.append), notes
+
+
+def rms(audio):
+    return float(np.sqrt(np.mean(np.square(audio))))
+
+
+@pytest.mark.parametrize("channels", [[TONE, NOTHING], [NOTHING, TONE], [TONE, TONE], [NOTHING, NOTHING, TONE], [TONE, 0.01 * TONE], [TONE]])
+def test_a_voice_on_some_channels_keeps_its_level(tmp_path, channels):
+    soundfile.write(str(tmp_path / "a.wav"), np.stack(channels, 1), RATE)
+    audio, notes = read(tmp_path / "a.wav")
+    assert rms(audio) == pytest.approx(rms(TONE), rel=0.01) and not notes
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_voice_on_the_left_keeps_its_level_through_ffmpeg(tmp_path):
+    soundfile.write(str(tmp_path / "a.wav"), np.stack([TONE, NOTHING], 1), RATE)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "alac", str(tmp_path / "a.m4a")], check=True)
+    assert rms(read(tmp_path / "a.m4a")[0]) == pytest.approx(rms(TONE), rel=0.02)
+
+
+@pytest.mark.parametrize("factor, said", [(2**15, "integers"), (2**23, "integers"), (2**31 - 200, "integers"), (16, "full scale"), (1.5, None)])
+def test_samples_of_another_scale_are_brought_to_full_scale(tmp_path, factor, said):
+    soundfile.write(str(tmp_path / "a.wav"), TONE * np.float32(factor), RATE, subtype="FLOAT")
+    audio, notes = read(tmp_path / "a.wav")
+    assert 0.2 < np.abs(audio).max() <= 1
+    assert (not notes) if said is None else len(notes) == 1 and said in notes[0]
+    assert np.corrcoef(audio, TONE)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("audio, said", [
+    (np.clip(TONE * 4, -0.99, 0.99), "clipped"), (TONE + np.float32(0.4), "centred"), (TONE * np.float32(0.001), "very quiet"),
+])
+def test_clipping_offset_and_level_are_said(tmp_path, audio, said):
+    soundfile.write(str(tmp_path / "a.wav"), audio, RATE)
+    found, notes = read(tmp_path / "a.wav")
+    assert len(notes) == 1 and said in notes[0] and abs(found.mean()) < 1e-3
+
+
+def test_an_ordinary_recording_is_read_as_it_is(tmp_path):
+    soundfile.write(str(tmp_path / "a.wav"), TONE, RATE, subtype="FLOAT")
+    audio, notes = read(tmp_path / "a.wav")
+    assert np.array_equal(audio, TONE) and not notes
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_file_cut_short_is_said_to_be(tmp_path, name):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4 * RATE)
+    soundfile.write(str(tmp_path / name), noise, RATE)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    audio, notes = read(tmp_path / name)
+    assert RATE < len(audio) < 3 * RATE and len(notes) == 1 and "cut short" in notes[0]
+
+
+def test_a_flac_that_claims_2_to_the_36_samples_takes_no_memory_for_them(tmp_path):
+    soundfile.write(str(tmp_path / "a.flac"), TONE, RATE)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] |= 0x0F
+    data[22:26] = b"\xff\xff\xff\xff"  # STREAMINFO: 36 bits of samples
+    (tmp_path / "a.flac").write_bytes(data)
+    if shutil.which("ffmpeg") is None:
+        with pytest.raises(UserError, match="promises samples"):
+            read(tmp_path / "a.flac")
+        return
+    audio, _ = read(tmp_path / "a.flac")
+    assert len(audio) == RATE and np.abs(audio - TONE).max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [1, 100, 2_000_000])
+def test_rates_that_no_sound_has_are_refused(tmp_path, rate):
+    soundfile.write(str(tmp_path / "a.wav"), TONE, RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[24:28] = struct.pack("<I", rate)
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(UserError, match="samples a second"):
+        read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("samples", [1, 160, 1599])
+def test_too_little_to_convert_is_refused(samples):
+    with pytest.raises(UserError, match="shorter than 0.1 s"):
+        check_length(np.zeros(samples), RATE)
+    check_length(np.zeros(1600), RATE)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    path = os.path.join(os.fsencode(str(tmp_path)), b"caf\xe9.wav")
+    soundfile.write(path, TONE, RATE)
+    assert len(read(os.fsdecode(path))[0]) == RATE
