@@ -24,14 +24,13 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
+from LoraModel.install.progress import Progress
+from LoraModel.install.pythons import ALONE, BY_OPTION, NEWEST, OLDEST, USUAL, Environment, needs_browser, wanted  # noqa: F401
 from LoraModel.messages import UserError, cli, tr
 
 ROOT = Path(__file__).resolve().parent
-OLDEST, NEWEST = (3, 10), (3, 13)  # the host library asks for 3.10; numba and faiss set the other end
 TESTED = (3, 11)  # the Python that constraints.txt is for
 INPUTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
-WITH_NEEDS = ["-r", "requirements.txt", "-r", "requirements-dev.txt", "webrtcvad-wheels"]
-ALONE = ["rvc==0.3.5", "Resemblyzer==0.1.4"]  # their own pins want another torch, fairseq and a compiler
 MARKER, STAMP, LOG = "made-by-run.py", "installed.json", "install.log"
 CHECK = ("import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, speechmos.dnsmos, "
          "pytest, xdist")
@@ -45,10 +44,14 @@ OFFLINE = {
 USAGE_EN = """usage: python run.py demo | test | app [options passed on]
   demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/
   test   the whole test suite (options go to pytest: python run.py test -k lora)
+         --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1 (some GB to download)
+         --newest  the same with the newest Python at hand and the newest packages
   app    the web page"""
 USAGE_ZH = """用法：python run.py demo | test | app [其余参数原样传递]
   demo   用自带录音训练一个声音并进行转换，结果在 demo_output/
   test   运行全部测试（参数交给 pytest：python run.py test -k lora）
+         --lowest  用 Python 3.8、PyTorch 1.13.1、NumPy 1.23、librosa 0.9.1 运行除浏览器外的测试（需下载数 GB）
+         --newest  同上，但使用本机最新的 Python 与最新的依赖
   app    打开网页界面"""
 
 
@@ -64,9 +67,9 @@ def version() -> str:
     return "%d.%d" % sys.version_info[:2]
 
 
-def key(root: Path) -> str:
+def key(root: Path, kind: Environment = USUAL) -> str:
     """SHA-256 over everything that decides what gets installed."""
-    digest = hashlib.sha256(json.dumps([version(), WITH_NEEDS, ALONE]).encode())
+    digest = hashlib.sha256(json.dumps([version(), kind.packages, kind.alone]).encode())
     for name in INPUTS:
         content = (root / name).read_bytes()
         digest.update(b"%s %d\n" % (name.encode(), len(content)))
@@ -90,10 +93,10 @@ def starts(venv: Path) -> bool:
     return done.returncode == 0 and done.stdout.decode().strip() == version()
 
 
-def state(root: Path) -> str:
+def state(root: Path, kind: Environment = USUAL) -> str:
     """"ready"; "missing"; "foreign" (made by someone else); "broken" (interrupted or damaged); "stale" (whole, but the
     requirements have changed since)."""
-    venv = root / ".venv"
+    venv = root / kind.folder
     if not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return "missing"
     if not (venv / MARKER).exists():
@@ -105,34 +108,35 @@ def state(root: Path) -> str:
         return "broken"
     if not packages.issubset(installed(venv)) or not starts(venv):
         return "broken"
-    return "ready" if made_from == key(root) else "stale"
+    return "ready" if made_from == key(root, kind) else "stale"
 
 
 # ---------------------------------------------------------------- making it
 
-def ensure(root: Path) -> Path:
+def ensure(root: Path, kind: Environment = USUAL) -> Path:
     """Bring `.venv` in `root` to what the requirements say; return its interpreter."""
-    found = state(root)
+    found = state(root, kind)
     if found != "ready":
-        with locked(root) as lock:
-            found = state(root)  # another run may just have finished
+        with locked(root, kind) as lock:
+            found = state(root, kind)  # another run may just have finished
             if found == "foreign":
                 raise UserError(
-                    f"{root / '.venv'} was not made by run.py: move or delete it, then run this again",
-                    f"{root / '.venv'} 不是由 run.py 创建的：请移走或删除它，然后重新运行",
+                    f"{root / kind.folder} was not made by run.py: move or delete it, then run this again",
+                    f"{root / kind.folder} 不是由 run.py 创建的：请移走或删除它，然后重新运行",
                 )
             if found in ("missing", "broken"):
                 if found == "broken":
-                    say("an earlier installation was interrupted or damaged: making .venv again", "上次安装被中断或已损坏：重新创建 .venv")
-                make(root, lock)
+                    say(f"an earlier installation was interrupted or damaged: making {kind.folder} again",
+                        f"上次安装被中断或已损坏：重新创建 {kind.folder}")
+                make(root, lock, kind)
             if found != "ready":
-                install(root, lock)
-    return python_of(root / ".venv")
+                install(root, lock, kind)
+    return python_of(root / kind.folder)
 
 
-def make(root: Path, lock: int) -> None:
+def make(root: Path, lock: int, kind: Environment) -> None:
     """A new, empty virtual environment, in place of whatever `.venv` of ours is there."""
-    venv = root / ".venv"
+    venv = root / kind.folder
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         raise UserError(
             f"this Python has no venv: install it (Debian, Ubuntu: apt install python{version()}-venv), then run this again",
@@ -140,39 +144,40 @@ def make(root: Path, lock: int) -> None:
         )
     try:
         if venv.exists():
-            venv.rename(root / f".venv-old-{time.time_ns()}")
+            venv.rename(root / f"{kind.folder}-old-{time.time_ns()}")
     except OSError as error:
         raise UserError(
             f"cannot replace {venv} ({error}): end the programs that use it, then run this again",
             f"无法替换 {venv}（{error}）：请先结束正在使用它的程序，然后重新运行",
         )
-    for old in root.glob(".venv-old-*"):
+    for old in root.glob(f"{kind.folder}-old-*"):
         shutil.rmtree(str(old), ignore_errors=True)
     venv.mkdir(exist_ok=True)
     (venv / MARKER).touch()
     base = getattr(sys, "_base_executable", None) or sys.executable  # this very file may be run with .venv's own Python
-    stream([base, "-m", "venv", str(venv)], root, lock, Progress(tr("[1/4] making .venv", "[1/4] 创建 .venv")))
+    stream([base, "-m", "venv", str(venv)], root, lock, kind, Progress(tr(f"[1/4] making {kind.folder}", f"[1/4] 创建 {kind.folder}")))
 
 
-def install(root: Path, lock: int) -> None:
+def install(root: Path, lock: int, kind: Environment) -> None:
     """pip's part, a check that the packages import, and the stamp."""
-    venv = root / ".venv"
+    venv = root / kind.folder
     with contextlib.suppress(FileNotFoundError):
         (venv / STAMP).unlink()
     pip = [str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     total = 0
-    if sys.version_info[:2] == TESTED:
+    if kind.constrained and sys.version_info[:2] == TESTED:
         pip += ["-c", "constraints.txt"]
         total = sum("==" in line for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines())
-    else:
+    elif kind.constrained:
         say(f"constraints.txt is for Python 3.11 and this is {version()}: installing requirements.txt without it; "
             "the versions that come are not the tested ones",
             f"constraints.txt 适用于 Python 3.11，当前为 {version()}：将不使用它而直接安装 requirements.txt，所得版本未经测试")
-    stream(pip + WITH_NEEDS, root, lock, Progress(tr("[2/4] installing packages", "[2/4] 安装依赖"), total))
-    stream(pip + ["--no-deps", *ALONE], root, lock, Progress(tr("[3/4] installing RVC's library", "[3/4] 安装 RVC 库")))
+    stream(pip + [*kind.packages], root, lock, kind, Progress(tr("[2/4] installing packages", "[2/4] 安装依赖"), total))
+    stream(pip + ["--no-deps", "--ignore-requires-python", *kind.alone], root, lock, kind,
+           Progress(tr("[3/4] installing RVC's library", "[3/4] 安装 RVC 库")))
     check = [str(python_of(venv)), "-c", CHECK]
-    stream(check, root, lock, Progress(tr("[4/4] checking that everything imports", "[4/4] 检查能否导入")))
-    write_whole(venv / STAMP, json.dumps({"key": key(root), "packages": installed(venv)}))
+    stream(check, root, lock, kind, Progress(tr("[4/4] checking that everything imports", "[4/4] 检查能否导入")))
+    write_whole(venv / STAMP, json.dumps({"key": key(root, kind), "packages": installed(venv)}))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -186,13 +191,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[int]:
+def locked(root: Path, kind: Environment = USUAL) -> Iterator[int]:
     """Hold `.venv.lock` in `root`; wait, saying so, while another run holds it. Yields its file descriptor."""
-    with open(root / ".venv.lock", "a+b") as file:
+    with open(root / f"{kind.folder}.lock", "a+b") as file:
         waiting = False
         while not _try_lock(file.fileno()):
             if not waiting:
-                say("another run is installing into .venv: waiting for it", "另一个进程正在安装 .venv：等待其完成")
+                say(f"another run is installing into {kind.folder}: waiting for it", f"另一个进程正在安装 {kind.folder}：等待其完成")
             waiting = True
             time.sleep(0.5)
         yield file.fileno()  # closing the file lets the lock go
@@ -217,63 +222,14 @@ def _try_lock(descriptor: int) -> bool:
 
 # ---------------------------------------------------------------- running a step, and showing it
 
-class Progress:
-    """One step's line: rewritten each second on a terminal, a new line every 15 seconds elsewhere.
-
-    Args:
-        title: what the step does.
-        total: how many packages are expected; 0 if that is not known.
-    """
-
-    def __init__(self, title: str, total: int = 0):
-        self.title, self.total = title, total
-        self.seen, self.now = 0, ""  # packages met so far; what pip is at
-        self.begun = self.shown = time.monotonic()
-        self.terminal = sys.stdout.isatty()
-        if not self.terminal:
-            print(title, flush=True)
-
-    def line(self, text: str) -> None:
-        """Take in one line of pip's output."""
-        words = text.split()
-        if not words:
-            return
-        if words[0] in ("Collecting", "Processing"):
-            self.seen, self.now = self.seen + 1, Path(words[1]).name
-        elif words[0] == "Downloading":
-            self.now = text.strip()
-        elif text.startswith("Installing collected packages"):
-            count = text.count(",") + 1
-            self.now = tr(f"unpacking {count} packages", f"解包 {count} 个软件包")
-
-    def tick(self) -> None:
-        """Show where the step is, if it is time to."""
-        now = time.monotonic()
-        if now - self.shown < (1 if self.terminal else 15):
-            return
-        self.shown = now
-        count = f"{self.seen}/{self.total} " if self.total else (f"{self.seen} " if self.seen else "")
-        text = f"  {now - self.begun:.0f} s  {count}{self.now}"
-        if self.terminal:
-            width = max(20, shutil.get_terminal_size().columns - 1)
-            text = "\r" + (self.title + text)[:width].ljust(width)
-        print(text, end="" if self.terminal else "\n", flush=True)
-
-    def done(self, code: int) -> None:
-        """Close the line."""
-        result = tr("done", "完成") if code == 0 else tr(f"failed (exit code {code})", f"失败（退出码 {code}）")
-        start = "\r" + self.title if self.terminal else " "
-        print(f"{start}  {result}, {time.monotonic() - self.begun:.0f} s".ljust(70 if self.terminal else 0), flush=True)
-
-
-def stream(command: List[str], root: Path, lock: int, progress: Progress) -> None:
-    """Run one step in `root`; its output goes to install.log in `.venv` and, in short, to `progress`.
+def stream(command: List[str], root: Path, lock: int, kind: Environment, progress: Progress) -> None:
+    """Run one step in `root`; its output goes to install.log in the environment and, in short, to `progress`.
 
     Raises:
         UserError: the step failed; the last lines of its output are in the message.
     """
     code, output = call(command, root, lock, progress)
-    log = root / ".venv" / LOG
+    log = root / kind.folder / LOG
     with open(log, "a", encoding="utf-8") as file:
         file.write("\n".join(["$ " + " ".join(command), *output, ""]))
     progress.done(code)
@@ -327,13 +283,14 @@ def environment() -> Dict[str, str]:
 
 # ---------------------------------------------------------------- the commands
 
-def arguments(command: str, extra: List[str]) -> List[str]:
-    """What .venv's interpreter is given for `command`."""
+def arguments(command: str, extra: List[str], kind: Environment = USUAL) -> List[str]:
+    """What the environment's interpreter is given for `command`."""
     if command == "demo":
         return ["-m", "LoraModel.demo.demo", *extra]
     if command == "test":
         # a worker for each core, as far as memory goes (tests/conftest.py); pyproject.toml says that the tests are in tests/
-        return ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *extra]
+        return ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *(
+            [] if kind is USUAL else [f"--ignore=tests/{name}" for name in needs_browser(ROOT / "tests")]), *extra]
     return [str(ROOT / "LoraModel" / "webui" / "app.py"), *extra]
 
 
@@ -357,6 +314,21 @@ def say(en: str, zh: str) -> None:
     print(tr(en, zh), flush=True)
 
 
+def run_with(kind: Environment, argv: List[str]) -> None:
+    """Start run.py anew with the Python that `kind` needs; return if it is the running one.
+
+    Raises:
+        UserError: there is none on this machine.
+    """
+    asked, python = wanted(kind)
+    if python is None:
+        named = "%d.%d" % (asked or OLDEST)
+        raise UserError(f"{argv[1]} needs Python {named}, and none is at hand (PATH, pyenv, py): install it, then run this again",
+                        f"{argv[1]} 需要 Python {named}，但未找到（已查找 PATH、pyenv 与 py）：请安装后重新运行")
+    if asked != sys.version_info[:2]:
+        launch([python, str(ROOT / "run.py"), *argv])
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """Read the command, bring the environment up, run the command."""
     for standard in (sys.stdout, sys.stderr):
@@ -370,16 +342,20 @@ def main(argv: Optional[List[str]] = None) -> int:
         unclear = UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
         unclear.lines = True
         raise unclear
+    kind, extra = USUAL, argv[1:]
+    if argv[0] == "test" and extra and extra[0] in BY_OPTION:
+        kind, extra = BY_OPTION[extra[0]], extra[1:]
+        run_with(kind, argv)
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         raise UserError(
-            f"this is Python {version()}; RVC-LoRA's environment needs 3.10 to 3.13, best 3.11: run it with that one "
+            f"this is Python {version()}; RVC-LoRA's environment needs 3.8 to 3.13, best 3.11: run it with that one "
             "(python3.11 run.py ..., on Windows: py -3.11 run.py ...)",
-            f"当前为 Python {version()}；RVC-LoRA 的环境需要 3.10 至 3.13，推荐 3.11：请用它运行"
+            f"当前为 Python {version()}；RVC-LoRA 的环境需要 3.8 至 3.13，推荐 3.11：请用它运行"
             "（python3.11 run.py ...，Windows：py -3.11 run.py ...）",
         )
     if argv[0] == "app" and not (ROOT / "LoraModel" / "webui" / "app.py").exists():
         raise UserError("the web page is not built yet; `python run.py demo` shows what there is", "网页界面尚未提供；可先运行 python run.py demo")
-    launch([str(ensure(ROOT)), *arguments(argv[0], argv[1:])])
+    launch([str(ensure(ROOT, kind) if kind is not USUAL else ensure(ROOT)), *arguments(argv[0], extra, kind)])
 
 
 if __name__ == "__main__":

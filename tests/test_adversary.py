@@ -5,8 +5,9 @@ import torch
 
 from LoraModel.lora import extract
 from LoraModel.training.adversary import Adversary
+from LoraModel.training.trainer import _grad_scaler
 
-SCALER = torch.amp.GradScaler("cuda", enabled=False)
+SCALER = _grad_scaler(False)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Optional
+import contextlib
+import warnings
+from typing import Any, ContextManager, Dict, Iterator, Optional
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +81,20 @@ class Objective:
         weights = {"kl": self._config.c_kl, "mel": self._config.c_mel, "stft": self._config.c_stft, "gen": 1.0, "fm": 1.0}
         return sum(weight * losses[key] for key, weight in weights.items() if key in losses)
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> ContextManager[Any]:
         kind = _AUTOCAST.get(self._config.precision)
-        return torch.autocast(self._device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
+        return contextlib.nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind)
+
+
+def can_autocast(device: torch.device, precision: str) -> bool:
+    """Whether this PyTorch computes on `device` in `precision` ("fp32", "bf16", "fp16"): older ones know no fp16 on a CPU,
+    and refuse it (1.13) or go on in fp32 with a warning (2.0 to 2.2)."""
+    if precision not in _AUTOCAST:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with torch.autocast(device.type, dtype=_AUTOCAST[precision]) as autocast:
+                return bool(autocast._enabled)
+    except RuntimeError:
+        return False

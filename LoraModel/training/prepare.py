@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+import torch
+
 from ..host import find_host
 from ..messages import UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
@@ -14,6 +16,7 @@ from ..names import check_name
 from .checkpoint import check_output
 from .config import TrainConfig
 from .data_loader import ClipSet, read_experiment, split
+from .objective import can_autocast
 from .trainer import Trainer, choose_device, run_identity
 from .validate import check_base, check_disk, check_experiment
 
@@ -53,6 +56,7 @@ def prepare(
     if not len(train_set) or not len(held_set):
         raise UserError(f"all clips of {folder} are shorter than {frames} frames: use longer recordings",
                         f"{folder} 中的片段都短于 {frames} 帧：请使用更长的录音")
+    _check_precision(config)
     trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
     describe(trainer)
     if config.precision == "fp16" and trainer.device.type == "cpu":
@@ -79,3 +83,16 @@ def describe(trainer: Trainer) -> None:
              + (f"，{dropped} 个过短未使用" if dropped else "")
              + f"；底模 {info.name}（{info.version}，{info.sample_rate} Hz）共 {count.base:,} 个参数，"
              f"适配器 {count.adapter:,} 个（{count.percent:.2f}%）；在 {trainer.device} 上训练 {trainer.total_steps} 步"), file=sys.stderr)
+
+
+def _check_precision(config: TrainConfig) -> None:
+    """
+    Raises:
+        UserError: this PyTorch cannot compute in the precision that was asked for on the device.
+    """
+    device = choose_device(config.device)
+    if not can_autocast(device, config.precision):
+        raise UserError(f"PyTorch {torch.__version__} does not compute in {config.precision} on {device.type}: "
+                        "use --precision bf16 or fp32, or a newer PyTorch",
+                        f"PyTorch {torch.__version__} 不支持在 {device.type} 上以 {config.precision} 计算："
+                        "请使用 --precision bf16 或 fp32，或更新 PyTorch")
