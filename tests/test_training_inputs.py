@@ -89,6 +89,7 @@ def test_a_bad_config_json(voice, tmp_path, refused, text, what):
 @pytest.mark.parametrize("key, value, what", [
     ("sampling_rate", 40000, "was prepared at 40000 Hz, base f0G16k is of 16000 Hz"), ("hop_length", 320, "320 samples a frame"),
     ("filter_length", 2048, "spectrograms of 1025 bins"), ("hop_length", 0, "damaged"), ("win_length", None, "damaged"),
+    ("mel_fmin", "x", "mel_fmin is 'x'"), ("mel_fmax", 10**9, "mel_fmax 1000000000"), ("n_mel_channels", 1.5, "n_mel_channels is 1.5"),
 ])
 def test_another_configuration_than_the_bases(voice, tmp_path, refused, key, value, what):
     config = json.loads((voice / "config.json").read_text())

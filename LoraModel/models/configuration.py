@@ -157,6 +157,22 @@ def tensors_say(shapes: Mapping[str, Any], f0: bool) -> Dict[str, Any]:
     return found
 
 
+def bounded_json(path: Path) -> Any:
+    """What a JSON file of at most a megabyte holds.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no JSON, too large, or nested too deep.
+    """
+    with open(str(path), "rb") as stream:
+        data = stream.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise ValueError("it is too large")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def read_config_json(path: Path) -> Dict[str, Any]:
     """A config.json of RVC's: bounded, typed and checked, also what training reads of it (win_length, mel_fmin, ...).
 
@@ -164,17 +180,13 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         UserError: it cannot be read, is no such file, or holds nonsense, which is named.
     """
     try:
-        with open(str(path), "rb") as stream:
-            data = stream.read(_MAX_JSON_BYTES + 1)
-        if len(data) > _MAX_JSON_BYTES:
-            raise ValueError("it is too large")
-        contents = json.loads(data.decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        contents = bounded_json(path)
+    except (OSError, ValueError) as error:
+        reason = str(error)[:200]
         raise UserError(f"{path} cannot be read as JSON ({reason}): give the config.json that the base was trained with",
                         f"无法将 {path} 读作 JSON（{reason}）：请提供训练底模时使用的 config.json") from None
     try:
-        _check_data(contents["data"], contents["train"])
+        check_data(contents["data"], contents["train"])
         values = checked(config_list(contents))
         hop = math.prod(values[NAMES.index("upsample_rates")])
         if contents["data"]["hop_length"] != hop:
@@ -188,8 +200,12 @@ def read_config_json(path: Path) -> Dict[str, Any]:
     return contents
 
 
-def _check_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-    """What RVC's spectrograms are made by."""
+def check_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+    """Check what RVC's spectrograms are made by.
+
+    Raises:
+        WrongValue: a value is nonsense. KeyError, TypeError: one is missing.
+    """
     rate = whole(data["sampling_rate"], "sampling_rate", 192_000)
     length = whole(data["filter_length"], "filter_length", 16384, 64)
     whole(data["hop_length"], "hop_length", length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import tempfile
@@ -19,6 +18,7 @@ from ..files import atomic_write
 from ..host import FEATURE_SIZES, Host
 from ..messages import UserError
 from ..models import BaseInfo
+from ..models.configuration import bounded_json, check_data
 
 
 class Clip(NamedTuple):
@@ -108,26 +108,16 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo) -> Experiment:
     return experiment
 
 
-_CONFIG_KEYS = {
-    "data": ("sampling_rate", "hop_length", "filter_length", "win_length", "n_mel_channels", "max_wav_value"),
-    "train": ("segment_size",),
-}
-
-
 def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
     path = folder / "config.json"
     if path.is_file():
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            for part, keys in _CONFIG_KEYS.items():
-                for key in keys:
-                    if not config[part][key] > 0:
-                        raise ValueError(f"{key} is {config[part][key]}")
-            config["data"]["mel_fmin"], config["data"]["mel_fmax"]
+            config = bounded_json(path)
+            check_data(config["data"], config["train"])
             return config
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error!r}): delete it and prepare the recordings again",
-                            f"{path} 已损坏（{error!r}）：请删除后重新处理录音") from None
+            raise UserError(f"{path} is damaged ({str(error)[:200]}): delete it and prepare the recordings again",
+                            f"{path} 已损坏（{str(error)[:200]}）：请删除后重新处理录音") from None
     config = host.config_for(info.version, info.sample_rate)
     if config is None:
         raise UserError(f"{folder} has no config.json and RVC has none for {info.version} at {info.sample_rate} Hz: prepare the data again",
