@@ -230,3 +230,25 @@ def _check_folder(folder: Path, option: str) -> None:
 def _refused(error: OSError, path: Path, option: str) -> UserError:
     words = os_error(_named(error, path))
     return UserError(f"cannot write to {words.en}, or choose another {option}", f"无法写入 {words.zh}，或更换 {option}")
+
+
+def replace_file(path: Union[str, Path], data: bytes) -> None:
+    """Write one of many files, whole or not at all, without waiting for the disk.
+
+    As `atomic_write` for files that are made anew when they are not there: after a power failure one may be empty. What a killed
+    program leaves, `.NAME.part`, is taken over by the next one that writes this file.
+
+    Raises:
+        OSError: as the file system gives it; the temporary file is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(str(temporary), "wb") as stream:
+            stream.write(data)
+        os.replace(str(temporary), str(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -220,14 +220,19 @@ def test_a_script_that_did_its_work_passes(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("text, said", [
-    (WRITE.replace("NUMBERS", "(0,)") + "print('b.wav\\t-> Traceback (most recent call last):\\n  File x\\nRuntimeError: no such codec\\n')",
-     r"1 of 2 \(b.wav\): RuntimeError: no such codec"),
+    ("print('Traceback (most recent call last):\\n  File x\\nOSError: 8192 requested and 0 written\\n')", r"the disk is full: .* 2 of 2"),
     ("raise OSError('no disk')", r"2 of 2 .*OSError: no disk"),
     ("print('model is missing')", r"2 of 2 .*model is missing"),  # exit code 0, nothing done
 ])
 def test_a_failure_is_passed_on_though_the_script_exits_with_0(tmp_path, monkeypatch, text, said):
     with pytest.raises(UserError, match=said):
         slice_with(tmp_path, monkeypatch, text)
+
+
+def test_a_recording_that_rvc_cannot_read_is_named_and_left_out(tmp_path, monkeypatch, capsys):
+    slice_with(tmp_path, monkeypatch, WRITE.replace("NUMBERS", "(0,)") + (
+        "print('b.wav\\t-> Traceback (most recent call last):\\n  File x\\nRuntimeError: no such codec\\n')"))
+    assert "left out 1 of 2: b.wav (RuntimeError: no such codec)" in capsys.readouterr().err
 
 
 def test_what_rvc_leaves_out_by_its_own_judgement_is_said(tmp_path, monkeypatch, capsys):

@@ -12,10 +12,13 @@ import torch
 from voice_data import ROOT, run
 
 from LoraModel.host import find_host
+from LoraModel.host.experiment import read_lines, write_clips, write_filelist
 from LoraModel.host.index import build_index, find_index
 from LoraModel.inference import audio as audio_io
 from LoraModel.messages import UserError, cli
-from LoraModel.scripts import prepare_data, stand_in
+from LoraModel.preparation import by_stand_in, checks
+from LoraModel.preparation.recordings import find_recordings, flat_folder
+from LoraModel.scripts import prepare_data
 
 RECORDINGS = ROOT / "LoraModel" / "demo" / "recordings" / "target"
 HOSTS = [Path(root) for root in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if root]
@@ -69,12 +72,11 @@ def test_the_command_makes_a_folder_that_rvcs_own_dataset_reads(tmp_path, raw, l
 
 def test_a_second_run_reuses_what_is_there_and_an_interrupted_one_goes_on(tmp_path, raw, monkeypatch):
     out = tmp_path / "voice"
-    real = stand_in.extract
-    monkeypatch.setattr(stand_in, "extract", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        cli(prepare_data.main, command(raw, out))
+    real = by_stand_in.extract_features
+    monkeypatch.setattr(by_stand_in, "extract_features", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert cli(prepare_data.main, command(raw, out)) == 130
     assert not (out / "filelist.txt").exists()
-    monkeypatch.setattr(stand_in, "extract", real)
+    monkeypatch.setattr(by_stand_in, "extract_features", real)
     slices = contents(out / "0_gt_wavs")
     assert cli(prepare_data.main, command(raw, out)) == 0
     assert contents(out / "0_gt_wavs") == slices
@@ -83,24 +85,98 @@ def test_a_second_run_reuses_what_is_there_and_an_interrupted_one_goes_on(tmp_pa
     assert made == {name: stamp for name, (stamp, _) in contents(out).items() if name in made}
 
 
-@pytest.mark.parametrize("change", ["recordings", "rate", "foreign"])
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, raw, change, capsys):
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, raw, capsys):
     out = tmp_path / "voice"
-    if change == "foreign":
-        (out / "0_gt_wavs").mkdir(parents=True)
-        (out / "0_gt_wavs" / "0_0.wav").write_bytes(b"mine")
-    else:
-        assert cli(prepare_data.main, command(raw, out)) == 0
+    (out / "0_gt_wavs").mkdir(parents=True)
+    (out / "0_gt_wavs" / "0_0.wav").write_bytes(b"mine")
     before = contents(out)
-    more = []
-    if change == "recordings":
-        shutil.copy(RECORDINGS / "04.flac", raw)
-    if change == "rate":
-        more = ["--sample_rate", "40k"]
-    capsys.readouterr()
-    assert cli(prepare_data.main, command(raw, out, *more)) == 2
+    assert cli(prepare_data.main, command(raw, out)) == 2
     seen = capsys.readouterr()
     assert seen.out == "" and "--output_dir" in seen.err and contents(out) == before
+
+
+@pytest.mark.parametrize("change", ["fewer recordings", "another recording of the same name", "rate"])
+def test_what_follows_from_other_recordings_or_settings_is_made_anew(tmp_path, raw, change, capsys):
+    out, more = tmp_path / "voice", []
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    before = {name: data for name, (_, data) in contents(out).items()}
+    if change == "fewer recordings":
+        (raw / "03.wav").unlink()
+    elif change == "rate":
+        more = ["--sample_rate", "40k"]
+    else:
+        shutil.copy(RECORDINGS / "04.flac", raw / "01.flac")
+    assert cli(prepare_data.main, command(raw, out, *more)) == 0
+    assert "are kept in" in capsys.readouterr().err
+    kept, = (out / "set_aside").iterdir()
+    old = {name: data for name, (_, data) in contents(kept).items()}
+    assert old == {name: data for name, data in before.items() if name not in ("prepared.json", "config.json")}
+    fresh = tmp_path / "fresh"
+    assert cli(prepare_data.main, command(raw, fresh, *more)) == 0
+    made = {name: data for name, (_, data) in contents(out).items() if name.endswith((".npy", ".wav")) and not name.startswith("set_aside")}
+    assert made == {name: data for name, (_, data) in contents(fresh).items() if name.endswith((".npy", ".wav"))}
+
+
+def test_subfolders_are_searched_and_what_is_no_audio_or_broken_is_named(tmp_path, raw, capsys):
+    (raw / "day 2" / "deep").mkdir(parents=True)
+    (raw / "03.wav").rename(raw / "day 2" / "deep" / "03.wav")
+    (raw / "cover.jpg").write_bytes(b"picture")
+    out = raw / "logs" / "voice"  # inside the folder of recordings: its slices are no recordings
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    said = capsys.readouterr().err
+    assert "left out, since they are no audio: cover.jpg, notes.txt" in said
+    slices = contents(out / "0_gt_wavs")
+    assert {name.split("_")[0] for name in slices} == {"0", "1", "2"}
+    (raw / "cover.jpg").unlink()
+    (raw / "song.asd").write_bytes(b"warp")
+    (raw / "04.wav").write_bytes(b"no audio")
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    assert "left out: 04.wav: " in capsys.readouterr().err and contents(out / "0_gt_wavs") == slices
+    assert not (out / "set_aside").exists()
+
+
+def test_one_recording_is_taken_and_pasted_paths_are_cleaned(tmp_path, raw):
+    out = tmp_path / "voice"
+    assert cli(prepare_data.main, ["--input_dir", f'"{raw / "01.flac"}" ', "--output_dir", f"'{out}' "]) == 0
+    assert {name.split("_")[0] for name in contents(out / "0_gt_wavs")} == {"0"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_no_utf8_work(tmp_path, raw, capsys):
+    os.rename(os.fsencode(str(raw / "01.flac")), os.fsencode(str(raw)) + b"/\xc4\xe3.flac")
+    out = tmp_path / "voice"
+    for _ in range(2):
+        assert cli(prepare_data.main, command(raw, out)) == 0, capsys.readouterr().err
+    assert not (out / "set_aside").exists() and len(read_lines(out / "filelist.txt")) >= 3
+
+
+def test_features_of_other_slices_are_made_anew_and_data_without_a_voice_is_said(tmp_path, raw, capsys, monkeypatch):
+    out = tmp_path / "voice"
+    monkeypatch.setattr(by_stand_in.features, "pitch", lambda audio, frames: np.zeros(frames))
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    assert "no voiced frame" in capsys.readouterr().err
+    features = out / "3_feature768"
+    right = {name: data for name, (_, data) in contents(features).items()}
+    names = sorted(right)
+    os.utime(features / names[0], (1, 1))
+    np.save(features / names[1], np.zeros((7, 768), np.float32))
+    np.save(features / "9_9.npy", np.zeros((7, 768), np.float32))
+    (features / names[2]).unlink()
+    assert cli(prepare_data.main, command(raw, out)) == 0
+    assert "3 files of pitch and features are not of their slices" in capsys.readouterr().err
+    assert {name: data for name, (_, data) in contents(features).items()} == right and not checks.index_is_old(out, "v2")
+
+
+def test_a_speaker_that_the_base_has_not_is_refused(tmp_path, raw, capsys):
+    assert cli(prepare_data.main, command(raw, tmp_path / "out", "--speaker", 500)) == 2
+    assert "speaker 500" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_filelists_have_forward_slashes_and_lines_end_at_line_feeds_alone(tmp_path):
+    from pathlib import PureWindowsPath
+
+    write_clips(tmp_path / "list.txt", [([PureWindowsPath(r"C:\RVC\logs\mute\0_gt_wavs\mute40k.wav")], 3), ([Path("/a\u2028b.wav")], 0)])
+    assert read_lines(tmp_path / "list.txt") == ["C:/RVC/logs/mute/0_gt_wavs/mute40k.wav|3", "/a\u2028b.wav|0"]
 
 
 def test_no_f0_and_another_rate(tmp_path, raw, library):
@@ -125,9 +201,10 @@ def test_bad_options_write_nothing(tmp_path, raw, more, said, capsys):
 
 
 def test_bad_input_gets_one_line(tmp_path, raw, capsys):
-    (raw / "04.wav").write_bytes(b"no audio")
-    assert cli(prepare_data.main, command(raw, tmp_path / "a")) == 2
-    assert "04.wav" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "04.wav").write_bytes(b"no audio")
+    assert cli(prepare_data.main, command(tmp_path / "broken", tmp_path / "a")) == 2
+    assert "that can be read" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "a").exists()
     (tmp_path / "empty").mkdir()
     for folder, said in ((tmp_path / "empty", "holds no audio"), (tmp_path / "none", "no folder")):
         assert cli(prepare_data.main, command(folder, tmp_path / "b")) == 2
@@ -144,7 +221,7 @@ def test_slices_join_short_pauses_and_cut_long_sounds():
     tone = lambda seconds: 0.5 * np.sin(2 * np.pi * 200 * np.arange(int(seconds * rate)) / rate)  # noqa: E731
     quiet = lambda seconds: np.zeros(int(seconds * rate))  # noqa: E731
     audio = np.concatenate([tone(1), quiet(0.2), tone(1), quiet(1), tone(9), quiet(1), tone(0.2)]).astype(np.float32)
-    found = [(stop - start) / rate for start, stop in stand_in.slices(audio, rate)]
+    found = [(stop - start) / rate for start, stop in by_stand_in.slices(audio, rate)]
     assert found == pytest.approx([2.2, 3, 3, 3], abs=0.1)
 
 
@@ -173,21 +250,21 @@ def test_mute_entries_are_added_where_the_checkout_has_them(tmp_path):
                            ("2a_f0", f"{stem}.wav.npy"), ("2b-f0nsf", f"{stem}.wav.npy")):
             (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / part / name).write_bytes(b"")
-    assert prepare_data.write_filelist(out, "v2", True, 0, mute, "40k") == 1
+    assert write_filelist(out, "v2", True, 0, mute, "40k") == 1
     lines = (out / "filelist.txt").read_text().split("\n")
     assert len(lines) == 3 and sum(str(mute / "0_gt_wavs" / "mute40k.wav") in line for line in lines) == 2
-    prepare_data.write_filelist(out, "v2", True, 0, mute, "48k")
+    write_filelist(out, "v2", True, 0, mute, "48k")
     assert len((out / "filelist.txt").read_text().split("\n")) == 1
 
 
 def test_only_the_recordings_are_handed_to_rvc(raw):
-    files = audio_io.audio_files(raw)
-    with prepare_data.only_audio(raw, files) as folder:
+    files = find_recordings(raw)
+    with flat_folder(files) as folder:
         assert sorted(file.name for file in folder.iterdir()) == ["01.flac", "02.flac", "03.wav"]
         assert (folder / "01.flac").read_bytes() == (raw / "01.flac").read_bytes()
     assert not folder.exists()
     (raw / "notes.txt").unlink()
-    with prepare_data.only_audio(raw, files) as folder:
+    with flat_folder(files) as folder:
         assert folder == raw
 
 
@@ -237,15 +314,14 @@ def test_rvcs_own_scripts_prepare_a_voice(root, raw, capsys):
 
 @pytest.mark.host
 @each_host
-def test_what_rvcs_scripts_fail_at_is_passed_on(root, raw, capsys):
+def test_a_broken_recording_is_left_out_by_rvcs_way_too(root, raw, capsys):
     needs(root)
     name = f"rvc-lora-test-bad-{os.getpid()}"
     out = find_host(root).root / "logs" / name
     (raw / "04.wav").write_bytes(b"no audio at all")
     try:
-        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm")) == 2
-        seen = capsys.readouterr()
-        assert "04.wav" in seen.err.splitlines()[-1] and seen.out == "" and not (out / "filelist.txt").exists()
+        assert cli(prepare_data.main, command(raw, f"logs/{name}", "--rvc_root", root, "--f0_method", "pm")) == 0
+        assert "04.wav" in capsys.readouterr().err and (out / "filelist.txt").exists()
     finally:
         shutil.rmtree(out, ignore_errors=True)
 

@@ -27,7 +27,9 @@ from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
 from ..inference.stand_in import coarse_pitch, content_features, pitch
 from ..messages import UserError, cli, tr
-from ..scripts import merge_lora, prepare_data
+from ..preparation import Plan, Settings
+from ..preparation import prepare as prepare_data
+from ..scripts import merge_lora
 from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
@@ -56,7 +58,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     started = time.perf_counter()
     say("1/4 preparing the recordings", "1/4 处理录音")
     experiment = folder / "logs" / NAME
-    step(prepare_data.main, "--input_dir", RECORDINGS / "target", "--output_dir", experiment)
+    config = json.loads((BASE.parent / "config.json").read_text(encoding="utf-8"))
+    prepare_data(find_host(), Plan(RECORDINGS / "target", experiment, Settings("v2", RATE, "pm", "stand-in"), config))
     say("2/4 training the adapter", "2/4 训练适配器")
     trainer = train(experiment, folder / "training", options.epochs)
     if trainer is None:

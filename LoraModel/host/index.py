@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any, Union
@@ -10,13 +11,16 @@ import numpy as np
 
 from ..files import atomic_write
 from ..messages import UserError
+from .experiment import ALL_FEATURES, feature_folder, find_index, stems
+
+__all__ = ["build_index", "check_index", "find_index", "load_features", "open_index"]
 
 MOST_FRAMES, CENTRES, ADD_AT_ONCE = 200_000, 10_000, 8192
 
 
 def load_features(folder: Path) -> np.ndarray:
     """All features of `3_feature256` or `3_feature768`: (frames, size) float32."""
-    files = sorted(folder.glob("*.npy")) if folder.is_dir() else []
+    files = [folder / f"{name}.npy" for name in sorted(stems(folder, ".npy"))]
     if not files:
         raise UserError(f"{folder} holds no features: run prepare_data.py first", f"{folder} 中没有特征：请先运行 prepare_data.py")
     return np.concatenate([np.load(str(file), allow_pickle=False).astype(np.float32) for file in files])
@@ -26,18 +30,20 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
     """Build `added_IVF…_Flat_nprobe_1_NAME_VERSION.index` in an experiment folder, as RVC's WebUI does, and return its path.
 
     Raises:
-        UserError: there are no features.
+        UserError: there are no features. OSError: as the file system gives it.
     """
     import faiss
 
-    vectors = load_features(experiment / ("3_feature256" if version == "v1" else "3_feature768"))
+    vectors = load_features(feature_folder(experiment, version))
     vectors = vectors[np.random.default_rng(seed).permutation(len(vectors))]
     if len(vectors) > MOST_FRAMES:
         from sklearn.cluster import MiniBatchKMeans
 
         kmeans = MiniBatchKMeans(n_clusters=CENTRES, batch_size=256 * (os.cpu_count() or 1), compute_labels=False, init="random", random_state=seed)
         vectors = kmeans.fit(vectors).cluster_centers_.astype(np.float32)
-    np.save(str(experiment / "total_fea.npy"), vectors, allow_pickle=False)
+    data = io.BytesIO()
+    np.save(data, vectors, allow_pickle=False)
+    atomic_write(experiment / ALL_FEATURES, data.getvalue())
     cells = max(1, min(int(16 * np.sqrt(len(vectors))), len(vectors) // 39))
     index = faiss.index_factory(vectors.shape[1], f"IVF{cells},Flat")
     faiss.extract_index_ivf(index).nprobe = 1
@@ -107,16 +113,3 @@ def _ids(ivf: Any) -> np.ndarray:
     lists = ivf.invlists
     parts = [faiss.rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell)).copy() for cell in range(ivf.nlist) if lists.list_size(cell)]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
-def find_index(experiment: Path) -> Path:
-    """The newest `added_….index` of an experiment folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = sorted(experiment.glob("added_*.index"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise UserError(f"{experiment} holds no added_….index: run prepare_data.py on it",
-                        f"{experiment} 中没有 added_….index：请运行 prepare_data.py")
-    return found[-1]

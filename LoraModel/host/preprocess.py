@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..messages import UserError, tr
+from ..messages import UserError, disk_full, tr
+from ..paths import printable
+from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_folder, indexes, stems
 from .layout import Host
 from .pipeline import host_environment
 
@@ -39,15 +41,6 @@ Progress = Callable[[int], None]
 """Called with how many results there are so far."""
 
 
-def stems(folder: Path, ending: str) -> Set[str]:
-    """Names of the files of a folder, without `ending`."""
-    return {file.name[: -len(ending)] for file in folder.glob(f"*{ending}")} if folder.is_dir() else set()
-
-
-def feature_folder(experiment: Path, version: str) -> Path:
-    return experiment / ("3_feature256" if version == "v1" else "3_feature768")
-
-
 def check_needs(host: Host, f0_method: Optional[str]) -> None:
     """Check what the scripts need before anything is written.
 
@@ -65,28 +58,35 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
                         f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 --f0_method pm")
 
 
-def slice_recordings(host: Host, recordings: Path, experiment: Path, sample_rate: int, workers: int, progress: Progress) -> None:
+def slice_recordings(
+    host: Host, recordings: Path, experiment: Path, sample_rate: int, workers: int, progress: Progress, names: Optional[Sequence[str]] = None
+) -> None:
     """Cut the recordings into `0_gt_wavs` (at `sample_rate`, Hz) and `1_16k_wavs`; progress counts recordings begun.
 
+    A recording that RVC cannot read is named on standard error and left out.
+
+    Args:
+        recordings: a folder that holds them and nothing else. names: how messages call them, in the order of their files' names.
+
     Raises:
-        UserError: nothing came out, or a recording could not be read (named).
+        UserError: nothing came out, the script broke off, or the disk is full.
     """
-    folder = experiment / "1_16k_wavs"
-    inputs = sorted(file.name for file in recordings.iterdir())
+    folder = experiment / WAVS_16K
+    inputs = list(names) if names is not None else sorted(file.name for file in recordings.iterdir())
     numbers = lambda: {name.split("_")[0] for name in stems(folder, ".wav")}  # noqa: E731  slices are NUMBER_PART.wav
     output = _run(host, "slice", [str(recordings), str(sample_rate), str(workers), str(experiment), "False", _SLICE_SECONDS],
                   lambda: progress(len(numbers())))
     lost = [name for number, name in enumerate(inputs) if str(number) not in numbers()]
-    _judge(len(inputs), lost, output, "slicing", "切分")
-    if stems(folder, ".wav") != stems(experiment / "0_gt_wavs", ".wav"):
-        raise UserError(f"0_gt_wavs and 1_16k_wavs of {experiment} differ: delete the folder and run this again",
-                        f"{experiment} 的 0_gt_wavs 与 1_16k_wavs 不一致：请删除该文件夹后重试")
+    _judge(len(inputs), lost, output, "slicing", "切分", skip=True)
+    if stems(folder, ".wav") != stems(experiment / WAVS, ".wav"):
+        raise UserError(f"{WAVS} and {WAVS_16K} of {experiment} differ: delete the folder and run this again",
+                        f"{experiment} 的 {WAVS} 与 {WAVS_16K} 不一致：请删除该文件夹后重试")
 
 
 def extract_f0(host: Host, experiment: Path, method: str, workers: int, progress: Progress) -> None:
     """Find the pitch of each slice: `2a_f0` (1 to 255) and `2b-f0nsf` (Hz), `NAME.wav.npy`."""
-    wanted = stems(experiment / "1_16k_wavs", ".wav")
-    folders = [experiment / "2a_f0", experiment / "2b-f0nsf"]
+    wanted = stems(experiment / WAVS_16K, ".wav")
+    folders = [experiment / COARSE_PITCH, experiment / PITCH]
     done = lambda: set.intersection(*(stems(folder, ".wav.npy") for folder in folders))  # noqa: E731
     arguments = [str(experiment), str(workers), method]
     output = _run(host, "f0", (["cpu"] if host.name == "2026" else []) + arguments, lambda: progress(len(done())))
@@ -97,7 +97,7 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
     """Take HuBERT's features of each slice: `3_feature256` (v1) or `3_feature768` (v2)."""
     import torch
 
-    wanted, folder = stems(experiment / "1_16k_wavs", ".wav"), feature_folder(experiment, version)
+    wanted, folder = stems(experiment / WAVS_16K, ".wav"), feature_folder(experiment, version)
     cuda = torch.cuda.is_available()
     # With a graphics card named, all versions of the script take the same arguments: tag 2.2.231006 knows no half precision, and without
     # a card it would take a further argument for another form.
@@ -112,9 +112,9 @@ def build_host_index(host: Host, experiment: Path, version: str) -> bool:
     if "index" not in SCRIPTS[host.name] or experiment.parent != host.root / "logs":
         return False
     outside = os.environ.get("outside_index_root") or host_environment(host)["outside_index_root"]
-    before = set(experiment.glob("added_*.index"))
+    before = indexes(experiment)
     output = _run(host, "index", [experiment.name, version, outside, str(os.cpu_count() or 1)], lambda: None)
-    if not before and not list(experiment.glob("added_*.index")):
+    if not before and not indexes(experiment):
         _judge(1, [experiment.name], output, "building the index", "构建索引")
     return True
 
@@ -122,7 +122,7 @@ def build_host_index(host: Host, experiment: Path, version: str) -> bool:
 def remove_broken(experiment: Path) -> List[Path]:
     """Delete the arrays that an interrupted run left half written; the scripts would take them for done."""
     broken = []
-    for folder in ("2a_f0", "2b-f0nsf", "3_feature256", "3_feature768"):
+    for folder in (COARSE_PITCH, PITCH, *FEATURES.values()):
         for file in (experiment / folder).glob("*.npy"):
             try:
                 np.load(str(file), mmap_mode="r", allow_pickle=False)
@@ -161,8 +161,12 @@ def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) 
         return process.returncode, said.read().decode("utf-8", "replace")
 
 
-def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: str) -> None:
-    """Raise for a step that failed; say on standard error what RVC left out by its own judgement."""
+def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: str, skip: bool = False) -> None:
+    """Raise for a step that failed; say on standard error what was left out, by RVC's own judgement or, with `skip`, after an error.
+
+    Raises:
+        UserError: the step failed, or, with `skip`, failed for all.
+    """
     code, text = output
     errors = [line.strip() for line in text.splitlines()]
     traces = [number for number, line in enumerate(errors) if "Traceback (most recent" in line]
@@ -173,10 +177,16 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: s
         reason = next((line.strip() for line in after if line and not line.startswith((" ", "\t"))), "")
     elif code or wanted == len(lost):
         reason = next((line for line in reversed(errors) if line), "")
-    if code or (lost and (traces or wanted == len(lost))):
-        some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
+    reason = printable(reason)[:300]
+    full = bool(code or lost) and disk_full(OSError(text))
+    some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
+    if full:
+        raise UserError(f"the disk is full: RVC's {en} failed for {len(lost)} of {wanted} ({reason}): free some space and run this again",
+                        f"磁盘已满：RVC 的{zh}在 {wanted} 个中有 {len(lost)} 个失败（{reason}）：请清理空间后重新运行")
+    if code or (lost and (traces and not skip or wanted == len(lost))):
         raise UserError(f"RVC's {en} failed for {len(lost)} of {wanted} ({some}): {reason or f'exit code {code}'}",
                         f"RVC 的{zh}失败：{wanted} 个中有 {len(lost)} 个（{some}）：{reason or f'退出码 {code}'}")
     if lost:
-        print(tr(f"RVC's {en} left out {len(lost)} of {wanted}: {', '.join(lost[:5])}",
-                 f"RVC 的{zh}跳过了 {wanted} 个中的 {len(lost)} 个：{'、'.join(lost[:5])}"), file=sys.stderr)
+        because = f" ({reason})" if traces else ""
+        print(tr(f"RVC's {en} left out {len(lost)} of {wanted}: {', '.join(lost[:5])}{because}",
+                 f"RVC 的{zh}跳过了 {wanted} 个中的 {len(lost)} 个：{'、'.join(lost[:5])}{because}"), file=sys.stderr)

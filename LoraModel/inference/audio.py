@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import librosa
 import numpy as np
@@ -27,7 +27,12 @@ RATES = (1000, 768000)
 """Samples a second that sound can have."""
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_NOT_AUDIO = {".txt", ".json", ".md", ".csv", ".npy", ".index", ".pth", ".safetensors", ".log", ".ini", ".db", ".zip"}
+NOT_AUDIO = frozenset(
+    f".{ending}" for ending in (
+        "txt json md csv npy npz index pth pt ckpt onnx safetensors log ini db zip 7z rar tar gz jpg jpeg png gif bmp webp tif tiff svg ico pdf doc "
+        "docx xls xlsx rtf asd cue lrc srt vtt ass m3u m3u8 pls nfo sfv md5 xml html htm url lnk yaml yml toml py sh bat exe dll mid midi lab "
+        "textgrid pkf pek sfk sfap0 sfl reapeaks reapindex rpp als flp aup aup3 bak tmp part crdownload").split())
+"""Endings of files that lie beside recordings and are no audio: texts, pictures, and what audio editors leave."""
 
 
 def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.ndarray:
@@ -153,6 +158,25 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
     return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
 
 
+def problem_of(path: Union[str, Path]) -> Optional[UserError]:
+    """Why a file can't be read as audio, by its first tenth of a second: None where it can."""
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            if file.frames > 0 and len(file.read(max(1, file.samplerate // 10), dtype="float32", always_2d=True)):
+                return None
+            return UserError("it holds no sound", "没有声音内容")
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
+        why = str(error).rpartition(": ")[2]
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return UserError(f"it cannot be read ({why}); ffmpeg, which reads more formats, is not installed",
+                         f"无法读取（{why}）；未安装支持更多格式的 ffmpeg")
+    done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1", "-f", "f32le", "-ac", "1", "-"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read", "不是 libsndfile 或 ffmpeg 能读取的音频")
+
+
 def check_writable(path: Union[str, Path]) -> None:
     """Check that the file's ending is one that can be written.
 
@@ -199,7 +223,7 @@ def audio_files(folder: Union[str, Path]) -> List[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: check the path", f"找不到文件夹 {folder}：请检查路径")
-    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix.lower() not in _NOT_AUDIO)
+    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix.lower() not in NOT_AUDIO)
     if not found:
         raise UserError(f"{folder} holds no audio files: put recordings (wav, flac, mp3, …) there",
                         f"{folder} 中没有音频文件：请放入录音（wav、flac、mp3 等）")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from ..commands import parse_rate
-from ..inference.audio import audio_files
 from ..preparation.checks import drop_unfit
 from ..preparation.fingerprint import Record, Settings, describe_recordings, fingerprints, fingerprints_after
+from ..preparation.recordings import find_recordings
 from .run_settings import RunSettings
 
 PARTS = {"preprocess": ("slices",), "extract": ("f0", "features"), "index": ("index",)}
@@ -42,7 +42,8 @@ class Made:
             UserError: there are no recordings. OSError: as the file system gives it.
         """
         if step == "preprocess" and self.source is not None:
-            recordings = describe_recordings(audio_files(self.source), self.source)
+            found = find_recordings(self.source, without=self.experiment)
+            recordings = describe_recordings(found.files, found.folder)
             self._marks = fingerprints(recordings, self.settings)
             self.sliced = self.record.is_done("slices", self._marks)
             self.record.describe(recordings, self.settings)

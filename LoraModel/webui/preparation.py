@@ -20,10 +20,10 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from ..files import atomic_write
 from ..host import find_host, preprocess
 from ..host.index import build_index
-from ..inference.audio import audio_files
 from ..commands import parse_rate
 from ..messages import UserError, language
-from ..scripts.prepare_data import network_config, only_audio
+from ..preparation.options import network_config
+from ..preparation.recordings import find_recordings, flat_folder
 from . import processes
 from .made import Made
 from .run_log import tail
@@ -290,7 +290,7 @@ class Preparer:
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
         if step == "preprocess" and job.source is not None:
             if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
-                with only_audio(job.source, audio_files(job.source)) as folder:
+                with flat_folder(find_recordings(job.source, without=experiment)) as folder:
                     preprocess.slice_recordings(host, folder, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress)
         elif not slices:
             raise UserError(f"{experiment} holds no slices: process the data first", f"{experiment} 中没有切片：请先处理数据")

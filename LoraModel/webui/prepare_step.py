@@ -1,4 +1,4 @@
-"""`python LoraModel/webui/prepare_step.py EXIT_FILE STEP OPTIONS…`: `prepare_data` up to one step, in a process of its own.
+"""`python LoraModel/webui/prepare_step.py EXIT_FILE STEP OPTIONS…`: the preparation up to one step, in a process of its own.
 
 STEP is preprocess (slices alone), extract or index (all of it: the index takes no time, and training needs what is written
 after it). The exit code goes into EXIT_FILE, for whoever did not start this process.
@@ -8,36 +8,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import List, Optional
 
 if __package__ in (None, ""):
     # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in the working folder.
     _here, _root = str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])
     sys.path[:] = [_root, *(entry for entry in sys.path if entry != _here)]
 
+from LoraModel import commands  # noqa: E402
 from LoraModel.files import atomic_write  # noqa: E402
-from LoraModel.messages import cli  # noqa: E402
-
-
-class _Reached(Exception):
-    """All that was asked for is there."""
 
 
 def main(argv: List[str]) -> int:
     code_file, step, options = Path(argv[0]), argv[1], argv[2:]
-    from LoraModel.scripts import prepare_data
 
-    class Steps(prepare_data.Steps):
-        def run(self, name: str, title: str, total: int, work: Any) -> None:
-            if step == "preprocess" and name != "slices":
-                raise _Reached
-            super().run(name, title, total, work)
+    def work(argv: Optional[list]) -> int:
+        from LoraModel.preparation.options import parser, plan_from
+        from LoraModel.preparation.steps import prepare
 
-    prepare_data.Steps = Steps  # type: ignore[misc]
-    try:
-        code = cli(prepare_data.main, options)
-    except _Reached:
-        code = 0
+        host, plan = plan_from(parser().parse_args(argv))
+        prepare(host, plan, until="slices" if step == "preprocess" else None)
+        return 0
+
+    code = commands.run(work, options)
     atomic_write(code_file, str(code).encode())
     return code
 

@@ -1,0 +1,138 @@
+"""The recordings of a voice: found in a folder and the folders below it, with everything else named and left out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..host import experiment as layout
+from ..inference.audio import NOT_AUDIO, problem_of
+from ..messages import UserError, tr
+from ..paths import printable
+
+NAMED = 5
+"""So many names stand in a message; of the others only their number."""
+
+
+class Recordings(NamedTuple):
+    """What was found.
+
+    Attributes:
+        folder: the paths of `describe` start below it. files: the recordings, in the order of these paths.
+        other: files that are no audio, such as notes.txt. broken: (file, why) of audio that cannot be read.
+    """
+
+    folder: Path
+    files: List[Path]
+    other: List[Path]
+    broken: List[Tuple[Path, UserError]]
+
+    def name(self, file: Path) -> str:
+        """A file's path below the folder, for a message."""
+        return printable(file.relative_to(self.folder).as_posix())
+
+
+def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
+    """The recordings in `place`, a folder or a single file: those in its subfolders too.
+
+    Hidden files and folders, and experiment folders (RVC's own slices), are passed over; links to folders are not followed.
+
+    Args:
+        without: a folder that is passed over: the experiment that is made of them.
+
+    Raises:
+        UserError: `place` is missing, or holds no recording that can be read.
+    """
+    if place.is_file():
+        folder, files = place.parent, [place]
+    elif place.is_dir():
+        folder, files = place, _files_below(place, without)
+    else:
+        raise UserError(f"there is no folder {place}: give the folder that holds the recordings of the voice",
+                        f"找不到文件夹 {place}：请填写存放该声音录音的文件夹")
+    files.sort(key=lambda file: file.relative_to(folder).as_posix())
+    found: List[Path] = []
+    other: List[Path] = []
+    broken: List[Tuple[Path, UserError]] = []
+    for file in files:
+        if file.suffix.lower() in NOT_AUDIO:
+            other.append(file)
+            continue
+        problem = problem_of(file)
+        if problem is None:
+            found.append(file)
+        else:
+            broken.append((file, problem))
+    if not found:
+        if broken:
+            file, problem = broken[0]
+            raise UserError(f"{place} holds no audio files that can be read ({problem.en}): put recordings (wav, flac, mp3, …) there",
+                            f"{place} 中没有可以读取的音频文件（{problem.zh}）：请放入录音（wav、flac、mp3 等）")
+        raise UserError(f"{place} holds no audio files: put recordings (wav, flac, mp3, …) there",
+                        f"{place} 中没有音频文件：请放入录音（wav、flac、mp3 等）")
+    return Recordings(folder, found, other, broken)
+
+
+def _files_below(place: Path, without: Optional[Path]) -> List[Path]:
+    files: List[Path] = []
+    for name, folders, names in os.walk(str(place)):
+        here = Path(name)
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and not _is_experiment(here / one, without))
+        files += [here / one for one in names if not one.startswith(".") and (here / one).is_file()]
+    return files
+
+
+def _is_experiment(folder: Path, without: Optional[Path]) -> bool:
+    return folder == without or (folder / layout.WAVS).is_dir() or (folder / layout.WAVS_16K).is_dir()
+
+
+def say_left_out(recordings: Recordings) -> None:
+    """Name on standard error what was found beside the recordings."""
+    if recordings.other:
+        names = listed([recordings.name(file) for file in recordings.other])
+        print(tr(f"left out, since they are no audio: {names}", f"以下文件不是音频，已忽略：{names}"), file=sys.stderr)
+    for file, problem in recordings.broken:
+        name = recordings.name(file)
+        print(tr(f"left out: {name}: {problem.en}", f"已跳过：{name}：{problem.zh}"), file=sys.stderr)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" … (+{more})" if more > 0 else "")
+
+
+@contextlib.contextmanager
+def flat_folder(recordings: Recordings) -> Iterator[Path]:
+    """A folder that holds the recordings and nothing else, in their order by name: RVC's script fails on every other file, and on
+    names that are no UTF-8. It is the folder itself where that is so already, else one of links, which is deleted at the end."""
+    folder, files = recordings.folder, recordings.files
+    plain = all(file.parent == folder and _is_text(file.name) for file in files)
+    if plain and {file.name for file in files} == set(os.listdir(str(folder))):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="rvc-lora-") as name:
+        for number, file in enumerate(files):
+            target = Path(name) / (file.name if plain else f"{number:06d}{_plain_suffix(file)}")
+            try:
+                target.symlink_to(file.resolve())
+            except OSError:  # Windows, where links need a privilege
+                shutil.copyfile(str(file), str(target))
+        yield Path(name)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain_suffix(file: Path) -> str:
+    return file.suffix if file.suffix.isascii() else ""
