@@ -94,7 +94,8 @@ def can_autocast(device: torch.device, precision: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with torch.autocast(device.type, dtype=_AUTOCAST[precision]) as autocast:
+            autocast = torch.autocast(device.type, dtype=_AUTOCAST[precision])
+            with autocast:  # what 1.13 gives to `as` is None
                 return bool(autocast._enabled)
     except RuntimeError:
         return False
