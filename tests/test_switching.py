@@ -9,6 +9,7 @@ import pytest
 import torch
 from voice_data import go, make_adapter, state, weights
 
+from LoraModel.lora.live import one_thread
 from LoraModel.messages import UserError
 
 
@@ -147,5 +148,61 @@ def test_a_switch_leaves_the_number_of_threads_as_it_was(voice, adapters):
         with pytest.raises(UserError):
             voice.set_adapters([(adapters[0], float("nan"))])
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(former)
+
+
+@pytest.mark.parametrize("fails_at", [1, 40, 100])
+def test_a_switch_that_runs_out_of_memory_in_the_middle_leaves_the_voice_applied(voice, adapters, monkeypatch, fails_at):
+    voice.set_adapters([(adapters[0], 1.0)])
+    before, applied, real, calls = state(voice), voice.applied, torch.addmm, []
+
+    def addmm(*arguments, **more):
+        calls.append(1)
+        if len(calls) == fails_at:
+            raise MemoryError
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(torch, "addmm", addmm)
+    with pytest.raises(MemoryError):
+        voice.set_adapters([(adapters[1], 1.0)])
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items()) and voice.applied == applied
+
+
+def test_without_memory_for_either_voice_the_plain_base_stays(voice, adapters, monkeypatch):
+    plain = state(voice)
+    voice.set_adapters([(adapters[0], 1.0)])
+
+    def addmm(*_arguments, **_more):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "addmm", addmm)
+    with pytest.raises(MemoryError):
+        voice.set_adapters([(adapters[1], 1.0)])
+    assert all(torch.equal(plain[name], tensor) for name, tensor in state(voice).items()) and voice.applied == []
+
+
+def test_overlapping_switches_leave_the_number_of_threads_as_it_was():
+    former = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        inside, leave = threading.Event(), threading.Event()
+
+        def other():
+            with one_thread():
+                inside.set()
+                leave.wait(20)
+
+        with one_thread():
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert inside.wait(20)
+        leave.set()
+        thread.join()
+        found = []
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert torch.get_num_threads() == 2 and found == [2]
     finally:
         torch.set_num_threads(former)

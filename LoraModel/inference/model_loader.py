@@ -146,7 +146,12 @@ class VoiceLoader:
                     adapter = self.load(source, force)
                 if strength:
                     chosen.append(Applied(adapter, strength))
-            self._live.write_products(self._sum(chosen))
+            try:
+                self._live.write_products(self._sum(chosen))
+            except BaseException:
+                if not self._live.touched:  # the voice before could not be written again either
+                    self._applied = []
+                raise
             self._applied = chosen
 
     def unload(self) -> None:

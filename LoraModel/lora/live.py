@@ -8,12 +8,17 @@ from W in about one weight of nine. Nothing is rebound, so CUDA graphs captured 
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Dict, Iterable, Iterator, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from . import weight_norm
+
+_threads_lock = threading.Lock()
+_users = 0  # uses of `one_thread` that have not ended
+_shared = 1  # PyTorch's number of threads before the first of them
 
 
 @contextlib.contextmanager
@@ -23,12 +28,21 @@ def one_thread() -> Iterator[None]:
     A change of weights is hundreds of small kernels. On cores that other programs use, its threads wait for each other at
     the end of each one: a change took 1.6 s so, and 35 ms on one thread (`bench/switch_time.py`). Idle cores lose a few milliseconds.
     """
-    threads = torch.get_num_threads()
+    global _users, _shared
+    with _threads_lock:
+        threads = torch.get_num_threads()
+        if _users == 0:
+            _shared = threads
+        elif threads == 1:  # what a thread finds that starts while another one is in here: it is not its own number
+            threads = _shared
+        _users += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        with _threads_lock:
+            _users -= 1
+            torch.set_num_threads(threads)
 
 
 class LiveWeights:
@@ -47,6 +61,7 @@ class LiveWeights:
         self._touched: Set[str] = set()
         self._pristine: Dict[str, Dict[str, Tensor]] = {}
         self._effective: Dict[str, Tensor] = {}  # the pristine weight of a layer, composed, for write_products
+        self._written: Dict[str, Tuple[Tensor, Tensor]] = {}  # what write_products wrote last, to go back to
 
     @property
     def touched(self) -> bool:
@@ -83,9 +98,13 @@ class LiveWeights:
             if weight.shape != delta.shape:
                 raise ValueError(f"delta of {path} has shape {tuple(delta.shape)}, the layer's weight {tuple(weight.shape)}")
             merged[path] = weight_norm.decompose(weight + delta.to(weight.device), stored)
+        for path in merged:
+            if path not in self._pristine:
+                self._snapshot(path, layers[path])
+        self._written = {}
         self._put_back_all_but(deltas)
         for path, tensors in merged.items():
-            self._keep(path, layers[path])
+            self._touched.add(path)
             weight_norm.write(layers[path], tensors)
 
     @torch.no_grad()
@@ -109,11 +128,35 @@ class LiveWeights:
             if left.shape[0] != rows or right.shape[1] != columns or left.shape[1] != right.shape[0]:
                 raise ValueError(f"factors of {path} have shapes {tuple(left.shape)} and {tuple(right.shape)}, "
                                  f"the layer's weight as a matrix is ({rows}, {columns})")
-        self._put_back_all_but(products)
-        for path, (left, right) in products.items():
-            self._keep(path, layers[path])
+        # What the change adds to memory is taken first; what is left may still fail, and is taken back then.
+        for path in products:
+            if path not in self._pristine:
+                self._snapshot(path, layers[path])
             if path not in self._effective:
                 self._effective[path] = weight_norm.compose(self._pristine[path])
+        written, self._written = self._written, {}
+        try:
+            self._write_products(products, layers)
+        except BaseException:
+            self._put_back_all_but({})
+            if written:
+                with contextlib.suppress(Exception):  # not enough memory for the voice before either: the plain base stays
+                    self._again(written)
+            raise
+        self._written = dict(products)
+
+    def _again(self, products: Dict[str, Tuple[Tensor, Tensor]]) -> None:
+        """Write what was there before a change that failed; the plain base where that fails too."""
+        try:
+            self.write_products(products)
+        except BaseException:
+            self._put_back_all_but({})
+            raise
+
+    def _write_products(self, products: Dict[str, Tuple[Tensor, Tensor]], layers: Dict[str, nn.Module]) -> None:
+        self._put_back_all_but(products)
+        for path, (left, right) in products.items():
+            self._touched.add(path)
             effective = self._effective[path].flatten(1)  # (rows, columns)
             stored = weight_norm.stored_tensors(layers[path])
             target = list(stored.values())[-1].detach()
@@ -137,11 +180,6 @@ class LiveWeights:
             if not self._holds:
                 del self._pristine[path]
                 self._effective.pop(path, None)
-
-    def _keep(self, path: str, layer: nn.Module) -> None:
-        if path not in self._pristine:
-            self._snapshot(path, layer)
-        self._touched.add(path)
 
     def _snapshot(self, path: str, layer: nn.Module) -> None:
         stored = weight_norm.stored_tensors(layer)
