@@ -9,6 +9,7 @@ import pytest
 import torch
 from voice_data import go, make_adapter, state, weights
 
+from LoraModel.inference import ConvertOptions, convert, stand_in
 from LoraModel.lora.live import one_thread
 from LoraModel.messages import UserError
 
@@ -206,3 +207,19 @@ def test_overlapping_switches_leave_the_number_of_threads_as_it_was():
         assert torch.get_num_threads() == 2 and found == [2]
     finally:
         torch.set_num_threads(former)
+
+
+def test_a_switch_while_features_are_made_takes_speaker_and_weights_together(voice, adapters, tmp_path, library, speech):
+    other = make_adapter(tmp_path / "third.safetensors", library, 3, speaker=3)
+    options, short = ConvertOptions(), speech[:8000]
+    voice.set_adapters([(other, 1.0)])
+    wanted = go(voice, short)
+    voice.set_adapters([(adapters[0], 1.0)])
+
+    def switching(audio):
+        thread = threading.Thread(target=lambda: voice.set_adapters([(other, 1.0)]))
+        thread.start()
+        thread.join()
+        return stand_in.content_features(audio)
+
+    assert np.array_equal(convert(voice, short, options, switching, stand_in.pitch, stand_in.coarse_pitch), wanted)

@@ -190,7 +190,9 @@ def convert(
             mixed = protected(mixed, own, f0[start:stop], options.protect)
         return torch.from_numpy(np.ascontiguousarray(mixed)).unsqueeze(0)
 
-    with voice.lock:
+    with voice.lock:  # the speaker and the weights of one moment: another voice may have been applied since the features were begun
+        if options.speaker is None:
+            speaker = voice.speaker
         synthesis = _Synthesis(network, voice.device, speaker, f0 if info.f0 else None, coarse(f0) if info.f0 else None)
         result = synthesis.run(phone, total, info.hop_length, options.seed, section, chunk, progress)
     wanted = int(round(samples * info.sample_rate / INPUT_RATE))

@@ -78,6 +78,8 @@ class Converter:
         if options.index is not None:
             check_index(options.index, size)
         with voice.lock:
+            if options.speaker is None:  # another voice may have been applied since
+                speaker = voice.speaker
             return self._pipeline.convert(
                 voice.network, audio, version=info.version, f0=info.f0, speaker=speaker, transpose=options.transpose, f0_method=method,
                 index=options.index, index_rate=options.index_rate, protect=options.protect, rms_mix_rate=options.rms_mix_rate, seed=options.seed,
