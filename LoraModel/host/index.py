@@ -12,6 +12,7 @@ import numpy as np
 from ..files import atomic_write
 from ..messages import UserError
 from .experiment import ALL_FEATURES, feature_folder, find_index, stems
+from .index_file import check_file
 
 __all__ = ["build_index", "check_index", "find_index", "load_features", "open_index"]
 
@@ -60,37 +61,22 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
 def open_index(path: Union[str, Path], size: int) -> Any:
     """Read a faiss index of vectors of `size` values, and check all that RVC's conversion takes for granted of it.
 
-    Some indices end the whole process where they are asked for their vectors, which no `except` can catch: they are refused by their kind.
+    Some indices end the whole process where faiss reads or searches them, which no `except` can catch: each byte of the
+    file is checked before faiss gets it.
 
     Raises:
         UserError: missing, damaged, of another kind or size, or empty.
     """
+    path = check_file(path, size)
     import faiss
 
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no index {path}: check the path, or leave --index out", f"找不到索引 {path}：请检查路径，或去掉 --index")
     try:
         index = faiss.read_index(str(path))
         ivf = faiss.try_extract_index_ivf(index)
-        kind = type(faiss.downcast_index(index)).__name__
-        ids = _ids(ivf) if ivf is not None and not kind.startswith("IndexIDMap") else None
     except (RuntimeError, OSError, MemoryError, ValueError, IndexError, AssertionError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
         raise UserError(f"{path} is no faiss index ({said}): choose an added_….index file",
                         f"{path} 不是 faiss 索引（{said}）：请选择 added_….index 文件") from None
-    if index.ntotal == 0:
-        raise UserError(f"index {path} holds no vectors (a trained_….index is made before they are added): choose the voice's own added_….index",
-                        f"索引 {path} 不含向量（trained_….index 尚未加入向量）：请选择该声音的 added_….index")
-    if index.d != size:
-        raise UserError(f"index {path} holds {index.ntotal} vectors of {index.d} values, the base needs {size}: choose the voice's own added_….index",
-                        f"索引 {path} 含 {index.ntotal} 个 {index.d} 维向量，而底模需要 {size} 维：请选择该声音的 added_….index")
-    if kind.startswith("IndexIDMap") or ids is not None and not np.array_equal(np.sort(ids), np.arange(index.ntotal)):
-        raise UserError(f"index {path} gives its vectors numbers of its own, with which RVC cannot work: build it anew with prepare_data.py",
-                        f"索引 {path} 使用自定义编号，RVC 无法使用：请用 prepare_data.py 重新构建")
-    if index.metric_type != faiss.METRIC_L2:
-        raise UserError(f"index {path} compares by inner product, and RVC weighs by distance: build it anew with prepare_data.py",
-                        f"索引 {path} 按内积比较，而 RVC 按距离加权：请用 prepare_data.py 重新构建")
     if ivf is not None and ivf.nprobe < 1:
         ivf.nprobe = 1
     return index
@@ -104,12 +90,3 @@ def check_index(path: Union[str, Path], size: int) -> Path:
     """
     open_index(path, size)
     return Path(path)
-
-
-def _ids(ivf: Any) -> np.ndarray:
-    """The numbers of all vectors of an IVF index, in the order of its cells."""
-    import faiss
-
-    lists = ivf.invlists
-    parts = [faiss.rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell)).copy() for cell in range(ivf.nlist) if lists.list_size(cell)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

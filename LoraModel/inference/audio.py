@@ -71,12 +71,9 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
 
 def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
     """(samples,) and their rate. Memory goes to samples that are there, not to those that the header promises."""
-    name = os.fsencode(str(path)) if os.name == "posix" else str(path)  # of any bytes, not of UTF-8 alone
-    with soundfile.SoundFile(name) as file:
+    with soundfile.SoundFile(_system_name(path)) as file:
         found, promised = file.samplerate, file.frames
-        if not RATES[0] <= found <= RATES[1]:
-            raise UserError(f"{path} says that it has {found} samples a second: no sound has; write it anew from its source",
-                            f"{path} 的采样率为 {found} Hz，不可能是声音：请从源文件重新导出")
+        _check_rate(path, found)
         energy = np.zeros(file.channels)
         if file.channels > 1:
             for block in _blocks(file):
@@ -88,7 +85,7 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
             parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
             count += len(block)
             if count > LONGEST * found:
-                raise UserError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts", f"{path} 超过 {LONGEST // 3600} 小时：请先切分")
+                raise _too_long(path)
     if promised and not count:
         raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
     missing = max(promised - count, _missing_bytes(path))
@@ -96,6 +93,33 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
         tell(tr(f"note: {path} is cut short or damaged: {count / found:.1f} s of it can be read, its header says that there is more",
                 f"提示：{path} 不完整或已损坏：只能读出 {count / found:.1f} 秒，少于文件头所记"))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32), found
+
+
+def _system_name(path: Path) -> Union[str, bytes]:
+    """As libsndfile takes a name of any bytes, not of UTF-8 alone."""
+    return os.fsencode(str(path)) if os.name == "posix" else str(path)
+
+
+def _check_rate(path: Path, rate: int) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UserError(f"{path} says that it has {rate} samples a second: no sound has; write it anew from its source",
+                        f"{path} 的采样率为 {rate} Hz，不可能是声音：请从源文件重新导出")
+
+
+def _too_long(path: Path) -> UserError:
+    return UserError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts",
+                     f"{path} 超过 {LONGEST // 3600} 小时：请先切分")
+
+
+def check_header(path: Path, file: soundfile.SoundFile) -> None:
+    """Check what the header of an open file claims, for programs that believe it and ask for that much memory.
+
+    Raises:
+        UserError: a rate that no sound has, or more than 12 hours.
+    """
+    _check_rate(path, file.samplerate)
+    if file.frames > LONGEST * file.samplerate:
+        raise _too_long(path)
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -159,13 +183,16 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
 
 
 def problem_of(path: Union[str, Path]) -> Optional[UserError]:
-    """Why a file can't be read as audio, by its first tenth of a second: None where it can."""
+    """Why a file can't be read as audio, by its header and its first tenth of a second: None where it can."""
     path = Path(path)
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(_system_name(path)) as file:
+            check_header(path, file)
             if file.frames > 0 and len(file.read(max(1, file.samplerate // 10), dtype="float32", always_2d=True)):
                 return None
             return UserError("it holds no sound", "没有声音内容")
+    except UserError as error:
+        return error
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         why = str(error).rpartition(": ")[2]
     program = shutil.which("ffmpeg")

@@ -1,0 +1,191 @@
+"""A faiss index file, checked byte by byte before faiss sees it: faiss trusts what it reads and may end the process.
+
+Only the kinds that RVC makes are taken: IVF with flat vectors, and flat vectors alone, both by distance (L2), with
+their vectors numbered from 0. RVC's Pipeline reads the file by its path itself, so what it cannot use is refused here.
+
+The layout is that of faiss `impl/index_write.cpp`: header (d, ntotal, two spare numbers, trained, metric), for IVF the
+number of cells and of those that are searched, the index of the cells' centres, a table of places, and the cells with
+codes and numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import BinaryIO, Optional, Tuple, Union
+
+import numpy as np
+
+from ..messages import UserError
+
+__all__ = ["check_file"]
+
+_FLAT = (b"IxF2", b"IxFl", b"IxFI")
+_IDS = (b"IxMp", b"IxM2")
+_ADVICE = UserError("make it anew by prepare_data.py, or choose the voice's added_….index",
+                    "请用 prepare_data.py 重新生成，或选择该声音的 added_….index")
+_checked: "OrderedDict[Tuple[str, int, int], Tuple[int, int]]" = OrderedDict()
+"""Files that were found good: path, time and size of the file -> vectors, values in each."""
+
+
+class _Bad(Exception):
+    """What is wrong, in English and Chinese."""
+
+
+def _contradiction() -> _Bad:
+    return _Bad("it is damaged: its numbers contradict each other", "已损坏：其中的数值互相矛盾")
+
+
+class _Reader:
+    """Numbers from a file that never reads more than the file holds."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.left = stream, os.fstat(stream.fileno()).st_size
+
+    def bytes(self, count: int) -> bytes:
+        if not 0 <= count <= self.left:
+            raise _Bad("it is damaged or cut short", "已损坏或不完整")
+        data = self.stream.read(count)
+        self.left -= count
+        if len(data) != count:
+            raise _Bad("it is damaged or cut short", "已损坏或不完整")
+        return data
+
+    def number(self, size: int = 8) -> int:
+        return int.from_bytes(self.bytes(size), "little", signed=True)
+
+    def array(self, count: int, kind: str) -> np.ndarray:
+        return np.frombuffer(self.bytes(count * np.dtype(kind).itemsize), kind)
+
+
+def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
+    """Check that `path` is a whole faiss index that RVC can search, by distance, of vectors of `size` values (None: any).
+
+    Raises:
+        UserError: it is missing, damaged, empty, of another kind or of another feature size.
+        OSError: as the file system gives it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no index {path}: check the path, or leave --index out",
+                        f"找不到索引 {path}：请检查路径，或去掉 --index")
+    stat = path.stat()
+    key = (str(path.absolute()), stat.st_mtime_ns, stat.st_size)
+    if key not in _checked:
+        with open(str(path), "rb") as stream:
+            try:
+                _checked[key] = _check(_Reader(stream))
+            except _Bad as error:
+                en, zh = error.args
+                raise UserError(f"{path} is no faiss index that can be used ({en}): {_ADVICE.en}",
+                                f"{path} 不是可用的 faiss 索引（{zh}）：{_ADVICE.zh}") from None
+        while len(_checked) > 50:
+            _checked.popitem(last=False)
+    count, dimensions = _checked[key]
+    if size not in (None, dimensions):
+        raise UserError(f"index {path} holds {count} vectors of {dimensions} values, the base needs {size}: "
+                        "choose the voice's own added_….index",
+                        f"索引 {path} 含 {count} 个 {dimensions} 维向量，而底模需要 {size} 维：请选择该声音的 added_….index")
+    return path
+
+
+def _check(reader: _Reader) -> Tuple[int, int]:
+    """(vectors, values in each)."""
+    kind = reader.bytes(4)
+    if kind in _IDS:
+        raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work", "其向量使用自定义编号，RVC 无法使用")
+    if kind not in (b"IwFl", *_FLAT):
+        if kind[:2] in (b"Ix", b"Iw", b"IH", b"IB", b"Iv"):
+            raise _Bad(f"its kind {kind.decode('latin-1')!r} is not one that RVC makes",
+                       f"类型 {kind.decode('latin-1')!r} 不是 RVC 所生成的")
+        raise _Bad("its first bytes are another format's", "文件开头不是 faiss 格式")
+    dimensions, total = _header(reader)
+    if not total:
+        raise _Bad("it holds no vectors: of RVC's two index files this is the trained_ one, the added_ one is meant",
+                   "其中没有向量：RVC 的两个索引文件中这是 trained_，需要的是 added_")
+    if kind in _FLAT:
+        _flat(reader, dimensions, total)
+    else:
+        _cells(reader, dimensions, total)
+    if reader.left:
+        raise _Bad("bytes follow after its end", "文件末尾有多余数据")
+    return total, dimensions
+
+
+def _header(reader: _Reader) -> Tuple[int, int]:
+    dimensions, total = reader.number(4), reader.number()
+    reader.bytes(16)
+    trained, metric = reader.number(1), reader.number(4)
+    if not 0 < dimensions <= 65536 or not 0 <= total <= 2**31 or trained not in (0, 1):
+        raise _Bad("it is damaged: its header makes no sense", "已损坏：文件头无效")
+    if metric == 0:
+        raise _Bad("it compares by inner product, where RVC weights by distance", "它按内积比较，而 RVC 按距离加权")
+    if metric != 1:
+        raise _Bad(f"it compares by metric {metric}, where RVC weights by distance", f"它使用度量 {metric}，而 RVC 按距离加权")
+    if not trained:
+        raise _Bad("it is not trained", "尚未训练")
+    return dimensions, total
+
+
+def _flat(reader: _Reader, dimensions: int, total: int) -> None:
+    values = reader.number()
+    if values != dimensions * total:
+        raise _contradiction()
+    _finite(reader, values)
+
+
+def _finite(reader: _Reader, values: int) -> None:
+    for start in range(0, values, 1 << 22):
+        if not np.isfinite(reader.array(min(1 << 22, values - start), "<f4")).all():
+            raise _Bad("it is damaged: it holds values that are not numbers", "已损坏：含有非数值")
+
+
+def _cells(reader: _Reader, dimensions: int, total: int) -> None:
+    cells, searched = reader.number(), reader.number()
+    if not 0 < cells <= 2**24 or searched < 0:
+        raise _contradiction()
+    if reader.bytes(4) not in _FLAT:
+        raise _Bad("its centres are of a kind that RVC does not make", "其聚类中心的类型不是 RVC 所生成的")
+    of, centres = _header(reader)
+    if (of, centres) != (dimensions, cells):
+        raise _contradiction()
+    _flat(reader, dimensions, cells)
+    if reader.number(1) != 0 or reader.number() != 0:
+        raise _Bad("it has a table of places, which RVC does not make", "它带有位置表，并非 RVC 所生成")
+    if reader.bytes(4) != b"ilar":
+        raise _Bad("its cells lie elsewhere or are missing", "其单元数据缺失或位于其他文件")
+    if (reader.number(), reader.number()) != (cells, 4 * dimensions):
+        raise _contradiction()
+    _numbers(reader, cells, _sizes(reader, cells), dimensions, total)
+
+
+def _sizes(reader: _Reader, cells: int) -> np.ndarray:
+    """How many vectors each cell holds: (cells,)."""
+    form, count = reader.bytes(4), reader.number()
+    sizes = np.zeros(cells, np.int64)
+    if form == b"full" and count == cells:
+        sizes[:] = reader.array(count, "<i8")
+    elif form == b"sprs" and 0 <= count <= 2 * cells and count % 2 == 0:
+        pairs = reader.array(count, "<i8").reshape(-1, 2)
+        if ((pairs[:, 0] < 0) | (pairs[:, 0] >= cells)).any():
+            raise _contradiction()
+        sizes[pairs[:, 0]] = pairs[:, 1]
+    else:
+        raise _contradiction()
+    return sizes
+
+
+def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, total: int) -> None:
+    """Read the cells: each vector's values, and its number, which must be one of 0 to total - 1 and nobody else's."""
+    if (sizes < 0).any() or (sizes > total).any() or int(sizes.sum()) != total:
+        raise _Bad("it holds another number of vectors than it says, as after removing some", "其向量数与所记不符（可能删除过向量）")
+    seen = np.zeros(total, bool)
+    for count in sizes[sizes > 0].tolist():
+        _finite(reader, count * dimensions)
+        numbers = reader.array(count, "<i8")
+        if ((numbers < 0) | (numbers >= total)).any():
+            raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work", "其向量使用自定义编号，RVC 无法使用")
+        seen[numbers] = True
+    if not seen.all():
+        raise _Bad("two of its vectors carry one number", "其中有两个向量编号相同")
