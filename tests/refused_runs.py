@@ -46,8 +46,8 @@ def refused(tmp_path, capsys, monkeypatch):
 
 
 def files(folder):
-    """What lies in a folder, but for the spectrograms that RVC's dataset keeps beside the clips."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*") if not path.name.endswith(".spec.pt")}
+    """What lies in a folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def changed_base(tmp_path, change):

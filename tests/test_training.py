@@ -247,7 +247,7 @@ def full_size_experiment(folder, version, f0, clips=2, frames=60):
         wavfile.write(str(folder / "0_gt_wavs" / f"{name}.wav"), 40000, wave.astype(np.float32))
         np.save(str(folder / f"3_feature{size}" / f"{name}.npy"), random.normal(0, 0.3, (frames // 2 + 1, size)).astype(np.float32))
         if f0:
-            np.save(str(folder / "2a_f0" / f"{name}.wav.npy"), np.full(frames, 60))
+            np.save(str(folder / "2a_f0" / f"{name}.wav.npy"), np.full(frames, 37))  # 150 Hz on the coarse scale
             np.save(str(folder / "2b-f0nsf" / f"{name}.wav.npy"), np.full(frames, 150.0))
     return folder
 

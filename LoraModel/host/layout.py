@@ -19,11 +19,9 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
-import soundfile
-import torch
 from torch import nn
 
 from ..messages import UserError
@@ -181,29 +179,6 @@ class Host:
             return cls(False)
 
     # Training helpers
-
-    def dataset(self, filelist: Path, data: Dict[str, Any], f0: bool) -> Any:
-        """RVC's own dataset over a filelist. data: the "data" part of the experiment's config.json.
-
-        RVC's preprocessing writes clips as floats and its dataset takes any clip's numbers as they are: a clip stored as
-        integers by another program would come out 32768 times too loud. Such clips are scaled here.
-        """
-        module = self.module("data_utils")
-        cls = module.TextAudioLoaderMultiNSFsid if f0 else module.TextAudioLoader
-        mel = self.module("mel")
-
-        class Dataset(cls):
-            def get_audio(self, filename: str) -> Any:
-                if not soundfile.info(filename).subtype.startswith("PCM"):
-                    return super().get_audio(filename)
-                audio, rate = soundfile.read(filename, dtype="float32")
-                if rate != self.sampling_rate:
-                    raise ValueError(f"{filename}: {rate} Hz, not {self.sampling_rate} Hz")
-                wave = torch.from_numpy(audio)[None]
-                spec = mel.spectrogram_torch(wave, self.filter_length, self.sampling_rate, self.hop_length, self.win_length)
-                return spec[0], wave
-
-        return Dataset(str(filelist), SimpleNamespace(**data))
 
     def collate(self, f0: bool) -> Any:
         """RVC's own collate function: zero-pads a list of dataset items into a batch."""

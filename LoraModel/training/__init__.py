@@ -1,7 +1,7 @@
 """Training an adapter from an RVC experiment folder: `prepare(TrainConfig(...)).run()`."""
 
+from .build import prepare
 from .config import TrainConfig
-from .prepare import prepare
 from .trainer import Trainer
 
 __all__ = ["TrainConfig", "Trainer", "prepare"]

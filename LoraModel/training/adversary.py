@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..host import Host
 from ..lora import Injection, LoRAConfig, freeze, inject, unfreeze
+from .checkpoint import load_optimizer, optimizer_state
 
 RANK = 4
 
@@ -81,10 +82,12 @@ class Adversary:
         return len(self._all) / self._count
 
     def state(self) -> Dict[str, Any]:
-        return {"lora": {k: v.detach().cpu() for k, v in self.injection.tensors().items()}, "optimizer": self.optimizer.state_dict()}
+        return {"lora": {k: v.detach().cpu() for k, v in self.injection.tensors().items()}, "optimizer": optimizer_state(self.optimizer)}
 
     @torch.no_grad()
     def load_state(self, state: Dict[str, Any]) -> None:
         for name, tensor in self.injection.tensors().items():
+            if state["lora"][name].shape != tensor.shape:
+                raise ValueError(name)
             tensor.copy_(state["lora"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])

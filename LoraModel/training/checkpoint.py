@@ -5,20 +5,25 @@ It holds only what is trained: the adapter, its average, the optimisers, the ran
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from ..files import atomic_write
+from ..files import atomic_write, check_folder_place
 from ..messages import UserError
 from ..models import read_checkpoint
+from .config import TrainConfig
+from .data_loader import Clip
 
 STATE_FILE, RUN_FILE = "state.pt", "run.json"
-IDENTITY = ("name", "data_dir", "base_hash")
+IDENTITY = ("name", "base_hash")
+VERSION = 2
+"""Of state.pt. Version 1 did not say what it was trained on, and held numbers that PyTorch 1.13 does not read back."""
 
 
 def random_state(device: torch.device) -> Dict[str, Any]:
@@ -35,10 +40,24 @@ def set_random_state(state: Dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
+def optimizer_state(optimizer: torch.optim.Optimizer) -> Dict[str, Any]:
+    """What an optimiser has learnt of each parameter; its settings are the run's own and differ between versions of PyTorch."""
+    return {"state": optimizer.state_dict()["state"]}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
+    """Raises: ValueError: the state is of other parameters."""
+    sizes = {index: parameter.shape for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    for index, values in state["state"].items():
+        if any(values[name].shape != sizes[index] or not torch.isfinite(values[name]).all() for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError(f"parameter {index} has another shape")
+    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 def save_state(folder: Path, state: Dict[str, Any]) -> None:
-    """Write OUT/state.pt atomically."""
+    """Write OUT/state.pt atomically. state: tensors, texts, numbers, None, and dictionaries and lists of them."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_encoded({"version": VERSION, **state}), buffer)
     atomic_write(folder / STATE_FILE, buffer.getvalue())
 
 
@@ -46,22 +65,117 @@ def load_state(folder: Path) -> Dict[str, Any]:
     """Read OUT/state.pt: tensors and plain types only.
 
     Raises:
-        UserError: damaged, or not written by this program.
+        UserError: damaged, of another version, or not written by this program.
     """
     path = folder / STATE_FILE
     try:
-        state = read_checkpoint(path)
-        if isinstance(state["shape"], dict) and isinstance(state["steps"], int):
-            return state
-    except (UserError, KeyError):
-        pass
-    raise UserError(f"{path} is damaged and cannot be gone on with: delete it to begin anew (the adapters beside it are kept until then)",
-                    f"{path} 已损坏，无法继续训练：删除它即可重新开始（此前旁边的适配器会保留）")
+        state = _decoded(read_checkpoint(path))
+    except UserError:
+        raise damaged_state(folder) from None
+    version = state.get("version")
+    if isinstance(state.get("shape"), dict) and isinstance(state.get("steps"), int) and version != VERSION:
+        raise UserError(f"{path} was saved by another version of this program and cannot be resumed: finish the run with that version, "
+                        "or choose another --output_dir",
+                        f"{path} 由本程序的其他版本保存，无法继续训练：请用该版本完成训练，或更换 --output_dir")
+    if version != VERSION or not isinstance(state.get("shape"), dict) or not isinstance(state.get("steps"), int):
+        raise damaged_state(folder)
+    return state
+
+
+def damaged_state(folder: Path) -> UserError:
+    """What to say of a state that cannot be used."""
+    path = folder / STATE_FILE
+    return UserError(f"{path} is damaged and the run cannot be resumed: delete it to begin anew (the adapters beside it are kept until then)",
+                     f"{path} 已损坏，无法继续训练：删除它即可重新开始（此前旁边的适配器会保留）")
+
+
+def _encoded(value: Any) -> Any:
+    """PyTorch 1.13 reads neither floats nor long integers back with `weights_only`: they become tensors without a dimension."""
+    if isinstance(value, dict):
+        return {key: _encoded(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encoded(one) for one in value]
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float64)
+    if isinstance(value, int) and not isinstance(value, bool) and not 0 <= value < 2**31:
+        return torch.tensor(value, dtype=torch.int64)
+    return value
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decoded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_decoded(one) for one in value]
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and value.dtype in (torch.float64, torch.int64):
+        return value.item()
+    return value
+
+
+# What a run was trained on
+
+
+def describe_clips(clips: Sequence[Clip]) -> List[List[Any]]:
+    """What identifies the data: [[name of the clip, bytes, SHA-256], …] without RVC's clips of silence, in the order of the names.
+
+    Paths are no part of it: a folder may be renamed, or carried to another machine.
+    """
+    described = []
+    for clip in clips:
+        if not clip.mute:
+            data = clip.wav.read_bytes()
+            described.append([clip.wav.name, len(data), hashlib.sha256(data).hexdigest()])
+    return sorted(described)
+
+
+def check_data(saved: Any, now: List[List[Any]], folder: Path) -> None:
+    """Whether the clips are those of the saved run.
+
+    Args:
+        saved: what `describe_clips` gave then.
+
+    Raises:
+        UserError: they are others; the first difference is named.
+    """
+    try:
+        before = {str(name): (size, digest) for name, size, digest in saved}
+    except (TypeError, ValueError):
+        before = {}
+    if not before:
+        raise damaged_state(folder)
+    after = {name: (size, digest) for name, size, digest in now}
+    changed = sorted(name for name in set(before) & set(after) if before[name] != after[name])
+    gone, added = sorted(set(before) - set(after)), sorted(set(after) - set(before))
+    if not changed and not gone and not added:
+        return
+    if changed:
+        count, en, zh = len(changed), f"{changed[0]} has another sound now", f"{changed[0]} 的声音已不同"
+    elif gone:
+        count, en, zh = len(gone), f"{gone[0]} is missing", f"缺少 {gone[0]}"
+    else:
+        count, en, zh = len(added), f"{added[0]} is new", f"{added[0]} 是新增的"
+    raise UserError(
+        f"{folder} holds a run on other recordings: {count} of its {len(before)} clips differ ({en}). Bring the old recordings back, "
+        "or choose another --output_dir",
+        f"{folder} 中的训练使用的是其他录音：{len(before)} 个片段中有 {count} 个不同（{zh}）。请恢复原来的录音，或更换 --output_dir",
+    )
+
+
+# The run's folder
+
+
+def written(folder: Path) -> Optional[Tuple[int, int]]:
+    """When OUT/state.pt was written and its size, by which two saves are told apart; None where there is none."""
+    try:
+        stat = (folder / STATE_FILE).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def write_run(folder: Path, run: Dict[str, Any]) -> None:
     """Write OUT/run.json: which voice, base and settings the folder belongs to, and whether it runs, stopped or is done."""
-    atomic_write(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False, sort_keys=True).encode("utf-8"))
+    atomic_write(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape"))
 
 
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:
@@ -70,8 +184,8 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     if not path.is_file():
         return None
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        run = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (ValueError, RecursionError):
         run = None
     if not isinstance(run, dict):
         raise UserError(f"{path} is damaged: choose another --output_dir, or delete this folder if it is not needed",
@@ -83,13 +197,18 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
     """Whether there is a run to go on with.
 
     Raises:
-        UserError: the folder belongs to another voice, data or base; or to this one and `resume` was not asked for; or it
+        UserError: the folder belongs to another voice or base; or to this one and `resume` was not asked for; or it
             cannot be written to.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
-        raise UserError(f"--output_dir {folder} cannot be written: {existing} is {'no folder' if not existing.is_dir() else 'write-protected'}",
-                        f"--output_dir {folder} 无法写入：{existing} {'不是文件夹' if not existing.is_dir() else '没有写权限'}")
+    if not existing.is_dir():
+        raise UserError(f"--output_dir {folder} cannot be written: {existing} is no folder",
+                        f"--output_dir {folder} 无法写入：{existing} 不是文件夹")
+    if not os.access(str(existing), os.W_OK | os.X_OK):
+        raise UserError(f"--output_dir {folder} cannot be written: {existing} is write-protected",
+                        f"--output_dir {folder} 无法写入：{existing} 没有写权限")
+    for part in (folder, *(folder / name for name in ("filelists", "samples", "tensorboard"))):
+        check_folder_place(part)
     run = read_run(folder)
     if run is None:
         if folder.is_dir() and any(folder.iterdir()) and any(folder.glob("*.safetensors")):
@@ -107,3 +226,25 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
         raise UserError(f"{folder} holds a run of {identity['name']!r} already: pass --resume to go on with it, or choose another --output_dir",
                         f"{folder} 已有 {identity['name']!r} 的训练：使用 --resume 继续，或更换 --output_dir")
     return saved
+
+
+def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
+    """What makes a folder the run of one voice, beside its clips. Where the data lies now is told too, but says nothing of that."""
+    return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
+
+
+def lora_difference(saved: Any, now: str) -> Tuple[str, str]:
+    """The first thing in which two LoRA configurations (JSON) differ, of each in words."""
+    old, new = json.loads(saved) if isinstance(saved, str) else {}, json.loads(now)
+    before, after = old.get("targets") or {}, new.get("targets") or {}
+    for name in sorted(set(before) | set(after)):
+        a, b = before.get(name), after.get(name)
+        if a is None or b is None:
+            return (f"without target {name}", "with it") if a is None else (f"with target {name}", "without it")
+        for key, word in (("r", "rank"), ("lora_alpha", "alpha")):
+            if a.get(key) != b.get(key):
+                return f"{word} {a.get(key)} for {name}", f"{word} {b.get(key)}"
+    for key in sorted(set(old) | set(new)):
+        if old.get(key) != new.get(key):
+            return f"{key} {str(old.get(key))[:80]}", f"{key} {str(new.get(key))[:80]}"
+    return str(saved)[:80], now[:80]

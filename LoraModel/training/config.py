@@ -29,7 +29,8 @@ class TrainConfig:
         save_every: epochs between saves, each with a held-out evaluation. patience: stop after so many saves without
             a better held-out loss; 0 never does.
         valid_fraction: share of the clips kept out of training. valid_clips: at most so many of them are evaluated.
-        speaker: the base's row the voice is trained on. init_speaker: row to start from, -1 tries them all.
+        speaker: the base's row the voice is trained on. speaker_id: take the clips of this speaker of the filelist; None where there is
+            one alone. init_speaker: row to start from, -1 tries them all.
         segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
         decoder_every: the decoder's part is trained on each so many-th step, the prior's on all.
         d_parts: sub-discriminators a step takes, drawn at random, 0 for all. d_every: the discriminator learns on each so many-th step.
@@ -59,6 +60,7 @@ class TrainConfig:
     precision: str = "fp32"
     seed: int = 1234
     speaker: int = 0
+    speaker_id: Optional[int] = None
     init_speaker: int = -1
     segment_frames: int = 0
     decoder_every: int = 1
@@ -78,6 +80,8 @@ class TrainConfig:
         for key in ("warmup_steps", "patience", "speaker", "segment_frames", "d_parts", "d_frozen"):
             self._at_least(key, 0)
         self._at_least("init_speaker", -1)
+        if self.speaker_id is not None:
+            self._at_least("speaker_id", 0)
         self._at_least("seed", 0)
         if self.seed >= 2**32:
             raise UserError(f"seed={self.seed} must be below {2**32}", f"seed={self.seed} 必须小于 {2**32}")

@@ -1,10 +1,9 @@
-"""An RVC experiment folder as training and held-out batches, read with the host's own dataset and collate classes."""
+"""An RVC experiment folder as training and held-out batches, collated by the host's own class. Nothing is ever written beside the clips."""
 
 from __future__ import annotations
 
 import random
 import re
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,14 @@ import torch
 from torch import Tensor
 
 from ..files import atomic_write
-from ..host import FEATURE_SIZES, Host
+from ..host import Host
+from ..host import experiment as layout
+from ..host.clips import ClipReader
 from ..messages import UserError
 from ..models import BaseInfo
 from ..models.configuration import bounded_json, check_data
+from ..names import shown
+from .levels import Levels
 
 
 class Clip(NamedTuple):
@@ -77,11 +80,17 @@ class Experiment:
         return self.data["sampling_rate"]
 
 
-def read_experiment(folder: Path, host: Host, info: BaseInfo) -> Experiment:
+MOST_FILELIST_BYTES = 64 * 2**20
+
+
+def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Optional[int] = None) -> Experiment:
     """Read `logs/NAME`: config.json, and filelist.txt or, where RVC has not written one yet, the folders themselves.
 
+    Args:
+        speaker_id: take the clips of this speaker of the filelist; None where there is one alone.
+
     Raises:
-        UserError: the folder or its parts are missing, or there is no clip.
+        UserError: the folder or its parts are missing, there is no clip, or there are clips of several speakers.
     """
     if not folder.is_dir():
         raise UserError(f"there is no experiment folder {folder}: run scripts/prepare_data.py (or RVC's steps 1 and 2) first",
@@ -89,16 +98,13 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo) -> Experiment:
     config = _config(folder, host, info)
     experiment = Experiment(folder.absolute(), config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
     folder = experiment.folder
-    filelist = folder / "filelist.txt"
+    filelist = folder / layout.FILELIST
     if filelist.is_file():
-        try:
-            lines = [line.strip() for line in filelist.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise UserError(f"{filelist} is no UTF-8 text ({error.reason}): delete it to have it made anew",
-                            f"{filelist} 不是 UTF-8 文本（{error.reason}）：请删除该文件以便重新生成") from None
-        parsed = (_parse(line, filelist, folder, info.f0) for line in lines)
+        lines = _lines(filelist)
+        parsed = (_parse(line, filelist, folder, host, info) for line in lines)
         # RVC adds clips of silence from its own logs/mute: where the experiment was moved without them, it does without.
-        experiment.clips = [clip for clip in parsed if not clip.mute or all(path.is_file() for path in clip.paths())]
+        clips = [clip for clip in parsed if not clip.mute or all(path.is_file() for path in clip.paths())]
+        experiment.clips = _of_one_speaker(clips, filelist, speaker_id)
     else:
         experiment.clips = _scan(folder, info)
     if not any(not clip.mute for clip in experiment.clips):
@@ -125,18 +131,53 @@ def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
     return config
 
 
-def _parse(line: str, filelist: Path, folder: Path, f0: bool) -> Clip:
+def _lines(filelist: Path) -> List[str]:
+    if filelist.stat().st_size > MOST_FILELIST_BYTES:
+        raise UserError(f"{filelist} is of {filelist.stat().st_size:,} bytes, which no filelist of RVC's is: delete it to have it made anew",
+                        f"{filelist} 有 {filelist.stat().st_size:,} 字节，不可能是 RVC 的文件列表：请删除该文件以便重新生成")
+    try:
+        return layout.read_lines(filelist)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{filelist} is no UTF-8 text ({error.reason}): delete it to have it made anew",
+                        f"{filelist} 不是 UTF-8 文本（{error.reason}）：请删除该文件以便重新生成") from None
+
+
+def _parse(line: str, filelist: Path, folder: Path, host: Host, info: BaseInfo) -> Clip:
     parts = line.split("|")
-    if len(parts) not in (3, 5) or not parts[-1].strip().isdigit():
-        raise UserError(f"{filelist}: {line!r} is no line of RVC's (3 or 5 parts, the last a speaker number)",
-                        f"{filelist}：{line!r} 不是 RVC 的格式（应有 3 或 5 段，最后为说话人编号）")
-    if f0 and len(parts) == 3:
+    if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}", parts[-1].strip()) or any("\0" in part for part in parts):
+        raise UserError(f"{filelist}: {shown(line)} is no line of RVC's (3 or 5 parts, the last a speaker number)",
+                        f"{filelist}：{shown(line)} 不是 RVC 的格式（应有 3 或 5 段，最后为说话人编号）")
+    if info.f0 and len(parts) == 3:
         raise UserError(f"{filelist} has no f0 but the base takes pitch: extract f0 for this experiment, or choose a base without f0",
                         f"{filelist} 没有 f0，而底模需要音高：请为该实验提取 f0，或选择无 f0 的底模")
-    paths = [_moved(part, folder) for part in parts[:-1]]
-    mute = paths[0].parent.parent.name == "mute" and paths[0].parent.parent != folder
-    pitch, nsf = (paths[2], paths[3]) if f0 else (None, None)
-    return Clip(paths[0], paths[1], pitch, nsf, int(parts[-1]), mute)
+    speaker = int(parts[-1])
+    if speaker >= info.speakers:
+        raise UserError(f"{filelist}: {shown(line)} is of speaker {speaker}, the base has {info.speakers} "
+                        f"(0 to {info.speakers - 1}): write one of these",
+                        f"{filelist}：{shown(line)} 的说话人为 {speaker}，而底模只有 {info.speakers} 个（0 到 {info.speakers - 1}）：请改为其中之一")
+    mute = _is_mute(parts[0], folder)
+    paths = [_of_mute(part, folder, host) if mute else _moved(part, folder) for part in parts[:-1]]
+    pitch, nsf = (paths[2], paths[3]) if info.f0 else (None, None)
+    return Clip(paths[0], paths[1], pitch, nsf, speaker, mute)
+
+
+def _split(text: str) -> List[str]:
+    """The parts of a path as RVC's filelist holds it: of Linux, or of Windows with backslashes that are doubled."""
+    return [part for part in re.split(r"[\\/]+", text) if part]
+
+
+def _is_mute(text: str, folder: Path) -> bool:
+    """Whether a clip is one of RVC's own clips of silence, logs/mute/0_gt_wavs/mute40k.wav."""
+    parts = _split(text)
+    return len(parts) >= 3 and parts[-3] == "mute" and folder.name != "mute" and Path(text).parent.parent != folder
+
+
+def _of_mute(text: str, folder: Path, host: Host) -> Path:
+    """A file of RVC's logs/mute: where the line says, beside the experiment, or in the checkout."""
+    parts = _split(text)
+    logs = [folder.parent] + ([host.root / "logs"] if host.root is not None else [])
+    places = [Path(text), Path(text.replace("\\", "/")), *(place / "mute" / parts[-2] / parts[-1] for place in logs)]
+    return next((place for place in places if place.is_file()), places[1])
 
 
 def _moved(text: str, folder: Path) -> Path:
@@ -144,29 +185,43 @@ def _moved(text: str, folder: Path) -> Path:
 
     Files of the folder itself go before those of the same name elsewhere: a copy trains on its own clips.
     """
-    parts = [part for part in re.split(r"[\\/]+", text) if part]
+    parts = _split(text)
     if len(parts) < 2:
         return folder / text
-    own = parts[-3:-2] != ["mute"] or folder.name == "mute"
     here = folder / parts[-2] / parts[-1]
-    return here if own and here.exists() else Path(text)
+    return here if here.exists() else Path(text)
+
+
+def _of_one_speaker(clips: List[Clip], filelist: Path, wanted: Optional[int]) -> List[Clip]:
+    """The clips of one speaker, and those of silence: an adapter is the voice of one person."""
+    speakers = sorted({clip.speaker for clip in clips if not clip.mute})
+    some = ", ".join(map(str, speakers[:8])) + (" …" if len(speakers) > 8 else "")
+    if wanted is None and len(speakers) > 1:
+        raise UserError(f"{filelist} has clips of {len(speakers)} speakers ({some}), an adapter is the voice of one: choose one with --speaker_id, "
+                        f"such as --speaker_id {speakers[0]}",
+                        f"{filelist} 含有 {len(speakers)} 个说话人（{some}）的片段，而一个适配器只对应一个声音：请用 --speaker_id 选择其一，"
+                        f"如 --speaker_id {speakers[0]}")
+    if wanted is not None and wanted not in speakers:
+        raise UserError(f"{filelist} has no clip of speaker {wanted} (--speaker_id): it has {some}",
+                        f"{filelist} 中没有说话人 {wanted} 的片段（--speaker_id）：其中有 {some}")
+    return [clip for clip in clips if clip.mute or wanted is None or clip.speaker == wanted]
 
 
 def _scan(folder: Path, info: BaseInfo) -> List[Clip]:
-    features = folder / f"3_feature{FEATURE_SIZES[info.version]}"
-    wavs = folder / "0_gt_wavs"
-    for part in (wavs, features):
+    for part in (folder / layout.WAVS, layout.feature_folder(folder, info.version)):
         if not part.is_dir():
             raise UserError(f"{folder} lacks {part.name}: run scripts/prepare_data.py (or RVC's steps 1 and 2) for {info.version} first",
                             f"{folder} 缺少 {part.name}：请先为 {info.version} 运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
     clips = []
-    for wav in sorted(wavs.glob("*.wav")):
-        feature = features / f"{wav.stem}.npy"
-        pitch = folder / "2a_f0" / f"{wav.name}.npy" if info.f0 else None
-        f0 = folder / "2b-f0nsf" / f"{wav.name}.npy" if info.f0 else None
-        if feature.is_file():
-            clips.append(Clip(wav, feature, pitch, f0, 0))
+    for name in sorted(layout.stems(folder / layout.WAVS, ".wav")):
+        wav, feature, *pitch = layout.clip_files(folder, name, info.version, info.f0)
+        clips.append(Clip(wav, feature, *(pitch or (None, None)), 0))
     return clips
+
+
+def recording_of(clip: Clip) -> str:
+    """The recording that a clip is a slice of: RVC names slices RECORDING_SLICE.wav."""
+    return clip.wav.stem.rpartition("_")[0] or clip.wav.stem
 
 
 def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip], List[Clip]]:
@@ -184,7 +239,7 @@ def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip]
     wanted = min(max(1, round(fraction * len(own))), len(own) - 1)
     recordings: Dict[str, List[Clip]] = defaultdict(list)
     for clip in own:
-        recordings[clip.wav.stem.rpartition("_")[0] or clip.wav.stem].append(clip)
+        recordings[recording_of(clip)].append(clip)
     groups = list(recordings.values()) if len(recordings) >= 5 else [[clip] for clip in own]
     random.Random(seed).shuffle(groups)
     held: List[Clip] = []
@@ -200,38 +255,41 @@ def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip]
 
 
 class ClipSet:
-    """Clips in memory, read once through RVC's own dataset. Nothing is written.
+    """Clips in memory, each read once. Nothing is written.
 
     Args:
         segment_frames: clips shorter than this are left out (RVC's own sampler drops them too) and counted in `dropped`.
 
+    Attributes:
+        levels: how loud the clips are. frames: of each clip.
+
     Raises:
-        UserError: a clip that RVC's dataset cannot read, or that is not finite.
+        UserError: a clip that cannot be read, or that is not finite.
     """
 
     def __init__(self, clips: Sequence[Clip], host: Host, data: Dict[str, Any], f0: bool, segment_frames: int = 0):
-        with tempfile.TemporaryDirectory() as folder:
-            filelist = Path(folder) / "filelist.txt"  # RVC's datasets want one
-            filelist.write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
-            dataset = host.dataset(filelist, data, f0)
+        reader = ClipReader(host, data, f0)
         self._collate, self._f0 = host.collate(f0), f0
         self._items: List[Any] = []
         self.clips: List[Clip] = []
         self.dropped = 0
-        shortest = max(segment_frames, data["filter_length"] // data["hop_length"])  # a spectrogram reflects half a window
-        for index, clip in enumerate(clips):
+        self.levels = Levels()
+        shortest = shortest_clip(data, segment_frames)
+        for clip in clips:
             if _frames(clip.wav, data["hop_length"]) < shortest:
                 self.dropped += 1
                 continue
-            item = _item(dataset, index, clip)
+            item = _item(reader, clip)
             if item[0].shape[1] < segment_frames:
                 self.dropped += 1
                 continue
+            if not clip.mute:
+                self.levels.add(clip.wav.name, item[1])
             self._items.append(item)
             self.clips.append(clip)
         hop = data["hop_length"]
-        self._frames = [item[0].shape[1] for item in self._items]
-        self.seconds = sum(frames for frames, clip in zip(self._frames, self.clips) if not clip.mute) * hop / data["sampling_rate"]
+        self.frames = [item[0].shape[1] for item in self._items]
+        self.seconds = sum(frames for frames, clip in zip(self.frames, self.clips) if not clip.mute) * hop / data["sampling_rate"]
 
     def write_filelist(self, path: Path) -> None:
         """Record which clips these are, in RVC's format."""
@@ -258,7 +316,7 @@ class ClipSet:
 
     def epoch(self, batch_size: int, seed: int, epoch: int) -> List[List[int]]:
         """The batches of an epoch, as indices."""
-        return epoch_batches(self._frames, batch_size, seed, epoch)
+        return epoch_batches(self.frames, batch_size, seed, epoch)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         return len(self.epoch(batch_size, 0, 0))
@@ -283,24 +341,24 @@ def epoch_batches(frames: Sequence[int], batch_size: int, seed: int, epoch: int)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def shortest_clip(data: Dict[str, Any], segment_frames: int) -> int:
+    """Frames of the shortest clip that training takes: a spectrogram reflects half a window."""
+    return max(segment_frames, data["filter_length"] // data["hop_length"])
+
+
 def _frames(wav: Path, hop: int) -> int:
     return soundfile.info(str(wav)).frames // hop
 
 
-def _item(dataset: Any, index: int, clip: Clip) -> Tuple[Tensor, ...]:
-    """One item of RVC's dataset, checked.
-
-    RVC's dataset keeps each clip's spectrogram beside it and never looks whether the clip is still the same one: a
-    spectrogram older than its clip is from recordings that were prepared before, and goes.
-    """
-    cache = Path(str(clip.wav).replace(".wav", ".spec.pt"))
+def _item(reader: ClipReader, clip: Clip) -> Tuple[Tensor, ...]:
+    """A clip as RVC's collate class takes it, checked."""
     try:
-        if cache.is_file() and cache.stat().st_mtime < clip.wav.stat().st_mtime:
-            cache.unlink()
-        item = dataset[index]
+        item = reader.read(clip.paths(), clip.speaker)
+    except UserError:
+        raise
     except (ValueError, RuntimeError, OSError, EOFError) as error:
-        raise UserError(f"RVC cannot read {clip.wav} ({str(error).splitlines()[0] if str(error) else type(error).__name__}): prepare again",
-                        f"RVC 无法读取 {clip.wav}（{str(error).splitlines()[0] if str(error) else type(error).__name__}）：请重新处理录音") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"RVC cannot read {clip.wav} ({reason}): prepare again", f"RVC 无法读取 {clip.wav}（{reason}）：请重新处理录音") from None
     if not bool(torch.isfinite(item[1]).all()) or not bool(torch.isfinite(item[0]).all()):
         raise UserError(f"{clip.wav} holds NaN or infinite samples: prepare the recordings again",
                         f"{clip.wav} 含有 NaN 或无穷采样值：请重新处理录音")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import Dict, List, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import infer
-from .data_loader import ClipSet
+from .data_loader import ClipSet, recording_of
 from .losses import Mel
 
 
@@ -24,13 +24,31 @@ class Heard(NamedTuple):
     mel: Tensor
 
 
+PREVIEWS = 2
+"""Held-out clips whose sound is kept at each save."""
+
+
+def choose_previews(clips: ClipSet, most: int) -> List[int]:
+    """Which of the first `most` clips are worth listening to: the longest of each recording, the longest first."""
+    longest: Dict[str, int] = {}
+    order = sorted(range(min(most, len(clips))), key=lambda index: -clips.frames[index])
+    for index in order:
+        longest.setdefault(recording_of(clips.clips[index]), index)
+    chosen = list(longest.values())
+    return (chosen + [index for index in order if index not in chosen])[:PREVIEWS]
+
+
 class HeldOut:
     """Args:
         speaker: the row of the speaker table that the voice uses. most: at most so many clips are heard.
+
+    Attributes:
+        previews: which of them are to be listened to, by their place.
     """
 
     def __init__(self, clips: ClipSet, mel: Mel, speaker: int, device: torch.device, most: int):
         self._clips, self._mel, self._speaker, self._device, self._most = clips, mel, speaker, device, most
+        self.previews = choose_previews(clips, most)
 
     @torch.no_grad()
     def measure(self, network: nn.Module) -> List[Heard]:

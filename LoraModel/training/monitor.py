@@ -18,12 +18,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..files import atomic_write
-from ..messages import disk_full, tr
+from ..messages import UserError, tr
 from .heldout import Heard
 
 LOG_FILE, SAMPLES, TENSORBOARD = "train.jsonl", "samples", "tensorboard"
-CLIPS = 2
-"""Held-out clips that are kept at each save."""
 KEPT_SAMPLES = 10
 """Saves of which the sample clips are kept beside TensorBoard's: the first (the base alone) and the newest."""
 
@@ -36,12 +34,13 @@ class Monitor:
     """Args:
         folder: the run's output folder.
         start_step: steps already done; later lines of an interrupted run are dropped, they will be written again.
-        total_steps: for the time left. saves: as many are planned.
+        total_steps: for the time left. saves: as many are planned. previews: which held-out clips are kept at each save.
     """
 
-    def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int, saves: int = 1):
+    def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int, saves: int = 1,
+                 previews: Sequence[int] = (0, 1)):
         self._folder, self._sample_rate = folder, sample_rate
-        self._path = folder / LOG_FILE
+        self._path, self._previews = folder / LOG_FILE, previews
         # 2 clips a save, 2 bytes a sample; a second at least, of which saves beyond some hundreds keep only every so many.
         self._board_samples = max(sample_rate, BOARD_AUDIO_BYTES // (4 * (saves + 1)))
         self._board_every = math.ceil(4 * self._board_samples * (saves + 1) / BOARD_AUDIO_BYTES)
@@ -57,6 +56,7 @@ class Monitor:
 
     def step(self, line: Dict[str, Any]) -> None:
         """Record one step: one JSON line, TensorBoard scalars and the bar."""
+        self._check_folder()
         with self._naming_the_log():
             self._log.write(json.dumps(line, allow_nan=False) + "\n")
             self._log.flush()
@@ -68,15 +68,16 @@ class Monitor:
         self._bar.update(1)
 
     def samples(self, step: int, clips: Sequence[Heard]) -> None:
-        """Record audio and log-mel of the first held-out clips.
+        """Record audio and log-mel of the previews among the held-out clips.
 
         TensorBoard keeps all it was ever given: what it gets is cut shorter the more saves there will be.
         """
         on_board = self._saves % self._board_every == 0
         self._saves += 1
+        self._check_folder()
         folder = self._folder / SAMPLES
         folder.mkdir(exist_ok=True)
-        for index, clip in enumerate(clips[:CLIPS]):
+        for index, clip in enumerate(clips[place] for place in self._previews if place < len(clips)):
             audio, mel = clip.audio, clip.mel
             if on_board:
                 frames = max(1, mel.shape[1] * self._board_samples // max(len(audio), 1))  # as long a stretch as of the audio
@@ -93,6 +94,12 @@ class Monitor:
             for path in folder.glob(f"{stale}_*.flac"):
                 path.unlink()
 
+    def _check_folder(self) -> None:
+        """An open log takes lines after its folder is gone, and saves would make the folder anew without what was in it."""
+        if not self._path.is_file():
+            raise UserError(f"{self._path} is gone: the output folder was removed or renamed while training. Start again",
+                            f"{self._path} 已不存在：输出文件夹在训练期间被删除或改名。请重新启动训练")
+
     def start(self) -> None:
         """Count the time of steps from now."""
         self._bar.unpause()
@@ -108,7 +115,7 @@ class Monitor:
         self._board.flush()
 
     def close(self) -> None:
-        """End the bar's line and close the files. What a full disk does not take is lost; it is for `sync` to tell."""
+        """End the bar's line and close the files. What the disk does not take is lost; it is for `sync` to tell."""
         self._bar.close()
         for end in (self._log.close, self._board.close):
             with contextlib.suppress(OSError):
@@ -125,7 +132,7 @@ class Monitor:
 
     def _in_thread(self, failure: Any) -> None:
         # TensorBoard writes in a thread of its own, which would print a traceback; the next flush raises the error here.
-        if not disk_full(failure.exc_value):
+        if not isinstance(failure.exc_value, OSError):
             self._former_hook(failure)
 
 

@@ -13,10 +13,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..devices import check_device, device_name
 from ..host import Host
 from ..lora import save_adapter
 from ..messages import UserError, tr
 from ..models import Base, SynthesizerLoRA
+from ..names import shown
 from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
@@ -26,11 +28,17 @@ from .losses import Mel
 from .monitor import Monitor
 from .objective import Objective
 from .posteriors import Posteriors
+from .run_lock import only_run
 from .speaker import find_speaker
 
 BETAS = (0.8, 0.99)
 GRADIENT_LIMIT = 50.0
 STOP_FILE = "stop"
+_NUMBERS: Tuple[Tuple[str, Any], ...] = (
+    ("best", float), ("best_step", int), ("saves_without_gain", int), ("base_heldout", (float, type(None))), ("start_speaker", int),
+    ("train_seconds", float),
+)
+"""Attributes of a run that are saved under their own names, and their types."""
 
 
 class Trainer:
@@ -71,6 +79,8 @@ class Trainer:
         self.base_heldout: Optional[float] = None
         self.start_speaker = config.speaker
         self.stop_asked = False
+        self.data = checkpoint.describe_clips(experiment.clips)
+        self._found = checkpoint.written(self.folder)
         if resume:
             self._load()
 
@@ -158,14 +168,24 @@ class Trainer:
         """L1 of log-mel on the held-out clips with the averaged adapter, and the clips themselves."""
         with self.averaged():
             heard = self.heldout.measure(self.model.network)
-        return sum(clip.error for clip in heard) / len(heard), heard
+        error = sum(clip.error for clip in heard) / len(heard)
+        self._finite(error)
+        return error, heard
 
     # The run
 
     def run(self) -> bool:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with only_run(self.folder):
+            if checkpoint.written(self.folder) != self._found:
+                raise UserError(f"another run has worked in {self.folder} meanwhile: start again",
+                                f"另一个训练期间修改了 {self.folder}：请重新启动")
+            return self._run()
+
+    def _run(self) -> bool:
         saves = -(-self.config.epochs // self.config.save_every)
-        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves)
+        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves, self.heldout.previews)
         try:
             self._write_run("running")
             self.train.write_filelist(self.folder / "filelists" / "train.txt")
@@ -177,8 +197,9 @@ class Trainer:
             self._write_run("done" if finished else "stopped")
             return finished
         except BaseException:
-            with suppress(OSError):  # of a full disk the first error is the one to tell
-                self._write_run("failed")
+            if self.folder.is_dir():
+                with suppress(OSError):  # of a full disk the first error is the one to tell
+                    self._write_run("failed")
             raise
         finally:
             with suppress(OSError):
@@ -275,43 +296,65 @@ class Trainer:
         if not self.adapter_path.exists():
             self.save_adapter_file(self.adapter_path, None)
         monitor.sync()
-        checkpoint.save_state(self.folder, {
-            "steps": self.done_steps, "best": self.best, "best_step": self.best_step, "saves_without_gain": self.saves_without_gain,
-            "base_heldout": self.base_heldout, "start_speaker": self.start_speaker,
-            "posterior_speaker": self.model.posterior_speaker, "train_seconds": self.train_seconds,
-            "shape": self._shape(), "adapter": [p.detach().cpu() for p in self.model.trainable],
-            "average": [p.cpu() for p in self.average], "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
+        checkpoint.save_state(self.folder, self._state())
+
+    def _state(self) -> Dict[str, Any]:
+        """All that is saved, and that `_load` brings back."""
+        return {
+            **{name: getattr(self, name) for name, _ in _NUMBERS}, "steps": self.done_steps,
+            "posterior_speaker": self.model.posterior_speaker, "data": self.data, "shape": self._shape(),
+            "adapter": [p.detach().cpu() for p in self.model.trainable], "average": [p.cpu() for p in self.average],
+            "optimizer": checkpoint.optimizer_state(self.optimizer), "scaler": self.scaler.state_dict(),
             "random": checkpoint.random_state(self.device), "adversary": self.adversary.state() if self.adversary else None,
-        })
+        }
 
     def _shape(self) -> Dict[str, Any]:
         """What a resumed run must share with the saved one for its steps to mean the same."""
         c = self.config
         return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
-                "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": c.lora_plus}
+                "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": float(c.lora_plus)}
 
     def _load(self) -> None:
         state = checkpoint.load_state(self.folder)
+        checkpoint.check_data(state.get("data"), self.data, self.folder)
         for key, value in self._shape().items():
-            if state["shape"][key] != value:
+            saved = state["shape"].get(key)
+            if saved != value:
+                old, new = checkpoint.lora_difference(saved, value) if key == "lora" else (repr(saved)[:80], repr(value))
                 raise UserError(
-                    f"--resume: the saved run has {key} {state['shape'][key]!r}, this one {value!r}: use the same settings, or a new --output_dir",
-                    f"--resume：已保存训练的 {key} 为 {state['shape'][key]!r}，当前为 {value!r}：请使用相同设置，或更换 --output_dir",
+                    f"--resume: the saved run has {key} {old}, this one {new}: use the same settings, or a new --output_dir",
+                    f"--resume：已保存训练的 {key} 为 {old}，当前为 {new}：请使用相同设置，或更换 --output_dir",
                 )
-        self.done_steps, self.best, self.best_step = state["steps"], state["best"], state["best_step"]
-        self.saves_without_gain, self.base_heldout = state["saves_without_gain"], state["base_heldout"]
-        self.start_speaker, self.train_seconds = state["start_speaker"], state["train_seconds"]
-        self.model.posterior_speaker = state["posterior_speaker"]
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):
+            raise checkpoint.damaged_state(self.folder) from None
+
+    def _restore(self, state: Dict[str, Any]) -> None:
+        for name, kinds in _NUMBERS:
+            value = state[name]
+            if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, int) and value < 0):
+                raise TypeError(name)
+            setattr(self, name, value)
+        steps, speaker = state["steps"], state["posterior_speaker"]
+        if steps < 0 or type(speaker) is not int or not 0 <= min(speaker, self.start_speaker) <= max(
+                speaker, self.start_speaker) < self.info.speakers:
+            raise ValueError("steps or speaker")
+        self.done_steps, self.model.posterior_speaker = steps, speaker
+        for values in (state["adapter"], state["average"]):
+            if [value.shape for value in values] != [p.shape for p in self.model.trainable] or not all(
+                    bool(torch.isfinite(value).all()) for value in values):
+                raise ValueError("tensors")
         self._set(state["adapter"])
-        self.average = [value.to(self.device) for value in state["average"]]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = [value.to(self.device, torch.float32) for value in state["average"]]
+        checkpoint.load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.adversary is not None:
             self.adversary.load_state(state["adversary"])
         checkpoint.set_random_state(state["random"], self.device)
 
     def identity(self) -> Dict[str, str]:
-        return run_identity(self.config, self.info.base_hash)
+        return checkpoint.run_identity(self.config, self.info.base_hash)
 
     def _write_run(self, state: str) -> None:
         checkpoint.write_run(self.folder, {
@@ -330,21 +373,17 @@ def _grad_scaler(enabled: bool) -> Any:
     return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
-def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
-    """What makes a folder the run of one voice."""
-    return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
-
-
 def choose_device(name: str) -> torch.device:
-    """"auto" takes CUDA where there is one. UserError where the named device is not there."""
+    """"auto" takes CUDA where there is one. UserError where the named device is none, or not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("no CUDA device")
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}): use --device cpu or auto",
-                        f"设备 {name!r} 不可用（{str(error).splitlines()[0]}）：请使用 --device cpu 或 auto") from None
-    return device
+        device_name(name)
+    except UserError:
+        raise UserError(
+            f"device {shown(name)} cannot be used: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, "
+            "mps (Apple) or xpu (Intel)",
+            f"设备 {shown(name)} 不可用：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、"
+            "mps（Apple）或 xpu（Intel）",
+        ) from None
+    return torch.device(check_device(name))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import List, Tuple
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from ..arrays import read_array
 from ..host import FEATURE_SIZES
+from ..host.clips import WAV_FORMATS
 from ..messages import UserError, tr
 from ..models import BaseInfo
-from .data_loader import Clip, Experiment
+from .agreement import check_lengths, check_pitch, check_slices
+from .data_loader import Clip, Experiment, shortest_clip
 
 NEEDED_BYTES = 60 * 2**20
 """Free space a run asks for: what its folder may come to."""
@@ -30,8 +34,11 @@ def check_base(info: BaseInfo) -> None:
         )
 
 
-def check_experiment(experiment: Experiment, info: BaseInfo) -> None:
-    """Check sample rates, files, feature sizes, f0 and values of every clip.
+def check_experiment(experiment: Experiment, info: BaseInfo, segment_frames: int) -> None:
+    """Check sample rates, files, feature sizes, f0 and values of every clip, and that they belong together.
+
+    Args:
+        segment_frames: clips shorter than this are left out later, and are not compared with their features and pitch.
 
     Raises:
         UserError: names the first clip that cannot be used, and why.
@@ -53,17 +60,35 @@ def check_experiment(experiment: Experiment, info: BaseInfo) -> None:
             f"{experiment.folder} 的频谱有 {experiment.data['filter_length'] // 2 + 1} 个频点，而底模 {info.name} 需要 {info.config[0]}："
             "请为该底模重新处理录音",
         )
+    if experiment.sample_rate != 100 * experiment.data["hop_length"]:
+        raise UserError(
+            f"{experiment.folder}/config.json has {experiment.data['hop_length']} samples a frame at {experiment.sample_rate} Hz: RVC's features "
+            f"and pitch are of 100 frames a second, so it must be {experiment.sample_rate // 100}",
+            f"{experiment.folder}/config.json 在 {experiment.sample_rate} Hz 下每帧 {experiment.data['hop_length']} 个采样点：RVC 的特征与音高为"
+            f"每秒 100 帧，应为 {experiment.sample_rate // 100}",
+        )
+    voiced, used, shortest = False, 0, shortest_clip(experiment.data, segment_frames)
     for clip in tqdm(experiment.clips, desc=tr("checking clips", "检查片段"), unit=tr("clip", "个"), file=sys.stderr, leave=False):
-        _check_clip(clip, experiment, info)
+        frames, pitch = _check_clip(clip, experiment, info, shortest)
+        voiced = voiced or any(values.any() for values in pitch[1:])
+        used += frames >= shortest
+    check_slices(experiment, info.version, info.f0)
+    if info.f0 and used and not voiced:
+        print(tr(f"warning: no frame of all the clips of {experiment.folder} is voiced: look at 2b-f0nsf, or use a base without f0",
+                 f"警告：{experiment.folder} 的所有片段中没有任何有声帧：请检查 2b-f0nsf，或使用无 f0 的底模"), file=sys.stderr)
 
 
-def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo) -> None:
+def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo, shortest: int) -> Tuple[int, List[np.ndarray]]:
+    """-> (frames of the clip, its pitch: coarse and Hz, or nothing)."""
     _exists(clip.wav)
     try:
         audio = soundfile.info(str(clip.wav))
     except RuntimeError as error:
         raise UserError(f"{clip.wav} is no readable WAV ({error}): prepare the recordings again",
                         f"{clip.wav} 不是可读的 WAV（{error}）：请重新处理录音") from None
+    if audio.format not in WAV_FORMATS:
+        raise UserError(f"RVC cannot read {clip.wav} ({audio.format} in a file called .wav): prepare again",
+                        f"RVC 无法读取 {clip.wav}（名为 .wav，实为 {audio.format}）：请重新处理录音")
     if audio.samplerate != experiment.sample_rate:
         raise UserError(
             f"{clip.wav} is of {audio.samplerate} Hz, the experiment of {experiment.sample_rate} Hz: prepare the recordings again",
@@ -72,7 +97,8 @@ def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo) -> None:
     if audio.channels != 1:
         raise UserError(f"{clip.wav} has {audio.channels} channels, RVC's clips have one: prepare the recordings again",
                         f"{clip.wav} 有 {audio.channels} 个声道，RVC 的片段应为单声道：请重新处理录音")
-    feature = _array(clip.feature, 2)
+    _exists(clip.feature)
+    feature = read_array(clip.feature, 2)
     wanted = FEATURE_SIZES[info.version]
     if feature.shape[1] != wanted:
         raise UserError(
@@ -81,35 +107,25 @@ def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo) -> None:
             f"{clip.feature} 的特征维度为 {feature.shape[1]}，而底模 {info.name} 是 {info.version}，需要 {wanted}："
             f"请为 {info.version} 提取特征，或选择另一版本的底模",
         )
+    pitch: List[np.ndarray] = []
     if info.f0:
         for path in (clip.pitch, clip.f0):
             if not path.is_file():
                 raise UserError(f"{path} is missing but base {info.name} takes pitch: extract f0 for this experiment, or choose a base without f0",
                                 f"缺少 {path}，而底模 {info.name} 需要音高：请为该实验提取 f0，或选择无 f0 的底模")
-        pitch = _array(clip.pitch, 1)
-        _array(clip.f0, 1)
-        if pitch.size and not 0 <= int(pitch.min()) <= int(pitch.max()) <= 255:
-            raise UserError(f"{clip.pitch} has values outside 0 to 255: extract f0 again", f"{clip.pitch} 的值超出 0 到 255：请重新提取 f0")
+        pitch = [read_array(clip.pitch, 1), read_array(clip.f0, 1)]
+    frames = audio.frames // experiment.data["hop_length"]
+    if not clip.mute and frames >= shortest:
+        check_lengths(clip, frames, feature, pitch)
+        if pitch:
+            check_pitch(clip, *pitch)
+    return frames, pitch
 
 
 def _exists(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path} is listed but missing: prepare the recordings again, or delete filelist.txt to have it made anew",
                         f"文件列表中的 {path} 不存在：请重新处理录音，或删除 filelist.txt 以便重新生成")
-
-
-def _array(path: Path, dimensions: int) -> np.ndarray:
-    _exists(path)
-    try:
-        values = np.load(str(path), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} is no readable array ({error}): extract it again", f"{path} 不是可读的数组（{error}）：请重新提取") from None
-    if values.ndim != dimensions or not values.shape[0]:
-        raise UserError(f"{path} has shape {values.shape}: extract it again", f"{path} 的形状为 {values.shape}：请重新提取")
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} holds NaN or infinite values: delete it and extract again",
-                        f"{path} 含有 NaN 或无穷值：请删除后重新提取")
-    return values
 
 
 def check_disk(folder: Path) -> None:

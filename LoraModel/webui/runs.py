@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -133,14 +133,16 @@ class Runs:
             if not isinstance(asked, dict):
                 raise UserError(f"{name} has no run that was started here: press Train model to start one",
                                 f"{name} 没有从本页面启动的训练：请点击“训练模型”开始")
-            settings = RunSettings.read({**asked, "epochs": epochs} if epochs else asked)
+            # The folder's name goes before the one that was asked for: an experiment that was renamed is still the same.
+            settings = RunSettings.read({**asked, "name": name, **({"epochs": epochs} if epochs else {})})
             self._check_free(name, settings.device)
             run = read_run(folder)
             if run.steps_per_epoch and run.steps >= settings.epochs * run.steps_per_epoch:
                 done = -(-run.steps // run.steps_per_epoch)
                 raise UserError(f"{name} has been trained for {done} epochs, {settings.epochs} are asked for: choose more epochs, then resume",
                                 f"{name} 已训练 {done} 轮，而设定为 {settings.epochs} 轮：请增大总训练轮数后再继续")
-            return self._launch(settings, settings.train_config(self.folders), resume=True)
+            config, voice = settings.train_config(self.folders), self._read(folder, RUN_FILE).get("name")
+            return self._launch(settings, replace(config, name=voice) if isinstance(voice, str) and voice else config, resume=True)
 
     def check_start(self, settings: RunSettings, anew: bool) -> None:
         """Whether a run may be started.

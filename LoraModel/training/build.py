@@ -13,11 +13,13 @@ from ..host import find_host
 from ..messages import UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
-from .checkpoint import check_output
+from .agreement import check_times
+from .checkpoint import check_output, read_run, run_identity
 from .config import TrainConfig
 from .data_loader import ClipSet, read_experiment, split
 from .objective import can_autocast
-from .trainer import Trainer, choose_device, run_identity
+from .run_lock import check_free
+from .trainer import Trainer, choose_device
 from .validate import check_base, check_disk, check_experiment
 
 
@@ -39,29 +41,45 @@ def prepare(
     host = find_host(rvc_root)
     choose_device(config.device)
     folder, output = host.resolve(config.data_dir), Path(config.output_dir)
-    config = replace(config, data_dir=str(folder), name=config.name or folder.resolve().name)
+    check_free(output)
+    resumed = (read_run(output) or {}).get("name") if resume else None  # a folder that was renamed meanwhile is the same experiment
+    name = config.name or (resumed if isinstance(resumed, str) else "") or folder.resolve().name
+    config = replace(config, data_dir=str(folder), name=name)
     check_name(config.name)
     base = load_base_beside_config(config.base_model, host, sample_rate, config_json)
     check_base(base.info)
+    check_rate(sample_rate, base.info)
     check_speakers(config, base.info)
     going_on = check_output(output, run_identity(config, base.info.base_hash), resume)
-    experiment = read_experiment(folder, host, base.info)
-    check_experiment(experiment, base.info)
+    experiment = read_experiment(folder, host, base.info, config.speaker_id)
+    frames = config.segment_frames or experiment.segment_frames
+    check_experiment(experiment, base.info, frames)
     check_disk(output)
     discriminator = load_discriminator(host.resolve(config.base_d), host, base.info.version) if config.base_d else None
     train, held = split(experiment.clips, config.valid_fraction, config.seed)
-    frames = config.segment_frames or experiment.segment_frames
     train_set = ClipSet(train, host, experiment.data, base.info.f0, frames)
     held_set = ClipSet(held, host, experiment.data, base.info.f0, frames)
     if not len(train_set) or not len(held_set):
         raise UserError(f"all clips of {folder} are shorter than {frames} frames: use longer recordings",
                         f"{folder} 中的片段都短于 {frames} 帧：请使用更长的录音")
     _check_precision(config)
+    check_times(train_set.clips + held_set.clips)
+    train_set.levels.join(held_set.levels).tell(folder)
     trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
     describe(trainer)
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16", "提示：在 CPU 上 fp16 比 fp32 或 bf16 慢很多倍"), file=sys.stderr)
     return trainer
+
+
+def check_rate(sample_rate: Optional[int], info: BaseInfo) -> None:
+    """
+    Raises:
+        UserError: --sample_rate names another rate than the base's.
+    """
+    if sample_rate is not None and sample_rate != info.sample_rate:
+        raise UserError(f"--sample_rate is {sample_rate} Hz, base {info.name} is of {info.sample_rate} Hz: leave it out, or choose another base",
+                        f"--sample_rate 为 {sample_rate} Hz，而底模 {info.name} 为 {info.sample_rate} Hz：请去掉该选项，或选择其他底模")
 
 
 def check_speakers(config: TrainConfig, info: BaseInfo) -> None:

@@ -1,0 +1,58 @@
+"""Arrays from files that may come from a stranger: numbers only, and no more of them than the file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from .messages import UserError
+from .names import shown
+
+MOST_BYTES = 2**30
+"""Of one array: an hour of features is 550 MB."""
+_MOST_HEADER = 10_000  # bytes; NumPy writes some hundred
+
+
+def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
+    """Read a `.npy` of numbers. Its header is checked before anything of the size that it claims is taken.
+
+    Raises:
+        UserError: no array, of objects or texts, larger than it may be, of other dimensions, empty, or not finite.
+        OSError: as the file system gives it.
+    """
+    path = Path(path)
+    with open(str(path), "rb") as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            length = 2 if version == (1, 0) else 4
+            start = stream.tell()
+            if version not in ((1, 0), (2, 0)) or int.from_bytes(stream.read(length), "little") > _MOST_HEADER:
+                raise ValueError("its header is none that NumPy writes")
+            stream.seek(start)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            start = stream.tell()
+            held = stream.seek(0, 2) - start
+            if dtype.kind not in "iuf" or dtype.hasobject:
+                raise ValueError(f"it holds {dtype}, not numbers")
+            count = 1
+            for size in shape:
+                count *= size
+            if count * dtype.itemsize > MOST_BYTES:
+                raise ValueError(f"it is of {count * dtype.itemsize:,} bytes")
+            if count * dtype.itemsize > held:
+                raise ValueError(f"it is cut short: {held:,} bytes of {count * dtype.itemsize:,}")
+            stream.seek(0)
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+            reason = shown((str(error).splitlines() or [""])[0] or type(error).__name__, 120)[1:-1]
+            raise UserError(f"{path} is no readable array ({reason}): extract it again",
+                            f"{path} 不是可读的数组（{reason}）：请重新提取") from None
+    if values.ndim != dimensions or not values.shape[0]:
+        raise UserError(f"{path} has shape {values.shape}: extract it again", f"{path} 的形状为 {values.shape}：请重新提取")
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds NaN or infinite values: delete it and extract again",
+                        f"{path} 含有 NaN 或无穷值：请删除后重新提取")
+    return values

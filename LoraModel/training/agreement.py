@@ -1,0 +1,148 @@
+"""Whether features and pitch are those of their clip.
+
+RVC's extractors skip every file that is there: after other recordings were sliced under the same name, or folders were exchanged, a run
+would train the new sound on the old features and end well. Lengths, times and the two forms of pitch tell.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+
+from ..host import experiment as layout
+from ..messages import UserError, tr
+from ..preparation.fingerprint import MANIFEST
+from .data_loader import Clip, Experiment
+
+SPARE_FRAMES = 4
+"""RVC's methods differ by so many frames of 10 ms at a clip's ends."""
+PAUSE = 2.0
+"""Seconds. A tool that copies a folder without its times writes file after file; between two preparations there is a pause."""
+LOWEST, HIGHEST = 20.0, 4000.0
+"""Hz. RVC looks for pitch between 50 and 1100 Hz; some of its methods go a little beyond."""
+F0_MIN, F0_MAX, F0_BINS = 50.0, 1100.0, 256
+"""RVC's coarse scale: even steps in mel, 50 Hz at 1 and 1100 Hz at 255."""
+FEW = 0.1
+"""Share of the slices that RVC may have left out by its own judgement."""
+
+
+def check_lengths(clip: Clip, frames: int, feature: np.ndarray, pitch: Sequence[np.ndarray]) -> None:
+    """frames: of the clip, 100 a second; feature: (frames at 50 a second, size); pitch: coarse and Hz, (frames,) each.
+
+    Raises:
+        UserError: one is longer or shorter than its clip by more than `SPARE_FRAMES`.
+    """
+    lengths = [(clip.feature, 2 * len(feature)), *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch))]
+    for path, length in lengths:
+        if abs(length - frames) > SPARE_FRAMES:
+            raise UserError(
+                f"{path} is of {length} frames of 10 ms, its clip {clip.wav.name} of {frames}: it belongs to another recording. "
+                f"Delete {path.parent.name} and extract again",
+                f"{path} 有 {length} 帧（每帧 10 毫秒），而其片段 {clip.wav.name} 有 {frames} 帧：它属于另一段录音。"
+                f"请删除 {path.parent.name} 后重新提取",
+            )
+
+
+def coarse(hz: np.ndarray) -> np.ndarray:
+    """Pitch in Hz, 0 where unvoiced, on RVC's coarse scale: 1 to 255, unvoiced frames 1."""
+    low, high = (1127 * np.log1p(edge / 700) for edge in (F0_MIN, F0_MAX))
+    steps = (1127 * np.log1p(np.maximum(hz, 0).astype(np.float64) / 700) - low) * (F0_BINS - 2) / (high - low) + 1
+    return np.rint(np.clip(steps, 1, F0_BINS - 1))
+
+
+def _follows(steps: np.ndarray, hz: np.ndarray) -> bool:
+    """Whether coarse pitch is that of `hz`: to one step, but for one frame in twenty."""
+    length = min(len(steps), len(hz))
+    off = np.abs(np.maximum(steps[:length], 1) - coarse(hz[:length])) > 1
+    return float(off.mean()) <= 0.05 if length else True
+
+
+def check_pitch(clip: Clip, steps: np.ndarray, hz: np.ndarray) -> None:
+    """steps: coarse pitch; hz: the same in Hz, 0 where unvoiced; (frames,) each.
+
+    Raises:
+        UserError: the two are exchanged, not of the same sound, or no Hz.
+    """
+    if not _follows(steps, hz) and hz.min() >= 1 and hz.max() <= F0_BINS - 1 and _follows(hz, steps):
+        raise UserError(f"{clip.pitch} holds Hz and {clip.f0} the coarse scale: the two folders are exchanged. Rename them, or extract f0 again",
+                        f"{clip.pitch} 中是 Hz，而 {clip.f0} 中是粗略刻度：两个文件夹互换了。请改名或重新提取 f0")
+    if steps.min() < 0 or steps.max() > F0_BINS - 1:
+        raise UserError(f"{clip.pitch} has values outside 0 to 255: extract f0 again", f"{clip.pitch} 的值超出 0 到 255：请重新提取 f0")
+    voiced = hz[hz != 0]
+    if voiced.size and not LOWEST <= float(voiced.min()) <= float(voiced.max()) <= HIGHEST:
+        raise UserError(
+            f"{clip.f0} has pitch of {float(voiced.min()):.4g} to {float(voiced.max()):.4g}, which is no voice in Hz: extract f0 again",
+            f"{clip.f0} 的音高为 {float(voiced.min()):.4g} 到 {float(voiced.max()):.4g}，不是以 Hz 表示的人声：请重新提取 f0",
+        )
+    if not _follows(steps, hz):
+        raise UserError(f"{clip.pitch} does not follow from {clip.f0}: they are of different recordings. Delete both folders and extract f0 again",
+                        f"{clip.pitch} 与 {clip.f0} 不相符：二者来自不同的录音。请删除这两个文件夹并重新提取 f0")
+
+
+def check_times(clips: Sequence[Clip]) -> None:
+    """Features and pitch are made after their clip.
+
+    Raises:
+        UserError: a file is older than its clip, and was not just copied before it.
+    """
+    clips = [clip for clip in clips if not clip.mute]
+    written = {path: path.stat().st_mtime for clip in clips for path in clip.paths()}
+    times = sorted(written.values())
+    for clip in clips:
+        for path in clip.paths()[1:]:
+            if written[path] < written[clip.wav] and _pause(times, written[path], written[clip.wav]) > PAUSE:
+                raise UserError(
+                    f"{path} is older than its clip {clip.wav.name}: it was extracted from other recordings. "
+                    f"Delete {path.parent.name} and extract again",
+                    f"{path} 早于其片段 {clip.wav.name}：它是从其他录音提取的。请删除 {path.parent.name} 后重新提取",
+                )
+
+
+def _pause(times: List[float], start: float, stop: float) -> float:
+    """The longest time between `start` and `stop` in which nothing was written, seconds. times: sorted, of all files."""
+    between = times[bisect.bisect_left(times, start):bisect.bisect_right(times, stop)]
+    return max((later - earlier for earlier, later in zip(between, between[1:])), default=0.0)
+
+
+def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
+    """Every slice of the folder is used, and every slice is of the recordings that were prepared last.
+
+    Raises:
+        UserError: slices without features or pitch, of which RVC leaves out a few by its own judgement; left-over slices.
+    """
+    folder = experiment.folder
+    listed = {clip.wav.stem for clip in experiment.clips if not clip.mute and clip.wav.parent.parent == folder}
+    every = layout.stems(folder / layout.WAVS, ".wav")
+    lacking = sorted(every - layout.complete_clips(folder, version, f0) - listed)
+    if lacking and listed:
+        some = ", ".join(lacking[:3]) + (" …" if len(lacking) > 3 else "")
+        if len(lacking) > FEW * len(every):
+            raise UserError(f"{len(lacking)} of {len(every)} slices of {folder} ({some}) lack features or pitch: "
+                            "extract again, "
+                            "or delete these slices",
+                            f"{folder} 的 {len(every)} 个切片中有 {len(lacking)} 个（{some}）缺少特征或音高：请重新提取，或删除这些切片")
+        print(tr(f"note: {len(lacking)} of {len(every)} slices ({some}) lack features or pitch and are left out",
+                 f"提示：{len(every)} 个切片中有 {len(lacking)} 个（{some}）缺少特征或音高，不参与训练"), file=sys.stderr)
+    noted = _noted_sizes(folder)
+    for clip in experiment.clips:
+        if noted and not clip.mute and clip.wav.parent == folder / layout.WAVS:
+            size = noted.get(f"{layout.WAVS}/{clip.wav.name}")
+            if size != clip.wav.stat().st_size:
+                what = (f"was not made by the preparation that {MANIFEST} tells of", f"并非由 {MANIFEST} 所记录的处理生成") if size is None else (
+                    f"was changed after the preparation that {MANIFEST} tells of", f"在 {MANIFEST} 所记录的处理之后被更改")
+                raise UserError(f"{clip.wav} {what[0]}: prepare the recordings again, or delete {MANIFEST} to train on the folder as it is",
+                                f"{clip.wav} {what[1]}：请重新处理录音，或删除 {MANIFEST} 以按现状训练")
+
+
+def _noted_sizes(folder: Path) -> Dict[str, Any]:
+    """What prepared.json says of the slices it made: {"0_gt_wavs/0_0.wav": bytes}; {} where there is none."""
+    try:
+        sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["steps"]["slices"]["sizes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return sizes if isinstance(sizes, dict) else {}
