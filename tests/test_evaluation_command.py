@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,31 @@ def test_in_process_a_filelist_gives_the_same_figures(done, places, tmp_path, ca
         assert ours == {key: pytest.approx(theirs[key]) if key in DISTANCES else theirs[key] for key in ours}
     assert Page((tmp_path / "report.html").read_text(encoding="utf-8")).tags("audio") == []
     capsys.readouterr()
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
+def test_names_that_are_no_utf8_are_evaluated_and_shown(tmp_path):
+    """From folders, from filelists, as a model's file: in the table, in report.json and in report.html."""
+    name = os.fsdecode(b"d\xe9j\xe0.wav")
+    (tmp_path / "target").mkdir()
+    sound = cut("reference/01.flac", tmp_path / "a.wav", seconds=0.6)
+    shutil.copy(str(sound), str(tmp_path / "target" / name))
+    shutil.copy(str(sound), str(tmp_path / "target" / "two\u2028lines.wav"))
+    lines = f"target/{name}|x|0\ntarget/two\u2028lines.wav|x|0\n"
+    (tmp_path / "heldout.txt").write_bytes(lines.encode("utf-8", "surrogateescape"))
+    model = tmp_path / os.fsdecode(b"voi\xe9.pth")
+    shutil.copy(str(BASE), str(model))
+    shutil.copy(str(BASE.with_name("config.json")), str(tmp_path))
+    for number, place in enumerate(("target", "heldout.txt")):
+        out = tmp_path / f"out{number}"
+        finished = run("--model", model, "--recordings", tmp_path / place, "--out", out, "--no_dnsmos", "--no_similarity",
+                       script="evaluation/evaluate.py")
+        assert finished.returncode == 0, finished.stderr
+        contents = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        assert [clip["clip"] for clip in contents["recordings"]] == ["d\\udce9j\\udce0.wav", "two\\u2028lines.wav"]
+        assert contents["recordings"][0]["path"] == str(tmp_path / "target" / name)
+        assert contents["models"][1]["label"] == "voi\\udce9"
+        assert "d\\udce9j\\udce0.wav" in (out / "report.html").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- what cannot be evaluated

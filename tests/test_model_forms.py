@@ -71,7 +71,8 @@ def test_a_safetensors_voice(library, tmp_path, weights, plain):
 
 def test_numbers_of_numpys_are_plain(tmp_path):
     found = read_checkpoint(save(tmp_path / "x.pth", {
-        "model": {"a": torch.zeros(1)}, "epoch": np.int64(7), "loss": np.float64(0.5), "f0": np.array([[1.0, 2.0], [3.0, 4.0]]), "name": np.str_("é")}))
+        "model": {"a": torch.zeros(1)}, "epoch": np.int64(7), "loss": np.float64(0.5),
+        "f0": np.array([[1.0, 2.0], [3.0, 4.0]]), "name": np.str_("é")}))
     assert (found["epoch"], found["loss"], found["f0"], found["name"]) == (7, 0.5, [[1.0, 2.0], [3.0, 4.0]], "é")
     assert type(found["epoch"]) is int and type(found["loss"]) is float
 

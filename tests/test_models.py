@@ -117,7 +117,8 @@ def test_a_configuration_of_the_users_is_checked(library, tmp_path, text, messag
 
 
 def test_a_base_that_fits_none_of_rvcs_configurations_names_a_key(library):
-    with pytest.raises(UserError, match=r"fits none of RVC's own configurations \(its shapes are those of a v2 base of 16000 Hz.*give the config.json"):
+    with pytest.raises(UserError, match=r"fits none of RVC's own configurations \(its shapes are those of a v2 base "
+                                         r"of 16000 Hz.*give the config.json"):
         load_base(DEMO / "f0G16k.pth", library)
 
 

@@ -201,6 +201,26 @@ def test_bad_options_write_nothing(tmp_path, raw, more, said, capsys):
     assert said in seen.err and seen.out == "" and not (tmp_path / "out").exists() and len(seen.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("change, said", [
+    (lambda c: c["data"].update(hop_length=7), "hop_length is 7"), (lambda c: c.pop("model"), "lacks 'model'"),
+    (lambda c: c["data"].update(sampling_rate="16000"), "no usable configuration"),
+])
+def test_a_configuration_of_nonsense_is_named_before_anything_is_made(tmp_path, raw, change, said, capsys):
+    config = json.loads((ROOT / "LoraModel/demo/base/config.json").read_text(encoding="utf-8"))
+    change(config)
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert cli(prepare_data.main, command(raw, tmp_path / "out", "--config_json", tmp_path / "config.json")) == 2
+    seen = capsys.readouterr().err
+    assert said in seen and len(seen.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named_before_the_work(tmp_path, raw, monkeypatch, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(prepare_data, "prepare", lambda *given: pytest.fail("the work was begun"))
+    assert cli(prepare_data.main, command(raw, tmp_path / "file" / "voice")) == 2
+    assert "choose another --output_dir" in capsys.readouterr().err
+
+
 def test_bad_input_gets_one_line(tmp_path, raw, capsys):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "04.wav").write_bytes(b"no audio")

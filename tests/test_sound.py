@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from LoraModel.inference.audio import read_audio
+from LoraModel.inference.audio import problem_of, read_audio
 from LoraModel.inference.sound import check_length
 from LoraModel.messages import UserError
 
@@ -111,3 +111,27 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     path = os.path.join(os.fsencode(str(tmp_path)), b"caf\xe9.wav")
     soundfile.write(path, TONE, RATE)
     assert len(read(os.fsdecode(path))[0]) == RATE
+
+
+def flac_that_claims(path, rate, samples):
+    """One second of sound whose header (STREAMINFO: 20 bits of rate, 36 bits of samples) says something else."""
+    soundfile.write(str(path), TONE, RATE)
+    data = bytearray(path.read_bytes())
+    packed = int.from_bytes(data[18:26], "big")
+    kept = packed >> 36 & 0xFF  # channels and bits
+    data[18:26] = (rate << 44 | kept << 36 | samples).to_bytes(8, "big")
+    path.write_bytes(data)
+    return path
+
+
+def test_what_a_header_claims_is_named_before_another_program_believes_it(tmp_path):
+    assert problem_of(flac_that_claims(tmp_path / "true.flac", RATE, RATE)) is None
+    assert problem_of(flac_that_claims(tmp_path / "stream.flac", RATE, 0)) is None  # a stream's header need not tell
+    long = problem_of(flac_that_claims(tmp_path / "long.flac", RATE, 2**36 - 1))
+    assert "longer than 12 hours" in long.en and "12 小时" in long.zh
+    slow = tmp_path / "slow.wav"
+    soundfile.write(str(slow), TONE, RATE)
+    data = bytearray(slow.read_bytes())
+    data[24:28] = (1).to_bytes(4, "little")
+    slow.write_bytes(data)
+    assert "it says that it has 1 samples a second" in problem_of(slow).en

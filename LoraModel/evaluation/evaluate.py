@@ -44,6 +44,7 @@ from LoraModel.inference.options import add_conversion_options
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import UserError, cli, tr
+from LoraModel.paths import printable
 
 STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases trained on it sound right.",
             "zh": "没有 RVC 目录：内容特征来自演示用的 HuBERT 替代实现，只有用它训练的底模才能正常发声。"}
@@ -225,7 +226,7 @@ def check_entries(entries: List[Entry], host: Host) -> None:
             read_metadata(path)
         if entry.index is not None and not host.resolve(entry.index).is_file():
             raise UserError(f"there is no index {entry.index}: check --index", f"找不到索引 {entry.index}：请检查 --index")
-        entry.label = entry.label or path.stem
+        entry.label = printable(entry.label or path.stem)
     labels = [entry.label for entry in entries]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:

@@ -121,5 +121,5 @@ def write_page(path: Path, title: str, body: Sequence[str], columns: int, charts
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)), body="\n".join(body)
     )
-    atomic_write(path, page.encode("utf-8"))
+    atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path

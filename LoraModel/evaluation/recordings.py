@@ -8,9 +8,11 @@ from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
+from ..host.experiment import read_lines
 from ..inference.audio import audio_files, read_audio
 from ..inference.stand_in import SAMPLE_RATE
 from ..messages import UserError
+from ..paths import printable
 from .judges import SpeakerEncoder
 from .metrics import pitch_of
 
@@ -23,7 +25,7 @@ class Recording:
     """One recording, read.
 
     Attributes:
-        name: how it is called in tables. path: its file.
+        name: how it is called in tables, printable. path: its file.
         audio: (samples,) at 16 kHz, full scale 1.
         embedding: (256,) of its speaker; None where similarity is not asked for.
     """
@@ -74,11 +76,11 @@ def find(places: Sequence[Path]) -> List[Path]:
 def _listed(filelist: Path) -> List[Path]:
     """The audio files of an RVC filelist: one clip a line, its file before the first "|"."""
     try:
-        lines = filelist.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(filelist, "surrogateescape")
+    except OSError as error:
         raise UserError(f"{filelist} cannot be read ({error}): give a folder, recordings, or a run's filelists/heldout.txt",
                         f"无法读取 {filelist}（{error}）：请给出文件夹、录音，或训练输出中的 filelists/heldout.txt") from None
-    paths = [Path(line.split("|")[0].strip()) for line in lines if line.strip()]
+    paths = [Path(line.split("|")[0].strip()) for line in lines]
     if not paths:
         raise UserError(f"{filelist} lists no recording: give a folder, recordings, or a run's filelists/heldout.txt",
                         f"{filelist} 中没有任何录音：请给出文件夹、录音，或训练输出中的 filelists/heldout.txt")
@@ -86,9 +88,9 @@ def _listed(filelist: Path) -> List[Path]:
 
 
 def names_of(paths: Sequence[Path]) -> List[str]:
-    """File names, with the folder's before them where two are equal."""
+    """File names as they can be shown, with the folder's before them where two are equal."""
     names = [path.name for path in paths]
-    return [f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name for path in paths]
+    return [printable(f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name) for path in paths]
 
 
 def read(paths: Sequence[Path], encoder: Optional[SpeakerEncoder] = None, done: Callable[[], object] = lambda: None) -> List[Recording]:

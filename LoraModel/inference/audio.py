@@ -25,6 +25,8 @@ LONGEST = 12 * 3600
 """Seconds of one recording: more is a header's invention, or wants cutting."""
 RATES = (1000, 768000)
 """Samples a second that sound can have."""
+UNKNOWN = 2**63 - 1
+"""What libsndfile calls the length of a stream whose header does not tell it."""
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 NOT_AUDIO = frozenset(
@@ -73,7 +75,7 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
     """(samples,) and their rate. Memory goes to samples that are there, not to those that the header promises."""
     with soundfile.SoundFile(_system_name(path)) as file:
         found, promised = file.samplerate, file.frames
-        _check_rate(path, found)
+        _check_claim(path, found, 0)
         energy = np.zeros(file.channels)
         if file.channels > 1:
             for block in _blocks(file):
@@ -84,8 +86,7 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
         for block in _blocks(file):
             parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
             count += len(block)
-            if count > LONGEST * found:
-                raise _too_long(path)
+            _check_claim(path, found, count)
     if promised and not count:
         raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
     missing = max(promised - count, _missing_bytes(path))
@@ -100,26 +101,21 @@ def _system_name(path: Path) -> Union[str, bytes]:
     return os.fsencode(str(path)) if os.name == "posix" else str(path)
 
 
-def _check_rate(path: Path, rate: int) -> None:
+def _wrong_claim(rate: int, samples: int) -> Optional[UserError]:
+    """What is wrong with a header that claims `samples` at `rate` Hz: None where sound can be so."""
     if not RATES[0] <= rate <= RATES[1]:
-        raise UserError(f"{path} says that it has {rate} samples a second: no sound has; write it anew from its source",
-                        f"{path} 的采样率为 {rate} Hz，不可能是声音：请从源文件重新导出")
+        return UserError(f"it says that it has {rate} samples a second: no sound has; write it anew from its source",
+                         f"采样率为 {rate} Hz，不可能是声音：请从源文件重新导出")
+    if LONGEST * rate < samples != UNKNOWN:
+        return UserError(f"it is longer than {LONGEST // 3600} hours: cut it into parts",
+                         f"超过 {LONGEST // 3600} 小时：请先切分")
+    return None
 
 
-def _too_long(path: Path) -> UserError:
-    return UserError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts",
-                     f"{path} 超过 {LONGEST // 3600} 小时：请先切分")
-
-
-def check_header(path: Path, file: soundfile.SoundFile) -> None:
-    """Check what the header of an open file claims, for programs that believe it and ask for that much memory.
-
-    Raises:
-        UserError: a rate that no sound has, or more than 12 hours.
-    """
-    _check_rate(path, file.samplerate)
-    if file.frames > LONGEST * file.samplerate:
-        raise _too_long(path)
+def _check_claim(path: Path, rate: int, samples: int) -> None:
+    problem = _wrong_claim(rate, samples)
+    if problem is not None:
+        raise UserError(f"{path}: {problem.en}", f"{path}：{problem.zh}")
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -187,12 +183,12 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     path = Path(path)
     try:
         with soundfile.SoundFile(_system_name(path)) as file:
-            check_header(path, file)
+            claim = _wrong_claim(file.samplerate, file.frames)  # RVC's scripts believe it, and ask for that much memory
+            if claim is not None:
+                return claim
             if file.frames > 0 and len(file.read(max(1, file.samplerate // 10), dtype="float32", always_2d=True)):
                 return None
             return UserError("it holds no sound", "没有声音内容")
-    except UserError as error:
-        return error
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         why = str(error).rpartition(": ")[2]
     program = shutil.which("ffmpeg")

@@ -66,7 +66,8 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
         stream.seek(0)
         raise damaged(path, *(what_it_is(stream.read(4096)) or ("it is no safetensors file, or half of one", "不是完整的 safetensors 文件")))
     if length > MAX_HEADER:
-        raise damaged(path, f"its header has {length} bytes, an adapter's at most {MAX_HEADER}", f"文件头为 {length} 字节，适配器最多 {MAX_HEADER} 字节")
+        raise damaged(path, f"its header has {length} bytes, an adapter's at most {MAX_HEADER}",
+                      f"文件头为 {length} 字节，适配器最多 {MAX_HEADER} 字节")
     try:
         entries = json.loads((b"{" + stream.read(length - 1)).decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -90,7 +91,8 @@ def _no_number(name: str) -> Any:
 def _check_entries(path: Path, entries: Dict[str, Any], room: int) -> None:
     """Names, types and places of the tensors; safetensors itself checks that the places do not overlap."""
     if len(entries) > MAX_TENSORS:
-        raise damaged(path, f"it has {len(entries)} tensors, an adapter at most {MAX_TENSORS}", f"含 {len(entries)} 个张量，适配器最多 {MAX_TENSORS} 个")
+        raise damaged(path, f"it has {len(entries)} tensors, an adapter at most {MAX_TENSORS}",
+                      f"含 {len(entries)} 个张量，适配器最多 {MAX_TENSORS} 个")
     end = 0
     for name, entry in entries.items():
         shown = one_line(name)
@@ -103,7 +105,8 @@ def _check_entries(path: Path, entries: Dict[str, Any], room: int) -> None:
             raise damaged(path, f"tensor {name} is described by nonsense", f"张量 {name} 的描述无效")
         if entry["dtype"] not in _DTYPES:
             kind = one_line(entry["dtype"], 20)
-            raise damaged(path, f"tensor {name} is not finite numbers of 16 to 64 bits but {kind}", f"张量 {name} 的类型为 {kind}，而不是 16 至 64 位浮点数")
+            raise damaged(path, f"tensor {name} is not finite numbers of 16 to 64 bits but {kind}",
+                          f"张量 {name} 的类型为 {kind}，而不是 16 至 64 位浮点数")
         end = max(end, offsets[1])
     if end != room:
         raise damaged(path, f"its tensors take {end} bytes, {room} are there: it is cut short or longer than it says",

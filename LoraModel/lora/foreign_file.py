@@ -5,15 +5,17 @@ Names of tensors and the first bytes tell: nothing is loaded for it.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, Optional, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 Words = Tuple[str, str]
 """English and Chinese."""
 
 _STARTS: Tuple[Tuple[bytes, Words], ...] = (
-    (b"version https://git-lfs", ("it is a pointer of Git LFS, not the file itself: download the file", "这是 Git LFS 指针而不是文件本身：请下载实际文件")),
+    (b"version https://git-lfs", ("it is a pointer of Git LFS, not the file itself: download the file",
+                                  "这是 Git LFS 指针而不是文件本身：请下载实际文件")),
     (b"\x89PNG", ("it is a picture", "这是图片")), (b"RIFF", ("it is a recording", "这是录音")), (b"fLaC", ("it is a recording", "这是录音")),
-    (b"Rar!", ("it is a RAR archive: unpack it", "这是 RAR 压缩包：请先解压")), (b"7z\xbc\xaf", ("it is a 7z archive: unpack it", "这是 7z 压缩包：请先解压")),
+    (b"Rar!", ("it is a RAR archive: unpack it", "这是 RAR 压缩包：请先解压")),
+    (b"7z\xbc\xaf", ("it is a 7z archive: unpack it", "这是 7z 压缩包：请先解压")),
     (b"\x1f\x8b", ("it is a gzip archive: unpack it", "这是 gzip 压缩包：请先解压")),
     (b"03", ("it is a voice or LoRA of GPT-SoVITS, which RVC cannot use", "这是 GPT-SoVITS 的模型或 LoRA，RVC 无法使用")),
     (b"04", ("it is a voice or LoRA of GPT-SoVITS, which RVC cannot use", "这是 GPT-SoVITS 的模型或 LoRA，RVC 无法使用")),
@@ -47,7 +49,8 @@ def what_tensors_are(names: Iterable[str], metadata: Mapping[str, str]) -> Optio
     names = [name for name in names if isinstance(name, str)]
     if any(key.startswith("ss_") for key in metadata) or any(
             name.startswith(("lora_unet_", "lora_te", "lycoris_")) or ".lora_down." in name or ".hada_w1" in name for name in names):
-        return "it is a LoRA of kohya's for pictures (Stable Diffusion), which RVC cannot use", "这是 kohya 的图像 LoRA（Stable Diffusion），RVC 无法使用"
+        return ("it is a LoRA of kohya's for pictures (Stable Diffusion), which RVC cannot use",
+                "这是 kohya 的图像 LoRA（Stable Diffusion），RVC 无法使用")
     if any("cfm." in name and "lora_" in name for name in names) or "lora_rank" in metadata:
         return _SOVITS
     if any(name.startswith("base_model.model.") or ".lora_A.default." in name for name in names):

@@ -1,7 +1,8 @@
 """LoRA on RVC's networks: loading bases, the synthesizer and its generator.
 
-More than nine files, because reading a stranger's file is several concepts: `pickle_file` (the description), `tensor_file` (the
-containers), `not_a_model` (what else it may be), `checkpoint_file` (the three together), `model_form` (names), `model_kind`.
+More than nine files, because reading a stranger's file is several concepts: `pickle_file` (the description),
+`pickle_calls` (what it may name), `tensor_refs` (what it gives), `tensor_file` (the containers), `not_a_model` (what else
+it may be), `checkpoint_file` (these together), `model_form` (names), `model_kind`.
 """
 
 from .generator_lora import GeneratorLoRA

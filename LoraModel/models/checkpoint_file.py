@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterator, Union
 
 from ..messages import UserError
 from .not_a_model import what_it_is
-from .pickle_file import Malformed, UnsafeName
 from .tensor_file import TensorFile, open_tensor_file
+from .tensor_refs import Malformed, UnsafeName
 
 
 @contextlib.contextmanager

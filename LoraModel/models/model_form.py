@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..lora.functional import weight_norm_decompose
-from .pickle_file import TensorRef
+from .tensor_refs import TensorRef
 
 _WRAPPINGS = ("weight", "model", "net_g", "generator", "state_dict", "model_state_dict", "weights", "params", "ema",
               "net_d", "discriminator")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Tuple
 
-from .pickle_file import Malformed
 from .tensor_file import open_directory
+from .tensor_refs import Malformed
 
 _MAGICS: Tuple[Tuple[bytes, str, str], ...] = (
     (b"Rar!", "a RAR archive", "RAR 压缩包"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z 压缩包"), (b"\x1f\x8b", "a gzip archive", "gzip 压缩包"),

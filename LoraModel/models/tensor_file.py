@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, Callable, Dict, List, Tuple, Union
 import torch
 from torch import Tensor
 
-from .pickle_file import MAX_PICKLE_BYTES, Malformed, StorageRef, TensorRef, item_size, read_pickle
+from .pickle_file import MAX_PICKLE_BYTES, read_pickle
+from .tensor_refs import Malformed, StorageRef, TensorRef, item_size
 
 MAX_TENSOR_BYTES = 4 * 2**30
 """Of all tensors that are read from one file. A training checkpoint of RVC's with its optimizer has 0.9 GB."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from .. import commands
+from ..files import check_folder_place
 from ..host import Host, find_host, preprocess
 from ..host.pipeline import default_f0_method
 from ..messages import UserError, tr
@@ -52,6 +53,7 @@ def plan_from(args: argparse.Namespace) -> Tuple[Host, Plan]:
     source, experiment = host.resolve(args.input_dir), experiment_folder(host, args.output_dir)
     sample_rate = args.sample_rate or (40000 if host.is_checkout else 16000)
     config = network_config(host, args.version, sample_rate, args.config_json)
+    check_folder_place(experiment, "--output_dir")
     method: Optional[str] = None
     if host.is_checkout:
         method = None if args.no_f0 else args.f0_method or default_f0_method(host)
@@ -96,16 +98,14 @@ def network_config(host: Host, version: str, sample_rate: int, config_json: Opti
     """The config.json of the experiment.
 
     Raises:
-        UserError: there is none for this version and rate, or the given one is of another rate.
+        UserError: there is none for this version and rate, or the given one is nonsense or of another rate.
     """
+    from ..models.configuration import read_config_json  # brings PyTorch: --help does without
+
     if config_json is not None:
         path = host.resolve(config_json)
-        try:
-            contents = json.loads(path.read_text(encoding="utf-8"))
-            found = contents["data"]["sampling_rate"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is no config.json of RVC ({error}): check the path",
-                            f"{path} 不是 RVC 的 config.json（{error}）：请检查路径") from None
+        contents = read_config_json(path)
+        found = contents["data"]["sampling_rate"]
         if found != sample_rate:
             raise UserError(f"{path} is for {found} Hz, --sample_rate says {sample_rate}: give the same",
                             f"{path} 为 {found} Hz，而 --sample_rate 为 {sample_rate}：请保持一致")

@@ -1,0 +1,63 @@
+"""Files that are no base, as people have them: each is named as what it is, with what to do next."""
+
+import zipfile
+
+import pytest
+from model_files import DEMO, demo_weights, save, voice, without_posterior
+from voice_data import SOURCE, adapters, run  # noqa: F401  (a fixture)
+
+from LoraModel.messages import UserError
+from LoraModel.models import load_base
+from LoraModel.models.model_kind import model_kind
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 55000000\n"
+
+
+def refusal(path, library):
+    """What loading `path` as a base says; the model's kind says the same of a file that is no model."""
+    with pytest.raises(UserError) as caught:
+        load_base(path, library)
+    assert len(str(caught.value).splitlines()) == 1 and str(path) in caught.value.en and str(path) in caught.value.zh
+    return caught.value
+
+
+def test_a_pointer_of_git_lfs(tmp_path, library):
+    path = tmp_path / "f0G40k.pth"
+    path.write_bytes(POINTER)
+    said = refusal(path, library)
+    assert "pointer of Git LFS" in said.en and "git lfs pull" in said.en and "Git LFS 指针" in said.zh
+    assert "pointer of Git LFS" in model_kind(path).problem.en
+
+
+def test_a_zip_around_a_model(tmp_path, library):
+    path = tmp_path / "voice.pth"
+    with zipfile.ZipFile(str(path), "w") as archive:
+        archive.writestr("voice/readme.txt", "hello")
+        archive.write(str(DEMO / "f0G16k.pth"), "voice/inner.pth")
+    said = refusal(path, library)
+    assert "zip archive that holds voice/inner.pth" in said.en and "unpack it" in said.en and "voice/inner.pth" in said.zh
+    with zipfile.ZipFile(str(path), "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "zip archive without a model" in refusal(path, library).en
+
+
+def test_an_adapter_given_as_a_base(tmp_path, library, adapters):  # noqa: F811
+    said = refusal(adapters[0], library)
+    assert "is an adapter, not a base" in said.en and "--lora_weights" in said.en and "是适配器而不是底模" in said.zh
+    renamed = tmp_path / "base.pth"  # its ending does not hide it
+    renamed.write_bytes(adapters[0].read_bytes())
+    assert "is an adapter, not a base" in refusal(renamed, library).en
+
+
+def test_transpose_on_a_base_without_pitch_is_said_to_change_nothing(tmp_path):
+    of_pitch = ("enc_p.emb_pitch.", "dec.m_source.", "dec.noise_convs.")
+    weights = {key: value for key, value in without_posterior(demo_weights()).items() if not key.startswith(of_pitch)}
+    base = save(tmp_path / "plain.pth", voice(weights, f0=0))
+    made = {}
+    for semitones in (0, 12):
+        output = tmp_path / f"{semitones}.wav"
+        done = run("--base_model", base, "--input", SOURCE, "--output", output, "--transpose", semitones)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("--transpose changes nothing: this base has no pitch") == (1 if semitones else 0)
+        made[semitones] = output.read_bytes()
+    assert made[0] == made[12] and len(made[0]) > 1000
