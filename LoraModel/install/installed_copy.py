@@ -7,6 +7,7 @@ there, or has another checksum, is the user's: it is never overwritten and never
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -136,7 +137,8 @@ class Folder:
     def delete(self, names: List[str]) -> None:
         """Delete files by their names, and every folder inside that is empty then."""
         for name in names:
-            (self.path / name).unlink()
+            with contextlib.suppress(FileNotFoundError):  # a temporary file may be gone: the next write of its name removes it, too
+                (self.path / name).unlink()
         for folder, _, _ in os.walk(str(self.path), topdown=False):
             if Path(folder) != self.path and not os.listdir(folder):
                 os.rmdir(folder)

@@ -227,13 +227,24 @@ def test_the_queue_is_for_the_pages_own_names(page):
         page.join(None, host=f"evil.example:{page.port}")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", None])
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json"])
 def test_a_post_without_a_preflight_is_refused(page, kind):
-    headers = {} if kind is None else {"Content-Type": kind}
     for path in ("/run/predict", "/api/predict", "/api/predict/", "/run/echo", "/reset"):
-        assert page.post(path, data=json.dumps(page.event(None)).encode(), headers=headers).status_code == 415
+        assert page.post(path, data=json.dumps(page.event(None)).encode(), headers={"Content-Type": kind}).status_code == 415
     for wrong in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
         assert page.post("/upload", data=b"x", headers=wrong).status_code == 415
+
+
+def test_a_post_without_a_type_is_a_programs_or_refused(page):
+    """gradio_client 0.2 sends none; a browser's post without one names the page that sent it."""
+    body = json.dumps(page.event(None)).encode()
+    untyped, typed = page.post("/run/predict", data=body, headers={}), page.post(body=page.event(None))
+    assert untyped.status_code == typed.status_code != 415
+    own = f"http://127.0.0.1:{page.port}"
+    for headers in ({"Origin": own}, {"Referer": own + "/"}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "cors"}):
+        assert page.post("/run/predict", data=body, headers=headers).status_code == 415
+    assert page.post("/run/predict", data=body, headers={"Origin": "null"}).status_code == 403
+    assert page.post("/run/predict", data=json.dumps(page.event({"name": "/etc/hostname", "is_file": True})).encode(), headers={}).status_code == 400
 
 
 # ---------------------------------------------------------------- files

@@ -85,7 +85,8 @@ class Guard:
             if scope["method"] == "POST":
                 wanted = FORMS.get(scope["path"].rstrip("/"), ("application/json",))
                 given = [value.split(";")[0].strip().lower() for value in headers.get("content-type", [])]
-                if len(given) != 1 or given[0] not in wanted:
+                untyped = not given and wanted == ("application/json",) and not _from_browser(headers)  # as gradio_client 0.2 posts
+                if not untyped and (len(given) != 1 or given[0] not in wanted):
                     raise Refusal(415, f"a post to this address must be {wanted[0]}", f"发送到该地址的请求必须为 {wanted[0]}")
                 if wanted == ("application/json",):
                     receive = await self._checked_body(receive, scope["path"])
@@ -235,6 +236,11 @@ def _headers(scope: Message) -> Dict[str, List[str]]:
     for key, value in scope["headers"]:
         found.setdefault(key.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return found
+
+
+def _from_browser(headers: Dict[str, List[str]]) -> bool:
+    """Whether a browser sent this: each of them names the asking page with every post, also where it hides which page it was."""
+    return any(name == "origin" or name == "referer" or name.startswith("sec-fetch-") for name in headers)
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:
