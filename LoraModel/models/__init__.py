@@ -1,8 +1,8 @@
 """LoRA on RVC's networks: loading bases, the synthesizer and its generator.
 
 More than nine files, because reading a stranger's file is several concepts: `pickle_file` (the description),
-`pickle_calls` (what it may name), `tensor_refs` (what it gives), `tensor_file` (the containers), `not_a_model` (what else
-it may be), `checkpoint_file` (these together), `model_form` (names), `model_kind`.
+`pickle_calls` (what it may name), `tensor_refs` (what it gives), `tensor_file` (the containers), `not_a_model` (what
+else it may be), `checkpoint_file` (these together), `model_form` (names), `model_kind`.
 """
 
 from .generator_lora import GeneratorLoRA
@@ -11,6 +11,7 @@ from .model_utils import Base, BaseInfo, load_base, load_base_beside_config, loa
 from .synthesizer_lora import SynthesizerLoRA
 
 __all__ = [
-    "Base", "BaseInfo", "GeneratorLoRA", "ModelKind", "SynthesizerLoRA", "load_base", "load_base_beside_config", "load_discriminator",
+    "Base", "BaseInfo", "GeneratorLoRA", "ModelKind", "SynthesizerLoRA", "load_base", "load_base_beside_config",
+    "load_discriminator",
     "model_kind", "read_checkpoint",
 ]

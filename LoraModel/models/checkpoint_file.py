@@ -1,4 +1,4 @@
-"""Read a `.pth` or `.safetensors` that may come from a stranger: tensors and plain types only, nothing in it is ever run.
+"""Read a `.pth` or `.safetensors` that may come from a stranger: tensors and plain types only, nothing in it is run.
 
 The reading is this program's own (`pickle_file`, `tensor_file`); here its failures become sentences for the user.
 """
@@ -20,7 +20,8 @@ def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
     """Open a model file; its tensors are read one by one, with `TensorFile.tensor`.
 
     Raises:
-        UserError: missing, no model (named as what it is), damaged, or unsafe; in the block as well, while tensors are read.
+        UserError: missing, no model (named as what it is), damaged, or unsafe; in the block as well, while tensors are
+            read.
     """
     path = Path(path)
     if not _is_file(path):
@@ -43,19 +44,22 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
     """
     with open_checkpoint(path) as file:
         if not isinstance(file.contents, dict):
-            raise damaged(Path(path), f"it holds a {type(file.contents).__name__}", f"其内容为 {type(file.contents).__name__}")
+            raise damaged(Path(path), f"it holds a {type(file.contents).__name__}",
+                          f"其内容为 {type(file.contents).__name__}")
         return file.plain(file.contents)
 
 
 def damaged(path: Path, why: str, why_zh: str = "", advice: str = "", advice_zh: str = "") -> UserError:
     """What to say of a file that cannot be used. why, advice: parts of the sentence."""
-    return UserError(f"{path} is no RVC model or is damaged ({why}): {advice or 'choose another file or download it again'}",
+    return UserError(f"{path} is no RVC model or is damaged ({why}): "
+                     f"{advice or 'choose another file or download it again'}",
                      f"{path} 不是 RVC 模型或已损坏（{why_zh or why}）：{advice_zh or '请选择其他文件或重新下载'}")
 
 
 def _unsafe(path: Path, kind: str) -> UserError:
     return UserError(
-        f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. It was not loaded; "
+        f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. "
+        "It was not loaded; "
         "get the model from a source you trust, as weights only",
         f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；请从可信来源获取仅含权重的模型",
     )

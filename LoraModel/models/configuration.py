@@ -13,7 +13,8 @@ from ..messages import UserError
 from .model_form import rate_of
 
 MODEL_KEYS = (
-    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size", "p_dropout", "resblock",
+    "inter_channels", "hidden_channels", "filter_channels", "n_heads", "n_layers", "kernel_size", "p_dropout",
+    "resblock",
     "resblock_kernel_sizes", "resblock_dilation_sizes", "upsample_rates", "upsample_initial_channel",
     "upsample_kernel_sizes", "spk_embed_dim", "gin_channels",
 )
@@ -88,7 +89,8 @@ def checked(values: Sequence[Any]) -> List[Any]:
     )
     hop = math.prod(found["upsample_rates"])
     if rate != 100 * hop:
-        raise WrongValue(f"it names {shown(given['sampling_rate'])} as the sample rate, its upsampling makes {hop} samples of a "
+        raise WrongValue(f"it names {shown(given['sampling_rate'])} as the sample rate, its upsampling "
+                         f"makes {hop} samples of a "
                          f"hundredth of a second, which is {100 * hop} Hz")
     return [found[name] for name in NAMES]
 
@@ -142,7 +144,8 @@ def tensors_say(shapes: Mapping[str, Any], f0: bool) -> Dict[str, Any]:
         "inter_channels": size("enc_p.proj.weight", 0) // 2, "hidden_channels": hidden,
         "filter_channels": size(encoder + "ffn_layers.0.conv_1.weight", 0),
         "n_heads": hidden // max(1, size(encoder + "attn_layers.0.emb_rel_k", 2)),
-        "n_layers": count(encoder + "attn_layers.{}.conv_q.weight"), "kernel_size": size(encoder + "ffn_layers.0.conv_1.weight", 2),
+        "n_layers": count(encoder + "attn_layers.{}.conv_q.weight"),
+        "kernel_size": size(encoder + "ffn_layers.0.conv_1.weight", 2),
         "resblock": "1" if first == "convs1" else "2",
         "resblock_kernel_sizes": [size(f"dec.resblocks.{at}.{first}.0.weight_v", 2) for at in range(blocks)],
         "resblock_dilation_sizes": [count(f"dec.resblocks.{at}.{first}." + "{}.weight_v") for at in range(blocks)],
@@ -183,19 +186,23 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         contents = bounded_json(path)
     except (OSError, ValueError) as error:
         reason = str(error)[:200]
-        raise UserError(f"{path} cannot be read as JSON ({reason}): give the config.json that the base was trained with",
+        raise UserError(f"{path} cannot be read as JSON ({reason}): give the config.json that the base "
+                        "was trained with",
                         f"无法将 {path} 读作 JSON（{reason}）：请提供训练底模时使用的 config.json") from None
     try:
         check_data(contents["data"], contents["train"])
         values = checked(config_list(contents))
         hop = math.prod(values[NAMES.index("upsample_rates")])
         if contents["data"]["hop_length"] != hop:
-            raise WrongValue(f"hop_length is {shown(contents['data']['hop_length'])}, the upsampling makes {hop} samples a frame")
+            raise WrongValue(f"hop_length is {shown(contents['data']['hop_length'])}, the upsampling makes {hop} "
+                             "samples a frame")
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no RVC configuration (it lacks {error}): give the config.json that the base was trained with",
+        raise UserError(f"{path} is no RVC configuration (it lacks {error}): give the config.json that the base was "
+                        "trained with",
                         f"{path} 不是 RVC 配置文件（缺少 {error}）：请提供训练底模时使用的 config.json") from None
     except WrongValue as error:
-        raise UserError(f"{path} is no usable configuration ({error}): give the config.json that the base was trained with",
+        raise UserError(f"{path} is no usable configuration ({error}): give the config.json that the base was "
+                        "trained with",
                         f"{path} 中的配置不可用（{error}）：请提供训练底模时使用的 config.json") from None
     return contents
 

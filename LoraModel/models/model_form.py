@@ -99,7 +99,8 @@ def is_tensor(value: Any) -> bool:
 
 def is_state_dict(value: Any) -> bool:
     """Whether it is a dictionary of tensors by name, and nothing else."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(key, str) and is_tensor(item) for key, item in value.items())
+    return isinstance(value, dict) and bool(value) and all(
+        isinstance(key, str) and is_tensor(item) for key, item in value.items())
 
 
 def rate_of(value: Any) -> Optional[int]:
@@ -128,7 +129,8 @@ def normalise(contents: Any) -> Optional[ModelForm]:
     if not candidates:
         return None
     forms = [_form(key, weights, contents) for key, weights in candidates]
-    return next((form for form in forms if "enc_p.emb_phone.weight" in form.weights or "emb_g.weight" in form.weights), forms[0])
+    return next((form for form in forms if "enc_p.emb_phone.weight" in form.weights or "emb_g.weight" in form.weights),
+                forms[0])
 
 
 def _form(wrapping: str, weights: Dict[str, Any], contents: Dict[str, Any]) -> ModelForm:
@@ -136,7 +138,8 @@ def _form(wrapping: str, weights: Dict[str, Any], contents: Dict[str, Any]) -> M
     metadata = contents.get("metadata")
     beside = {key: value for key, value in contents.items() if key != wrapping} if wrapping else {}
     if isinstance(metadata, dict):
-        beside = {**beside, **{key: value for key, value in metadata.items() if isinstance(key, str) and key not in beside}}
+        beside = {**beside, **{
+            key: value for key, value in metadata.items() if isinstance(key, str) and key not in beside}}
     folded = [name for name in names if _NORMED.match(name)]
     return ModelForm(names, wrapping, beside, folded)
 
@@ -160,7 +163,8 @@ def _old_norm(weights: Dict[str, Any]) -> Dict[str, Any]:
 def vocoder_of(form: ModelForm) -> str:
     """The decoder's kind by its tensors: "HiFi-GAN" (RVC's own), "RefineGAN", "MRF HiFi-GAN"; else what the file says, or ""."""
     names = form.weights
-    if any(name.startswith(("dec.upsample_conv_blocks.", "dec.downsample_blocks.", "dec.upsample_blocks.", "dec.source_conv.")) for name in names):
+    if any(name.startswith(("dec.upsample_conv_blocks.", "dec.downsample_blocks.", "dec.upsample_blocks.",
+                            "dec.source_conv.")) for name in names):
         return "RefineGAN"
     if any(name.startswith(("dec.mrfs.", "dec.upsamples.")) for name in names):
         return "MRF HiFi-GAN"

@@ -105,7 +105,8 @@ def _generator(path: Path, form: ModelForm) -> ModelKind:
     kind, problem = BASE if any(name.startswith("enc_q.") for name in shapes) else VOICE, None
     if vocoder != "HiFi-GAN":
         kind, problem = OTHER, other_vocoder(path, vocoder)
-    return ModelKind(path, kind, version, f0, rate, table[0] if len(table) == 2 else None, vocoder=vocoder, problem=problem)
+    return ModelKind(path, kind, version, f0, rate, table[0] if len(table) == 2 else None, vocoder=vocoder,
+                     problem=problem)
 
 
 def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
@@ -135,14 +136,16 @@ def _adapter(path: Path, form: ModelForm) -> ModelKind:
             f"{path} is a LoRA file of another program: an adapter for RVC is trained by this one, choose such a file",
             f"{path} 是其他程序的 LoRA 文件：请选择由本程序训练的 RVC 适配器"))
     version = said.get("rvc_version")
-    return ModelKind(path, ADAPTER, version if version in ("v1", "v2") else "", {"0": False, "1": True}.get(str(said.get("f0"))),
+    return ModelKind(path, ADAPTER, version if version in ("v1", "v2") else "",
+                     {"0": False, "1": True}.get(str(said.get("f0"))),
                      rate_of(said.get("sample_rate")), base_hash=str(said.get("base_hash", ""))[:64])
 
 
 def other_vocoder(path: Path, vocoder: str) -> UserError:
     """What to say of a generator whose decoder RVC does not have."""
     name = vocoder or "another vocoder"
-    return UserError(f"{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained with HiFi-GAN",
+    return UserError(f"{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained "
+                     "with HiFi-GAN",
                      f"{path} 使用 {vocoder or '其他声码器'} 训练，而 RVC 只支持 HiFi-GAN：请选择用 HiFi-GAN 训练的模型")
 
 
@@ -160,5 +163,6 @@ def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> Us
         en, zh = "a discriminator of another program", "其他程序的判别器"
     else:
         en, zh = "no model of RVC's: it lacks the key enc_p.emb_phone.weight", "不是 RVC 模型：缺少键 enc_p.emb_phone.weight"
-        return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice", f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
+        return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice",
+                         f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
     return UserError(f"{path} is {en}: choose a generator (f0G….pth) or a voice", f"{path} 是{zh}：请选择生成器（f0G….pth）或声音模型")

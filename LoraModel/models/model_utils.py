@@ -17,7 +17,8 @@ from .configuration import Missing, WrongValue, checked, config_list, misfits, r
 from .model_form import ModelForm, normalise
 from .model_kind import kind_of, rate_from_shapes
 
-__all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base", "load_base_beside_config",
+__all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base",
+           "load_base_beside_config",
            "load_discriminator", "load_strict", "read_checkpoint"]
 
 SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
@@ -99,9 +100,11 @@ def load_base(
             config = _config_from_shapes(path, form.weights, host, version, f0, sample_rate or form.sample_rate, shapes)
         config[-3] = shapes["emb_g.weight"][0]
         if sample_rate is not None and config[-1] != sample_rate:
-            raise UserError(f"{path} is of {config[-1]} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
+            raise UserError(f"{path} is of {config[-1]} Hz, and {sample_rate} Hz was asked for: "
+                            "leave out --sample_rate, "
                             f"or choose a base of {sample_rate} Hz",
-                            f"{path} 为 {config[-1]} Hz，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 {sample_rate} Hz 的底模")
+                            f"{path} 为 {config[-1]} Hz，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 "
+                            f"{sample_rate} Hz 的底模")
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
     network = _build(path, config, host, version, f0)
@@ -124,19 +127,23 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
     kind = kind_of(path, contents, form)
     if form is None:
         keys = set(contents) if isinstance(contents, dict) else set()
-        raise kind.problem if keys & {"param_groups", "optimizer"} and not keys & {"model", "weight"} and kind.problem else damaged(
+        optimizer = keys & {"param_groups", "optimizer"} and not keys & {"model", "weight"}
+        raise kind.problem if optimizer and kind.problem else damaged(
             path, "it has neither 'model' nor 'weight' with tensors", "其中没有包含张量的 model 或 weight")
     if kind.kind == "adapter":
-        raise UserError(f"{path} is an adapter, not a base: give it to --lora_weights, and the base that it was trained on to --base_model",
+        raise UserError(f"{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
+                        "trained on to --base_model",
                         f"{path} 是适配器而不是底模：请用 --lora_weights 指定它，并用 --base_model 指定训练它所用的底模")
     for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
         if key not in form.weights:
             if kind.kind == "other" and kind.problem and "lacks the key" not in kind.problem.en:
                 raise kind.problem
-            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to --base_d)",
+            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to "
+                            "--base_d)",
                             f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
         if form.weights[key].dim() != 2:
-            raise damaged(path, f"{key} has shape {tuple(form.weights[key].shape)}", f"{key} 的形状为 {tuple(form.weights[key].shape)}")
+            raise damaged(path, f"{key} has shape {tuple(form.weights[key].shape)}",
+                          f"{key} 的形状为 {tuple(form.weights[key].shape)}")
     if kind.vocoder in ("RefineGAN", "MRF HiFi-GAN") and kind.problem:
         raise kind.problem
     return form
@@ -150,7 +157,8 @@ def check_finite(path: Path, weights: Dict[str, Tensor]) -> None:
     """
     for key, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
-            raise UserError(f"{path} is damaged: {key} holds values that are no numbers (NaN or infinity). Download it again, or choose another",
+            raise UserError(f"{path} is damaged: {key} holds values that are no numbers (NaN or infinity). Download "
+                            "it again, or choose another",
                             f"{path} 已损坏：{key} 中含有非数值（NaN 或无穷大）。请重新下载或选择其他文件")
 
 
@@ -184,7 +192,8 @@ def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> N
                             f"{path} 缺少键 {key}：与 {type(network).__name__} 不匹配")
         if own[key].shape != weights[key].shape:
             raise UserError(
-                f"{path}: {key} has shape {tuple(weights[key].shape)}, {type(network).__name__} wants {tuple(own[key].shape)}",
+                f"{path}: {key} has shape {tuple(weights[key].shape)}, {type(network).__name__} wants "
+                f"{tuple(own[key].shape)}",
                 f"{path}：{key} 的形状为 {tuple(weights[key].shape)}，而 {type(network).__name__} 需要 {tuple(own[key].shape)}",
             )
     extra = [key for key in weights if key not in own]
@@ -202,7 +211,8 @@ def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.M
         if form is None or form.wrapping == "weight":
             raise damaged(path, "it has no 'model' with tensors", "其中没有包含张量的 model")
         if "enc_p.emb_phone.weight" in form.weights:
-            raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it (f0D….pth)",
+            raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it "
+                            "(f0D….pth)",
                             f"{path} 是生成器而不是判别器：--base_d 需要与之配套的 f0D….pth")
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
@@ -227,7 +237,8 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
         config = checked([*values[:15], form.weights["emb_g.weight"].shape[0], *values[16:]])
         wrong = misfits(config, form.shapes(), f0)
     except WrongValue as error:
-        raise damaged(path, f"no network can be built from its configuration: {error}", f"无法根据其配置构建网络：{error}") from None
+        raise damaged(path, f"no network can be built from its configuration: {error}",
+                      f"无法根据其配置构建网络：{error}") from None
     except Missing as error:
         raise _lacks(path, error.args[0]) from None
     if wrong:
@@ -247,7 +258,8 @@ def _config_of_json(file: Path, path: Path, shapes: Dict[str, torch.Size], f0: b
     except Missing as error:
         raise _lacks(path, error.args[0]) from None
     if wrong:
-        raise UserError(f"{file} is of another base than {path} ({wrong[0]}): give the config.json that it was trained with",
+        raise UserError(f"{file} is of another base than {path} ({wrong[0]}): give the config.json that it was "
+                        "trained with",
                         f"{file} 与 {path} 不匹配（{wrong[0]}）：请提供训练它所用的 config.json")
     return config
 
@@ -260,7 +272,8 @@ def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) ->
         raise
     except Exception as error:
         reason = str(error).partition("\n")[0][:200]
-        raise damaged(path, f"no network can be built from its configuration: {reason}", f"无法根据其配置构建网络：{reason}") from error
+        raise damaged(path, f"no network can be built from its configuration: {reason}",
+                      f"无法根据其配置构建网络：{reason}") from error
 
 
 def _config_from_shapes(
@@ -287,7 +300,8 @@ def _config_from_shapes(
         rate = rate_from_shapes(shapes)
         en, zh = (f" (its shapes are those of a {version} base of {rate} Hz with a size of its own)",
                   f"（其形状属于自定大小的 {version} {rate} Hz 底模）") if rate else ("", "")
-        raise NoConfiguration(f"{path} fits none of RVC's own configurations{en}: give the config.json that it was trained with",
+        raise NoConfiguration(f"{path} fits none of RVC's own configurations{en}: give the config.json that it was "
+                              "trained with",
                               f"{path} 与 RVC 自带的配置均不匹配{zh}：请提供训练时使用的 config.json")
     rates = " / ".join(str(config[-1]) for config in fitting)
     raise NoConfiguration(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",

@@ -1,4 +1,4 @@
-"""What a file that is no model is, in the user's words: a web page saved as `.pth`, half a download, a zip that holds the model."""
+"""What a file that is no model is, in the user's words: a web page saved as `.pth`, half a download, a zip around it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from .tensor_file import open_directory
 from .tensor_refs import Malformed
 
 _MAGICS: Tuple[Tuple[bytes, str, str], ...] = (
-    (b"Rar!", "a RAR archive", "RAR 压缩包"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z 压缩包"), (b"\x1f\x8b", "a gzip archive", "gzip 压缩包"),
-    (b"\x89PNG", "a picture", "图片"), (b"\xff\xd8\xff", "a picture", "图片"), (b"RIFF", "a recording", "录音"), (b"fLaC", "a recording", "录音"),
-    (b"ID3", "a recording", "录音"), (b"OggS", "a recording", "录音"), (b"%PDF", "a PDF document", "PDF 文档"), (b"MZ", "a program", "程序"),
+    (b"Rar!", "a RAR archive", "RAR 压缩包"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z 压缩包"),
+    (b"\x1f\x8b", "a gzip archive", "gzip 压缩包"),
+    (b"\x89PNG", "a picture", "图片"), (b"\xff\xd8\xff", "a picture", "图片"), (b"RIFF", "a recording", "录音"),
+    (b"fLaC", "a recording", "录音"),
+    (b"ID3", "a recording", "录音"), (b"OggS", "a recording", "录音"), (b"%PDF", "a PDF document", "PDF 文档"),
+    (b"MZ", "a program", "程序"),
     (b"\x7fELF", "a program", "程序"), (b"GGUF", "a GGUF model of another program", "其他程序的 GGUF 模型"),
     (b"\x89HDF", "an HDF5 file of another program", "其他程序的 HDF5 文件"),
     (b"IxF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
@@ -26,7 +29,7 @@ _MAGICS: Tuple[Tuple[bytes, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """en, zh: what a file is, as a part of a sentence. advice: what to do; "" where another file is all there is to choose."""
+    """en, zh: what a file is, as a part of a sentence. advice: what to do; "" where only another file can be chosen."""
 
     en: str
     zh: str
@@ -52,10 +55,12 @@ def what_it_is(path: Path) -> Optional[Finding]:
         shown = _printable(title.group(1)) if title else ""
         return Finding(f"it is a web page{f', {shown!r},' if shown else ''} saved under this name",
                        f"这是以该名称保存的网页{f'“{shown}”' if shown else ''}",
-                       "open the link in a browser, go on to the file itself and download it again", "请用浏览器打开链接，找到文件本身后重新下载")
+                       "open the link in a browser, go on to the file itself and download it again",
+                       "请用浏览器打开链接，找到文件本身后重新下载")
     if text.startswith(b"version https://git-lfs"):
         return Finding("it is a pointer of Git LFS, the model itself was not downloaded", "这是 Git LFS 指针，模型本身并未下载",
-                       "run `git lfs pull` in its folder, or download it again from the web page", "请在其目录运行 `git lfs pull`，或从网页重新下载")
+                       "run `git lfs pull` in its folder, or download it again from the web page",
+                       "请在其目录运行 `git lfs pull`，或从网页重新下载")
     for magic, en, zh in _MAGICS:
         if start.startswith(magic):
             if "archive" in en:
@@ -78,7 +83,8 @@ def _zip(stream: BinaryIO, size: int) -> Optional[Finding]:
         return Finding(f"it is cut short after {size:,} bytes, such as half a download", f"文件在 {size:,} 字节处中断，可能只下载了一半",
                        "download it again", "请重新下载")
     if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
-        return Finding("it is a TorchScript program", "这是 TorchScript 程序", "choose the .pth that it was made from", "请选择导出它所用的 .pth")
+        return Finding("it is a TorchScript program", "这是 TorchScript 程序", "choose the .pth that it was made from",
+                       "请选择导出它所用的 .pth")
     if any(name.endswith("data.pkl") for name in names):
         return None
     inside = next((name for name in names if name.lower().endswith((".pth", ".pt", ".safetensors"))), None)

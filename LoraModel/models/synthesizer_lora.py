@@ -52,7 +52,8 @@ class SynthesizerLoRA:
     def __init__(self, base: Base, config: LoRAConfig, speaker: int = 0):
         self.base, self.info, self.network = base, base.info, base.network
         if not 0 <= speaker < base.info.speakers:
-            raise UserError(f"speaker {speaker} is not among the base's {base.info.speakers}: choose 0 to {base.info.speakers - 1}",
+            raise UserError(f"speaker {speaker} is not among the base's {base.info.speakers}: choose 0 to "
+                            f"{base.info.speakers - 1}",
                             f"底模只有 {base.info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {base.info.speakers - 1}")
         self.speaker = self.posterior_speaker = speaker
         self.injection: Injection = inject(self.network, config, speaker)
@@ -94,7 +95,8 @@ class SynthesizerLoRA:
         _, mean, log_scale, mask = self.network.enc_q(spec, lengths, g=g)
         return Posterior(mean, log_scale, mask)
 
-    def prior(self, phone: Tensor, pitch: Optional[Tensor], lengths: Tensor, z: Tensor, mask: Tensor, g: Tensor) -> Prior:
+    def prior(self, phone: Tensor, pitch: Optional[Tensor], lengths: Tensor, z: Tensor, mask: Tensor, g: Tensor
+              ) -> Prior:
         """phone: (batch, frames, features), pitch: (batch, frames) of 1..255 or None, z: (batch, channels, frames)."""
         mean, log_scale, _ = self.network.enc_p(phone, pitch, lengths)
         return Prior(self.network.flow(z, mask, g=g), mean, log_scale)

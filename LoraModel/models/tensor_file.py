@@ -1,4 +1,4 @@
-"""Open a model's file, whichever of three forms it has, without reading its tensors: PyTorch's zip, its old form, safetensors.
+"""Open a model's file of any of three forms without reading its tensors: PyTorch's zip, its old form, safetensors.
 
 Sizes are looked at before anything is read: of the zip's list of files, of the description, of all tensors together.
 """
@@ -23,7 +23,8 @@ MAX_TENSOR_BYTES = 4 * 2**30
 _MAX_DIRECTORY_BYTES = 8 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20
 _MAGIC = 0x1950A86A20F9469CFC6C
-_SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
+_SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+                "I64": torch.int64, "I32": torch.int32,
                 "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
 
 
@@ -58,11 +59,13 @@ class TensorFile:
         if storage is None:
             self._bytes += ref.storage.nbytes
             if self._bytes > MAX_TENSOR_BYTES:
-                raise Malformed(f"its tensors have more than {MAX_TENSOR_BYTES >> 30} GB", f"张量总大小超过 {MAX_TENSOR_BYTES >> 30} GB")
+                raise Malformed(f"its tensors have more than {MAX_TENSOR_BYTES >> 30} GB",
+                                f"张量总大小超过 {MAX_TENSOR_BYTES >> 30} GB")
             data = self._read(ref.storage)
             if len(data) < ref.storage.nbytes:
                 raise Malformed("it is cut short", "文件不完整")
-            storage = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+            storage = (torch.frombuffer(bytearray(data), dtype=torch.uint8) if data
+                       else torch.empty(0, dtype=torch.uint8))
             self._storages[ref.storage.key] = storage
         size = item_size(ref.dtype)
         flat = storage[: len(storage) // size * size].view(ref.dtype)
@@ -136,7 +139,8 @@ def open_directory(stream: BinaryIO) -> zipfile.ZipFile:
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
     """An entry's bytes, checked by its checksum."""
     if entry.file_size > limit:
-        raise Malformed(f"its part {entry.filename.rpartition('/')[2][:40]} is too large", f"其中的 {entry.filename.rpartition('/')[2][:40]} 过大")
+        raise Malformed(f"its part {entry.filename.rpartition('/')[2][:40]} is too large",
+                        f"其中的 {entry.filename.rpartition('/')[2][:40]} 过大")
     try:
         with archive.open(entry) as part:
             return part.read(limit + 1)

@@ -19,16 +19,20 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
     """The network's tensors as RVC's small files keep them: fp16, without enc_q.
 
     Args:
-        changed: paths of layers that hold merged weights: their direction is rounded, their length is taken before rounding.
+        changed: paths of layers that hold merged weights: their direction is rounded, their length is taken before
+            rounding.
 
     Raises:
         UserError: a weight does not fit fp16.
     """
-    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items() if not name.startswith("enc_q.")}
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()
+               if not name.startswith("enc_q.")}
     halves = {name: tensor.half() for name, tensor in weights.items()}
     for path in changed:
-        stored = {name: tensor.detach().cpu() for name, tensor in weight_norm.stored_tensors(network.get_submodule(path)).items()}
-        again = weight_norm.decompose(weight_norm.compose(stored), {name: tensor.half() for name, tensor in stored.items()})
+        stored = {name: tensor.detach().cpu()
+                  for name, tensor in weight_norm.stored_tensors(network.get_submodule(path)).items()}
+        again = weight_norm.decompose(weight_norm.compose(stored),
+                                      {name: tensor.half() for name, tensor in stored.items()})
         halves.update({f"{path}.{name}": tensor for name, tensor in again.items()})
     for name, tensor in halves.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -40,7 +44,8 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
 def small_model(network: nn.Module, info: BaseInfo, note: str, changed: Any = ()) -> Dict[str, Any]:
     """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version."""
     return {
-        "weight": half_weights(network, changed), "config": list(info.config), "info": note, "sr": f"{info.sample_rate // 1000}k",
+        "weight": half_weights(network, changed), "config": list(info.config), "info": note,
+        "sr": f"{info.sample_rate // 1000}k",
         "f0": int(info.f0), "version": info.version,
     }
 
