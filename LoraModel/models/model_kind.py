@@ -24,8 +24,8 @@ class ModelKind:
 
     Attributes:
         path: the file.
-        kind: "base" (a generator with enc_q: adapters can be trained on it, and it converts), "voice" (a generator without:
-            it converts, and adapters may lie on it), "discriminator", "adapter", or "other".
+        kind: "base" (a generator with enc_q: adapters can be trained on it, and it converts), "voice" (a generator
+            without: it converts, and adapters may lie on it), "discriminator", "adapter", or "other".
         version: "v1", "v2" or "". f0: whether it takes pitch, None where that has no meaning.
         sample_rate: Hz, None where it cannot be told. speakers: rows of the speaker table.
         base_hash: of an adapter, the hash of the base that it belongs to, else "".

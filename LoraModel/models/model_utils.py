@@ -1,4 +1,4 @@
-"""Load a base: a pretrained generator (`{"model": …}`, with enc_q) or a full voice (`.pth` with `weight` and `config`)."""
+"""Load a base: a pretrained generator (`{"model": …}`, with enc_q) or a full voice (with `weight` and `config`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BaseInfo:
 
     Attributes:
         name: file name without its ending. path: the file.
-        config: RVC's list of 18 values: spectrogram bins, segment in frames, the network, [-3] speakers, [-1] sample rate in Hz.
+        config: RVC's list of 18 values: spectrogram bins, segment in frames, the network, [-3] speakers, [-1] rate in Hz.
         version: "v1" or "v2". f0: whether it takes pitch. sample_rate: Hz.
         has_posterior: whether enc_q is there, which training needs and RVC's small files drop.
         base_hash: SHA-256 of the tensors that inference uses (without enc_q), see `lora.tensors_hash`.
@@ -75,8 +75,8 @@ def load_base(
 ) -> Base:
     """Load a base strictly.
 
-    The network's configuration is the file's own; where it has none, `config_json`; else it is worked out from the shapes
-    of its tensors.
+    The network's configuration is the file's own; where it has none, `config_json`; else it is worked out from the
+    shapes of its tensors.
 
     Args:
         sample_rate: Hz, to decide where two of RVC's configurations fit.

@@ -1,4 +1,4 @@
-"""What a file that is no model is, in the user's words: a web page saved as `.pth`, half a download, a zip around it."""
+"""What a file that is no model is, in the user's words: a web page saved as `.pth`, half a download, a zip."""
 
 from __future__ import annotations
 

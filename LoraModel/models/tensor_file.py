@@ -33,8 +33,8 @@ class TensorFile:
 
     Attributes:
         form: "zip", "legacy" or "safetensors".
-        contents: what the file holds, with a `TensorRef` in the place of each tensor. Of a safetensors file: "model" (the
-            tensors by name) beside its metadata.
+        contents: what the file holds, with a `TensorRef` in the place of each tensor. Of a safetensors file: "model"
+            (the tensors by name) beside its metadata.
     """
 
     def __init__(self, form: str, stream: BinaryIO, contents: Any, read: Callable[[StorageRef], bytes]):
