@@ -1,6 +1,7 @@
 """The configuration of a network: RVC's list of 18 values, from a model's file or a config.json.
 
-It is typed, bounded and compared with the tensors' shapes before any network is built. No message carries a whole configuration.
+It is typed, bounded and compared with the tensors' shapes before any network is built. No message
+carries a whole configuration.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Missing(KeyError):
 
 
 def misfits(config: Sequence[Any], shapes: Mapping[str, Any], f0: bool) -> List[str]:
-    """What of a `checked` configuration the tensors contradict, such as "n_layers is 6, its tensors have 3"; else empty.
+    """What of a `checked` configuration the tensors contradict, such as "n_layers is 6, its tensors have 3"; or none.
 
     Every dimension of the network is compared, so that building it takes no more memory than its tensors.
 

@@ -161,7 +161,7 @@ def _old_norm(weights: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def vocoder_of(form: ModelForm) -> str:
-    """The decoder's kind by its tensors: "HiFi-GAN" (RVC's own), "RefineGAN", "MRF HiFi-GAN"; else what the file says."""
+    """The decoder's kind by its tensors: "HiFi-GAN" (RVC's own), "RefineGAN", "MRF HiFi-GAN"; or as the file says."""
     names = form.weights
     if any(name.startswith(("dec.upsample_conv_blocks.", "dec.downsample_blocks.", "dec.upsample_blocks.",
                             "dec.source_conv.")) for name in names):

@@ -34,7 +34,7 @@ class BaseInfo:
 
     Attributes:
         name: file name without its ending. path: the file.
-        config: RVC's list of 18 values: spectrogram bins, segment in frames, the network, [-3] speakers, [-1] rate in Hz.
+        config: RVC's list of 18 values: spectrogram bins, segment in frames, the network, [-3] speakers, [-1] Hz.
         version: "v1" or "v2". f0: whether it takes pitch. sample_rate: Hz.
         has_posterior: whether enc_q is there, which training needs and RVC's small files drop.
         base_hash: SHA-256 of the tensors that inference uses (without enc_q), see `lora.tensors_hash`.
