@@ -46,7 +46,9 @@ def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
                 raise ValueError(f"it is cut short: {held:,} bytes of {count * dtype.itemsize:,}")
             stream.seek(0)
             values = np.lib.format.read_array(stream, allow_pickle=False)
-        except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged header makes of NumPy's parser: TokenError, SyntaxError, KeyError, ...
             reason = shown((str(error).splitlines() or [""])[0] or type(error).__name__, 120)[1:-1]
             raise UserError(f"{path} is no readable array ({reason}): extract it again",
                             f"{path} 不是可读的数组（{reason}）：请重新提取") from None

@@ -31,10 +31,14 @@ class TrainConfig:
         valid_fraction: share of the clips kept out of training. valid_clips: at most so many of them are evaluated.
         speaker: the base's row the voice is trained on. speaker_id: take the clips of this speaker of the filelist; None where there is
             one alone. init_speaker: row to start from, -1 tries them all.
+        device: "auto", "cpu", "cuda", "cuda:1" …; auto takes CUDA where there is one. precision: number format of the networks' arithmetic.
+        seed: of all random numbers, below 2**32.
         segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
         decoder_every: the decoder's part is trained on each so many-th step, the prior's on all.
         d_parts: sub-discriminators a step takes, drawn at random, 0 for all. d_every: the discriminator learns on each so many-th step.
         d_frozen: how many lower layers of it do not learn.
+        c_mel, c_kl, c_stft: weights of the losses; mel and KL as RVC's own.
+        author, license, notes: texts that the adapter file carries.
     """
 
     base_model: str = ""
