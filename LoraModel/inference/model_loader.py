@@ -21,6 +21,10 @@ from ..models import Base, BaseInfo, load_base_beside_config
 Source = Union[str, Path, Adapter]
 
 
+SPEAKERS = "emb_g"
+"""The path of the speaker table in every network of RVC's."""
+
+
 class Applied(NamedTuple):
     """An adapter that is applied, and its strength."""
 
@@ -127,6 +131,7 @@ class VoiceLoader:
 
     def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
+        Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained on.
 
         Args:
             adapters: (file or adapter, strength) pairs.
@@ -172,11 +177,40 @@ class VoiceLoader:
         parts: Dict[str, List[Tuple[Tensor, Tensor]]] = {}
         for adapter, strength in chosen:
             for path, (left, right) in self._factors(adapter).items():
-                parts.setdefault(path, []).append((left * strength, right))
-        return {
+                if path != SPEAKERS:
+                    parts.setdefault(path, []).append((left * strength, right))
+        products = {
             path: some[0] if len(some) == 1 else (torch.cat([left for left, _ in some], 1), torch.cat([right for _, right in some], 0))
             for path, some in parts.items()
         }
+        if chosen:
+            products[SPEAKERS] = self._rows(chosen)
+        return products
+
+    def _rows(self, chosen: Sequence[Applied]) -> Tuple[Tensor, Tensor]:
+        """What makes row 0 of the speaker table, and each row that one of the voices was trained on, the blend's own row.
+
+        RVC converts with row 0. The blend's row is that row of the base, plus for each voice its strength times what its own row
+        in the base, with its delta, differs from it. In float64, so that one voice at strength 1 on its row is its delta exactly.
+
+        Returns:
+            (left, right) of shapes (table's rows, k) and (k, size of a row), fp32, for the k rows that change.
+        """
+        self._live.prepare([SPEAKERS])
+        table = self._live.pristine_weight(SPEAKERS).double()
+        deltas = torch.zeros_like(table[0])
+        moved = torch.zeros_like(table[0])
+        for adapter, strength in chosen:
+            row = adapter.speaker
+            moved += strength * (table[row] - table[0])
+            factors = self._factors(adapter).get(SPEAKERS)
+            if factors is not None:
+                deltas += strength * (factors[0][row].double() @ factors[1].double())
+        rows = sorted({0, *(adapter.speaker for adapter, _ in chosen)})
+        right = torch.stack([deltas + (moved + (table[0] - table[row])) for row in rows])
+        left = torch.zeros(len(table), len(rows), device=table.device)
+        left[rows, range(len(rows))] = 1
+        return left, right.float()
 
 
 def _finite(strength: float) -> float:

@@ -79,6 +79,10 @@ class LiveWeights:
                 self._snapshot(path, self._network.get_submodule(path))
                 self._effective[path] = weight_norm.compose(self._pristine[path])
 
+    def pristine_weight(self, path: str) -> Tensor:
+        """The base's own weight of a layer that `prepare` has been given."""
+        return self._effective[path]
+
     @torch.no_grad()
     @one_thread()
     def write(self, deltas: Dict[str, Tensor]) -> None:
