@@ -226,3 +226,10 @@ def _device_name(name: str) -> str:
     from LoraModel.devices import device_name
 
     return device_name(name)
+
+
+def add_any_strength(parser: argparse.ArgumentParser) -> None:
+    """The way past the limits of an adapter's strength, for every command that takes one."""
+    parser.add_argument("--any_strength", action="store_true", help=tr(
+        "take strengths from -100 to 100; beyond 0 to 1.5 the voice soon breaks up into noise",
+        "允许 -100 到 100 的强度；超出 0 到 1.5 时声音很快会变成噪声"))

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from voice_data import BASE, SOURCE, go, make_adapter, run
 
-from LoraModel.inference import VoiceLoader
+from LoraModel.inference import VoiceLoader, model_loader
 from LoraModel.inference import audio as audio_io
 from LoraModel.lora import load_adapter, weight_norm
 from LoraModel.messages import cli
@@ -125,10 +125,25 @@ def test_force_takes_a_wrong_base(tmp_path, library, capsys):
     assert cli(merge_lora.main, [*arguments, "--force"]) == 0
 
 
-def test_what_does_not_fit_fp16_is_refused_and_nothing_is_written(adapters, tmp_path, capsys):
+def test_what_does_not_fit_fp16_is_refused_and_nothing_is_written(adapters, tmp_path, capsys, library, monkeypatch):
     path = tmp_path / "m.pth"
-    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "1e9", "--output", str(path)]) == 2
+    monkeypatch.setattr(model_loader, "FREE_STRENGTH", 1e12)
+    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "1e9", "--any_strength",
+                                 "--output", str(path)]) == 2
     assert "16 bits" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("strength", ["1.51", "-0.1", "30", "1e30"])
+def test_a_strength_beyond_the_limits_is_refused_and_named(adapters, tmp_path, capsys, strength):
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", strength, "--output", str(tmp_path / "m.pth")]
+    assert cli(merge_lora.main, arguments) == 2
+    said = capsys.readouterr().err
+    assert "strength" in said and len(said.splitlines()[-1]) < 300 and not (tmp_path / "m.pth").exists()
+
+
+def test_any_strength_goes_beyond_the_limits(adapters, tmp_path):
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "2", "--any_strength", "--output"]
+    assert cli(merge_lora.main, [*arguments, str(tmp_path / "m.pth")]) == 0 and (tmp_path / "m.pth").exists()
 
 
 @pytest.mark.parametrize("name", ["m.safetensors", "m"])

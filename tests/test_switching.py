@@ -45,7 +45,7 @@ def test_strength_is_linear_and_voices_blend(voice, adapters):
     base = weights(voice, one)
     deltas = [one.deltas(voice.network), two.deltas(voice.network)]
     for strengths in [(1.0, 0.0), (0.35, 0.0), (-0.5, 0.0), (2.0, 0.0), (0.6, 0.7)]:
-        voice.set_adapters([(one, strengths[0]), (two, strengths[1])])
+        voice.set_adapters([(one, strengths[0]), (two, strengths[1])], any_strength=True)
         for path, found in weights(voice, one).items():
             wanted = base[path] + strengths[0] * deltas[0][path] + strengths[1] * deltas[1][path]
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
@@ -55,7 +55,7 @@ def test_a_voice_is_the_same_whatever_was_applied_before(voice, adapters):
     voice.set_adapters([(adapters[0], 1.0)])
     first = state(voice)
     for _ in range(3):
-        voice.set_adapters([(adapters[1], 1.7)])
+        voice.set_adapters([(adapters[1], 1.7)], any_strength=True)
         voice.set_adapters([(adapters[0], 0.1), (adapters[1], 0.2)])
     voice.set_adapters([(adapters[0], 1.0)])
     assert all(torch.equal(first[name], tensor) for name, tensor in state(voice).items())

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
                    help=tr("a full voice, such as RVC's fine-tuned one", "完整模型，如 RVC 微调所得"))
     p.add_argument("--label", action=_Describes, help=tr("what the model is called (its file's name)", "模型显示名称（默认为文件名）"))
     p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr("the adapter's strength (1)", "适配器强度（1）"))
+    commands.add_any_strength(p)
     p.add_argument("--index", action=_Describes, type=commands.path, help=tr("the model's added_….index", "该模型的 added_….index"))
     p.add_argument("--speaker", action=_Describes, type=commands.whole(0, 10**6),
                    help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
@@ -183,7 +184,7 @@ class Session:
 
     def _measure(self, entry: Entry, converter: Converter, done: Any) -> Result:
         loader, args = converter.voice, self.args
-        loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [], args.force)
+        loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [], args.force, args.any_strength)
         index = self.host.resolve(entry.index) if entry.index else None
         if index is not None:
             check_index(index, loader.network.enc_p.emb_phone.in_features)

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lora_weights", action="append", type=commands.path, default=[],
                    help=tr("an adapter (.safetensors); give it again to blend several", "适配器（.safetensors）；重复给出可混合多个"))
     p.add_argument("--strength", action="append", type=commands.number(-1e6, 1e6), default=[],
-                   help=tr("strength of each adapter, in their order (default 1)", "各适配器的强度，按顺序（默认 1）"))
+                   help=tr("strength of each adapter, in their order: 0 to 1.5 (default 1)", "各适配器的强度，按顺序：0 到 1.5（默认 1）"))
+    commands.add_any_strength(p)
     p.add_argument("--model", type=commands.path, help=tr("a full voice (.pth), instead of base and adapters", "完整模型（.pth），代替底模与适配器"))
     p.add_argument("--input", type=commands.path, required=True, help=tr("a recording, or a folder of recordings", "录音，或录音文件夹"))
     p.add_argument("--output", type=commands.path, required=True, help=tr("the file to write (wav, flac, ogg, mp3), or a folder",
@@ -128,7 +129,7 @@ def main(argv: Optional[list] = None) -> int:
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)
     converter = Converter(voice, device)
-    voice.set_adapters(loaded)
+    voice.set_adapters(loaded, any_strength=args.any_strength)
     if args.transpose and not voice.info.f0:
         print(tr("note: --transpose changes nothing: this base has no pitch", "提示：该底模不含音高，--transpose 不起作用"), file=sys.stderr)
     failed, ours = [], False

@@ -6,21 +6,25 @@ writes base + strength * delta into the live weights (`lora.LiveWeights`), in pl
 
 from __future__ import annotations
 
+import numbers
 import threading
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, load_adapter
-from ..messages import UserError
+from ..messages import UserError, tr
 from ..models import Base, BaseInfo, load_base_beside_config
+from ..names import shown
 
 Source = Union[str, Path, Adapter]
-
-
+MAX_STRENGTH = 1.5
+"""Beyond it a voice is no voice any more: at 30 the audio is a constant at full scale."""
+FREE_STRENGTH = 100.0
+"""What is allowed with `any_strength`."""
 SPEAKERS = "emb_g"
 """The path of the speaker table in every network of RVC's."""
 
@@ -129,21 +133,22 @@ class VoiceLoader:
             )
         adapter.check(self.network)
 
-    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> None:
+    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
         Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained on.
 
         Args:
             adapters: (file or adapter, strength) pairs.
             force: as `load` takes it.
+            any_strength: take strengths beyond 0 to 1.5, from -100 to 100.
 
         Raises:
-            UserError: as `load`; a strength that is no finite number. The voice that was applied before stays applied.
+            UserError: as `load`; a strength that is no number or out of range. The voice that was applied before stays applied.
         """
         with self.lock:
             chosen = []
             for source, strength in adapters:
-                strength = _finite(strength)
+                strength = check_strength(strength, any_strength)
                 if isinstance(source, Adapter):
                     self.check(source)
                     adapter = source
@@ -213,12 +218,17 @@ class VoiceLoader:
         return left, right.float()
 
 
-def _finite(strength: float) -> float:
-    try:
-        value = float(strength)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if value != value or abs(value) == float("inf"):
-        raise UserError(f"strength {strength!r} is no number: give one such as 0.8 (0 is the plain base, 1 the voice as trained)",
-                        f"强度 {strength!r} 不是数字：请给出如 0.8 的数值（0 为底模，1 为训练所得声音）")
-    return value
+def check_strength(strength: Any, any_strength: bool = False) -> float:
+    """A strength as a number: 0 to 1.5, or anything from -100 to 100 with `any_strength`.
+
+    Raises:
+        UserError: it is no finite number, or out of range.
+    """
+    good = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
+    lowest, highest = (-FREE_STRENGTH, FREE_STRENGTH) if any_strength else (0, MAX_STRENGTH)
+    if not good or not lowest <= strength <= highest:
+        beyond = "" if any_strength else tr(" (beyond that: --any_strength)", "（超出此范围请使用 --any_strength）")
+        raise UserError(
+            f"strength {shown(strength)} is not a number between {lowest} and {highest}: 0 is the plain base, 1 the voice as trained{beyond}",
+            f"强度 {shown(strength)} 不是 {lowest} 到 {highest} 之间的数字：0 为底模，1 为训练所得声音{beyond}")
+    return float(strength)

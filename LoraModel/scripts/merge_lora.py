@@ -35,8 +35,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)", "底模（.pth）"))
     p.add_argument("--lora_weights", action="append", type=commands.path, required=True, help=tr("an adapter; give it again to blend several",
                                                                              "适配器；重复给出可混合多个"))
-    p.add_argument("--strength", action="append", type=commands.number(-1e12, 1e12), default=[], help=tr("of each adapter, in their order (1)",
-                                                                                  "各适配器的强度，按顺序（1）"))
+    p.add_argument("--strength", action="append", type=commands.number(-1e12, 1e12), default=[],
+                   help=tr("of each adapter, in their order: 0 to 1.5 (1)",
+                                                                                  "各适配器的强度，按顺序：0 到 1.5（1）"))
+    commands.add_any_strength(p)
     p.add_argument("--output", type=commands.path, required=True, help=tr("the model to write (.pth)", "输出模型（.pth）"))
     p.add_argument("--name", help=tr("what the model says of itself (the adapters' names)", "模型信息（默认为适配器名称）"))
     p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base",
@@ -58,7 +60,7 @@ def main(argv: Optional[list] = None) -> int:
         voice = VoiceLoader(base, host, "cpu", args.sample_rate, args.config_json)
         bar.update()
         loaded = [(voice.load(file, args.force), strength) for file, (_, strength) in zip(files, adapters)]
-        voice.set_adapters(loaded)
+        voice.set_adapters(loaded, any_strength=args.any_strength)
         bar.update()
         names = args.name or " + ".join(a.name if s == 1 else f"{s:g} x {a.name}" for a, s in loaded)
         changed = {path for adapter, _ in voice.applied for path in adapter.layers()}

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..host import find_host
+from ..inference.model_loader import MAX_STRENGTH
 from ..messages import UserError
 from ..paths import printable
 from . import entries
 from .catalog import Catalog
 from .details import describe
 from .text import told, translator
-from .voices import MAX_STRENGTH, State, Voices
+from .voices import State, Voices
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ..host import Host
 from ..host.index import find_index
 from ..host.patch import BASE, in_use
 from ..host.safe_types import voice_allowed
-from ..inference.model_loader import VoiceLoader
+from ..inference.model_loader import VoiceLoader, check_strength
 from ..inference.patched import give_voice
 from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
@@ -29,8 +29,6 @@ from ..models.voice_file import save_model, small_model
 from .catalog import Catalog, kind_of, stamp_of
 
 logger = logging.getLogger(__name__)
-
-MAX_STRENGTH = 1.5
 
 
 class State(NamedTuple):
@@ -265,16 +263,3 @@ def _checked(voice: VoiceLoader, path: Path) -> Adapter:
         f"({chosen}): choose the adapter's own base",
         f"适配器 {adapter.name!r} 训练自底模 {own['base_name']}（{mine}），而所选底模为 {info.name}（{chosen}）：请选择适配器对应的底模",
     )
-
-
-def check_strength(strength: Any) -> float:
-    """0 to 1.5.
-
-    Raises:
-        UserError: no number, or out of range.
-    """
-    good = isinstance(strength, (int, float)) and not isinstance(strength, bool) and 0 <= strength <= MAX_STRENGTH
-    if not good:
-        raise UserError(f"strength {shown(strength)} is not between 0 and {MAX_STRENGTH}: 0 is the plain base, 1 the voice as trained",
-                        f"强度 {shown(strength)} 不在 0 到 {MAX_STRENGTH} 之间：0 为底模，1 为训练所得声音")
-    return float(strength)
