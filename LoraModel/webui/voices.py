@@ -24,7 +24,7 @@ from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
 from ..models import Base, load_base_beside_config
-from ..names import plain_name, shown
+from ..names import plain_name
 from ..models.voice_file import save_model, small_model
 from .catalog import Catalog, kind_of, stamp_of
 

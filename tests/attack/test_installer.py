@@ -58,7 +58,9 @@ def installer(source: Path, host: Path, *options: str, before: str = "", seconds
     script = str(source / "install_into_rvc.py")
     start = [sys.executable, "-S", script] if not before else [
         sys.executable, "-S", "-c", f"import sys; sys.argv[0] = {script!r}\n{before}\nrunpy.run_path({script!r}, run_name='__main__')"]
-    return subprocess.Popen([*start, "--rvc_root", str(host), "--python", sys.executable, *options], text=True,
+    # Ctrl-C as a terminal gives it: a suite started in the background hands its children a SIGINT that is ignored
+    heard = {} if os.name == "nt" else {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen([*start, "--rvc_root", str(host), "--python", sys.executable, *options], text=True, **heard,
                             env={**environment(), "SECONDS": str(seconds)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
