@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, load_adapter
-from ..messages import UserError, tr
+from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
 from ..names import shown
 
@@ -227,8 +227,7 @@ def check_strength(strength: Any, any_strength: bool = False) -> float:
     good = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
     lowest, highest = (-FREE_STRENGTH, FREE_STRENGTH) if any_strength else (0, MAX_STRENGTH)
     if not good or not lowest <= strength <= highest:
-        beyond = "" if any_strength else tr(" (beyond that: --any_strength)", "（超出此范围请使用 --any_strength）")
         raise UserError(
-            f"strength {shown(strength)} is not a number between {lowest} and {highest}: 0 is the plain base, 1 the voice as trained{beyond}",
-            f"强度 {shown(strength)} 不是 {lowest} 到 {highest} 之间的数字：0 为底模，1 为训练所得声音{beyond}")
+            f"strength {shown(strength)} is not between {lowest} and {highest}: 0 is the plain base, 1 the voice as trained",
+            f"强度 {shown(strength)} 不是 {lowest} 到 {highest} 之间：0 为底模，1 为训练所得声音")
     return float(strength)
