@@ -13,7 +13,9 @@ import json
 import shutil
 from pathlib import Path
 
-SCRIPT = {"classic": "infer-web.py", "2026": "webui.py"}
+from LoraModel.host.layouts import CHECKOUTS
+
+SCRIPT = {layout.name: layout.webui_script for layout in CHECKOUTS}
 
 _SHIMS = {
     "classic": {"infer/lib/infer_pack/models": "infer_pack.models", "infer/lib/infer_pack/commons": "infer_pack.commons",

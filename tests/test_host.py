@@ -12,11 +12,12 @@ import torch
 
 from LoraModel.host import Host, find_host, layout
 from LoraModel.host.layout import quiet_import
+from LoraModel.host.layouts import CHECKOUTS as CHECKOUT_LAYOUTS
 from LoraModel.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKOUTS = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if path]
-MARKERS = {"classic": "infer/lib/infer_pack/models.py", "2026": "infer/module/models.py"}
+MARKERS = {layout.name: layout.marker for layout in CHECKOUT_LAYOUTS}
 
 
 def checkout(folder, name):
@@ -232,3 +233,19 @@ class TestCheckout:
             return [(version, contents["model"], contents["data"]) for version, contents in host.configs()]
 
         assert plain(find_host(root)) == plain(library)
+
+
+def test_a_layout_is_whole():
+    """What a checkout needs of a layout is there; no two layouts share a marker or a script."""
+    for layout in CHECKOUT_LAYOUTS:
+        assert {"models", "commons", "data_utils", "mel", "losses", "pipeline", "vc", "vc_utils", "audio"} == set(layout.modules)
+        assert {"slice", "f0", "features", "train"} <= set(layout.scripts)
+        assert layout.webui_script and layout.hubert and layout.hubert_reader and layout.realtime and layout.realtime_network
+        assert layout.f0_training and layout.f0_conversion
+    for name in ("marker", "webui_script", "realtime_window"):
+        assert len({getattr(layout, name) for layout in CHECKOUT_LAYOUTS}) == len(CHECKOUT_LAYOUTS)
+
+
+def test_the_layouts_need_no_pytorch():
+    code = "import sys, LoraModel.host.layouts; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

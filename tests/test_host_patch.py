@@ -318,7 +318,7 @@ import configs.config, importlib, soundfile
 host.module("vc").load_audio = lambda path, rate: soundfile.read(path, dtype="float32")[0]  # tag 2.2.231006 cannot read with a new PyAV
 config = configs.config.Config()
 vc = VC(config)
-new = host.name == "2026"
+new = host.layout.hubert_reader == "transformers"
 def convert():
     torch.manual_seed(0)
     given = (0, audio, 0, "pm", "", 0, 0, 1, 0.33) if new else (0, audio, 0, None, "pm", "", "", 0, 3, 0, 1, 0.33)
@@ -340,7 +340,7 @@ if patched == "1":
         import types
         sys.modules["torchaudio"] = types.ModuleType("torchaudio")
         sys.modules["torchaudio.transforms"] = types.SimpleNamespace(Resample=None)
-    realtime = importlib.import_module("infer.rtrvc" if new else "infer.lib.jit.get_synthesizer").get_synthesizer(voice)[0]
+    realtime = importlib.import_module(host.layout.realtime_network).get_synthesizer(voice)[0]
     def say(network):
         torch.manual_seed(0)
         with torch.no_grad():
@@ -366,8 +366,7 @@ else:
 @pytest.mark.parametrize("root", CHECKOUTS, ids=[Path(path).name for path in CHECKOUTS])
 def test_a_whole_conversion_of_a_real_checkout_is_bit_identical(tmp_path, library, root):
     host = layout.find_host(root)
-    package = "fairseq" if host.name == "classic" else "transformers"
-    hubert = Path(root) / ("assets/hubert/hubert_base.pt" if host.name == "classic" else "assets/hubert_base/config.json")
+    package, hubert = host.layout.hubert_reader, Path(root) / host.layout.hubert
     if importlib.util.find_spec(package) is None or not hubert.is_file():
         pytest.skip(f"{root}: this Python has no {package}, or HuBERT is not at {hubert}: run the tests with the Python that runs this RVC")
     base = load_base(BASE, library, config_json=BASE.parent / "config.json")

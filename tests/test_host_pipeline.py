@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from LoraModel.host import Host, preprocess
-from LoraModel.host import pipeline as host_pipeline
+from LoraModel.host.layouts import LAYOUTS
 from LoraModel.host.pipeline import HostPipeline, at_root, check_f0_method, default_f0_method, host_environment
 from LoraModel.host.safe_types import hubert_allowed, hubert_types
 from LoraModel.messages import UserError
@@ -46,7 +46,7 @@ def checkout(request, tmp_path, monkeypatch):
         f"{_MODULES[request.param]['models']}.py": "",
         "configs/config.py": "import argparse\nclass Config:\n    def __init__(self):\n        argparse.ArgumentParser().parse_args()\n"
                              "        self.device, self.is_half = 'cpu', False\n        open('configs/inuse', 'w').close()\n",
-        host_pipeline._HUBERT[request.param]: "",
+        LAYOUTS[request.param].hubert: "",
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def test_a_pipeline_that_asks_for_more_is_told_apart(checkout):
 
 
 def test_missing_hubert_is_said(checkout):
-    (checkout.root / host_pipeline._HUBERT[checkout.name]).unlink()
+    (checkout.root / checkout.layout.hubert).unlink()
     with pytest.raises(UserError, match="HuBERT is missing"):
         HostPipeline(checkout, 40000)
 
@@ -255,7 +255,7 @@ def test_what_the_scripts_need_is_checked_first(tmp_path, name):
     host = Host(name, tmp_path)
     with pytest.raises(UserError, match="HuBERT is missing"):
         preprocess.check_needs(host, "pm")
-    hubert = tmp_path / preprocess._HUBERT[name]
+    hubert = tmp_path / LAYOUTS[name].hubert
     hubert.parent.mkdir(parents=True)
     hubert.write_bytes(b"")
     preprocess.check_needs(host, "pm")

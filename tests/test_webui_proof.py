@@ -19,12 +19,13 @@ from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
 from serving import end_runs, served
 
 from LoraModel.host import find_host
+from LoraModel.host.layouts import LAYOUTS
 from LoraModel.webui.catalog import Catalog
 from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "LoraModel" / "demo"
-HUBERT = {"classic": "assets/hubert", "2026": "assets/hubert_base"}
+HUBERT = {layout.name: Path(layout.hubert).parent.as_posix() for layout in LAYOUTS.values() if layout.marker}
 REAL = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if path]
 
 PREPARATION = '''"""A stand-in's own steps before training, as generators of what to show: the demo's code does the work, all in one process."""

@@ -1,11 +1,4 @@
-"""Find the RVC installation and reach its modules, whichever of the three layouts it has.
-
-| layout | what it is |
-|---|---|
-| classic | an RVC checkout, tag 2.2.231006 or branch 20240604 |
-| 2026 | an RVC checkout, tag 2.3.260718 or main |
-| library | the package `rvc` 0.3.5 from PyPI: networks and training helpers, no WebUI |
-"""
+"""Find the RVC installation and reach its modules, whichever of the layouts in `layouts.py` it has."""
 
 from __future__ import annotations
 
@@ -25,38 +18,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 from torch import nn
 
 from ..messages import UserError
-
-_MODULES: Dict[str, Dict[str, str]] = {
-    "classic": {
-        "models": "infer.lib.infer_pack.models",
-        "commons": "infer.lib.infer_pack.commons",
-        "data_utils": "infer.lib.train.data_utils",
-        "mel": "infer.lib.train.mel_processing",
-        "losses": "infer.lib.train.losses",
-        "pipeline": "infer.modules.vc.pipeline",
-        "vc": "infer.modules.vc.modules",
-        "vc_utils": "infer.modules.vc.utils",
-        "audio": "infer.lib.audio",
-    },
-    "2026": {
-        "models": "infer.module.models",
-        "commons": "infer.module.commons",
-        "data_utils": "train.data_utils",
-        "mel": "train.mel_processing",
-        "losses": "train.losses",
-        "pipeline": "infer.vc.pipeline",
-        "vc": "infer.vc.modules",
-        "vc_utils": "infer.vc.utils",
-        "audio": "infer.audio",
-    },
-    "library": {
-        "models": "rvc.lib.infer_pack.models",
-        "commons": "rvc.lib.infer_pack.commons",
-        "data_utils": "rvc.lib.train.data_utils",
-        "mel": "rvc.lib.train.mel_processing",
-        "losses": "rvc.lib.train.losses",
-    },
-}
+from .layouts import LAYOUTS, LIBRARY, Layout, layout_at, markers, webui_scripts
 
 SYNTHESIZERS = {
     ("v1", True): "SynthesizerTrnMs256NSFsid",
@@ -92,25 +54,22 @@ def hush_torch() -> None:
         warnings.filterwarnings("ignore", category=category, module="torch")
 
 
-def _checkout_layout(root: Path) -> Optional[str]:
-    if (root / "infer/lib/infer_pack/models.py").is_file():
-        return "classic"
-    if (root / "infer/module/models.py").is_file():
-        return "2026"
-    return None
-
-
 @dataclass(frozen=True)
 class Host:
     """An RVC installation.
 
     Attributes:
-        name: "classic", "2026" or "library".
+        name: the layout's name: a key of `layouts.LAYOUTS`.
         root: the checkout's folder; None for the library.
     """
 
     name: str
     root: Optional[Path] = None
+
+    @property
+    def layout(self) -> Layout:
+        """All that this host's layout has of its own."""
+        return LAYOUTS[self.name]
 
     @property
     def is_checkout(self) -> bool:
@@ -122,7 +81,7 @@ class Host:
         Raises:
             UserError: it cannot be imported (a package is missing), or another checkout is loaded in this process.
         """
-        path = _MODULES[self.name][key]
+        path = self.layout.modules[key]
         if self.root is not None and str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
         try:
@@ -226,21 +185,20 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
     named = rvc_root or os.environ.get("RVC_ROOT")
     if named:
         root = Path(named).expanduser().resolve()
-        layout = _checkout_layout(root)
+        layout = layout_at(root)
         if layout is None:
             raise UserError(
-                f"{root} is no RVC checkout (neither infer/lib/infer_pack/models.py nor infer/module/models.py is there): "
-                "give --rvc_root the folder that holds infer-web.py or webui.py",
-                f"{root} 不是 RVC 目录（缺少 infer/lib/infer_pack/models.py 与 infer/module/models.py）："
-                "请用 --rvc_root 指定包含 infer-web.py 或 webui.py 的文件夹",
+                f"{root} is no RVC checkout (it has none of {markers()}): "
+                f"give --rvc_root the folder that holds {webui_scripts()}",
+                f"{root} 不是 RVC 目录（没有 {markers()} 中的任何一个）：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹",
             )
-        return Host(layout, root)
+        return Host(layout.name, root)
     above = Path(__file__).resolve().parents[2]
-    layout = _checkout_layout(above)
+    layout = layout_at(above)
     if layout is not None:
-        return Host(layout, above)
+        return Host(layout.name, above)
     if importlib.util.find_spec("rvc") is not None:
-        return Host("library")
+        return Host(LIBRARY)
     raise UserError(
         "no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or run `python run.py demo` once",
         "找不到 RVC：请把 LoraModel/ 放入 RVC 目录，用 --rvc_root 或 RVC_ROOT 指定，或先运行 `python run.py demo`",

@@ -99,7 +99,7 @@ def patch_host(
             _patch_network(cls, methods, tensors_hash)
     if vc is not None and _PATCHED not in vars(vc):
         _patch_vc(vc)
-    if host.name == "classic":
+    if host.layout.hubert_reader == "fairseq":
         _patch_fairseq()
 
 

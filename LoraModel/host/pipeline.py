@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 import torch
@@ -19,12 +19,6 @@ from ..messages import UserError
 from .layout import Host, quiet_import
 from .safe_types import hubert_allowed
 
-F0_METHODS: Dict[str, Tuple[str, ...]] = {
-    "classic": ("rmvpe", "pm", "harvest", "crepe"), "2026": ("rmvpe", "pm", "fcpe"), "library": ("pm",),
-}
-"""How each layout's conversion can find pitch, the best first."""
-
-_HUBERT = {"classic": "assets/hubert/hubert_base.pt", "2026": "assets/hubert_base/config.json"}
 _ENVIRONMENT = {
     "weight_root": "assets/weights", "index_root": "logs", "outside_index_root": "assets/indices", "rmvpe_root": "assets/rmvpe",
     "weight_uvr5_root": "assets/uvr5_weights", "weight_pymss_root": "assets/pymss_weights", "RVC_CUDA_GRAPH": "0",
@@ -80,9 +74,9 @@ def check_f0_method(host: Host, method: Optional[str]) -> str:
     """
     if method is None:
         return default_f0_method(host)
-    if method not in F0_METHODS[host.name]:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from {', '.join(F0_METHODS[host.name])}",
-                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 {'、'.join(F0_METHODS[host.name])}")
+    if method not in host.layout.f0_conversion:
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from {', '.join(host.layout.f0_conversion)}",
+                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 {'、'.join(host.layout.f0_conversion)}")
     return method
 
 
@@ -104,7 +98,7 @@ class HostPipeline:
         if host.root is None:
             raise ValueError("the library layout has no pipeline that can run")
         self.host, self.tgt_sr = host, tgt_sr
-        hubert = host.root / _HUBERT[host.name]
+        hubert = host.root / host.layout.hubert
         if not hubert.is_file():
             raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
         with at_root(host):

@@ -22,20 +22,7 @@ from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_f
 from .layout import Host
 from .pipeline import host_environment
 
-SCRIPTS: Dict[str, Dict[str, str]] = {
-    "classic": {"slice": "infer.modules.train.preprocess", "f0": "infer.modules.train.extract.extract_f0_print",
-                "features": "infer.modules.train.extract_feature_print", "train": "infer.modules.train.train"},
-    "2026": {"slice": "train.preprocess", "f0": "train.dataset.extract_f0", "features": "train.dataset.extract_hubert_feature",
-             "index": "train.train_index", "train": "train.train"},
-}
-"""The scripts, as modules seen from the checkout's root: run by its path, 2026's train/preprocess.py would take train/train.py for
-the package `train`."""
-
-F0_METHODS = {"classic": ("rmvpe", "pm", "harvest", "dio"), "2026": ("rmvpe", "pm")}
-"""How each layout's script can find pitch for training."""
-
 _SLICE_SECONDS = "3.0"  # the WebUI's choice on CPUs and small GPUs
-_HUBERT = {"classic": "assets/hubert/hubert_base.pt", "2026": "assets/hubert_base/config.json"}
 _READS_HUBERT = {"features"}
 Progress = Callable[[int], None]
 """Called with how many results there are so far."""
@@ -47,12 +34,12 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
     Raises:
         UserError: HuBERT or rmvpe is missing, or the layout has no such f0 method.
     """
-    hubert = host.root / _HUBERT[host.name]
+    hubert = host.root / host.layout.hubert
     if not hubert.is_file():
         raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
-    if f0_method is not None and f0_method not in F0_METHODS[host.name]:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from {', '.join(F0_METHODS[host.name])}",
-                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 {'、'.join(F0_METHODS[host.name])}")
+    if f0_method is not None and f0_method not in host.layout.f0_training:
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from {', '.join(host.layout.f0_training)}",
+                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 {'、'.join(host.layout.f0_training)}")
     if f0_method == "rmvpe" and not (host.root / "assets/rmvpe/rmvpe.pt").is_file():
         raise UserError(f"rmvpe is missing ({host.root / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README says, or use --f0_method pm",
                         f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 --f0_method pm")
@@ -89,7 +76,7 @@ def extract_f0(host: Host, experiment: Path, method: str, workers: int, progress
     folders = [experiment / COARSE_PITCH, experiment / PITCH]
     done = lambda: set.intersection(*(stems(folder, ".wav.npy") for folder in folders))  # noqa: E731
     arguments = [str(experiment), str(workers), method]
-    output = _run(host, "f0", (["cpu"] if host.name == "2026" else []) + arguments, lambda: progress(len(done())))
+    output = _run(host, "f0", [*host.layout.f0_script_first, *arguments], lambda: progress(len(done())))
     _judge(len(wanted), sorted(wanted - done()), output, "pitch", "音高提取")
 
 
@@ -109,7 +96,7 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
 def build_host_index(host: Host, experiment: Path, version: str) -> bool:
     """Let the 2026 layout's own script build the index of an experiment inside its logs/; False where it cannot."""
-    if "index" not in SCRIPTS[host.name] or experiment.parent != host.root / "logs":
+    if "index" not in host.layout.scripts or experiment.parent != host.root / "logs":
         return False
     outside = os.environ.get("outside_index_root") or host_environment(host)["outside_index_root"]
     before = indexes(experiment)
@@ -134,7 +121,7 @@ def remove_broken(experiment: Path) -> List[Path]:
 
 def script_command(host: Host, step: str, arguments: List[str]) -> Tuple[List[str], Dict[str, str]]:
     """What runs a step's script, with the checkout's root as working folder -> (command, environment)."""
-    script = SCRIPTS[host.name][step]
+    script = host.layout.scripts[step]
     launcher = ["LoraModel.host.launch"] if step in _READS_HUBERT else []
     environment = {**host_environment(host), **os.environ}
     package = str(Path(__file__).resolve().parents[2])

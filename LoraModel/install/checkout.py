@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
+from ..host.layouts import webui_scripts
 from ..messages import UserError
 from . import webui_script
 
@@ -47,8 +48,8 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
             raise UserError(f"{root} is an RVC checkout without its WebUI script {found[1].name}: restore it, then run this again",
                             f"{root} 中缺少 RVC 的 WebUI 脚本 {found[1].name}：请恢复它，然后重新运行")
         return Checkout(found[0], root, found[1])
-    raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds infer-web.py or webui.py",
-                    f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 infer-web.py 或 webui.py 的文件夹")
+    raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds {webui_scripts()}",
+                    f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹")
 
 
 @contextlib.contextmanager

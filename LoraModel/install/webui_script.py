@@ -28,10 +28,8 @@ import tokenize
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
+from ..host.layouts import ANCHORS, layout_at
 from ..messages import UserError
-
-LAYOUTS = (("classic", "infer/lib/infer_pack/models.py", "infer-web.py"), ("2026", "infer/module/models.py", "webui.py"))
-"""(layout, a file that only this layout has, its WebUI script)"""
 
 BEGIN, END = "# >>> RVC-LoRA", "# <<< RVC-LoRA"
 _BEGIN = re.compile(rb"[ \t]*# >>> RVC-LoRA(?: ([0-9a-f]{8}))?\s*$")
@@ -59,10 +57,8 @@ _TAB = 'rvc_lora("train_tab")'
 
 def layout_of(root: Path) -> Optional[Tuple[str, Path]]:
     """(layout, WebUI script) of the RVC checkout in `root`, or None where there is no checkout."""
-    for layout, models, script in LAYOUTS:
-        if (root / models).is_file():
-            return layout, root / script
-    return None
+    layout = layout_at(root)
+    return (layout.name, root / layout.webui_script) if layout is not None else None
 
 
 def litter_of(script: Path) -> List[Path]:
@@ -139,8 +135,9 @@ def _sets(statement: ast.AST, name: str) -> bool:
 
 
 def _makes_vc(statement: ast.AST) -> bool:
-    return any(_assigns(node, "vc") and isinstance(node.value, ast.Call)
-               and getattr(node.value.func, "attr", getattr(node.value.func, "id", None)) == "VC" for node in _outside_functions(statement))
+    return any(_assigns(node, ANCHORS.converter) and isinstance(node.value, ast.Call)
+               and getattr(node.value.func, "attr", getattr(node.value.func, "id", None)) == ANCHORS.converter_class
+               for node in _outside_functions(statement))
 
 
 def _refuse(script: str, en: str, zh: str) -> UserError:
@@ -165,14 +162,14 @@ def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Inse
                       f"顶层没有 `vc = VC(config)`（RVC 在此创建转换器）：请恢复这一行（`git diff -- {script}` 可查看改动），然后重新运行")
     while converter and tree.body[converter - 1].end_lineno == tree.body[converter].lineno:  # a; b
         converter -= 1
-    pages = [node for node in _outside_functions(tree) if _opens(node, "Blocks")]
-    tabs = [node for page in pages for node in _outside_functions(page) if _opens(node, "Tabs")]
+    pages = [node for node in _outside_functions(tree) if _opens(node, *ANCHORS.page)]
+    tabs = [node for page in pages for node in _outside_functions(page) if _opens(node, *ANCHORS.tabs)]
     if not tabs:
         raise _refuse(script, "it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, where RVC lays out its page",
                       "顶层的 `with gr.Blocks(...):` 中没有 `with gr.Tabs():`（RVC 在此布置页面）")
     for group in tabs:
-        for tab in (node for node in _outside_functions(group) if _opens(node, "TabItem", "Tab")):
-            holder = next((statement for statement in tab.body if _sets(statement, "sid0")), None)
+        for tab in (node for node in _outside_functions(group) if _opens(node, *ANCHORS.tab)):
+            holder = next((statement for statement in tab.body if _sets(statement, ANCHORS.voice_list)), None)
             if holder is not None and holder.lineno < tree.body[converter].lineno:
                 raise _refuse(script, f"it makes its converter (`vc`, line {tree.body[converter].lineno}) after its page: move the line up",
                               f"创建转换器 `vc` 的语句（第 {tree.body[converter].lineno} 行）位于页面之后：请把它移到前面")

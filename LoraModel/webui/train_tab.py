@@ -17,7 +17,6 @@ import torch
 from gradio.context import Context
 
 from ..host import find_host
-from ..host.preprocess import F0_METHODS
 from ..lora import DEFAULT_PRESET, PRESETS
 from ..messages import UserError
 from ..training.config import TrainConfig
@@ -67,7 +66,7 @@ class _Page:
         self.folders = Folders(root.resolve(), host.is_checkout)
         self.runs = Runs(self.folders, self.tr("en", "zh"))
         self.preparer = Preparer(self.runs, namespace)
-        self.f0_methods = list(F0_METHODS.get(host.name, ("pm",))) + (["rmvpe_gpu"] if host.name == "classic" and namespace.get("gpus") else [])
+        self.f0_methods = [*host.layout.f0_training, *(host.layout.f0_training_cuda if namespace.get("gpus") else ())]
         self.devices = ["auto", "cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
         self.defaults: Dict[str, Any] = namespace.get("rvc_lora_defaults") or {}
 
