@@ -35,6 +35,7 @@ __all__ = sorted(_PUBLIC)
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(".models", __name__)  # which defines RVC's targets
     return getattr(import_module(_PUBLIC[name], __name__), name)
 
 

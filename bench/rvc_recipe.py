@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from bench.step_parts import Clock
 from LoraModel.host import Host
+from LoraModel.host.networks import Mel
 from LoraModel.models import load_discriminator
 from LoraModel.models.model_utils import config_list
 from LoraModel.training import TrainConfig
 from LoraModel.training.data_loader import Batch, ClipSet, read_experiment, split
-from LoraModel.training.losses import Mel, stft_loss
+from LoraModel.training.losses import stft_loss
 
 
 class RVCStep:

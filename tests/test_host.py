@@ -237,13 +237,13 @@ class TestCheckout:
 
 def test_a_layout_is_whole():
     """What a checkout needs of a layout is there; no two layouts share a marker or a script."""
-    for layout in CHECKOUT_LAYOUTS:
-        assert {"models", "commons", "data_utils", "mel", "losses", "pipeline", "vc", "vc_utils", "audio"} == set(layout.modules)
-        assert {"slice", "f0", "features", "train"} <= set(layout.scripts)
-        assert layout.webui_script and layout.hubert and layout.hubert_reader and layout.realtime and layout.realtime_network
-        assert layout.f0_training and layout.f0_conversion
+    for one in CHECKOUT_LAYOUTS:
+        assert {"models", "commons", "data_utils", "mel", "losses", "pipeline", "vc", "vc_utils", "audio"} == set(one.modules)
+        assert {"slice", "f0", "features", "train"} <= set(one.scripts)
+        assert one.webui_script and one.hubert and one.hubert_reader and one.realtime and one.realtime_network
+        assert one.f0_training and one.f0_conversion
     for name in ("marker", "webui_script", "realtime_window"):
-        assert len({getattr(layout, name) for layout in CHECKOUT_LAYOUTS}) == len(CHECKOUT_LAYOUTS)
+        assert len({getattr(one, name) for one in CHECKOUT_LAYOUTS}) == len(CHECKOUT_LAYOUTS)
 
 
 def test_the_layouts_need_no_pytorch():

@@ -6,9 +6,10 @@ import math
 import pytest
 from torch import nn
 
-from LoraModel.lora import DEFAULT_PRESET, PRESETS, LoRAConfig, TargetConfig, inject
-from LoraModel.lora.lora_config import MAX_RANK, TARGET_PATTERNS
+from LoraModel.lora import LoRAConfig, TargetConfig, inject
+from LoraModel.lora.lora_config import MAX_RANK
 from LoraModel.messages import UserError
+from LoraModel.models.targets import DEFAULT_PRESET, PRESETS, TARGETS
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -141,6 +142,6 @@ MODULES = {
 
 @pytest.mark.parametrize("path", sorted(MODULES))
 def test_patterns_take_what_they_should(path):
-    names = [name for name in TARGET_PATTERNS if name != "spk_row"]
+    names = [name for name in TARGETS if name != "spk_row"]
     config = LoRAConfig(targets={name: True for name in names})
     assert config.target_of(path) == MODULES[path]

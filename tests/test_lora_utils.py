@@ -6,12 +6,21 @@ from conftest import NETWORKS
 from torch import nn
 
 from LoraModel.lora import (
-    PRESETS, LoRAConfig, count_parameters, extract, freeze, inject, injection_of, mark_only_lora_as_trainable, merge, unfreeze, unmerge,
+    LoRAConfig,
+    count_parameters,
+    extract,
+    freeze,
+    inject,
+    injection_of,
+    mark_only_lora_as_trainable,
+    merge,
+    unfreeze,
+    unmerge,
 )
-from LoraModel.lora.lora_config import TARGET_PATTERNS
 from LoraModel.messages import UserError
+from LoraModel.models.targets import PRESETS, TARGETS
 
-EVERYTHING = LoRAConfig(r=2, targets={name: True for name in TARGET_PATTERNS if name not in ("spk", "disc")})
+EVERYTHING = LoRAConfig(r=2, targets={name: True for name in TARGETS if name not in ("spk", "disc")})
 
 
 def infer(network, version, f0, frames=12):

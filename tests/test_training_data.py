@@ -11,10 +11,11 @@ import soundfile
 import torch
 from training_data import BASE, DEMO, HOP, RATE, make_experiment, make_mute, one_thread, write_filelist
 
+from LoraModel.host.networks import Mel
 from LoraModel.models import load_base
 from LoraModel.models.synthesizer_lora import Posterior, Prior
 from LoraModel.training.data_loader import Clip, ClipSet, epoch_batches, read_experiment, split
-from LoraModel.training.losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
+from LoraModel.training.losses import prior_loss, random_starts, slice_frames, stft_loss
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 

@@ -253,7 +253,7 @@ def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_
         return os.path.getmtime(f"assets/indices/{name}.index")
 
     voices = Voices(SimpleNamespace(), None, Catalog(tmp_path))
-    voices._module = lambda: SimpleNamespace(get_index_path_from_model=search)
+    voices._converter._module = lambda: SimpleNamespace(get_index_path_from_model=search)
     state = State("pretrained_v2/f0G40k.pth", "lora/anna.safetensors", 1.0, 0, 109, True)
     assert voices.index_for(state) == ""
     (tmp_path / "logs/anna").mkdir(parents=True)

@@ -14,16 +14,16 @@ All noise comes from one seed in the order of the host's `infer`: up to one sect
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Tuple, Union
+from typing import Callable, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..host.index import check_index, open_index  # noqa: F401  check_index: for who converts
+from ..host.networks import excitation, given_excitation
 from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
@@ -231,14 +231,14 @@ class _Synthesis:
         with undisturbed(self.device):
             torch.manual_seed(seed)
             z_p = mean + torch.exp(log_scale) * torch.randn(mean.shape) * NOISE_SCALE  # (1, channels, frames)
-            excitation = self._excitation(hop)
+            sines = self._excitation(hop)
         del mean, log_scale
         out = torch.zeros(total * hop)
         pieces = windows(total, chunk, FADE)
         for number, (start, stop) in enumerate(pieces):
             before, after = min(CONTEXT, start), min(CONTEXT, total - stop)
             first, last = start - before, stop + after
-            piece = self._decode(z_p[:, :, first:last], first, last, excitation, hop)
+            piece = self._decode(z_p[:, :, first:last], first, last, sines, hop)
             fade_in(out, piece[before * hop : (last - first - after) * hop], start * hop, FADE * hop)
             if progress is not None:
                 progress((number + 1) / len(pieces))
@@ -264,29 +264,18 @@ class _Synthesis:
             if stop < total:
                 silent = torch.nonzero(self.f0[start + longest // 2 : stop] == 0)
                 stop = start + longest // 2 + int(silent[-1]) + 1 if len(silent) else stop
-            source = self.network.dec.m_source(self.f0[None, start:stop].to(self.device), hop)[0]
+            source = excitation(self.network.dec, self.f0[None, start:stop].to(self.device), hop)
             blocks.append(source.cpu())
             start = stop
         return torch.cat(blocks, dim=1)
 
-    def _decode(self, z_p: Tensor, first: int, last: int, excitation: Optional[Tensor], hop: int) -> Tensor:
+    def _decode(self, z_p: Tensor, first: int, last: int, sines: Optional[Tensor], hop: int) -> Tensor:
         """z_p: (1, channels, frames) -> (frames * hop,) fp32 on the CPU."""
         z_p = z_p.to(self.device, self.dtype)
         mask = torch.ones(1, 1, last - first, device=self.device, dtype=self.dtype)
         z = self.network.flow(z_p, mask, g=self.g, reverse=True)
-        if excitation is None or self.f0 is None:
+        if sines is None or self.f0 is None:
             return self.decoder(z * mask, None, self.g)[0, 0].float().cpu()
-        source = excitation[:, first * hop : last * hop].to(self.device)
-        with _given_source(self.network.dec, source):
+        source = sines[:, first * hop : last * hop].to(self.device)
+        with given_excitation(self.network.dec, source):
             return self.decoder(z * mask, self.f0[None, first:last].to(self.device), self.g)[0, 0].float().cpu()
-
-
-@contextlib.contextmanager
-def _given_source(decoder: nn.Module, source: Tensor) -> Iterator[None]:
-    """Let the decoder take `source` (1, samples, 1) for its excitation instead of making its own."""
-    module = decoder.m_source
-    module.forward = lambda *_args, **_kwargs: (source, None, None)
-    try:
-        yield
-    finally:
-        del module.forward

@@ -1,8 +1,13 @@
-"""LoRA on PyTorch layers: knows nothing of RVC but the names of its layers (`lora_config.TARGET_PATTERNS`)."""
+"""LoRA on PyTorch layers. Knows PyTorch alone: which layers a target takes is said from outside (`define_targets`).
+
+More than nine files: the maths (`functional`, `fused`, `weight_norm`), the layers (`lora_layer`, `lora_utils`, `live`),
+what is adapted (`targets`, `lora_config`) and the adapter file, of which each part that a stranger writes is checked in
+a file of its own (`adapter_bytes`, `adapter_metadata`, `adapter_file`, `foreign_file`).
+"""
 
 from .adapter_file import Adapter, load_adapter, save_adapter, tensors_hash
 from .live import LiveWeights
-from .lora_config import DEFAULT_PRESET, PRESETS, LoRAConfig, TargetConfig
+from .lora_config import LoRAConfig, TargetConfig
 from .lora_layer import LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding, LoRALayer, LoRALinear, SpeakerRow
 from .lora_utils import (
     Injection,
@@ -17,10 +22,12 @@ from .lora_utils import (
     unfreeze,
     unmerge,
 )
+from .targets import Target, define_targets
 
 __all__ = [
-    "Adapter", "DEFAULT_PRESET", "Injection", "LiveWeights", "LoRAConfig", "LoRAConv1d", "LoRAConv2d", "LoRAConvTranspose1d",
-    "LoRAEmbedding", "LoRALayer", "LoRALinear", "PRESETS", "ParameterCount", "SpeakerRow", "TargetConfig", "count_parameters",
+    "Adapter", "Injection", "LiveWeights", "LoRAConfig", "LoRAConv1d", "LoRAConv2d", "LoRAConvTranspose1d",
+    "LoRAEmbedding", "LoRALayer", "LoRALinear", "ParameterCount", "SpeakerRow", "Target", "TargetConfig", "count_parameters",
+    "define_targets",
     "extract", "freeze", "inject", "injection_of", "load_adapter", "mark_only_lora_as_trainable", "merge", "save_adapter",
     "tensors_hash", "unfreeze", "unmerge",
 ]

@@ -30,6 +30,7 @@ from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
 from .adapter_metadata import FIELDS, FORMAT, FORMAT_VERSION, REQUIRED, check_metadata, damaged, one_line
 from .lora_config import LoRAConfig
 from .lora_layer import delta_product, dense_delta, layer_class
+from .targets import is_row
 
 _OWN = ("format", "format_version", "checksum", "lora_config")
 """Metadata that `save_adapter` writes by itself."""
@@ -86,7 +87,7 @@ class Adapter:
             if found != wanted:
                 raise UserError(f"adapter {self.name!r}: {path} has {found}, the network wants {wanted}",
                                 f"适配器 {self.name!r}：{path} 的形状为 {found}，而网络需要 {wanted}")
-            if target == "spk_row" and not 0 <= self.speaker < modules[path].num_embeddings:
+            if is_row(target) and not 0 <= self.speaker < modules[path].num_embeddings:
                 raise UserError(f"adapter {self.name!r} adapts speaker {self.speaker}, the base has {modules[path].num_embeddings}",
                                 f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 {modules[path].num_embeddings} 个")
 
@@ -108,10 +109,8 @@ class Adapter:
 
 
 def _expected_shapes(layer: nn.Module, target: str, r: int) -> Dict[str, Tuple[int, ...]]:
-    if target == "spk_row":
-        return {"lora_row.weight": (1, layer.embedding_dim)}
-    a, b, _ = layer_class(layer).shapes(layer, r)
-    return {"lora_A.weight": a, "lora_B.weight": b}
+    kind = layer_class(layer, is_row(target))
+    return kind.file_shapes(layer, r) if kind is not None else {}
 
 
 def tensors_hash(tensors: Iterable[Tuple[str, Tensor]]) -> str:

@@ -1,9 +1,4 @@
-"""LoRAConfig: which layers get a low-rank adapter, of which rank and strength, and the presets.
-
-Targets are named by what they do for a voice; their patterns are matched against module paths of RVC's synthesizer
-(or of a part of it: `dec`, `enc_p` and `flow` may be left out in front). Figures for each unit of rank at v2 40k stand
-in docs/phase1_lora_core.md.
-"""
+"""LoRAConfig: which layers get a low-rank adapter, of which rank and strength. The targets are those of `targets.py`."""
 
 from __future__ import annotations
 
@@ -11,27 +6,13 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from ..messages import UserError
-
-TARGET_PATTERNS: Dict[str, str] = {
-    "ups": r"(dec\.)?ups\.\d+",
-    "resblocks": r"(dec\.)?resblocks\.\d+\.convs[12]?\.\d+",
-    "dec_in": r"(dec\.)?(conv_pre|cond)",
-    "enc_p_attn": r"(enc_p\.)?encoder\.attn_layers\.\d+\.conv_[qkvo]",
-    "enc_p_ffn": r"(enc_p\.)?encoder\.ffn_layers\.\d+\.conv_[12]",
-    "enc_p_io": r"(enc_p\.)?(emb_phone|proj)",
-    "flow": r"(flow\.)?flows\.\d+\.(pre|post|enc\.(cond_layer|in_layers\.\d+|res_skip_layers\.\d+))",
-    "spk": r"emb_g",
-    "spk_row": r"emb_g",
-    "disc": r"discriminators\.\d+\.convs\.\d+",
-}
-"""What each target takes. `spk` is a low-rank delta of the whole speaker table, `spk_row` the one row a voice uses
-(cheaper and exact); `disc` is for training only: the discriminators, never part of an adapter file."""
+from .targets import PRESETS, TARGETS, default_preset, is_row
 
 MAX_RANK = 4096
-"""No layer of RVC's has a smaller side as large; a number above it is a slip or a hostile file."""
+"""No layer has a smaller side as large; a number above it is a slip or a hostile file."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +35,6 @@ class TargetConfig:
             )
 
 
-PRESETS: Dict[str, Dict[str, Tuple[int, float]]] = {
-    # (rank, alpha). The prior (enc_p and flow) carries the voice; the decoder alone cannot (docs/phase3_training.md).
-    "fast": {"enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2), "ups": (4, 8), "spk_row": (1, 1)},
-    "balanced": {
-        "enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2),
-        "ups": (3, 6), "resblocks": (1, 2), "spk_row": (1, 1),
-    },
-    "high_quality": {
-        "enc_p_attn": (4, 8), "enc_p_ffn": (3, 6), "flow": (3, 6),
-        "ups": (6, 12), "resblocks": (2, 4), "spk_row": (1, 1),
-    },
-}
-DEFAULT_PRESET = "balanced"
-
-
 @dataclass
 class LoRAConfig:
     """What to adapt, and how.
@@ -89,7 +55,7 @@ class LoRAConfig:
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     use_rslora: bool = False
-    targets: Dict[str, Any] = field(default_factory=lambda: {name: True for name in PRESETS[DEFAULT_PRESET]})
+    targets: Dict[str, Any] = field(default_factory=lambda: {name: True for name in PRESETS[default_preset()]})
     preset: str = "custom"
 
     def __post_init__(self) -> None:
@@ -107,20 +73,22 @@ class LoRAConfig:
         self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
         if not self.targets:
             raise UserError(
-                f"no target is switched on: choose at least one of {', '.join(TARGET_PATTERNS)}",
-                f"没有启用任何目标层：请至少选择其一：{'、'.join(TARGET_PATTERNS)}",
+                f"no target is switched on: choose at least one of {', '.join(TARGETS)}",
+                f"没有启用任何目标层：请至少选择其一：{'、'.join(TARGETS)}",
             )
-        if "spk" in self.targets and "spk_row" in self.targets:
-            raise UserError(
-                "targets spk and spk_row both change the speaker table: choose one (spk_row is the smaller)",
-                "目标 spk 与 spk_row 都会修改说话人嵌入：请只选一个（spk_row 更小）",
-            )
+        for row in filter(is_row, self.targets):
+            for whole in self.targets:
+                if whole != row and TARGETS[whole].pattern == TARGETS[row].pattern:
+                    raise UserError(
+                        f"targets {whole} and {row} both change the speaker table: choose one ({row} is the smaller)",
+                        f"目标 {whole} 与 {row} 都会修改说话人嵌入：请只选一个（{row} 更小）",
+                    )
 
     def _target(self, name: str, value: Any) -> Optional[TargetConfig]:
-        if name not in TARGET_PATTERNS:
+        if name not in TARGETS:
             raise UserError(
-                f"unknown target {name!r}: choose from {', '.join(TARGET_PATTERNS)}",
-                f"未知的目标层 {name!r}：可选 {'、'.join(TARGET_PATTERNS)}",
+                f"unknown target {name!r}: choose from {', '.join(TARGETS)}",
+                f"未知的目标层 {name!r}：可选 {'、'.join(TARGETS)}",
             )
         if isinstance(value, TargetConfig):
             return value
@@ -139,8 +107,9 @@ class LoRAConfig:
         return checked if "lora_alpha" in value else TargetConfig(r, r * ratio)
 
     @classmethod
-    def from_preset(cls, name: str = DEFAULT_PRESET, rank: Optional[int] = None, **overrides: Any) -> "LoRAConfig":
-        """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank)."""
+    def from_preset(cls, name: Optional[str] = None, rank: Optional[int] = None, **overrides: Any) -> "LoRAConfig":
+        """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank); None is the default preset."""
+        name = default_preset() if name is None else name
         if name not in PRESETS:
             raise UserError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}",
                             f"未知的预设 {name!r}：可选 {'、'.join(PRESETS)}")
@@ -148,13 +117,13 @@ class LoRAConfig:
             TargetConfig(rank, 1)
         targets = {}
         for target, (r, alpha) in PRESETS[name].items():
-            new = r if rank is None or target == "spk_row" else rank
+            new = r if rank is None or is_row(target) else rank
             targets[target] = {"r": new, "lora_alpha": alpha * (new / r)}
         return cls(targets=targets, preset=name if rank is None else f"{name}, rank {rank}", **overrides)
 
     def target_of(self, path: str) -> Optional[str]:
         """The target that takes the module at `path`, or None."""
-        return next((name for name in self.targets if re.fullmatch(TARGET_PATTERNS[name], path)), None)
+        return next((name for name in self.targets if re.fullmatch(TARGETS[name].pattern, path)), None)
 
     def scaling(self, target: str) -> float:
         """The factor on B A: alpha / r, or alpha / sqrt(r) with rsLoRA."""

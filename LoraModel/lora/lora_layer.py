@@ -10,7 +10,7 @@ B starts at zero (Hu et al. 2021, section 4.1), so a fresh layer adds exact zero
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Dict, Mapping, Optional, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from ..messages import UserError
 from . import functional as LF
+from .adapter_layer import AdapterLayer
 from .fused import Geometry, fused
+from .lora_config import LoRAConfig
 
 
 class _Factor(nn.Module):
@@ -50,6 +52,7 @@ class LoRALayer(nn.Module):
 
     kind: Type[nn.Module]
     """The class of layer that this one adapts."""
+    KEYS = ("lora_A.weight", "lora_B.weight")
 
     def __init__(self, base: nn.Module, r: int, lora_alpha: float, lora_dropout: float = 0.0, use_rslora: bool = False):
         super().__init__()
@@ -67,6 +70,36 @@ class LoRALayer(nn.Module):
         self.reset_parameters()
         weight = next(base.parameters())
         self.to(device=weight.device)
+
+    @classmethod
+    def make(cls, base: nn.Module, target: str, config: LoRAConfig, speaker: int) -> LoRALayer:
+        """The layer for `base` as a target of the configuration says."""
+        chosen = config.targets[target]
+        return cls(base, chosen.r, chosen.lora_alpha, config.lora_dropout, config.use_rslora)
+
+    @classmethod
+    def file_shapes(cls, base: nn.Module, r: int) -> Dict[str, Tuple[int, ...]]:
+        """The shapes of its tensors in the adapter file, by key."""
+        a, b, _ = cls.shapes(base, r)
+        return dict(zip(cls.KEYS, (a, b)))
+
+    @classmethod
+    def dense(cls, base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, speaker: int) -> Tensor:
+        """scaling * B A in the shape of the base's weight."""
+        return cls.delta(*(tensors[key] for key in cls.KEYS)) * scaling
+
+    @classmethod
+    def product(
+        cls, base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, speaker: int
+    ) -> Tuple[Tensor, Tensor]:
+        """scaling * B A as (left, right) with left @ right, the weight seen as a matrix."""
+        left, right = cls.matrices(*(tensors[key].flatten(1) for key in cls.KEYS))
+        return left * scaling, right
+
+    @staticmethod
+    def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
+        """A and B, flat but for their first axis, as (left, right) with left @ right the weight's delta as a matrix."""
+        return b, a
 
     @staticmethod
     def shapes(base: Any, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
@@ -185,7 +218,12 @@ class LoRAConvTranspose1d(_Convolution):
     @staticmethod
     def shapes(base: nn.ConvTranspose1d, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
         outside = base.out_channels // base.groups
-        return (r, base.in_channels, 1), (r, outside) + tuple(base.kernel_size), min(base.in_channels, outside * base.kernel_size[0])
+        side = min(base.in_channels, outside * base.kernel_size[0])
+        return (r, base.in_channels, 1), (r, outside) + tuple(base.kernel_size), side
+
+    @staticmethod
+    def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
+        return a.t(), b
 
     def branch(self, x: Tensor) -> Tensor:
         base = self.base
@@ -210,6 +248,10 @@ class LoRAEmbedding(LoRALayer):
     def shapes(base: nn.Embedding, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
         return (r, base.num_embeddings), (base.embedding_dim, r), min(base.num_embeddings, base.embedding_dim)
 
+    @staticmethod
+    def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
+        return a.t(), b.t()
+
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.lora_A.weight)
         nn.init.normal_(self.lora_B.weight)
@@ -225,6 +267,7 @@ class SpeakerRow(nn.Module):
     """The delta of one row of an embedding: all that one voice needs of the speaker table. Row: (1, dim), zero at the start."""
 
     kind = nn.Embedding
+    KEYS = ("lora_row.weight",)
 
     def __init__(self, base: nn.Embedding, row: int = 0):
         super().__init__()
@@ -241,29 +284,62 @@ class SpeakerRow(nn.Module):
         return (ids == self.row).unsqueeze(-1) * self.lora_row.weight[0]
 
     def delta_weight(self) -> Tensor:
-        return row_delta(self.base, self.lora_row.weight.detach().float(), self.row)
+        return self.dense(self.base, {self.KEYS[0]: self.lora_row.weight.detach().float()}, 1.0, self.row)
+
+    @classmethod
+    def make(cls, base: nn.Embedding, target: str, config: LoRAConfig, speaker: int) -> SpeakerRow:
+        """The row of `speaker`; rank and alpha do not apply to it."""
+        return cls(base, speaker)
+
+    @classmethod
+    def file_shapes(cls, base: nn.Embedding, r: int) -> Dict[str, Tuple[int, ...]]:
+        return {cls.KEYS[0]: (1, base.embedding_dim)}
+
+    @classmethod
+    def dense(cls, base: nn.Embedding, tensors: Mapping[str, Tensor], scaling: float, speaker: int) -> Tensor:
+        """A delta of the whole table that is zero but for one row, which is stored unscaled: (rows, dim)."""
+        row = tensors[cls.KEYS[0]]
+        delta = torch.zeros(base.num_embeddings, base.embedding_dim, dtype=row.dtype, device=row.device)
+        delta[speaker] = row[0]
+        return delta
+
+    @classmethod
+    def product(
+        cls, base: nn.Embedding, tensors: Mapping[str, Tensor], scaling: float, speaker: int
+    ) -> Tuple[Tensor, Tensor]:
+        row = tensors[cls.KEYS[0]]
+        left = torch.zeros(base.num_embeddings, 1, device=row.device)
+        left[speaker] = 1.0
+        return left, row
 
     attach = LoRALayer.attach
     detach = LoRALayer.detach
     _adapted = LoRALayer._adapted
 
 
-def row_delta(base: nn.Embedding, row: Tensor, index: int) -> Tensor:
-    """A delta of the whole table that is zero but for one row. row: (1, dim) -> (rows, dim)."""
-    delta = torch.zeros(base.num_embeddings, base.embedding_dim, dtype=row.dtype, device=row.device)
-    delta[index] = row[0]
-    return delta
+LAYER_KINDS: Tuple[Type[LoRALayer], ...] = (LoRALinear, LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding)
+ROW_KINDS: Tuple[Type[SpeakerRow], ...] = (SpeakerRow,)
+"""A further kind of layer is a class here; it owns its tensors' names and shapes in the adapter file."""
 
 
-LAYER_KINDS = (LoRALinear, LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding)
+def layer_class(base: nn.Module, row: bool = False) -> Optional[Type[AdapterLayer]]:
+    """The adapter layer for `base`, or None where there is none; with `row`, the one that adapts a single row."""
+    kinds: Tuple[Any, ...] = ROW_KINDS if row else LAYER_KINDS
+    return next((cls for cls in kinds if isinstance(base, cls.kind)), None)
 
 
-def layer_class(base: nn.Module) -> Optional[Type[LoRALayer]]:
-    """The LoRA layer for `base`, or None where there is none."""
-    return next((cls for cls in LAYER_KINDS if isinstance(base, cls.kind)), None)
+def _kind_of(base: nn.Module, tensors: Mapping[str, Tensor]) -> Type[AdapterLayer]:
+    """The kind of layer that tensors of these names are of."""
+    kinds: Tuple[Any, ...] = (*ROW_KINDS, *LAYER_KINDS)
+    return next(cls for cls in kinds if isinstance(base, cls.kind) and set(cls.KEYS) == set(tensors))
 
 
-def dense_delta(base: nn.Module, tensors: Dict[str, Tensor], scaling: float, row: int = 0) -> Tensor:
+def _in_fp32(base: nn.Module, tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    device = next(base.parameters()).device
+    return {name: tensor.detach().to(device=device, dtype=torch.float32) for name, tensor in tensors.items()}
+
+
+def dense_delta(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, row: int = 0) -> Tensor:
     """The delta of `base` from an adapter's tensors, in fp32 on the base's device.
 
     Args:
@@ -271,30 +347,13 @@ def dense_delta(base: nn.Module, tensors: Dict[str, Tensor], scaling: float, row
         scaling: factor on B A (a row is stored unscaled).
         row: the speaker whose row it is.
     """
-    device = next(base.parameters()).device
-    tensors = {name: tensor.to(device=device, dtype=torch.float32) for name, tensor in tensors.items()}
-    if "lora_row.weight" in tensors:
-        return row_delta(base, tensors["lora_row.weight"], row)
-    return layer_class(base).delta(tensors["lora_A.weight"], tensors["lora_B.weight"]) * scaling
+    return _kind_of(base, tensors).dense(base, _in_fp32(base, tensors), scaling, row)
 
 
-def delta_product(base: nn.Module, tensors: Dict[str, Tensor], scaling: float, row: int = 0) -> Tuple[Tensor, Tensor]:
+def delta_product(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, row: int = 0) -> Tuple[Tensor, Tensor]:
     """The delta of `base` as (left, right) with left @ right = `dense_delta`, the weight seen as a matrix.
 
     left: (rows, rank), the scale in it; right: (rank, columns). fp32, on the base's device. Arguments as `dense_delta`.
     """
-    device = next(base.parameters()).device
-    tensors = {name: tensor.detach().to(device=device, dtype=torch.float32) for name, tensor in tensors.items()}
-    if "lora_row.weight" in tensors:
-        left = torch.zeros(base.num_embeddings, 1, device=device)
-        left[row] = 1.0
-        return left, tensors["lora_row.weight"]
-    a, b = tensors["lora_A.weight"].flatten(1), tensors["lora_B.weight"].flatten(1)
-    kind = layer_class(base)
-    if kind is LoRAConvTranspose1d:
-        left, right = a.t(), b
-    elif kind is LoRAEmbedding:
-        left, right = a.t(), b.t()
-    else:
-        left, right = b, a
-    return (left * scaling).contiguous(), right.contiguous()
+    left, right = _kind_of(base, tensors).product(base, _in_fp32(base, tensors), scaling, row)
+    return left.contiguous(), right.contiguous()

@@ -14,7 +14,8 @@ from torch import nn
 from ..messages import UserError
 from .live import LiveWeights
 from .lora_config import LoRAConfig
-from .lora_layer import SpeakerRow, layer_class
+from .lora_layer import layer_class
+from .targets import is_row
 
 _ATTRIBUTE = "_rvc_lora_injection"
 
@@ -51,7 +52,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
     """Hang a LoRA branch on every layer of `network` that `config` names.
 
     Args:
-        speaker: the row that target `spk_row` adapts.
+        speaker: the row that a row target adapts (`targets.is_row`).
 
     Raises:
         UserError: a target matches no layer, a rank fits no layer, or the network has LoRA already.
@@ -65,15 +66,11 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         target = config.target_of(path)
         if target is None:
             continue
-        chosen = config.targets[target]
-        cls = layer_class(module)
+        cls = layer_class(module, is_row(target))
         if cls is None:
             raise UserError(f"target {target} names {path}, a {type(module).__name__}, for which there is no LoRA layer",
                             f"目标层 {target} 匹配到 {path}（{type(module).__name__}），但没有对应的 LoRA 层")
-        if target == "spk_row":
-            layers[path] = SpeakerRow(module, speaker)
-        else:
-            layers[path] = cls(module, chosen.r, chosen.lora_alpha, config.lora_dropout, config.use_rslora)
+        layers[path] = cls.make(module, target, config, speaker)
         taken[target] += 1
     missing = [name for name, count in taken.items() if not count]
     if missing:

@@ -9,9 +9,10 @@ from .generator_lora import GeneratorLoRA
 from .model_kind import ModelKind, model_kind
 from .model_utils import Base, BaseInfo, load_base, load_base_beside_config, load_discriminator, read_checkpoint
 from .synthesizer_lora import SynthesizerLoRA
+from .targets import DEFAULT_PRESET, PRESETS
 
 __all__ = [
-    "Base", "BaseInfo", "GeneratorLoRA", "ModelKind", "SynthesizerLoRA", "load_base", "load_base_beside_config",
+    "Base", "BaseInfo", "DEFAULT_PRESET", "GeneratorLoRA", "ModelKind", "PRESETS", "SynthesizerLoRA", "load_base", "load_base_beside_config",
     "load_discriminator",
     "model_kind", "read_checkpoint",
 ]

@@ -6,9 +6,9 @@ from typing import Optional
 
 from torch import Tensor, nn
 
+from ..host.networks import takes_pitch
 from ..lora import Injection, LoRAConfig, inject
-
-DECODER_TARGETS = ("ups", "resblocks", "dec_in")
+from .targets import DECODER_TARGETS
 
 
 class GeneratorLoRA:
@@ -21,7 +21,7 @@ class GeneratorLoRA:
 
     def __init__(self, generator: nn.Module, config: Optional[LoRAConfig] = None):
         self.generator = generator
-        self.takes_f0 = hasattr(generator, "m_source")
+        self.takes_f0 = takes_pitch(generator)
         self.injection: Optional[Injection] = None
         if config is not None:
             own = {name: target for name, target in config.targets.items() if name in DECODER_TARGETS}

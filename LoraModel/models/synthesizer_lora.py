@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from ..host.networks import takes_pitch
 from ..lora import Injection, LoRAConfig, SpeakerRow, count_parameters, inject, mark_only_lora_as_trainable
 from ..lora.lora_utils import ParameterCount
 from ..messages import UserError
@@ -111,6 +112,6 @@ def infer(
     network: torch.nn.Module, phone: Tensor, lengths: Tensor, pitch: Optional[Tensor], f0: Optional[Tensor], sid: Tensor
 ) -> Tensor:
     """Call the `infer` of any of the four classes. phone: (batch, frames, features) -> audio (batch, 1, samples)."""
-    if hasattr(network.dec, "m_source"):
+    if takes_pitch(network.dec):
         return network.infer(phone, lengths, pitch, f0, sid)[0]
     return network.infer(phone, lengths, sid)[0]

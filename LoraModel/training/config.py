@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from ..lora import DEFAULT_PRESET, LoRAConfig
+from ..lora import LoRAConfig
 from ..messages import UserError
+from ..models import DEFAULT_PRESET
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..host.networks import Mel
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import infer
 from .data_loader import ClipSet, recording_of
-from .losses import Mel
 
 
 class Heard(NamedTuple):

@@ -1,10 +1,10 @@
-"""The losses of training: RVC's own mel, KL, feature matching and adversarial terms, called in the host, and
+"""The losses of training: RVC's own KL, feature matching and adversarial terms, called in the host, and
 multi-resolution STFT, which stands in for the discriminator where there is none.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,42 +14,6 @@ from ..host import Host
 from ..models.synthesizer_lora import Posterior, Prior
 
 STFT_SIZES = (256, 512, 1024)
-
-
-class Mel:
-    """The host's own log-mel spectrogram (natural logarithm), for one experiment.
-
-    Args:
-        data: the "data" part of the experiment's config.json.
-    """
-
-    def __init__(self, host: Host, data: Dict[str, Any]):
-        self._module = host.module("mel")
-        self._data = data
-
-    def _fresh_cache(self) -> None:
-        # The host keeps its mel filters by fmax alone: filters of another sample rate would be taken for ours.
-        key = tuple(sorted((k, str(v)) for k, v in self._data.items()))
-        if getattr(self._module, "_rvc_lora_mel_of", key) != key:
-            self._module.mel_basis.clear()
-        self._module._rvc_lora_mel_of = key
-
-    def of_audio(self, audio: Tensor) -> Tensor:
-        """audio: (batch, samples) -> (batch, bands, frames)."""
-        self._fresh_cache()
-        d = self._data
-        return self._module.mel_spectrogram_torch(
-            audio.float(), d["filter_length"], d["n_mel_channels"], d["sampling_rate"], d["hop_length"], d["win_length"],
-            d["mel_fmin"], d["mel_fmax"],
-        )
-
-    def of_spectrogram(self, spec: Tensor) -> Tensor:
-        """spec: (batch, bins, frames), linear amplitude -> (batch, bands, frames)."""
-        self._fresh_cache()
-        d = self._data
-        return self._module.spec_to_mel_torch(
-            spec, d["filter_length"], d["n_mel_channels"], d["sampling_rate"], d["mel_fmin"], d["mel_fmax"]
-        )
 
 
 def prior_loss(host: Host, prior: Prior, posterior: Posterior) -> Tensor:

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..host import Host
+from ..host.networks import Mel
 from ..models import SynthesizerLoRA
 from .adversary import Adversary
 from .config import TrainConfig
-from .losses import Mel, prior_loss, random_starts, slice_frames, stft_loss
+from .losses import prior_loss, random_starts, slice_frames, stft_loss
 from .posteriors import TrainBatch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

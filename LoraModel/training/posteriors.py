@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..host.networks import Mel
 from ..models import SynthesizerLoRA
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Posterior
 from .data_loader import Batch, ClipSet
-from .losses import Mel
 
 
 class TrainBatch(NamedTuple):

@@ -21,13 +21,12 @@ from typing import Any, Callable, Dict, List, Optional
 
 from LoraModel import commands
 from LoraModel.host import hush_torch
-from LoraModel.lora import PRESETS
 from LoraModel.messages import UserError, cli, tr
+from LoraModel.models import PRESETS
 from LoraModel.names import shown
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig, read_config_file
 from LoraModel.training.trainer import Trainer
-
 
 WORSE = 3
 """Exit code of a run whose best adapter is worse than the base alone."""

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from ..devices import check_device, device_name
 from ..host import Host
+from ..host.networks import Mel
 from ..lora import save_adapter
+from ..lora.targets import is_row
 from ..messages import UserError, tr
 from ..models import Base, SynthesizerLoRA
 from ..names import shown
@@ -24,7 +26,6 @@ from .adversary import Adversary
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment
 from .heldout import Heard, HeldOut
-from .losses import Mel
 from .monitor import Monitor
 from .objective import Objective
 from .posteriors import Posteriors
@@ -211,7 +212,7 @@ class Trainer:
         c = self.config
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
-        elif "spk_row" in self.model.injection.config.targets:
+        elif any(is_row(target) for target in self.model.injection.config.targets):
             self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
         self.average = [p.detach().clone() for p in self.model.trainable]

@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple
 
 from ..lora import LoRAConfig
 from ..lora.adapter_file import read_metadata
+from ..lora.targets import is_row
 from .text import Tr
 
 
@@ -50,7 +51,7 @@ def _ranks(own: Dict[str, str], tr: Tr) -> str:
         config = LoRAConfig.from_json(own["lora_config"])
     except (ValueError, TypeError):
         return tr("cannot be read", "无法读取")
-    parts = ", ".join(f"{name} {target.r}" for name, target in config.targets.items() if name != "spk_row")
+    parts = ", ".join(f"{name} {target.r}" for name, target in config.targets.items() if not is_row(name))
     return f"{own.get('preset') or config.preset}: {parts}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..devices import device_name
 from ..lora import LoRAConfig
+from ..lora.targets import is_row
 from ..messages import UserError
 from ..names import plain_name
 from ..training.config import TrainConfig
@@ -75,7 +76,7 @@ class RunSettings:
         config = LoRAConfig.from_preset(self.preset, self.rank or None)
         if not self.alpha:
             return config
-        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if name == "spk_row" else self.alpha}
+        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if is_row(name) else self.alpha}
                    for name, target in config.targets.items()}
         return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
 

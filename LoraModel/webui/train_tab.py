@@ -17,8 +17,8 @@ import torch
 from gradio.context import Context
 
 from ..host import find_host
-from ..lora import DEFAULT_PRESET, PRESETS
 from ..messages import UserError
+from ..models import DEFAULT_PRESET, PRESETS
 from ..training.config import TrainConfig
 from . import curves, entries
 from .folders import Folders

@@ -7,16 +7,16 @@ import gc
 import logging
 import os
 import re
-import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 
 from ..host import Host
+from ..host.converter import Converter, Installed
 from ..host.index import find_index
-from ..host.patch import BASE, in_use
+from ..host.patch import in_use
 from ..host.safe_types import voice_allowed
 from ..inference.model_loader import VoiceLoader, check_strength
 from ..inference.patched import give_voice
@@ -24,8 +24,8 @@ from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
 from ..models import Base, load_base_beside_config
-from ..names import plain_name
 from ..models.voice_file import save_model, small_model
+from ..names import plain_name
 from .catalog import Catalog, kind_of, stamp_of
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,14 @@ class Voices:
     """The panel's side of one converter.
 
     Args:
-        vc: RVC's converter, or an object with its attributes: net_g, tgt_sr, if_f0, version, n_spk, cpt, pipeline, hubert_model, config.
+        vc: RVC's converter, or an object with its attributes (`host.converter`).
         host: the RVC installation.
         catalog: the files to choose from.
     """
 
     def __init__(self, vc: Any, host: Host, catalog: Catalog):
         self.vc, self.host, self.catalog = vc, host, catalog
+        self._converter = Converter(vc)
         self._turn = threading.RLock()  # one change at a time; conversions are the concern of `in_use`
         self._voice: Optional[VoiceLoader] = None
         self._base = self._adapter = ""
@@ -64,7 +65,7 @@ class Voices:
     def state(self) -> Optional[State]:
         """None where `vc` converts with a voice of RVC's own list, or with none."""
         voice = self._voice
-        if voice is None or self.vc.net_g is not voice.network or getattr(self.vc, BASE, None) is not voice.network:
+        if voice is None or self._converter.ours is not voice.network:
             return None
         speaker = self._loaded.speaker if self._loaded is not None else 0
         return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0)
@@ -117,9 +118,7 @@ class Voices:
             if self.state is None:
                 return
             with in_use.change():
-                self._clear_graphs(self.vc.net_g, self.vc.hubert_model)
-                self.vc.net_g = self.vc.hubert_model = self.vc.n_spk = self.vc.tgt_sr = None
-                setattr(self.vc, BASE, None)
+                self._converter.release()
                 self._voice, self._base, self._adapter, self._loaded = None, "", "", None
             gc.collect()
             if torch.cuda.is_available():
@@ -162,13 +161,12 @@ class Voices:
 
     def index_for(self, state: State) -> str:
         """The index that RVC itself would pick for a voice of that name, else the newest of its experiment; "" where there is none."""
-        search: Callable[[str], str] = getattr(self._module(), "get_index_path_from_model", lambda _name: "")
         source = state.adapter or (state.base if state.base.startswith("weights/") else "")
         stem = Path(source).stem
         for name in filter(None, (stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE))):
             path = ""
             try:
-                path = search(f"{name}.pth")
+                path = self._converter.index_of(f"{name}.pth")
             except OSError as error:  # RVC's search stops at a link in assets/indices whose file is gone
                 logger.warning("RVC-LoRA: %s", error)
             if not path:
@@ -205,9 +203,6 @@ class Voices:
             return now.base
         return self.catalog.own_base(own)
 
-    def _module(self) -> Any:
-        return sys.modules.get(type(self.vc).__module__)
-
     def _load_base(self, path: Path) -> Base:
         with voice_allowed():
             return load_base_beside_config(path, self.host)
@@ -218,31 +213,19 @@ class Voices:
         if hasattr(base.network, "enc_q"):
             del base.network.enc_q
         voice = VoiceLoader(base, self.host)
-        config = self.vc.config
-        if str(config.device) != "cpu" or config.is_half:
-            voice.move(config.device, bool(config.is_half))
+        device, half = self._converter.device
+        if str(device) != "cpu" or half:
+            voice.move(device, half)
         give_voice(voice.network, voice)
         return voice
 
     def _install(self, voice: VoiceLoader) -> None:
         """Put a base into `vc`, all that RVC's get_vc would set."""
-        vc, info, module = self.vc, voice.info, self._module()
-        pipeline = getattr(module, "Pipeline", None)
-        made = pipeline(info.sample_rate, vc.config) if pipeline is not None else vc.pipeline  # may fail: before anything is set
-        self._clear_graphs(vc.net_g)
-        vc.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version, "sr": f"{info.sample_rate // 1000}k",
-                  "info": info.name}
-        vc.tgt_sr, vc.if_f0, vc.version, vc.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
-        vc.pipeline, vc.net_g = made, voice.network
-        setattr(vc, BASE, voice.network)
+        info = voice.info
+        self._converter.install(voice.network, Installed(
+            list(info.config), info.f0, info.version, info.sample_rate, info.speakers, info.name))
         self._voice = voice
         gc.collect()  # the base before: a network and its voices hold each other
-
-    def _clear_graphs(self, *networks: Any) -> None:
-        clear = getattr(self._module(), "clear_cuda_graph_cache", None)
-        for network in networks:
-            if clear is not None and network is not None:
-                clear(network)
 
 
 def _checked(voice: VoiceLoader, path: Path) -> Adapter:
