@@ -13,6 +13,7 @@ _PUBLIC = {
     "Adapter": ".lora",
     "ConvertOptions": ".inference.convert",
     "LoRAConfig": ".lora",
+    "RealtimeVoice": ".realtime",
     "SynthesizerLoRA": ".models",
     "TrainConfig": ".training.config",
     "Trainer": ".training.trainer",

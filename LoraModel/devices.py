@@ -53,7 +53,22 @@ def available() -> List[str]:
     found = ["cpu"]
     if torch.cuda.is_available():
         found += ["cuda"] + [f"cuda:{number}" for number in range(1, torch.cuda.device_count())]
-    mps = getattr(torch.backends, "mps", None)
-    if mps is not None and mps.is_available():
-        found.append("mps")
+    found += [kind for kind in ("mps", "xpu") if _has(kind)]
     return found
+
+
+def best_device() -> str:
+    """What "auto" means: CUDA, else MPS, else XPU, else the CPU. DirectML is RVC's to choose, with its own switch."""
+    here = available()
+    return next((kind for kind in ("cuda", "mps", "xpu") if kind in here), "cpu")
+
+
+def _has(kind: str) -> bool:
+    """Whether PyTorch has an Apple ("mps") or Intel ("xpu") GPU here."""
+    import torch
+
+    module = getattr(torch.backends, kind, None) if kind == "mps" else getattr(torch, kind, None)
+    try:
+        return module is not None and bool(module.is_available())
+    except (RuntimeError, AttributeError):  # a driver that is half there
+        return False

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..host import Host, find_host
-from ..lora import Adapter, LiveWeights, load_adapter
+from ..lora import Adapter, LiveWeights, Prepared, load_adapter
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
 from ..names import shown
@@ -36,11 +36,19 @@ class Applied(NamedTuple):
     strength: float
 
 
+class Blend(NamedTuple):
+    """Adapters with their strengths, and the weights that they make, prepared beside the network."""
+
+    applied: Tuple[Applied, ...]
+    weights: Prepared
+
+
 class VoiceLoader:
     """A base and the adapters applied to it.
 
     Use it from one thread or many: `lock` is held while weights change; hold it as well while converting, so that a switch
-    waits for the conversion under way (`inference.convert` and `host.pipeline` do).
+    waits for the conversion under way (`inference.convert` and `host.pipeline` do). Reading files and preparing a blend
+    (`prepare`) wait for no conversion, and no conversion for them.
 
     Args:
         base: a base's file, or one that is loaded already.
@@ -64,6 +72,7 @@ class VoiceLoader:
         self.device = torch.device(device)
         self.network: nn.Module = base.network.to(self.device)
         self.lock = threading.RLock()
+        self._preparing = threading.RLock()  # taken after `lock` or without it; who holds it never waits for `lock`
         self._live = LiveWeights(self.network, keep=True)
         self._applied: List[Applied] = []
         # A file is read again when it has changed; the factors of an adapter are as small as its file.
@@ -86,7 +95,7 @@ class VoiceLoader:
 
     def move(self, device: Union[str, torch.device], half: bool = False) -> None:
         """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter applied."""
-        with self.lock:
+        with self.lock, self._preparing:
             if self._applied:
                 raise ValueError("move the network before an adapter is applied")
             self.device = torch.device(device)
@@ -106,7 +115,7 @@ class VoiceLoader:
         """
         path = Path(path).absolute()
         stamp = (path.stat().st_mtime_ns, path.stat().st_size, force) if path.is_file() else None
-        with self.lock:
+        with self._preparing:
             known = self._files.get(path)
             if known is not None and known[0] == stamp:
                 return known[1]
@@ -145,17 +154,8 @@ class VoiceLoader:
         Raises:
             UserError: as `load`; a strength that is no number or out of range. The voice that was applied before stays applied.
         """
-        with self.lock:
-            chosen = []
-            for source, strength in adapters:
-                strength = check_strength(strength, any_strength)
-                if isinstance(source, Adapter):
-                    self.check(source)
-                    adapter = source
-                else:
-                    adapter = self.load(source, force)
-                if strength:
-                    chosen.append(Applied(adapter, strength))
+        with self.lock, self._preparing:
+            chosen = self._choose(adapters, force, any_strength)
             try:
                 self._live.write_products(self._sum(chosen))
             except BaseException:
@@ -164,11 +164,49 @@ class VoiceLoader:
                 raise
             self._applied = chosen
 
+    def prepare(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False,
+                spare: Optional[Blend] = None) -> Blend:
+        """A blend's weights beside the network, for `exchange`: made while conversions go on, by another thread.
+
+        Args:
+            adapters, force, any_strength: as `set_adapters` takes them.
+            spare: a blend that is not in use and never will be again, whose memory is taken.
+
+        Raises:
+            UserError: as `set_adapters`.
+        """
+        with self._preparing:
+            chosen = self._choose(adapters, force, any_strength)
+            return Blend(tuple(chosen), self._live.make(self._sum(chosen), spare.weights if spare is not None else None))
+
+    def exchange(self, blend: Blend, in_place: bool = False) -> None:
+        """Make a prepared blend what conversions hear: pointers change hands, which takes less than a millisecond.
+
+        Args:
+            in_place: copy into the network's own tensors instead, which CUDA graphs need.
+        """
+        with self.lock:
+            self._live.exchange(blend.weights, in_place)
+            self._applied = list(blend.applied)
+
     def unload(self) -> None:
         """Give the base back, bit for bit."""
-        with self.lock:
+        with self.lock, self._preparing:
             self._live.restore()
             self._applied = []
+
+    def _choose(self, adapters: Sequence[Tuple[Source, float]], force: bool, any_strength: bool) -> List[Applied]:
+        chosen = []
+        for source, strength in adapters:
+            strength = check_strength(strength, any_strength)
+            if isinstance(source, Adapter):
+                self.check(source)
+                adapter = source
+            else:
+                adapter = self.load(source, force)
+            if strength:
+                chosen.append(Applied(adapter, strength))
+        return chosen
 
     def _factors(self, adapter: Adapter) -> Dict[str, Tuple[Tensor, Tensor]]:
         """The adapter's products, made once. The adapter is kept beside them, so that its id stays its own."""

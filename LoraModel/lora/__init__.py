@@ -6,7 +6,7 @@ a file of its own (`adapter_bytes`, `adapter_metadata`, `adapter_file`, `foreign
 """
 
 from .adapter_file import Adapter, load_adapter, save_adapter, tensors_hash
-from .live import LiveWeights
+from .live import LiveWeights, Prepared
 from .lora_config import LoRAConfig, TargetConfig
 from .lora_layer import LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding, LoRALayer, LoRALinear, SpeakerRow
 from .lora_utils import (
@@ -26,8 +26,8 @@ from .targets import Target, define_targets
 
 __all__ = [
     "Adapter", "Injection", "LiveWeights", "LoRAConfig", "LoRAConv1d", "LoRAConv2d", "LoRAConvTranspose1d",
-    "LoRAEmbedding", "LoRALayer", "LoRALinear", "ParameterCount", "SpeakerRow", "Target", "TargetConfig", "count_parameters",
-    "define_targets",
+    "LoRAEmbedding", "LoRALayer", "LoRALinear", "ParameterCount", "Prepared", "SpeakerRow", "Target", "TargetConfig",
+    "count_parameters", "define_targets",
     "extract", "freeze", "inject", "injection_of", "load_adapter", "mark_only_lora_as_trainable", "merge", "save_adapter",
     "tensors_hash", "unfreeze", "unmerge",
 ]

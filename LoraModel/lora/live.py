@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Dict, Iterable, Iterator, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,25 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+Name = Tuple[str, str]
+"""A stored tensor: its layer's module path, and its name in the layer."""
+
+
+class Prepared:
+    """A blend's weights beside the network, ready to be exchanged with those in use (`LiveWeights.exchange`).
+
+    Attributes:
+        tensors: for each stored tensor of the layers that the blend changes; empty for the plain base.
+    """
+
+    def __init__(self, tensors: Dict[Name, Tensor]):
+        self.tensors = tensors
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+
 class LiveWeights:
     """The weights of `network`, to which dense deltas can be added and which can be put back.
 
@@ -62,11 +81,13 @@ class LiveWeights:
         self._pristine: Dict[str, Dict[str, Tensor]] = {}
         self._effective: Dict[str, Tensor] = {}  # the pristine weight of a layer, composed, for write_products
         self._written: Dict[str, Tuple[Tensor, Tensor]] = {}  # what write_products wrote last, to go back to
+        self._stored: Dict[Name, nn.Parameter] = {}
+        self._home: Dict[Name, Tensor] = {}  # the network's own tensors, while a prepared blend's stand in their place
 
     @property
     def touched(self) -> bool:
         """Whether any layer differs from the base."""
-        return bool(self._touched)
+        return bool(self._touched or self._home)
 
     @torch.no_grad()
     @one_thread()
@@ -102,6 +123,7 @@ class LiveWeights:
             if weight.shape != delta.shape:
                 raise ValueError(f"delta of {path} has shape {tuple(delta.shape)}, the layer's weight {tuple(weight.shape)}")
             merged[path] = weight_norm.decompose(weight + delta.to(weight.device), stored)
+        self._go_home()
         for path in merged:
             if path not in self._pristine:
                 self._snapshot(path, layers[path])
@@ -125,13 +147,8 @@ class LiveWeights:
         Raises:
             ValueError: factors that do not fit their layer. Nothing is written then.
         """
-        layers = {path: self._network.get_submodule(path) for path in products}
-        for path, (left, right) in products.items():
-            weight = list(weight_norm.stored_tensors(layers[path]).values())[-1]
-            rows, columns = weight.shape[0], weight[0].numel()
-            if left.shape[0] != rows or right.shape[1] != columns or left.shape[1] != right.shape[0]:
-                raise ValueError(f"factors of {path} have shapes {tuple(left.shape)} and {tuple(right.shape)}, "
-                                 f"the layer's weight as a matrix is ({rows}, {columns})")
+        layers = self._fitting(products)
+        self._go_home()
         # What the change adds to memory is taken first; what is left may still fail, and is taken back then.
         for path in products:
             if path not in self._pristine:
@@ -161,21 +178,100 @@ class LiveWeights:
         self._put_back_all_but(products)
         for path, (left, right) in products.items():
             self._touched.add(path)
-            effective = self._effective[path].flatten(1)  # (rows, columns)
+            _add_product(self._effective[path], left, right, weight_norm.stored_tensors(layers[path]))
+
+    def _fitting(self, products: Dict[str, Tuple[Tensor, Tensor]]) -> Dict[str, nn.Module]:
+        """The layers of `products`.
+
+        Raises:
+            ValueError: factors that do not fit their layer.
+        """
+        layers = {path: self._network.get_submodule(path) for path in products}
+        for path, (left, right) in products.items():
+            weight = list(weight_norm.stored_tensors(layers[path]).values())[-1]
+            rows, columns = weight.shape[0], weight[0].numel()
+            if left.shape[0] != rows or right.shape[1] != columns or left.shape[1] != right.shape[0]:
+                raise ValueError(f"factors of {path} have shapes {tuple(left.shape)} and {tuple(right.shape)}, "
+                                 f"the layer's weight as a matrix is ({rows}, {columns})")
+        return layers
+
+    # A blend made beside the network, and exchanged with what is in use
+
+    @torch.no_grad()
+    @one_thread()
+    def make(self, products: Dict[str, Tuple[Tensor, Tensor]], into: Optional[Prepared] = None) -> Prepared:
+        """What `write_products` would write, beside the network, which goes on being used: only with `keep`.
+
+        The same values bit for bit, since they are computed by the same function. A layer's snapshot is taken where there is
+        none yet, so nobody may write to the network meanwhile; an `exchange` may happen at any time.
+
+        Args:
+            products: as `write_products` takes them; none of them for the plain base.
+            into: a blend that is in use nowhere any more, whose memory is taken.
+
+        Raises:
+            ValueError: factors that do not fit their layer.
+        """
+        layers = self._fitting(products)
+        self.prepare(products)
+        spare = into.tensors if into is not None else {}
+        tensors: Dict[Name, Tensor] = {}
+        for path, (left, right) in products.items():
             stored = weight_norm.stored_tensors(layers[path])
-            target = list(stored.values())[-1].detach()
-            if target.dtype != torch.float32 or not target.is_contiguous():
-                weight = torch.addmm(effective, left, right).view_as(target)
-                weight_norm.write(layers[path], weight_norm.decompose(weight, stored))
-                continue
-            torch.addmm(effective, left, right, out=target.view(effective.shape))
-            if len(stored) == 2:  # weight norm: v = W + delta is in place, g = |v|
-                norm = torch.linalg.vector_norm(target.flatten(1), dim=1)
-                if bool((norm == 0).any()):
-                    weight_norm.write(layers[path], weight_norm.decompose(target.clone(), stored))
-                else:
-                    g = list(stored.values())[0]
-                    g.copy_(norm.view_as(g))
+            fresh = {}
+            for name, tensor in stored.items():
+                old = spare.get((path, name))
+                fits = old is not None and old.shape == tensor.shape and old.dtype == tensor.dtype and old.device == tensor.device
+                fresh[name] = old if fits else torch.empty_like(tensor.detach())
+                self._stored.setdefault((path, name), dict(layers[path].named_parameters())[name])
+                tensors[path, name] = fresh[name]
+            _add_product(self._effective[path], left, right, fresh)
+        return Prepared(tensors)
+
+    @torch.no_grad()
+    def exchange(self, prepared: Prepared, in_place: bool = False) -> None:
+        """Put a prepared blend in the place of what is in use: pointers change hands and nothing is copied.
+
+        Args:
+            in_place: copy into the network's own tensors instead, in one fused call where PyTorch has it: for networks whose
+                tensors must stay where they are (CUDA graphs). What `prepared` holds stays its own.
+        """
+        if in_place:
+            self._copy_in(prepared)
+            return
+        if self._touched:  # written by write or write_products before
+            self._written = {}
+            self._put_back_all_but({})
+        home, tensors, stored = self._home, prepared.tensors, self._stored
+        for name in [name for name in home if name not in tensors]:
+            stored[name].data = home.pop(name)
+        for name, tensor in tensors.items():
+            parameter = stored[name]
+            if name not in home:
+                home[name] = parameter.data
+            parameter.data = tensor
+
+    def _copy_in(self, prepared: Prepared) -> None:
+        self._go_home()
+        sources = dict(prepared.tensors)
+        changed = {path for path, _ in sources}
+        for path in self._touched - changed:
+            sources.update({(path, name): tensor for name, tensor in self._pristine[path].items()})
+        targets = [self._parameter(name) for name in sources]
+        self._touched |= changed  # before the copy: one that fails is put back
+        _copy_all(targets, list(sources.values()))
+        self._written, self._touched = {}, changed
+
+    def _parameter(self, name: Name) -> Tensor:
+        if name not in self._stored:
+            self._stored[name] = dict(self._network.get_submodule(name[0]).named_parameters())[name[1]]
+        return self._stored[name].data
+
+    def _go_home(self) -> None:
+        """Give the network its own tensors back, which hold the plain base or what was written into them."""
+        for name, tensor in self._home.items():
+            self._stored[name].data = tensor
+        self._home = {}
 
     def _put_back_all_but(self, paths: Dict[str, object]) -> None:
         for path in [p for p in self._touched if p not in paths]:
@@ -192,3 +288,36 @@ class LiveWeights:
     def restore(self) -> None:
         """Put every layer back to the base, bit for bit, and let the snapshot go (unless it is to be kept)."""
         self.write({})
+
+
+def _add_product(effective: Tensor, left: Tensor, right: Tensor, stored: Dict[str, Tensor]) -> None:
+    """Write effective + left @ right into a layer's stored tensors, or into others like them.
+
+    effective: fp32, the shape of the weight; left: (rows, rank), right: (rank, columns).
+    """
+    matrix = effective.flatten(1)  # (rows, columns)
+    target = list(stored.values())[-1].detach()
+    if target.dtype != torch.float32 or not target.is_contiguous():
+        weight = torch.addmm(matrix, left, right).view_as(target)
+        for name, tensor in weight_norm.decompose(weight, stored).items():
+            stored[name].copy_(tensor)
+        return
+    torch.addmm(matrix, left, right, out=target.view(matrix.shape))
+    if len(stored) == 2:  # weight norm: v = W + delta is in place, g = |v|
+        g = list(stored.values())[0]
+        norm = torch.linalg.vector_norm(target.flatten(1), dim=1)
+        if bool((norm == 0).any()):
+            for name, tensor in weight_norm.decompose(target.clone(), stored).items():
+                stored[name].copy_(tensor)
+        else:
+            g.copy_(norm.view_as(g))
+
+
+def _copy_all(targets: List[Tensor], sources: List[Tensor]) -> None:
+    """Copy each source into its target, in one fused call where PyTorch has it (from 2.1 on)."""
+    fused = getattr(torch, "_foreach_copy_", None)
+    if fused is not None:
+        fused(targets, sources)
+        return
+    for target, source in zip(targets, sources):
+        target.copy_(source)

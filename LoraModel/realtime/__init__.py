@@ -1,0 +1,6 @@
+"""Live: a stream converted block by block, whose voice changes between two blocks."""
+
+from .changes import VoiceChanges
+from .voice import RealtimeVoice
+
+__all__ = ["RealtimeVoice", "VoiceChanges"]

@@ -1,0 +1,199 @@
+"""Changes of voice under a stream: prepared by another thread, exchanged between two blocks.
+
+The audio thread calls `take` before each block, and that is all it ever does about voices: where a blend is ready, its
+weights change places with those in use (under a millisecond), else nothing happens. Reading files, checking them and
+computing weights is done by a thread of this class, beside the network (`VoiceLoader.prepare`). Blends are kept while
+there is room, so that one that is asked for again is there at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ..inference.model_loader import Applied, Blend, Source, VoiceLoader, check_strength
+from ..lora import Adapter
+
+Wanted = Union[Mapping[Source, float], Iterable[Tuple[Source, float]]]
+"""Adapters, or their files, with their strengths; empty for the plain base."""
+ROOM = 512 * 10**6
+"""Bytes that prepared blends may take: four at v2 40k, at about 105 MB each."""
+
+_Key = Tuple[Any, ...]
+
+
+class _Request:
+    """A blend that was asked for and is not ready."""
+
+    def __init__(self, key: _Key, chosen: List[Tuple[Source, float]], force: bool, any_strength: bool):
+        self.key, self.chosen, self.force, self.any_strength = key, chosen, force, any_strength
+        self.answer: "Future[bool]" = Future()
+        self.answer.set_running_or_notify_cancel()
+
+
+class VoiceChanges:
+    """Changes of voice on `voice` for one stream.
+
+    Args:
+        voice: the base in use. Nobody else should change its voice meanwhile; where one does, the next change here puts it right.
+        in_place: keep every tensor of the network where it is and copy into it, as CUDA graphs need. None: on CUDA.
+        room: bytes for prepared blends that are kept; the one in use and the one to come are kept whatever their size.
+    """
+
+    def __init__(self, voice: VoiceLoader, in_place: Optional[bool] = None, room: int = ROOM):
+        self.voice = voice
+        self._in_place = voice.device.type == "cuda" if in_place is None else in_place
+        self._room = room
+        self._turn = threading.Condition()  # held for moments only; never while `voice.lock` is waited for
+        self._kept: "OrderedDict[_Key, Blend]" = OrderedDict()  # the one used longest ago first
+        self._request: Optional[_Request] = None
+        self._ready: Optional[Blend] = None
+        self._shown: Optional[Blend] = None
+        self._thread: Optional[threading.Thread] = None
+        self._closed = False
+
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
+        """Ask for a blend; returns at once, from any thread. Of several requests the last one counts.
+
+        Args:
+            adapters: {adapter or file: strength}, or pairs of them; empty for the plain base.
+            force, any_strength: as `VoiceLoader.set_adapters` takes them.
+
+        Returns:
+            What becomes of it. `result()` is True when the next block will be heard in this voice, False when a later request
+            took its place; it raises UserError where a file is missing, damaged or of another base. The voice in use then stays.
+
+        Raises:
+            UserError: a strength that is no number or out of range.
+        """
+        pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
+        chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
+        request = _Request(self._key(chosen, force), chosen, force, any_strength)
+        with self._turn:
+            if self._closed:
+                raise RuntimeError("this stream is closed")
+            waiting, self._request = self._request, None
+            if waiting is not None:
+                waiting.answer.set_result(False)
+            known = self._kept.get(request.key)
+            if known is not None:
+                self._set_ready(request.key, known)
+                request.answer.set_result(True)
+                return request.answer
+            self._request = request
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="rvc-lora-voices", daemon=True)
+                self._thread.start()
+            self._turn.notify_all()
+        return request.answer
+
+    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
+        """Prepare a blend now, in the calling thread, and keep it: a later `use` of it is there at once.
+
+        Raises:
+            UserError: as `use` and its answer.
+        """
+        pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
+        chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
+        key = self._key(chosen, force)
+        with self._turn:
+            if key in self._kept:
+                return
+        blend = self.voice.prepare(self._resolved(chosen), force, any_strength)
+        with self._turn:
+            self._kept[key] = blend
+            self._trim()
+
+    def take(self) -> bool:
+        """Between two blocks, by the audio thread: change to the blend that is ready, if one is. True where the voice changed."""
+        if self._ready is None:
+            return False
+        with self.voice.lock, self._turn:
+            ready, self._ready = self._ready, None
+            if ready is None:
+                return False
+            self.voice.exchange(ready, self._in_place)
+            self._shown = ready
+            return True
+
+    @property
+    def applied(self) -> List[Applied]:
+        """What the last block was heard in."""
+        return self.voice.applied
+
+    def close(self) -> None:
+        """End the thread; the voice in use stays."""
+        with self._turn:
+            self._closed = True
+            request, self._request = self._request, None
+            if request is not None:
+                request.answer.set_result(False)
+            self._turn.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    # Parts
+
+    def _resolved(self, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:
+        return [(source if isinstance(source, Adapter) else self.voice.host.resolve(source), strength) for source, strength in chosen]
+
+    def _key(self, chosen: Sequence[Tuple[Source, float]], force: bool) -> _Key:
+        """The same for the same voice: files by path, time and size, so that one that has changed is another voice."""
+        parts: List[Any] = [force]
+        for source, strength in self._resolved(chosen):
+            if strength:
+                parts.append((id(source) if isinstance(source, Adapter) else _stamp(Path(source)), strength))
+        return tuple(parts)
+
+    def _set_ready(self, key: _Key, blend: Blend) -> None:
+        self._kept.move_to_end(key)
+        self._ready = None if blend is self._shown and list(blend.applied) == self.voice.applied else blend
+
+    def _work(self) -> None:
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._request is not None or self._closed)
+                if self._closed:
+                    return
+                request, self._request = self._request, None
+                spare = self._trim(fresh=True)
+            assert request is not None
+            try:
+                blend = self.voice.prepare(self._resolved(request.chosen), request.force, request.any_strength, spare)
+            except BaseException as error:  # told to whoever asked; the thread goes on
+                request.answer.set_exception(error)
+                continue
+            with self._turn:
+                self._kept[request.key] = blend
+                newest = self._request is None and not self._closed
+                if newest:
+                    self._set_ready(request.key, blend)
+                self._trim()
+            request.answer.set_result(newest)
+
+    def _trim(self, fresh: bool = False) -> Optional[Blend]:
+        """Let go of blends beyond the room, those used longest ago first; return one of them, for its memory.
+
+        fresh: leave room for one more, as large as the largest.
+        """
+        sizes: Dict[_Key, int] = {key: blend.weights.bytes for key, blend in self._kept.items()}
+        total = sum(sizes.values()) + (max(sizes.values(), default=0) if fresh else 0)
+        spare = None
+        for key in list(self._kept):
+            if total <= self._room:
+                break
+            if self._kept[key] is not self._shown and self._kept[key] is not self._ready:
+                spare = self._kept.pop(key)
+                total -= sizes[key]
+        return spare
+
+
+def _stamp(path: Path) -> Tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0  # the thread that reads it says what is wrong
+    return str(path), stat.st_mtime_ns, stat.st_size
