@@ -32,7 +32,7 @@ from LoraModel.messages import UserError, cli
 from LoraModel.models import read_checkpoint
 from LoraModel.training.checkpoint import STATE_FILE, random_state, set_random_state
 from LoraModel.training.data_loader import Clip, ClipSet, read_experiment
-from LoraModel.training.train_lora import handle_signals
+from LoraModel.training.signals import handle_signals
 
 
 def config_of(experiment: Path) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from LoraModel.evaluation import evaluate
+from LoraModel.commands import start
 from LoraModel.messages import cli
 
 DEMO = Path(__file__).resolve().parents[1] / "LoraModel" / "demo"
@@ -31,7 +31,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if "--quick" in argv:
         argv.remove("--quick")
         argv = quick() + argv
-    return evaluate.main(argv)
+    return start("LoraModel.evaluation.evaluate", argv)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from typing import Any, Dict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import arguments, finish, make_base, make_experiment, short_segments, table
+from LoraModel.commands import start
 from LoraModel.host import find_host, hush_torch
 from LoraModel.models import load_base
-from LoraModel.scripts import convert_model
 from LoraModel.training import TrainConfig, prepare
 
 
@@ -36,7 +36,7 @@ def measure(folder: Path, quick: bool) -> Dict[str, Any]:
     trainer.run()
     adapter = trainer.adapter_path.stat().st_size
     small = folder / "small.pth"
-    if convert_model.main(["small", str(generator), "--output", str(small)]):
+    if start("LoraModel.scripts.convert_model", ["small", str(generator), "--output", str(small)]):
         raise SystemExit("the base could not be made small")
     generator_parameters = sum(p.numel() for p in load_base(generator, host).network.parameters())
     discriminator_parameters = sum(p.numel() for p in host.build_discriminator(version).parameters())

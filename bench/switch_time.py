@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from bench.common import arguments, finish, make_base, ratio, table
+from LoraModel.commands import start
 from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference.convert import FRAME, INPUT_RATE, ConvertOptions, convert
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, save_adapter
-from LoraModel.scripts import convert_model
 
 
 def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
@@ -93,7 +93,7 @@ def measure(folder: Path, repeats: int, seconds: float = 5.0) -> Dict[str, Any]:
     voice = VoiceLoader(generator, host)
     files = [make_adapter(folder / f"voice_{name}.safetensors", voice, seed) for seed, name in enumerate("ab")]
     small = folder / "small.pth"
-    if convert_model.main(["small", str(generator), "--output", str(small)]):
+    if start("LoraModel.scripts.convert_model", ["small", str(generator), "--output", str(small)]):
         raise SystemExit("the base could not be made small")
     pristine = {name: value.clone() for name, value in voice.network.state_dict().items()}
     adapters = [voice.load(path) for path in files]

@@ -44,6 +44,7 @@ from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import read_config_file
 
+
 def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[str, Any]:
     """Train both on one voice, in turn, and compare them."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
 
+from ..commands import start
 from ..evaluation.judges import SpeakerEncoder
 from ..files import atomic_write
 from ..host import find_host, hush_torch
@@ -29,11 +30,10 @@ from ..inference.stand_in import coarse_pitch, content_features, pitch
 from ..messages import UserError, cli, tr
 from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data
-from ..scripts import merge_lora
 from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
-from ..training.train_lora import handle_signals
+from ..training.signals import handle_signals
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -80,15 +80,15 @@ def say(en: str, zh: str) -> None:
     print(tr(en, zh), file=sys.stderr, flush=True)
 
 
-def step(command: Callable[[List[str]], int], *arguments: Any) -> None:
-    """Run one of the command lines as a user would.
+def step(command: str, *arguments: Any) -> None:
+    """Run one of the commands, named by its module, as a user would.
 
     Raises:
         UserError: it ended with another exit code than 0; what went wrong it has said itself.
     """
-    code = command([str(argument) for argument in arguments])
+    code = start(command, [str(argument) for argument in arguments])
     if code:
-        raise UserError(f"{command.__module__} ended with exit code {code}, see above", f"{command.__module__} 退出码为 {code}，详见上文")
+        raise UserError(f"{command} ended with exit code {code}, see above", f"{command} 退出码为 {code}，详见上文")
 
 
 def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
@@ -132,7 +132,7 @@ class Conversions:
         same_weights = all(torch.equal(value, pristine[key]) for key, value in voice.network.state_dict().items())
         self.unload_identical = same_weights and all(np.array_equal(a, b) for a, b in zip(self.base, again))
         self.merged_path = folder / "merged.pth"
-        step(merge_lora.main, "--base_model", BASE, "--lora_weights", adapter, "--output", self.merged_path, "--force")
+        step("LoraModel.scripts.merge_lora", "--base_model", BASE, "--lora_weights", adapter, "--output", self.merged_path, "--force")
         self.merged = self._convert(VoiceLoader(self.merged_path, host))
         self.merge_max_abs_diff = max(float(np.abs(a - b).max()) for a, b in zip(self.adapter, self.merged))
         self.bar.close()

@@ -13,11 +13,9 @@ if __package__ in (None, ""):
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
 
 import argparse
-import os
-import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from LoraModel import commands
 from LoraModel.host import hush_torch
@@ -26,6 +24,7 @@ from LoraModel.models import PRESETS
 from LoraModel.names import shown
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig, read_config_file
+from LoraModel.training.signals import handle_signals
 from LoraModel.training.trainer import Trainer
 
 WORSE = 3
@@ -103,29 +102,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 130
     finally:
         undo()
-
-
-def handle_signals(trainer: Optional[Trainer]) -> Callable[[], None]:
-    """SIGINT and SIGTERM finish the step and save; a second SIGINT, or either where `trainer` is None yet, breaks off at once.
-
-    Returns what puts the former handlers back.
-    """
-
-    def ask(number: int, _frame: Any) -> None:
-        if trainer is None or (trainer.stop_asked and number == signal.SIGINT):
-            raise KeyboardInterrupt
-        trainer.stop_asked = True
-        # Not through sys.stderr, which the signal may have interrupted in the middle of a line.
-        os.write(2, tr("\nstopping after this step; Ctrl-C again breaks off without saving\n",
-                       "\n将在本步结束并保存后停止；再次按 Ctrl-C 将不保存直接中断\n").encode())
-
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def undo() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    return undo
 
 
 def report(trainer: Trainer, seconds: float) -> int:

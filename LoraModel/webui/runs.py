@@ -21,17 +21,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from ..files import atomic_write
 from ..commands import parse_rate
+from ..files import atomic_write
 from ..messages import UserError, language
 from ..training.checkpoint import RUN_FILE, STATE_FILE
 from ..training.config import TrainConfig
 from ..training.trainer import STOP_FILE
 from . import processes
 from .folders import Folders
+from .publishing import may_replace
 from .run_log import LogReader, RunRecord, newest_samples, read_run, seconds_left, tail
 from .run_settings import RunSettings
-from .worker import may_replace
 
 CODE = Path(__file__).resolve().parents[2]
 """The folder that holds LoraModel/."""
