@@ -55,6 +55,7 @@ def test_every_event_answers_for_all_its_outputs(files):
     made, names = panel(files)
     events = {event["api_name"]: event for event in names["app"].config["dependencies"] if event["api_name"]}
     assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge"} <= set(events)
+    assert [event["targets"] for event in names["app"].config["dependencies"] if event["queue"] is not False] == []  # it drops events
     shown = len(events["lora_load"]["outputs"])
     for answer in (made.load(BASE_NAME, "lora/anna.safetensors", 1), made.load(BASE_NAME, "lora/damaged.safetensors", 1), made.load("", "", 1),
                    made.settle(BASE_NAME, "lora/anna.safetensors", 0.5), made.settle("", "", 1), made.take_off(), made.release(), made.release()):

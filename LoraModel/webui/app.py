@@ -194,10 +194,11 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
         said = gr.Textbox(label=tr("Output information", "输出信息"), interactive=False)
         result = gr.Audio(label=tr("Export audio", "输出音频"), interactive=False)
     namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect)
-    refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index], api_name="infer_refresh")
-    clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean")
-    sid.change(vc.get_vc, [sid, protect], [speaker, protect, index], api_name="infer_change_voice")
-    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result], api_name="infer_convert")
+    refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index], api_name="infer_refresh",
+                  queue=False)  # see the panel: the queue drops events of a busy machine
+    clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean", queue=False)
+    sid.change(vc.get_vc, [sid, protect], [speaker, protect, index], api_name="infer_change_voice", queue=False)
+    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result], api_name="infer_convert", queue=False)
 
 
 def free_port(first: int, host: str = "127.0.0.1") -> int:
@@ -276,7 +277,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")  # the user's alone, where Gradio's own is everybody's
     app = build(root)
     port = free_port(options.port, options.host)
-    address = app.queue(concurrency_count=16).launch(
+    address = app.launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port, quiet=True,
         prevent_thread_lock=True, show_error=True, share=False)[1]
     print(tr(f"RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)",

@@ -125,7 +125,11 @@ class Panel:
     # ------------------------------------------------------------ events
 
     def attach(self, namespace: Dict[str, Any]) -> None:
-        """Give every component its events; those of RVC that come after the panel are known now."""
+        """Give every component its events; those of RVC that come after the panel are known now.
+
+        None goes through Gradio's queue: that drops an event without a word where a message takes the browser more than five seconds, or
+        the server more than one, as on a busy machine.
+        """
         from gradio.context import Context
 
         indices = ("file_index2", "file_index4") if "file_index2" in namespace else ("file_index1", "file_index3")
@@ -139,24 +143,24 @@ class Panel:
         # The status goes first: it is the answer that a script reads.
         said = [self.status, self.details, self.base, self.adapter]
         shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.answered]
-        self.asked.click(self.load, chosen, shown, api_name="lora_load")
-        self.base.change(self.choose_base, chosen, shown)
-        self.adapter.change(self.choose_adapter, chosen, shown)
-        self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False)
+        self.asked.click(self.load, chosen, shown, api_name="lora_load", queue=False)
+        self.base.change(self.choose_base, chosen, shown, queue=False)
+        self.adapter.change(self.choose_adapter, chosen, shown, queue=False)
+        self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False, queue=False)
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen meanwhile is seen to.
-        self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False)
-        self.unload.click(self.take_off, [], shown, api_name="lora_unload")
-        self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh")
-        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge")
+        self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
+        self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
+        self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)
+        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge", queue=False)
         if "refresh_button" in namespace:
-            namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter])
+            namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter], queue=False)
         if "clean_button" in namespace:
-            namespace["clean_button"].click(self.release, [], shown)
+            namespace["clean_button"].click(self.release, [], shown, queue=False)
         if sid:
-            self._sid.change(self.rvc_chose, [self._sid], [*said, *speaker])
+            self._sid.change(self.rvc_chose, [self._sid], [*said, *speaker], queue=False)
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [*said, self.strength])
+            root.load(self.page_opened, [], [*said, self.strength], queue=False)
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Load exactly what is named; an error leaves what is loaded as it is, and shows that again."""
