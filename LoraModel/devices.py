@@ -10,6 +10,8 @@ from .names import shown
 
 KINDS = ("cpu", "cuda", "mps", "xpu", "privateuseone")
 """What PyTorch can compute on in an RVC installation; privateuseone is DirectML."""
+AUTO = "auto"
+"""The name of the best device that is here."""
 
 
 def device_name(name: str) -> str:
@@ -20,10 +22,12 @@ def device_name(name: str) -> str:
     """
     text = str(name).strip().lower()
     found = re.fullmatch(r"([a-z]+)(:\d{1,3})?", text, re.ASCII)
+    if text == AUTO:
+        return text
     if found is None or found.group(1) not in KINDS:
-        raise UserError(f"there is no device {shown(name)}: give cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
+        raise UserError(f"there is no device {shown(name)}: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
                         "xpu (Intel)",
-                        f"没有设备 {shown(name)}：请使用 cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
+                        f"没有设备 {shown(name)}：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
     return text
 
 
@@ -36,6 +40,8 @@ def check_device(name: str) -> str:
     import torch
 
     text = device_name(name)
+    if text == AUTO:
+        text = best_device()
     try:
         torch.zeros(1, device=torch.device(text))
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:

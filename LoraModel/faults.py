@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Dict, Iterator, Optional
 
 from LoraModel.messages import UserError, disk_full, tr
@@ -56,6 +57,9 @@ _BY_NUMBER: Dict[int, UserError] = {getattr(errno, name): words for name, words 
 _WINDOWS: Dict[int, UserError] = {32: _LOCKED, 33: _LOCKED, 112: _FULL, 206: _WORDS["ENAMETOOLONG"], 123: _WORDS["EILSEQ"]}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "bad allocation",
               "can't start new thread", "failed to map segment", "paging file is too small", "std::length_error")
+_NO_OPERATOR = re.compile(r"operator '?(aten::\w+)\S* is not currently (?:implemented|supported) (?:for|on) the (\w+)"
+                          r"|Could not run '?(aten::\w+)\S* with arguments from the '(\w+)' backend")
+"""PyTorch's two ways to say that a device lacks an operator."""
 _GPU = ("CUDA", "HIP", "MPS", "XPU", "out of memory on device")
 
 
@@ -72,6 +76,9 @@ def describe_fault(error: BaseException) -> Optional[UserError]:
         return _disk_words(error, chain)
     if any(out_of_memory(link) for link in chain):
         return _memory_words(chain)
+    for link in chain:
+        if isinstance(link, (NotImplementedError, RuntimeError)) and _NO_OPERATOR.search(str(link)):
+            return _operator_words(str(link))
     return os_error(error) if isinstance(error, OSError) else None
 
 
@@ -110,6 +117,15 @@ def _memory_words(chain: list) -> UserError:
     return UserError(
         "there is not enough memory: close other programs, give shorter recordings or a smaller --batch_size, and run the command again",
         "内存不足：请关闭其他程序，使用更短的录音或更小的 --batch_size 后重新运行")
+
+
+def _operator_words(text: str) -> UserError:
+    found = _NO_OPERATOR.search(text)
+    operator, device = next((pair for pair in ((found.group(1), found.group(2)), (found.group(3), found.group(4))) if pair[0]), ("?", "?"))
+    return UserError(
+        f"PyTorch has no operator {operator} for this device ({device}): use --device cpu, on a Mac set PYTORCH_ENABLE_MPS_FALLBACK=1, "
+        "or install a newer PyTorch",
+        f"PyTorch 在此设备（{device}）上没有算子 {operator}：请使用 --device cpu，在 Mac 上可设置 PYTORCH_ENABLE_MPS_FALLBACK=1，或安装更新的 PyTorch")
 
 
 def os_error(error: OSError) -> UserError:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from voice_data import BASE, make_adapter
 
-from LoraModel import RealtimeVoice
+from LoraModel import RealtimeVoice, devices
+from LoraModel.faults import describe_fault
 from LoraModel.inference import VoiceLoader
 from LoraModel.messages import UserError
 from LoraModel.realtime import VoiceChanges
@@ -255,3 +256,32 @@ def test_ten_threads_change_and_convert_and_every_block_is_one_blend(library, ad
     for thread in threads:
         thread.join()
     assert not wrong and sum(count > 0 for count in heard) >= 3, (len(wrong), heard)
+
+
+# ---------------------------------------------------------------- devices
+
+@pytest.mark.parametrize("here, best", [({"cuda", "mps", "xpu"}, "cuda"), ({"mps", "xpu"}, "mps"), ({"xpu"}, "xpu"), (set(), "cpu")])
+def test_auto_takes_the_best_device_that_is_here(monkeypatch, here, best):
+    class Found:
+        def __init__(self, kind):
+            self.kind = kind
+
+        def is_available(self):
+            return self.kind in here
+
+        device_count = staticmethod(lambda: 1)
+
+    monkeypatch.setattr(torch, "cuda", Found("cuda"))
+    monkeypatch.setattr(torch.backends, "mps", Found("mps"), raising=False)
+    monkeypatch.setattr(torch, "xpu", Found("xpu"), raising=False)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)
+    assert devices.check_device("auto") == devices.best_device() == best
+
+
+@pytest.mark.parametrize("said, device", [
+    ("The operator 'aten::unfold_backward' is not currently implemented for the MPS device. If you want this op to be added …", "MPS"),
+    ("Could not run 'aten::_fft_r2c' with arguments from the 'XPU' backend. This could be because the operator doesn't exist …", "XPU")])
+def test_an_operator_that_a_device_lacks_is_told_in_words(said, device):
+    words = describe_fault(NotImplementedError(said))
+    assert device in str(words) and "aten::" in str(words) and "--device cpu" in str(words)
+    assert describe_fault(NotImplementedError("to be done")) is None

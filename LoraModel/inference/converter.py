@@ -6,9 +6,8 @@ import sys
 from typing import Callable, List, Optional, Tuple
 
 import numpy as np
-import torch
 
-from ..devices import check_device
+from ..devices import best_device, check_device
 from ..host import Host
 from ..host.pipeline import HostPipeline, check_f0_method
 from ..messages import UserError, tr
@@ -113,5 +112,5 @@ def choose_device(name: Optional[str], host: Host) -> Optional[str]:
         UserError: PyTorch knows no such device, or it is not here.
     """
     if name is None:
-        return None if host.is_checkout else ("cuda" if torch.cuda.is_available() else "cpu")
+        return None if host.is_checkout else best_device()
     return check_device(name)

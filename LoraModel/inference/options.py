@@ -17,8 +17,13 @@ def add_conversion_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr("loudness, in a checkout only: 0 the source's, 1 the network's (0.25)",
                                                          "响度（仅限 RVC 目录）：0 为源，1 为网络输出（0.25）"))
     p.add_argument("--seed", type=commands.seed, default=0)
+    add_device_options(p)
+
+
+def add_device_options(p: argparse.ArgumentParser) -> None:
+    """With which RVC, on which device, and on which base."""
     p.add_argument("--rvc_root", type=commands.path, help=tr("the RVC checkout", "RVC 目录"))
-    p.add_argument("--device", type=commands.device, help="cpu, cuda, cuda:0 …")
+    p.add_argument("--device", type=commands.device, help="auto, cpu, cuda, cuda:0, mps, xpu …")
     p.add_argument("--sample_rate", type=commands.rate,
                    help=tr("of the base in Hz (or 40k …), where two fit", "底模采样率（Hz 或 40k 等），两种都符合时使用"))
     p.add_argument("--config_json", type=commands.path, help=tr("config.json of a custom base (one beside the base is found by itself)",

@@ -9,6 +9,7 @@ there is room, so that one that is asked for again is there at once.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
@@ -54,6 +55,8 @@ class VoiceChanges:
         self._shown: Optional[Blend] = None
         self._thread: Optional[threading.Thread] = None
         self._closed = False
+        self.held = 0.0
+        """Seconds that the last change of voice held the audio thread."""
 
     def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
         """Ask for a blend; returns at once, from any thread. Of several requests the last one counts.
@@ -111,13 +114,15 @@ class VoiceChanges:
         """Between two blocks, by the audio thread: change to the blend that is ready, if one is. True where the voice changed."""
         if self._ready is None:
             return False
+        started = time.perf_counter()
         with self.voice.lock, self._turn:
             ready, self._ready = self._ready, None
             if ready is None:
                 return False
             self.voice.exchange(ready, self._in_place)
             self._shown = ready
-            return True
+        self.held = time.perf_counter() - started
+        return True
 
     @property
     def applied(self) -> List[Applied]:

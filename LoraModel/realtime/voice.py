@@ -11,7 +11,7 @@ from typing import List, NamedTuple, Optional, Union
 import numpy as np
 from scipy.signal import resample_poly
 
-from ..devices import best_device, check_device
+from ..devices import check_device
 from ..host import Host, find_host
 from ..inference.convert import FRAME, INPUT_RATE
 from ..inference.model_loader import Applied, VoiceLoader
@@ -85,6 +85,7 @@ class RealtimeVoice:
         seed: of all noise, so that the same sound is always converted the same way; None for RVC's own, other in each block.
         host: the RVC installation; None finds it.
         room: bytes for prepared voices that are kept.
+        sample_rate, config_json: as `load_base` takes them, for a base's file.
 
     Raises:
         UserError: the base, the device or the index cannot be used; a length out of range; without a checkout, a v1 base.
@@ -94,11 +95,11 @@ class RealtimeVoice:
         self, base: Union[str, Path, Base, VoiceLoader], device: str = "cpu", block: float = 0.25, context: float = 2.5,
         crossfade: float = 0.05, *, rate: Optional[int] = None, transpose: float = 0.0, index: Union[str, Path, None] = None,
         index_rate: float = 0.75, f0_method: Optional[str] = None, seed: Optional[int] = 0, host: Optional[Host] = None,
-        room: int = ROOM,
+        room: int = ROOM, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None,
     ):
         if not isinstance(base, VoiceLoader):
             host = host or find_host()
-            base = light(VoiceLoader(base, host, best_device() if device == "auto" else check_device(device)))
+            base = light(VoiceLoader(base, host, check_device(device), sample_rate, config_json))
         self.voice = base
         if rate is not None and not 4000 <= rate <= 384000:
             raise UserError(f"rate={rate} must be between 4000 and 384000 Hz", f"rate={rate} 必须在 4000 到 384000 Hz 之间")
@@ -125,6 +126,11 @@ class RealtimeVoice:
     def applied(self) -> List[Applied]:
         """The voice of the last block: adapters and their strengths; empty for the plain base."""
         return self._changes.applied
+
+    @property
+    def held(self) -> float:
+        """Seconds that the last change of voice held `process` up."""
+        return self._changes.held
 
     def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
         """Change the voice: at any time, from any thread; returns at once (`VoiceChanges.use`).

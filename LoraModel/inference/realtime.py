@@ -1,0 +1,120 @@
+"""Convert a recording, or what a microphone hears, block by block, and change voices on the way.
+
+python inference/realtime.py --base_model f0G40k.pth --lora_weights anna.safetensors bob.safetensors --input in.wav --output out.wav \\
+    --switch 2.0:bob 4.0:anna=0.5,bob=0.5
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.inference.realtime"))
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from tqdm import tqdm
+
+from LoraModel import commands
+from LoraModel.devices import AUTO
+from LoraModel.files import atomic_write, check_file_place
+from LoraModel.host import find_host
+from LoraModel.host.pipeline import check_f0_method
+from LoraModel.inference.audio import check_writable, read_audio, write_audio
+from LoraModel.inference.options import add_device_options
+from LoraModel.messages import UserError, cli, tr
+from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
+from LoraModel.realtime.voice import RealtimeVoice
+
+
+def parser() -> argparse.ArgumentParser:
+    p = commands.Parser(prog="realtime.py", description=tr(
+        "Convert a recording, or what a microphone hears, block by block; the voice may change between any two blocks.",
+        "逐块转换录音或麦克风输入；任意两块之间都可以更换声音。"))
+    p.add_argument("--base_model", type=commands.path, required=True,
+                   help=tr("the base: a pretrained generator or a full voice (.pth)", "底模：预训练生成器或完整模型（.pth）"))
+    p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.path, default=[],
+                   help=tr("adapters (.safetensors); the first one is heard from the beginning", "适配器（.safetensors）；开始时使用第一个"))
+    p.add_argument("--input", type=commands.path, help=tr("a recording", "录音"))
+    p.add_argument("--output", type=commands.path, help=tr("the file to write (wav, flac, ogg, mp3)", "输出文件（wav、flac、ogg、mp3）"))
+    p.add_argument("--switch", nargs="+", action="extend", default=[], metavar=tr("SECONDS:VOICE", "秒:声音"),
+                   help=tr("changes of voice, such as 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base; a voice is called by its file's name or number",
+                           "更换声音，例如 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base；用文件名或序号指定声音"))
+    p.add_argument("--json", type=commands.path, help=tr("write figures here: seconds a block, what each change took", "将数据写入此文件：每块耗时、每次更换耗时"))
+    p.add_argument("--device_in", help=tr("a microphone (its name or number), instead of --input", "麦克风（名称或编号），代替 --input"))
+    p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output", "扬声器（名称或编号），代替 --output"))
+    p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block (0.25)", "每块秒数（0.25）"))
+    p.add_argument("--context", type=commands.number(0.1, 60), default=2.5,
+                   help=tr("seconds heard before it that are looked at (2.5)", "参考的前文秒数（2.5）"))
+    p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade (0.05)", "交叉淡化秒数（0.05）"))
+    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (the base's)", "音频流采样率（默认同底模）"))
+    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index", "该声音的 added_….index"))
+    p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help="0 … 1 (0.75)")
+    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones", "变调（半音）"))
+    p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers", "音高算法：取决于 RVC"))
+    p.add_argument("--seed", type=commands.seed, default=0)
+    commands.add_any_strength(p)
+    add_device_options(p)
+    return p
+
+
+def main(argv: Optional[list] = None) -> int:
+    args = parser().parse_args(argv)
+    on_devices = args.device_in is not None or args.device_out is not None
+    if on_devices == (args.input is not None or args.output is not None) or (not on_devices and not (args.input and args.output)):
+        raise UserError("give either --input and --output, or --device_in and --device_out", "请给出 --input 与 --output，或 --device_in 与 --device_out")
+    host = find_host(args.rvc_root)
+    check_f0_method(host, args.f0_method)
+    files = [host.resolve(path) for path in args.lora_weights]
+    names = names_of(files)
+    switches = [Switch(0.0, {files[0]: 1.0})] if files else []
+    switches += [parse_switch(text, names, args.any_strength) for text in args.switch]
+    for path in (args.output, args.json):
+        if path is not None:
+            check_file_place(Path(path))
+    live = RealtimeVoice(
+        args.base_model, args.device or AUTO, args.block, args.context, args.crossfade, rate=args.rate, transpose=args.transpose, index=args.index,
+        index_rate=args.index_rate, f0_method=args.f0_method, seed=args.seed, host=host, sample_rate=args.sample_rate,
+        config_json=args.config_json)
+    with live:
+        for path in files:
+            live.voice.load(path, args.force)
+        if on_devices:
+            return _talk(live, args, names, files)
+        return _convert(live, args, switches)
+
+
+def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switch]) -> int:
+    check_writable(args.output)
+    sound = read_audio(live.voice.host.resolve(args.input), live.rate)
+    with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
+        played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force, args.any_strength)
+    write_audio(args.output, played.sound, live.rate)
+    if args.json:
+        atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode())
+    print(tr(f"wrote {args.output}", f"已写入 {args.output}"))
+    return 0
+
+
+def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path], files: List[Path]) -> int:
+    from LoraModel.realtime.devices import talk
+
+    if args.switch:
+        raise UserError("--switch is for a recording: with a microphone, type the voices", "--switch 用于录音：使用麦克风时请直接输入声音名称")
+    if files:
+        live.use({files[0]: 1.0}, args.force, args.any_strength).result()
+    stream = talk(live, args.device_in, args.device_out, names, args.any_strength)
+    print(tr(f"{stream.late} blocks came too late", f"{stream.late} 个块未能及时完成"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

@@ -1,0 +1,85 @@
+"""A stream from a microphone to a loudspeaker, where the package `sounddevice` is installed; voices change by what is typed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Optional, Union
+
+import numpy as np
+
+from ..messages import UserError, tr
+from .plan import parse_voice
+from .voice import RealtimeVoice
+
+DeviceName = Union[int, str, None]
+
+
+def sound_devices() -> Any:
+    """The package `sounddevice`.
+
+    Raises:
+        UserError: it, or the library PortAudio below it, is not installed.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise UserError(f"sound devices need the package sounddevice ({error}): python -m pip install sounddevice",
+                        f"使用声音设备需要 sounddevice 包（{error}）：python -m pip install sounddevice") from None
+    return sounddevice
+
+
+def device_of(name: Optional[str]) -> DeviceName:
+    """A device as `sounddevice` takes it: its number, or a part of its name."""
+    return int(name) if name is not None and name.isdigit() else name
+
+
+class DeviceStream:
+    """An open stream; `callback` is what PortAudio calls with each block.
+
+    Attributes:
+        late: blocks that PortAudio said came too late.
+    """
+
+    def __init__(self, live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], fault: Callable[[BaseException], None]):
+        self.live, self.late = live, 0
+        self._fault = fault
+        package = sound_devices()
+        try:
+            self.stream = package.Stream(samplerate=live.rate, blocksize=live.block_samples, channels=1, dtype="float32",
+                                         device=(device_of(device_in), device_of(device_out)), callback=self.callback)
+        except (package.PortAudioError, ValueError) as error:
+            raise UserError(f"the sound devices cannot be opened ({error}): `python -m sounddevice` lists those that are here",
+                            f"无法打开声音设备（{error}）：`python -m sounddevice` 可列出可用设备") from None
+
+    def callback(self, heard: np.ndarray, out: np.ndarray, frames: int, _when: Any, status: Any) -> None:
+        """heard, out: (block_samples, 1)."""
+        self.late += bool(status)
+        try:
+            out[:, 0] = self.live.process(np.nan_to_num(heard[:, 0]))
+        except Exception as error:  # in PortAudio's thread: silence, and the main thread says it
+            out[:] = 0
+            self._fault(error)
+
+
+def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path], any_strength: bool = False,
+         lines: Iterable[str] = sys.stdin) -> DeviceStream:
+    """Convert from one device to the other until the input ends or says "q"; each other line is a voice."""
+    faults = []
+    opened = DeviceStream(live, device_in, device_out, faults.append)
+    with opened.stream:
+        print(tr(f"voices: {', '.join(names)}, base; blends as 1=0.5,2=0.5; q ends", f"声音：{'、'.join(names)}、base；混合如 1=0.5,2=0.5；q 结束"))
+        for line in lines:
+            if line.strip() == "q":
+                break
+            if faults:
+                raise faults[0]
+            if not line.strip():
+                continue
+            try:
+                live.use(parse_voice(line, names, any_strength)).result()
+            except UserError as error:
+                print(error, file=sys.stderr)
+    if faults:
+        raise faults[0]
+    return opened

@@ -1,0 +1,131 @@
+"""Which voice is heard when: what `--switch 2.0:anna 4.0:anna=0.5,bob=0.5` says, and the file that it is played on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from ..inference.model_loader import check_strength
+from ..messages import UserError
+from ..names import shown
+from .voice import RealtimeVoice
+
+PLAIN = "base"
+"""What the plain base is called."""
+
+
+class Switch(NamedTuple):
+    """A change of voice: seconds from the beginning, and {file: strength}."""
+
+    at: float
+    voice: Dict[Path, float]
+
+
+def names_of(files: Sequence[Path]) -> Dict[str, Path]:
+    """What each adapter may be called: its number from 1 on, its path, its file's name, and that without the ending where no
+    two files share it."""
+    names: Dict[str, Path] = {}
+    for call in (lambda file: file.stem, lambda file: file.name, str):
+        called = [call(file) for file in files]
+        names.update({name: file for name, file in zip(called, files) if called.count(name) == 1})
+    names.update({str(number): file for number, file in enumerate(files, 1) if str(number) not in names})
+    return names
+
+
+def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False) -> Dict[Path, float]:
+    """"anna", "anna=0.5,bob=0.5", or "base" for the plain base.
+
+    Raises:
+        UserError: a name that no adapter has, or a strength that is none.
+    """
+    if text.strip() == PLAIN and PLAIN not in names:
+        return {}
+    chosen: Dict[Path, float] = {}
+    for part in text.split(","):
+        name, equals, strength = part.strip().rpartition("=") if part.strip() not in names else (part.strip(), "", "")
+        if not equals:
+            name, strength = part.strip(), "1"
+        if name not in names:
+            known = ", ".join([*names, PLAIN])
+            raise UserError(f"no adapter is called {shown(name)}: choose from {known[:300]}", f"没有名为 {shown(name)} 的适配器：可选 {known[:300]}")
+        try:
+            value = float(strength)
+        except ValueError:
+            value = float("nan")
+        chosen[names[name]] = check_strength(value, any_strength)
+    return chosen
+
+
+def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) -> Switch:
+    """"SECONDS:VOICE", such as "2.0:anna" or "4.0:anna=0.5,bob=0.5".
+
+    Raises:
+        UserError: anything else.
+    """
+    at, colon, voice = text.partition(":")
+    try:
+        seconds = float(at) if colon else float("nan")
+    except ValueError:
+        seconds = float("nan")
+    if not 0 <= seconds < 10**6:
+        raise UserError(f"--switch {shown(text)} is not SECONDS:VOICE, such as 2.0:anna or 4.0:anna=0.5,bob=0.5",
+                        f"--switch {shown(text)} 不是“秒:声音”的形式，例如 2.0:anna 或 4.0:anna=0.5,bob=0.5")
+    return Switch(seconds, parse_voice(voice, names, any_strength))
+
+
+def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],
+         progress: Optional[Callable[[float], None]] = None, force: bool = False, any_strength: bool = False) -> "Played":
+    """Feed a recording block by block, with each change of voice from the block on that its time falls into.
+
+    Args:
+        sound: (samples,) at the stream's rate.
+        progress: called with the share that is done.
+        force, any_strength: as `RealtimeVoice.use` takes them.
+
+    Raises:
+        UserError: an adapter that cannot be used.
+    """
+    size, delay = live.block_samples, int(round(live.delay * live.rate))
+    count = -(-(len(sound) + delay) // size)
+    padded = np.pad(sound, (0, count * size - len(sound)))
+    waiting = sorted(switches, key=lambda switch: switch.at)
+    out: List[np.ndarray] = []
+    taken: List[float] = []
+    changes: List[Dict[str, Any]] = []
+    for index in range(count):
+        due = []
+        while waiting and waiting[0].at * live.rate < (index + 1) * size:
+            due.append(waiting.pop(0))
+        for switch in due:
+            asked = time.perf_counter()
+            live.use(switch.voice, force, any_strength).result()
+            changes.append({"asked_seconds": switch.at, "heard_seconds": round(index * size / live.rate, 4),
+                            "voice": {path.name: strength for path, strength in switch.voice.items()},
+                            "ready_ms": round(1000 * (time.perf_counter() - asked), 3)})
+        started = time.perf_counter()
+        out.append(live.process(padded[index * size:(index + 1) * size]))
+        taken.append(time.perf_counter() - started)
+        if due:
+            changes[-1]["held_ms"] = round(1000 * live.held, 3)
+        if progress is not None:
+            progress((index + 1) / count)
+    return Played(np.concatenate(out)[delay:delay + len(sound)], taken, changes)
+
+
+class Played(NamedTuple):
+    """The converted recording, as long as it was; seconds that each block took; what each change of voice took."""
+
+    sound: np.ndarray
+    seconds: List[float]
+    changes: List[Dict[str, Any]]
+
+    def figures(self, live: RealtimeVoice) -> Dict[str, Any]:
+        length = live.block_samples / live.rate
+        return {
+            "rate": live.rate, "block_seconds": length, "blocks": len(self.seconds), "delay_seconds": live.delay,
+            "seconds_a_block": round(float(np.median(self.seconds)), 5), "seconds_a_block_most": round(max(self.seconds), 5),
+            "blocks_slower_than_real_time": sum(seconds > length for seconds in self.seconds), "changes": self.changes,
+        }
