@@ -1,15 +1,18 @@
 """Voices that come and go on one base: in place, bit for bit, and never half."""
 
+import dataclasses
 import os
 import shutil
 import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from voice_data import go, make_adapter, state, weights
 
-from LoraModel.inference import ConvertOptions, convert, stand_in
+from LoraModel.inference import ConvertOptions, VoiceLoader, convert, model_loader, stand_in
+from LoraModel.lora import Adapter, LoRAConfig, extract, inject, load_adapter, save_adapter
 from LoraModel.lora.live import one_thread
 from LoraModel.messages import UserError
 
@@ -223,3 +226,74 @@ def test_a_switch_while_features_are_made_takes_speaker_and_weights_together(voi
         return stand_in.content_features(audio)
 
     assert np.array_equal(convert(voice, short, options, switching, stand_in.pitch, stand_in.coarse_pitch), wanted)
+
+
+@pytest.mark.parametrize("how", ["files", "adapters"])
+def test_a_thousand_voices_take_no_more_memory_than_the_last_few(voice, adapters, tmp_path, monkeypatch, how):
+    """Small ones, whose check is what costs time: the limit is on bytes, whatever their number."""
+    limit = 2**20
+    monkeypatch.setattr(model_loader, "KEPT_BYTES", limit)
+    small = VoiceLoader(voice.base, voice.host)
+    path = make_small(tmp_path / "0.safetensors", small)
+    size = sum(tensor.numel() * 4 for tensor in load_adapter(path).tensors.values())
+    seen = []
+    for index in range(1000):
+        if how == "files":
+            os.link(str(path), str(tmp_path / f"{index + 1}.safetensors"))
+            loaded = small.load(tmp_path / f"{index + 1}.safetensors")
+        else:
+            loaded = load_adapter(path) if index % 50 == 0 else dataclasses.replace(
+                loaded, tensors={name: tensor.clone() for name, tensor in loaded.tensors.items()})
+        if index % 100 == 0:
+            small.set_adapters([(loaded, 1.0)])
+        elif how == "adapters":
+            small._factors(loaded)
+        seen.append(weakref.ref(loaded))
+    kept = [one for one in seen if one() is not None]
+    assert len(seen) == 1000 and 1 < len(kept) <= 2 * limit / size + 1
+    assert small._files.weight <= limit and small._products.weight <= limit
+    assert all(one() is not None for one in seen[-5:])  # the last ones are at hand
+
+
+def make_small(path, voice):
+    """An adapter of one layer kind alone."""
+    injection = inject(voice.network, LoRAConfig(r=1, lora_alpha=1, targets={"enc_p_io": True}))
+    tensors = {name: tensor.detach().clone() for name, tensor in injection.tensors().items()}
+    extract(voice.network)
+    info = voice.info
+    return save_adapter(path, tensors, injection.config, dict(
+        name="small", base_hash=info.base_hash, base_name=info.name, rvc_version=info.version, sample_rate=info.sample_rate, f0=int(info.f0),
+        speaker=0))
+
+
+def test_an_adapter_is_checked_once_however_often_it_is_applied(voice, adapters, monkeypatch):
+    checked, real = [], Adapter.check
+    monkeypatch.setattr(Adapter, "check", lambda self, network: (checked.append(self.name), real(self, network)))
+    held = voice.load(adapters[0])
+    for source in (held, adapters[0], held, adapters[1], adapters[0]):
+        voice.set_adapters([(source, 1.0)])
+    assert checked == ["one", "two"]
+
+
+def test_a_blend_of_strengths_0_is_the_base_bit_for_bit(voice, adapters):
+    before = state(voice)
+    voice.set_adapters([(adapters[0], 1.0)])
+    voice.set_adapters([(adapters[0], 0.0), (adapters[1], 0)])
+    assert all(torch.equal(before[name], tensor) for name, tensor in state(voice).items())
+    assert voice.applied == [] and voice.speaker == 0
+
+
+def test_an_adapter_without_a_speakers_row_speaks_with_the_row_it_was_trained_on(voice, tmp_path):
+    plain = voice.network.emb_g.weight.clone()
+    voice.set_adapters([(make_small(tmp_path / "zero.safetensors", voice), 1.0)])
+    assert torch.equal(voice.network.emb_g.weight, plain)
+    adapter = load_adapter(tmp_path / "zero.safetensors")
+    third = dataclasses.replace(adapter, metadata={**adapter.metadata, "speaker": "3"})
+    voice.set_adapters([(third, 1.0)])
+    assert torch.equal(voice.network.emb_g.weight[0], plain[3])
+    assert torch.equal(voice.network.emb_g.weight[1:], plain[1:])
+    voice.set_adapters([(third, 0.5)])
+    torch.testing.assert_close(voice.network.emb_g.weight[0], (plain[0] + plain[3]) / 2)
+    for speaker in ("-1", "99"):
+        with pytest.raises(UserError, match=f"speaker {speaker}"):
+            voice.set_adapters([(dataclasses.replace(adapter, metadata={**adapter.metadata, "speaker": speaker}), 1.0)])

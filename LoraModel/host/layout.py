@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
 from torch import nn
 
+from ..defaults import usual_defaults
 from ..messages import UserError
 from .layouts import LAYOUTS, LIBRARY, Layout, layout_at, markers, webui_scripts
 
@@ -107,6 +108,7 @@ class Host:
         """The synthesizer class for "v1" or "v2", with or without f0."""
         return getattr(self.module("models"), SYNTHESIZERS[version, bool(f0)])
 
+    @usual_defaults()
     def build_synthesizer(self, config: List[Any], version: str, f0: bool) -> nn.Module:
         """A synthesizer with fresh weights from RVC's list of 18 values ([-1] is the sample rate in Hz)."""
         with warnings.catch_warnings():
@@ -129,6 +131,7 @@ class Host:
         network.__class__ = self.synthesizer_class("v2", False)
         return network
 
+    @usual_defaults()
     def build_discriminator(self, version: str) -> nn.Module:
         """The multi-period discriminator that RVC trains with: six periods for v1, nine sub-networks for v2."""
         models = self.module("models")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..defaults import usual_defaults
 from ..host.index import check_index, open_index  # noqa: F401  check_index: for who converts
 from ..host.networks import excitation, given_excitation
 from ..messages import UserError
@@ -133,6 +134,7 @@ def fade_in(out: Tensor, piece: Tensor, start: int, overlap: int) -> None:
 
 
 @torch.no_grad()
+@usual_defaults()
 def convert(
     voice: VoiceLoader,
     audio: np.ndarray,

@@ -9,16 +9,18 @@ from __future__ import annotations
 import numbers
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, Prepared, load_adapter
+from ..lora.adapter_bytes import Stamp, stamp_of
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
 from ..names import shown
+from ..recent import Recent
 
 Source = Union[str, Path, Adapter]
 MAX_STRENGTH = 1.5
@@ -27,6 +29,29 @@ FREE_STRENGTH = 100.0
 """What is allowed with `any_strength`."""
 SPEAKERS = "emb_g"
 """The path of the speaker table in every network of RVC's."""
+KEPT_BYTES = 64 * 2**20
+"""Of adapters that were read, and as much again of their factors: about 90 voices of the default preset, however many are used."""
+
+Products = Dict[str, Tuple[Tensor, Tensor]]
+
+
+class _Read(NamedTuple):
+    """An adapter's file that was read. stamp: of the file then. force: whether another base was allowed."""
+
+    stamp: Optional[Stamp]
+    force: bool
+    adapter: Adapter
+
+
+class _Checked(NamedTuple):
+    """An adapter that fits the base, and the factors of its deltas."""
+
+    adapter: Adapter
+    products: Products
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Applied(NamedTuple):
@@ -75,9 +100,10 @@ class VoiceLoader:
         self._preparing = threading.RLock()  # taken after `lock` or without it; who holds it never waits for `lock`
         self._live = LiveWeights(self.network, keep=True)
         self._applied: List[Applied] = []
-        # A file is read again when it has changed; the factors of an adapter are as small as its file.
-        self._files: Dict[Path, Tuple[Tuple[int, int, bool], Adapter]] = {}
-        self._products: Dict[int, Tuple[Adapter, Dict[str, Tuple[Tensor, Tensor]]]] = {}
+        # A file is read again when it has changed, an adapter checked once. What was used longest ago is let go.
+        self._files: Recent[_Read] = Recent(KEPT_BYTES, lambda read: _size(read.adapter.tensors.values()))
+        self._products: Recent[_Checked] = Recent(
+            KEPT_BYTES, lambda one: sum(_size(pair) for pair in one.products.values()) + _size(one.adapter.tensors.values()))
 
     @property
     def info(self) -> BaseInfo:
@@ -114,25 +140,22 @@ class VoiceLoader:
             UserError: missing or damaged file, another base (both are named), another sample rate, other shapes.
         """
         path = Path(path).absolute()
-        stamp = (path.stat().st_mtime_ns, path.stat().st_size, force) if path.is_file() else None
         with self._preparing:
-            known = self._files.get(path)
-            if known is not None and known[0] == stamp:
-                return known[1]
+            stamp, known = stamp_of(path), self._files.get(path)
+            if known is not None and (known.stamp, known.force) == (stamp, force):
+                return known.adapter
             adapter = load_adapter(path, self.info.base_hash, self.info.name, force)
-            self.check(adapter)
-            if known is not None:
-                self._products.pop(id(known[1]), None)
-            if stamp is not None:
-                self._files[path] = (stamp, adapter)
             self._live.prepare(self._factors(adapter))
+            if known is not None:
+                self._products.drop(id(known.adapter))
+            self._files.put(path, _Read(stamp, force, adapter))
             return adapter
 
     def check(self, adapter: Adapter) -> None:
         """Check that `adapter` fits the base.
 
         Raises:
-            UserError: another sample rate, or a key or shape that does not fit.
+            UserError: another sample rate, a speaker that the base has not, or a key or shape that does not fit.
         """
         rate = int(adapter.metadata.get("sample_rate", self.info.sample_rate))
         if rate != self.info.sample_rate:
@@ -141,6 +164,12 @@ class VoiceLoader:
                 f"适配器 {adapter.name!r} 的采样率为 {rate} Hz，而底模 {self.info.name} 为 {self.info.sample_rate} Hz：请选择 {rate} Hz 的底模",
             )
         adapter.check(self.network)
+        if not 0 <= adapter.speaker < self.info.speakers:
+            raise UserError(
+                f"adapter {adapter.name!r} is of speaker {adapter.speaker}, the base {self.info.name} has {self.info.speakers}: "
+                "it is of another base",
+                f"适配器 {adapter.name!r} 对应说话人 {adapter.speaker}，而底模 {self.info.name} 只有 {self.info.speakers} 个：它属于其他底模",
+            )
 
     def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
@@ -199,23 +228,25 @@ class VoiceLoader:
         chosen = []
         for source, strength in adapters:
             strength = check_strength(strength, any_strength)
-            if isinstance(source, Adapter):
-                self.check(source)
-                adapter = source
-            else:
-                adapter = self.load(source, force)
+            adapter = source if isinstance(source, Adapter) else self.load(source, force)
+            self._factors(adapter)
             if strength:
                 chosen.append(Applied(adapter, strength))
         return chosen
 
-    def _factors(self, adapter: Adapter) -> Dict[str, Tuple[Tensor, Tensor]]:
-        """The adapter's products, made once. The adapter is kept beside them, so that its id stays its own."""
+    def _factors(self, adapter: Adapter) -> Products:
+        """The adapter's factors, checked and made once. The adapter is kept beside them, so that its id stays its own.
+
+        Raises:
+            UserError: it does not fit the base.
+        """
         known = self._products.get(id(adapter))
         if known is None:
-            known = self._products[id(adapter)] = (adapter, adapter.products(self.network))
-        return known[1]
+            self.check(adapter)
+            known = self._products.put(id(adapter), _Checked(adapter, adapter.products(self.network)))
+        return known.products
 
-    def _sum(self, chosen: Sequence[Applied]) -> Dict[str, Tuple[Tensor, Tensor]]:
+    def _sum(self, chosen: Sequence[Applied]) -> Products:
         """The products of the blend: factors side by side, of rank r1 + r2 + …, with the strength in the left one."""
         parts: Dict[str, List[Tuple[Tensor, Tensor]]] = {}
         for adapter, strength in chosen:
@@ -251,7 +282,7 @@ class VoiceLoader:
                 deltas += strength * (factors[0][row].double() @ factors[1].double())
         rows = sorted({0, *(adapter.speaker for adapter, _ in chosen)})
         right = torch.stack([deltas + (moved + (table[0] - table[row])) for row in rows])
-        left = torch.zeros(len(table), len(rows), device=table.device)
+        left = torch.zeros(len(table), len(rows), dtype=torch.float32, device=table.device)
         left[rows, range(len(rows))] = 1
         return left, right.float()
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterable, Mapping, Optional, Tuple, Union
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from ..files import atomic_write
 from ..messages import UserError
+from ..recent import Recent
 from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
 from .adapter_metadata import FIELDS, FORMAT, FORMAT_VERSION, REQUIRED, check_metadata, damaged, one_line
 from .lora_config import LoRAConfig
@@ -208,10 +208,9 @@ def save_adapter(
     return Path(path)
 
 
-_HEADERS: "OrderedDict[Path, Tuple[Stamp, Dict[str, str]]]" = OrderedDict()
+_HEADERS: Recent[Tuple[Stamp, Dict[str, str]]] = Recent(512)
+"""Metadata of the files that were asked for last: a page asks for it several times a click, a list for that of every file."""
 _HEADERS_LOCK = threading.Lock()
-_MOST_HEADERS = 512
-"""Files whose metadata is kept: a page asks for it several times a click, a list for that of every file."""
 
 
 def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
@@ -225,15 +224,12 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
     with _HEADERS_LOCK:
         known = _HEADERS.get(path)
         if known is not None and known[0] == stamp:
-            _HEADERS.move_to_end(path)
             return dict(known[1])
     with _opened(path) as stream:
         metadata = check_metadata(path, read_header(path, stream).metadata)
     if stamp is not None:
         with _HEADERS_LOCK:
-            _HEADERS[path] = (stamp, metadata)
-            while len(_HEADERS) > _MOST_HEADERS:
-                _HEADERS.popitem(last=False)
+            _HEADERS.put(path, (stamp, metadata))
     return dict(metadata)
 
 

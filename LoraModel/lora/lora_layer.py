@@ -28,7 +28,7 @@ class _Factor(nn.Module):
 
     def __init__(self, shape: Tuple[int, ...]):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(shape))
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float32, device="cpu"))
 
 
 def _autocasting(device: str) -> bool:
@@ -308,7 +308,7 @@ class SpeakerRow(nn.Module):
         cls, base: nn.Embedding, tensors: Mapping[str, Tensor], scaling: float, speaker: int
     ) -> Tuple[Tensor, Tensor]:
         row = tensors[cls.KEYS[0]]
-        left = torch.zeros(base.num_embeddings, 1, device=row.device)
+        left = torch.zeros(base.num_embeddings, 1, dtype=torch.float32, device=row.device)
         left[speaker] = 1.0
         return left, row
 

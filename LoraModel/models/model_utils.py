@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from ..defaults import usual_defaults
 from ..host import Host
 from ..lora import tensors_hash
 from ..messages import UserError
@@ -70,6 +71,7 @@ class Base:
     info: BaseInfo
 
 
+@usual_defaults()
 def load_base(
     path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
 ) -> Base:
@@ -203,6 +205,7 @@ def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> N
     network.load_state_dict(weights)
 
 
+@usual_defaults()
 def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.Module:
     """Load a pretrained discriminator (`{"model": …}`) strictly, in fp32, frozen."""
     path = Path(path)

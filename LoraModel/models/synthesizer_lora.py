@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..host.networks import takes_pitch
+from ..defaults import usual_defaults
 from ..lora import Injection, LoRAConfig, SpeakerRow, count_parameters, inject, mark_only_lora_as_trainable
 from ..lora.lora_utils import ParameterCount
 from ..messages import UserError
@@ -108,6 +109,7 @@ class SynthesizerLoRA:
 
 
 @torch.no_grad()
+@usual_defaults()
 def infer(
     network: torch.nn.Module, phone: Tensor, lengths: Tensor, pitch: Optional[Tensor], f0: Optional[Tensor], sid: Tensor
 ) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Optional
 
 import torch
 
+from ..defaults import usual_defaults
 from ..host import find_host
 from ..messages import UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
@@ -23,6 +24,7 @@ from .trainer import Trainer, choose_device
 from .validate import check_base, check_disk, check_experiment
 
 
+@usual_defaults()
 def prepare(
     config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None,
     config_json: Optional[str] = None,

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..defaults import usual_defaults
 from ..devices import check_device, device_name
 from ..host import Host
 from ..host.networks import Mel
@@ -87,6 +88,7 @@ class Trainer:
 
     # One step
 
+    @usual_defaults()
     def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
         """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel` and no `total`."""
         batch = self.posteriors.batch(indices)
@@ -165,6 +167,7 @@ class Trainer:
         for parameter, value in zip(self.model.trainable, values):
             parameter.copy_(value)
 
+    @usual_defaults()
     def evaluate(self) -> Tuple[float, List[Heard]]:
         """L1 of log-mel on the held-out clips with the averaged adapter, and the clips themselves."""
         with self.averaged():
@@ -175,6 +178,7 @@ class Trainer:
 
     # The run
 
+    @usual_defaults()
     def run(self) -> bool:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
         self.folder.mkdir(parents=True, exist_ok=True)
