@@ -13,8 +13,8 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from ..host.networks import takes_pitch
 from ..defaults import usual_defaults
+from ..host.networks import takes_pitch
 from ..lora import Injection, LoRAConfig, SpeakerRow, count_parameters, inject, mark_only_lora_as_trainable
 from ..lora.lora_utils import ParameterCount
 from ..messages import UserError
