@@ -32,10 +32,10 @@ class Visitor:
         wrong: errors of the page's scripts.
     """
 
-    def __init__(self, browser, address, chinese, seconds=60):
+    def __init__(self, browser, address, chinese, seconds=300):
         self.chinese, self.seconds, self.wrong = chinese, seconds, []
         self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        self.page.set_default_timeout(30000)
+        self.page.set_default_timeout(seconds * 1000)
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.goto(address, wait_until="domcontentloaded")
         self._button(*TRAIN_TAB).wait_for(timeout=seconds * 1000)

@@ -51,4 +51,4 @@ def served(command, folder, log, **environment):
 def end_runs(root, is_checkout):
     runs = Runs(Folders(root, is_checkout), "en")
     for name in runs.going_on():
-        runs.stop(name, 60)
+        runs.stop(name, 300)

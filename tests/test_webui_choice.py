@@ -12,7 +12,7 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
     command = [str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)]
     with served(command, tmp_path, tmp_path / "app.log", RVC_LORA_LANG="en") as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60000)
+        page.set_default_timeout(300000)
         page.goto(address)
 
         def choose(label, option):

@@ -174,7 +174,7 @@ def page(request, tmp_path_factory):
         process = subprocess.Popen([sys.executable, script.name, "--port", str(port), "--noautoopen"], cwd=str(host), env=environment,
                                    stdout=stream, stderr=subprocess.STDOUT)
     try:
-        for _ in range(240):
+        for _ in range(1200):
             with socket.socket() as caller:
                 if process.poll() is not None or caller.connect_ex(("127.0.0.1", port)) == 0:
                     break

@@ -244,7 +244,7 @@ def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):
     batch = some_of(DEMO / "recordings/source", tmp_path / "many files")
     speech = str(DEMO / "recordings/source/01.flac")
     whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), batch, language == "zh_CN",
-              "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 60, STANDIN_LANGUAGE=language)
+              "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 300, STANDIN_LANGUAGE=language)
 
 
 def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_path):

@@ -84,7 +84,7 @@ def slow(*texts, then=None, gate=None):
         for text in texts:
             yield text
             if gate is not None:
-                gate.wait(20)
+                gate.wait(300)
         if then is not None:
             then(given)
 
@@ -97,7 +97,7 @@ def settings(**changed):
 
 
 def ended(preparer):
-    preparer.current.thread.join(60)
+    preparer.current.thread.join(300)
     assert not preparer.current.active
     return preparer.current
 
@@ -190,7 +190,7 @@ def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, pr
     steps = {function: slow("under way", then=lambda _given, step=step: calls.append(step)) for step, function in preparation.FUNCTIONS.items()}
     first = Preparer(Runs(folders, "en"), {**steps, "extract_f0_feature": slow("under way", gate=gate)})
     first.begin(("preprocess", "extract", "index"), settings(), str(prepared / "recordings"), "pm")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while first.current.texts.get("extract") is None:
         assert first.current.active and time.monotonic() < until, (first.current.error, first.current.texts)
         time.sleep(0.01)
