@@ -1,13 +1,15 @@
-"""python install_into_rvc.py --rvc_root PATH: puts RVC-LoRA into an RVC checkout; also --uninstall, --status, --dry-run, --link.
+"""python install_into_rvc.py --rvc_root PATH: puts RVC-LoRA into an RVC checkout; also --uninstall, --status,
+--dry-run, --link.
 
-Standard library only (and LoraModel/install/, files of LoraModel/ that are the same: messages.py, commands.py, files.py, ...); Windows, Linux, macOS.
+Standard library only (and LoraModel/install/, files of LoraModel/ that are the same: messages.py, commands.py,
+files.py, ...); Windows, Linux, macOS.
 
-What it does to the checkout: the folder LoraModel/, and a few marked lines in the WebUI script (infer-web.py or webui.py).
-What makes an interrupted run mend itself:
+What it does to the checkout: the folder LoraModel/, and a few marked lines in the WebUI script (infer-web.py or
+webui.py). What makes an interrupted run mend itself:
 - everything is read and checked before the first byte is written; a refusal changes nothing.
 - each file is written under another name and renamed; the script goes from one whole state to the other in one step.
-- LoraModel/installed.json is written before the first file and after the last: it names every file that may be ours, with its
-  checksums, so that the next run knows what to finish or to take away, and never touches a file of the user's.
+- LoraModel/installed.json is written before the first file and after the last: it names every file that may be ours,
+  with its checksums, so that the next run knows what to finish or to take away, and never touches a file of the user's.
 """
 
 import argparse
@@ -32,18 +34,23 @@ def find_checkout(named: Optional[str]) -> checkouts.Checkout:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=tr("Put RVC-LoRA into an RVC checkout.", "将 RVC-LoRA 安装到 RVC 目录。"))
-    parser.add_argument("--rvc_root", "--rvc-root", metavar="PATH", help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)",
-                                                                            "RVC 目录（默认：RVC_ROOT，或上一级文件夹）"))
+    parser = argparse.ArgumentParser(description=tr("Put RVC-LoRA into an RVC checkout.",
+                                                    "将 RVC-LoRA 安装到 RVC 目录。"))
+    parser.add_argument("--rvc_root", "--rvc-root", metavar="PATH",
+                        help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)",
+                                "RVC 目录（默认：RVC_ROOT，或上一级文件夹）"))
     parser.add_argument("--python", metavar="PATH", help=tr("the Python that runs RVC, whose packages are checked",
                                                             "运行 RVC 的 Python，用于检查依赖"))
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--uninstall", action="store_true", help=tr("take everything out again; adapters stay", "全部移除；适配器保留"))
-    what.add_argument("--status", action="store_true", help=tr("say what is there; exit code 0 if all is in place, else 1",
-                                                               "显示当前状态；全部就位时退出码为 0，否则为 1"))
+    what.add_argument("--uninstall", action="store_true",
+                      help=tr("take everything out again; adapters stay", "全部移除；适配器保留"))
+    what.add_argument("--status", action="store_true",
+                      help=tr("say what is there; exit code 0 if all is in place, else 1",
+                              "显示当前状态；全部就位时退出码为 0，否则为 1"))
     what.add_argument("--link", action="store_true", help=tr("link LoraModel/ instead of copying it (development)",
                                                              "以链接代替复制 LoraModel/（开发用）"))
-    parser.add_argument("--dry-run", action="store_true", help=tr("print what would change, change nothing", "只显示将要进行的改动"))
+    parser.add_argument("--dry-run", action="store_true",
+                        help=tr("print what would change, change nothing", "只显示将要进行的改动"))
     options = parser.parse_args(argv)
     try:
         checkout = find_checkout(options.rvc_root)
@@ -72,5 +79,6 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main, stopped=UserError("interrupted: run this again to go on, or with --uninstall to take everything out",
-                                         "已中断：重新运行即可继续，或使用 --uninstall 全部移除")))
+    sys.exit(cli(main,
+                 stopped=UserError("interrupted: run this again to go on, or with --uninstall to take everything out",
+                                   "已中断：重新运行即可继续，或使用 --uninstall 全部移除")))

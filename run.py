@@ -3,10 +3,11 @@
 Standard library only (and LoraModel/messages.py, which is the same); Windows, Linux, macOS.
 
 What makes an interrupted run mend itself:
-- `.venv` carries a marker from its first moment, and a stamp that is written last and taken away before pip changes anything.
-  No stamp means that something was interrupted: pip may hold a half-written package for installed, so all is made again.
-- One run at a time works on `.venv`: a lock file, which the operating system lets go however the run ends. pip holds it as well,
-  so a pip that outlives its killed run is waited for.
+- `.venv` carries a marker from its first moment, and a stamp that is written last and taken away before pip changes
+  anything. No stamp means that something was interrupted: pip may hold a half-written package for installed, so all is
+  made again.
+- One run at a time works on `.venv`: a lock file, which the operating system lets go however the run ends. pip holds
+  it as well, so a pip that outlives its killed run is waited for.
 - `.venv` is renamed before it is deleted, so that a killed deletion leaves nothing under its name.
 """
 
@@ -32,8 +33,8 @@ ROOT = Path(__file__).resolve().parent
 TESTED = (3, 11)  # the Python that constraints.txt is for
 INPUTS = ("requirements.txt", "requirements-dev.txt", "constraints.txt")
 MARKER, STAMP, LOG = "made-by-run.py", "installed.json", "install.log"
-CHECK = ("import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, resemblyzer, speechmos.dnsmos, "
-         "pytest, xdist")
+CHECK = ("import torch, librosa, faiss, parselmouth, soundfile, safetensors.torch, tensorboard, gradio, rvc, "
+         "resemblyzer, speechmos.dnsmos, pytest, xdist")
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
@@ -44,7 +45,8 @@ OFFLINE = {
 USAGE_EN = """usage: python run.py demo | test | app [options passed on]
   demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/
   test   the whole test suite (options go to pytest: python run.py test -k lora)
-         --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1 (some GB to download)
+         --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1
+                   (some GB to download)
          --newest  the same with the newest Python at hand and the newest packages
   app    the web page"""
 USAGE_ZH = """用法：python run.py demo | test | app [其余参数原样传递]
@@ -64,7 +66,7 @@ def python_of(venv: Path) -> Path:
 
 def version() -> str:
     """The running Python's minor version, such as "3.11"."""
-    return "%d.%d" % sys.version_info[:2]
+    return ".".join(map(str, sys.version_info[:2]))
 
 
 def key(root: Path, kind: Environment = USUAL) -> str:
@@ -79,7 +81,8 @@ def key(root: Path, kind: Environment = USUAL) -> str:
 
 def installed(venv: Path) -> List[str]:
     """Names of the completely installed packages: pip writes RECORD last."""
-    records = [*venv.glob("lib/python*/site-packages/*.dist-info/RECORD"), *venv.glob("Lib/site-packages/*.dist-info/RECORD")]
+    records = [*venv.glob("lib/python*/site-packages/*.dist-info/RECORD"),
+               *venv.glob("Lib/site-packages/*.dist-info/RECORD")]
     return sorted({record.parent.name.split("-")[0].lower() for record in records})
 
 
@@ -139,7 +142,8 @@ def make(root: Path, lock: int, kind: Environment) -> None:
     venv = root / kind.folder
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         raise UserError(
-            f"this Python has no venv: install it (Debian, Ubuntu: apt install python{version()}-venv), then run this again",
+            f"this Python has no venv: install it (Debian, Ubuntu: apt install python{version()}-venv), then run this "
+            f"again",
             f"此 Python 缺少 venv：请安装它（Debian、Ubuntu：apt install python{version()}-venv），然后重新运行",
         )
     try:
@@ -149,13 +153,14 @@ def make(root: Path, lock: int, kind: Environment) -> None:
         raise UserError(
             f"cannot replace {venv} ({error}): end the programs that use it, then run this again",
             f"无法替换 {venv}（{error}）：请先结束正在使用它的程序，然后重新运行",
-        )
+        ) from None
     for old in root.glob(f"{kind.folder}-old-*"):
         shutil.rmtree(str(old), ignore_errors=True)
     venv.mkdir(exist_ok=True)
     (venv / MARKER).touch()
     base = getattr(sys, "_base_executable", None) or sys.executable  # this very file may be run with .venv's own Python
-    stream([base, "-m", "venv", str(venv)], root, lock, kind, Progress(tr(f"[1/4] making {kind.folder}", f"[1/4] 创建 {kind.folder}")))
+    stream([base, "-m", "venv", str(venv)], root, lock, kind,
+           Progress(tr(f"[1/4] making {kind.folder}", f"[1/4] 创建 {kind.folder}")))
 
 
 def install(root: Path, lock: int, kind: Environment) -> None:
@@ -163,7 +168,8 @@ def install(root: Path, lock: int, kind: Environment) -> None:
     venv = root / kind.folder
     with contextlib.suppress(FileNotFoundError):
         (venv / STAMP).unlink()
-    pip = [str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    pip = [str(python_of(venv)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar",
+           "off"]
     total = 0
     if kind.constrained and sys.version_info[:2] == TESTED:
         pip += ["-c", "constraints.txt"]
@@ -171,7 +177,8 @@ def install(root: Path, lock: int, kind: Environment) -> None:
     elif kind.constrained:
         say(f"constraints.txt is for Python 3.11 and this is {version()}: installing requirements.txt without it; "
             "the versions that come are not the tested ones",
-            f"constraints.txt 适用于 Python 3.11，当前为 {version()}：将不使用它而直接安装 requirements.txt，所得版本未经测试")
+            f"constraints.txt 适用于 Python 3.11，当前为 {version()}：将不使用它而直接安装 requirements.txt，"
+            f"所得版本未经测试")
     stream(pip + [*kind.packages], root, lock, kind, Progress(tr("[2/4] installing packages", "[2/4] 安装依赖"), total))
     stream(pip + ["--no-deps", "--ignore-requires-python", *kind.alone], root, lock, kind,
            Progress(tr("[3/4] installing RVC's library", "[3/4] 安装 RVC 库")))
@@ -197,7 +204,8 @@ def locked(root: Path, kind: Environment = USUAL) -> Iterator[int]:
         waiting = False
         while not _try_lock(file.fileno()):
             if not waiting:
-                say(f"another run is installing into {kind.folder}: waiting for it", f"另一个进程正在安装 {kind.folder}：等待其完成")
+                say(f"another run is installing into {kind.folder}: waiting for it",
+                    f"另一个进程正在安装 {kind.folder}：等待其完成")
             waiting = True
             time.sleep(0.5)
         yield file.fileno()  # closing the file lets the lock go
@@ -245,9 +253,10 @@ def stream(command: List[str], root: Path, lock: int, kind: Environment, progres
 def call(command: List[str], root: Path, lock: int, progress: Progress) -> Tuple[int, List[str]]:
     """Run `command` in `root` and wait for it; return its exit code and its lines, both streams together."""
     inherited: Dict[str, object] = {} if os.name == "nt" else {"pass_fds": (lock,)}
-    process = subprocess.Popen(command, cwd=str(root), env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    process = subprocess.Popen(command, cwd=str(root), env=environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", **inherited)  # type: ignore[call-overload]
-    lines: "queue.Queue[Optional[str]]" = queue.Queue()
+    lines: queue.Queue[Optional[str]] = queue.Queue()
 
     def read() -> None:
         for text in process.stdout:
@@ -288,7 +297,8 @@ def arguments(command: str, extra: List[str], kind: Environment = USUAL) -> List
     if command == "demo":
         return ["-m", "LoraModel.demo.demo", *extra]
     if command == "test":
-        # a worker for each core, as far as memory goes (tests/conftest.py); pyproject.toml says that the tests are in tests/
+        # a worker for each core, as far as memory goes (tests/conftest.py); pyproject.toml says that the tests are in
+        # tests/
         return ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *(
             [] if kind is USUAL else [f"--ignore=tests/{name}" for name in needs_browser(ROOT / "tests")]), *extra]
     return [str(ROOT / "LoraModel" / "webui" / "app.py"), *extra]
@@ -322,8 +332,9 @@ def run_with(kind: Environment, argv: List[str]) -> None:
     """
     asked, python = wanted(kind)
     if python is None:
-        named = "%d.%d" % (asked or OLDEST)
-        raise UserError(f"{argv[1]} needs Python {named}, and none is at hand (PATH, pyenv, py): install it, then run this again",
+        named = ".".join(map(str, asked or OLDEST))
+        raise UserError(f"{argv[1]} needs Python {named}, and none is at hand (PATH, pyenv, py): install it, then run "
+                        f"this again",
                         f"{argv[1]} 需要 Python {named}，但未找到（已查找 PATH、pyenv 与 py）：请安装后重新运行")
     if asked != sys.version_info[:2]:
         launch([python, str(ROOT / "run.py"), *argv])
@@ -354,9 +365,11 @@ def main(argv: Optional[List[str]] = None) -> int:
             "（python3.11 run.py ...，Windows：py -3.11 run.py ...）",
         )
     if argv[0] == "app" and not (ROOT / "LoraModel" / "webui" / "app.py").exists():
-        raise UserError("the web page is not built yet; `python run.py demo` shows what there is", "网页界面尚未提供；可先运行 python run.py demo")
+        raise UserError("the web page is not built yet; `python run.py demo` shows what there is",
+                        "网页界面尚未提供；可先运行 python run.py demo")
     launch([str(ensure(ROOT, kind) if kind is not USUAL else ensure(ROOT)), *arguments(argv[0], extra, kind)])
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on", "已中断；重新运行同一命令即可继续")))
+    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on",
+                                         "已中断；重新运行同一命令即可继续")))

@@ -48,12 +48,14 @@ def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
             values = np.lib.format.read_array(stream, allow_pickle=False)
         except OSError:
             raise
-        except Exception as error:  # whatever a damaged header makes of NumPy's parser: TokenError, SyntaxError, KeyError, ...
+        # whatever a damaged header makes of NumPy's parser: TokenError, SyntaxError, KeyError, ...
+        except Exception as error:
             reason = shown((str(error).splitlines() or [""])[0] or type(error).__name__, 120)[1:-1]
             raise UserError(f"{path} is no readable array ({reason}): extract it again",
                             f"{path} 不是可读的数组（{reason}）：请重新提取") from None
     if values.ndim != dimensions or not values.shape[0]:
-        raise UserError(f"{path} has shape {values.shape}: extract it again", f"{path} 的形状为 {values.shape}：请重新提取")
+        raise UserError(f"{path} has shape {values.shape}: extract it again",
+                        f"{path} 的形状为 {values.shape}：请重新提取")
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds NaN or infinite values: delete it and extract again",
                         f"{path} 含有 NaN 或无穷值：请删除后重新提取")

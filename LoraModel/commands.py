@@ -24,7 +24,8 @@ STOPPED, GONE = 130, 141
 
 
 def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = None) -> int:
-    """Run a command's `main` and return its exit code; what the user or the machine did wrong becomes one line on standard error.
+    """Run a command's `main` and return its exit code; what the user or the machine did wrong becomes one line on
+    standard error.
 
     Args:
         argv: the options; None for the process's own.
@@ -56,15 +57,16 @@ def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = 
 
 
 def start(module: str, argv: Optional[list] = None) -> int:
-    """Import a command's module and run its `main`: Ctrl-C or too little memory while PyTorch is imported is one line, too."""
+    """Import a command's module and run its `main`: Ctrl-C or too little memory while PyTorch is imported is one line,
+    too."""
     return run(lambda options: importlib.import_module(module).main(options), argv)
 
 
 def prepare_output() -> None:
     """Let standard output and error take every character and every situation.
 
-    A console of another code page (cp936, cp1252) gets escapes for what it cannot show; a process without them (pythonw, a
-    service) gets streams that lead nowhere.
+    A console of another code page (cp936, cp1252) gets escapes for what it cannot show; a process without them
+    (pythonw, a service) gets streams that lead nowhere.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -153,11 +155,13 @@ def parse_number(text: str, low: float, high: float) -> float:
     """
     text = str(text).strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text, re.ASCII) or len(text) > 40:
-        raise UserError(f"{shown(text)} is no number: give one between {low:g} and {high:g}, such as {_example(low, high):g}",
+        raise UserError(f"{shown(text)} is no number: give one between {low:g} and {high:g}, such as "
+                        f"{_example(low, high):g}",
                         f"{shown(text)} 不是数字：请给出 {low:g} 到 {high:g} 之间的数，如 {_example(low, high):g}")
     value = float(text)
     if not low <= value <= high:
-        raise UserError(f"{shown(text)} must be between {low:g} and {high:g}", f"{shown(text)} 必须在 {low:g} 到 {high:g} 之间")
+        raise UserError(f"{shown(text)} must be between {low:g} and {high:g}",
+                        f"{shown(text)} 必须在 {low:g} 到 {high:g} 之间")
     return value
 
 
@@ -204,7 +208,8 @@ MOST_SEED = 2**32 - 1
 """What every source of random numbers takes (NumPy's is the narrowest)."""
 
 path = option(clean_path)
-"""The type of every option that takes a path: cleaned of what pasting leaves, refused in words where no system can take it."""
+"""The type of every option that takes a path: cleaned of what pasting leaves, refused in words where no system can
+take it."""
 
 rate = option(parse_rate)
 """The type of --sample_rate: Hz, or 40k."""

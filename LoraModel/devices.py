@@ -25,9 +25,11 @@ def device_name(name: str) -> str:
     if text == AUTO:
         return text
     if found is None or found.group(1) not in KINDS:
-        raise UserError(f"there is no device {shown(name)}: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, mps (Apple) or "
+        raise UserError(f"there is no device {shown(name)}: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for "
+                        f"the second one, mps (Apple) or "
                         "xpu (Intel)",
-                        f"没有设备 {shown(name)}：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、mps（Apple）或 xpu（Intel）")
+                        f"没有设备 {shown(name)}：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、"
+                        f"mps（Apple）或 xpu（Intel）")
     return text
 
 

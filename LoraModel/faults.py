@@ -19,8 +19,8 @@ _LOCKED = UserError(
 _FORBIDDEN = UserError(
     "there is no permission for it: change its permissions or its folder's, or choose another place",
     "没有权限：请修改该文件或其文件夹的权限，或选择其他位置")
-_DEVICE = UserError("the drive does not answer properly: check the drive and its connection, or copy the file elsewhere",
-                    "磁盘读写出错：请检查磁盘及其连接，或将文件复制到其他位置")
+_DEVICE = UserError("the drive does not answer properly: check the drive and its connection, or copy the file "
+                    "elsewhere", "磁盘读写出错：请检查磁盘及其连接，或将文件复制到其他位置")
 _TOO_MANY = UserError("too many files are open: close other programs, or raise the limit (ulimit -n)",
                       "打开的文件过多：请关闭其他程序，或提高上限（ulimit -n）")
 _WORDS: Dict[str, UserError] = {
@@ -29,10 +29,12 @@ _WORDS: Dict[str, UserError] = {
     "EPERM": _FORBIDDEN,
     "EROFS": UserError("it lies on a read-only drive: choose another place", "位于只读磁盘：请选择其他位置"),
     "EISDIR": UserError("it is a folder where a file is wanted: name a file", "是文件夹，而此处需要文件：请指定文件"),
-    "ENOTDIR": UserError("a part of this path is a file, not a folder: check the path", "路径中有一部分是文件而不是文件夹：请检查路径"),
+    "ENOTDIR": UserError("a part of this path is a file, not a folder: check the path",
+                         "路径中有一部分是文件而不是文件夹：请检查路径"),
     "EEXIST": UserError("it is there already: choose another name", "已存在：请更换名称"),
     "ENOTEMPTY": UserError("the folder is not empty: choose another one", "文件夹不为空：请更换文件夹"),
-    "ENAMETOOLONG": UserError("the name or the path is too long: choose a shorter one", "名称或路径过长：请使用更短的名称"),
+    "ENAMETOOLONG": UserError("the name or the path is too long: choose a shorter one",
+                              "名称或路径过长：请使用更短的名称"),
     "ELOOP": UserError("its links lead round in a circle: check the path", "链接形成循环：请检查路径"),
     "EINVAL": UserError("the system does not take this name or this operation here: choose another name or place",
                         "系统不接受此名称或此处的操作：请更换名称或位置"),
@@ -53,9 +55,12 @@ _WORDS: Dict[str, UserError] = {
     "EAGAIN": UserError("the system has no processes or threads left: close other programs and run the command again",
                         "系统的进程或线程已用尽：请关闭其他程序后重新运行"),
 }
-_BY_NUMBER: Dict[int, UserError] = {getattr(errno, name): words for name, words in _WORDS.items() if hasattr(errno, name)}
-_WINDOWS: Dict[int, UserError] = {32: _LOCKED, 33: _LOCKED, 112: _FULL, 206: _WORDS["ENAMETOOLONG"], 123: _WORDS["EILSEQ"]}
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "bad allocation",
+_BY_NUMBER: Dict[int, UserError] = {getattr(errno, name): words for name,
+                                    words in _WORDS.items() if hasattr(errno, name)}
+_WINDOWS: Dict[int, UserError] = {32: _LOCKED, 33: _LOCKED, 112: _FULL, 206: _WORDS["ENAMETOOLONG"],
+                                  123: _WORDS["EILSEQ"]}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+              "bad allocation",
               "can't start new thread", "failed to map segment", "paging file is too small", "std::length_error")
 _NO_OPERATOR = re.compile(r"operator '?(aten::\w+)\S* is not currently (?:implemented|supported) (?:for|on) the (\w+)"
                           r"|Could not run '?(aten::\w+)\S* with arguments from the '(\w+)' backend")
@@ -100,7 +105,8 @@ def _disk_words(error: BaseException, chain: list) -> UserError:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the memory of the machine or of the GPU is used up, in Python's words or in PyTorch's."""
+    """Whether `error` says that the memory of the machine or of the GPU is used up, in Python's words or in
+    PyTorch's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -112,11 +118,12 @@ def out_of_memory(error: BaseException) -> bool:
 def _memory_words(chain: list) -> UserError:
     if any(word in str(link) for link in chain for word in _GPU):
         return UserError(
-            "the GPU's memory is full: close other programs that use it, give shorter recordings or a smaller --batch_size, or use --device cpu",
+            "the GPU's memory is full: close other programs that use it, give shorter recordings or a smaller "
+            "--batch_size, or use --device cpu",
             "显存不足：请关闭其他占用显存的程序，使用更短的录音或更小的 --batch_size，或改用 --device cpu")
     return UserError(
-        "there is not enough memory: close other programs, give shorter recordings or a smaller --batch_size, and run the command again",
-        "内存不足：请关闭其他程序，使用更短的录音或更小的 --batch_size 后重新运行")
+        "there is not enough memory: close other programs, give shorter recordings or a smaller --batch_size, and run "
+        "the command again", "内存不足：请关闭其他程序，使用更短的录音或更小的 --batch_size 后重新运行")
 
 
 def _operator_words(text: str) -> UserError:
@@ -133,12 +140,14 @@ def os_error(error: OSError) -> UserError:
     words = _WINDOWS.get(getattr(error, "winerror", None) or 0) or _BY_NUMBER.get(error.errno or 0)
     reason = error.strerror or str(error) or type(error).__name__
     if words is None:
-        words = UserError(f"the system reports {reason!r}: check the file and its drive", f"系统报告 {reason!r}：请检查该文件及其所在磁盘")
+        words = UserError(f"the system reports {reason!r}: check the file and its drive",
+                          f"系统报告 {reason!r}：请检查该文件及其所在磁盘")
     name = error.filename
     if isinstance(name, bytes):
         name = os.fsdecode(name)
     if name is None or isinstance(name, int):
-        return UserError(f"a file could not be used: {words.en} ({reason})", f"无法使用某个文件：{words.zh}（{reason}）")
+        return UserError(f"a file could not be used: {words.en} ({reason})",
+                         f"无法使用某个文件：{words.zh}（{reason}）")
     return UserError(f"{name}: {words.en}", f"{name}：{words.zh}")
 
 

@@ -1,4 +1,5 @@
-"""Files that are either whole or not there: write to a temporary name, fsync, rename. And places looked at before work begins."""
+"""Files that are either whole or not there: write to a temporary name, fsync, rename. And places looked at before work
+begins."""
 
 from __future__ import annotations
 
@@ -22,14 +23,16 @@ _LONGEST_STEM = 150
 _OLD = 24 * 3600.0
 """Seconds after which a temporary file is nobody's, whatever process its name tells of."""
 _RESCAN = 2.0
-"""Seconds for which a folder's list of left temporary files is taken as known: folders of slices hold thousands of files."""
+"""Seconds for which a folder's list of left temporary files is taken as known: folders of slices hold thousands of
+files."""
 _scans: Dict[str, Tuple[float, List[str]]] = {}
 
 
 class _Output(io.FileIO):
     """A file whose first error is kept for the end of the block.
 
-    Libraries that are given a stream (PyTorch, libsndfile) turn an error of `write` into one of their own, or print it from C.
+    Libraries that are given a stream (PyTorch, libsndfile) turn an error of `write` into one of their own, or print it
+    from C.
     """
 
     failed: Optional[OSError] = None
@@ -49,18 +52,20 @@ class _Output(io.FileIO):
 def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name `path` only when the block ends without an error.
 
-    A crash at any moment leaves the old file, if there was one, and at most a `.NAME.*.tmp` beside it, which the next writing of
-    the same file takes away.
+    A crash at any moment leaves the old file, if there was one, and at most a `.NAME.*.tmp` beside it, which the next
+    writing of the same file takes away.
 
     Raises:
-        OSError: as the file system gives it (no space, no permission), with the file's name; the temporary file is removed.
+        OSError: as the file system gives it (no space, no permission), with the file's name; the temporary file is
+            removed.
     """
     path = Path(os.path.realpath(str(path)))  # through a link: the file it names is replaced, the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
     temporary = str(path.parent / f"{_stem(path)}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.tmp")
     try:
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+                         | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
         raise _named(error, path) from None
     stream = _Output(handle, "r+")
@@ -108,7 +113,8 @@ def _named(error: OSError, path: Path) -> OSError:
 
 
 def _stem(path: Path) -> str:
-    """What the temporary names of `path` begin with: its name, or the beginning and a hash of a name that is too long for more."""
+    """What the temporary names of `path` begin with: its name, or the beginning and a hash of a name that is too long
+    for more."""
     name = os.fsencode(path.name)
     if len(name) <= _LONGEST_STEM:
         return f".{path.name}"
@@ -117,7 +123,8 @@ def _stem(path: Path) -> str:
 
 
 def _machine() -> str:
-    """Stands for this computer in temporary names: on a shared drive another computer's process numbers say nothing here."""
+    """Stands for this computer in temporary names: on a shared drive another computer's process numbers say nothing
+    here."""
     return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:4]
 
 
@@ -173,7 +180,8 @@ def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
         its absolute path.
 
     Raises:
-        UserError: it is a folder or no ordinary file, lies below a file, its name is too long, or nothing can be written there.
+        UserError: it is a folder or no ordinary file, lies below a file, its name is too long, or nothing can be
+            written there.
     """
     path = Path(path).absolute()
     try:
@@ -184,15 +192,18 @@ def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
         raise _refused(error, path, option) from None
     else:
         if os.path.isdir(str(path)):
-            raise UserError(f"{path} is a folder: give {option} the name of a file", f"{path} 是文件夹：请将 {option} 设为文件名")
+            raise UserError(f"{path} is a folder: give {option} the name of a file",
+                            f"{path} 是文件夹：请将 {option} 设为文件名")
         if mode & 0o170000 != 0o100000:
-            raise UserError(f"{path} is no ordinary file: give {option} another name", f"{path} 不是普通文件：请更换 {option}")
+            raise UserError(f"{path} is no ordinary file: give {option} another name",
+                            f"{path} 不是普通文件：请更换 {option}")
     _check_folder(Path(os.path.realpath(str(path))).parent, option)
     return path
 
 
 def check_folder_place(path: Union[str, Path], option: str = "--output_dir") -> Path:
-    """Check, before any work, that a folder is there, or can be made, and that files can be written in it; nothing is left there.
+    """Check, before any work, that a folder is there, or can be made, and that files can be written in it; nothing is
+    left there.
 
     Returns:
         its absolute path.
@@ -235,8 +246,8 @@ def _refused(error: OSError, path: Path, option: str) -> UserError:
 def replace_file(path: Union[str, Path], data: bytes) -> None:
     """Write one of many files, whole or not at all, without waiting for the disk.
 
-    As `atomic_write` for files that are made anew when they are not there: after a power failure one may be empty. What a killed
-    program leaves, `.NAME.part`, is taken over by the next one that writes this file.
+    As `atomic_write` for files that are made anew when they are not there: after a power failure one may be empty.
+    What a killed program leaves, `.NAME.part`, is taken over by the next one that writes this file.
 
     Raises:
         OSError: as the file system gives it; the temporary file is removed.

@@ -38,7 +38,8 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
     """Rows as columns of text, the first row a heading; numbers with three decimals."""
     texts = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(columns_of(row[i]) for row in texts) for i in range(len(texts[0]))]
-    lines = ["  ".join(cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths)).rstrip() for row in texts]
+    lines = ["  ".join(cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths)).rstrip()
+             for row in texts]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
@@ -67,18 +68,21 @@ class UserError(ValueError):
         return tr(self.en, self.zh)
 
 
-_FULL_WORDS = ("PytorchStreamWriter failed writing file", ". unexpected pos ", " requested and ", "No space left on device")
+_FULL_WORDS = ("PytorchStreamWriter failed writing file", ". unexpected pos ", " requested and ",
+               "No space left on device")
 """How PyTorch (of a .pth), NumPy (of a .npy: "4096 requested and 0 written") and libsndfile say that a disk is full."""
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether `error` says that the disk, the quota or the file size limit is reached, in the system's words or in a library's."""
+    """Whether `error` says that the disk, the quota or the file size limit is reached, in the system's words or in a
+    library's."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _DISK_ERRORS
     return isinstance(error, (OSError, RuntimeError)) and any(words in str(error) for words in _FULL_WORDS)
 
 
-def cli(main: Callable[[Optional[list]], Optional[int]], argv: Optional[list] = None, stopped: Optional[UserError] = None) -> int:
+def cli(main: Callable[[Optional[list]], Optional[int]], argv: Optional[list] = None,
+        stopped: Optional[UserError] = None) -> int:
     """Run a command line's `main`, as `commands.run` does."""
     from LoraModel.commands import run
 

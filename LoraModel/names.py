@@ -1,4 +1,5 @@
-"""Names and paths as people type or paste them: what can be a file's name on every system, and what stands around a pasted path."""
+"""Names and paths as people type or paste them: what can be a file's name on every system, and what stands around a
+pasted path."""
 
 from __future__ import annotations
 
@@ -11,13 +12,17 @@ from .messages import UserError
 MOST_BYTES = 200
 """Of a name in UTF-8: file systems hold 255, and endings and temporary names are added to it."""
 
-_FORBIDDEN = re.compile("[<>:\"/\\\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""What some system takes no file name with, line breaks, marks that turn the direction of the text around, and broken text."""
+_FORBIDDEN = re.compile(
+    "[<>:\"/\\\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""What some system takes no file name with, line breaks, marks that turn the direction of the text around, and broken
+text."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?$", re.IGNORECASE)
 """What Windows takes for devices, whatever the ending."""
 _AROUND = "\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Marks that are copied along with a path and cannot be seen: Windows' properties page puts U+202A in front, editors a byte-order mark."""
-_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d", "\u201e": "\u201c", "\u00ab": "\u00bb"}
+"""Marks that are copied along with a path and cannot be seen: Windows' properties page puts U+202A in front, editors a
+byte-order mark."""
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d", "\u201e": "\u201c",
+           "\u00ab": "\u00bb"}
 
 
 def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str:
@@ -41,10 +46,12 @@ def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str
     bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or _RESERVED.match(text)
     if bad or len(text.encode("utf-8", "replace")) > MOST_BYTES:
         raise UserError(
-            f"{what[0]} {shown(text)} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, a dot or ~ at its "
-            f"beginning, a dot at its end, or a name that Windows reserves (con, nul, com1 …), at most {MOST_BYTES} bytes long",
-            f"{what[1]} {shown(text)} 不能用作文件名（须适用于所有系统）：请避免 / \\ : * ? \" < > |、开头的点或 ~、结尾的点以及 "
-            f"Windows 保留名（con、nul、com1 等），且不超过 {MOST_BYTES} 字节")
+            f"{what[0]} {shown(text)} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, a "
+            f"dot or ~ at its "
+            f"beginning, a dot at its end, or a name that Windows reserves (con, nul, com1 …), at most {MOST_BYTES} "
+            f"bytes long",
+            f"{what[1]} {shown(text)} 不能用作文件名（须适用于所有系统）：请避免 / \\ : * ? \" < > |、开头的点或 ~、"
+            f"结尾的点以及 Windows 保留名（con、nul、com1 等），且不超过 {MOST_BYTES} 字节")
     return text
 
 
@@ -55,8 +62,8 @@ def check_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> Non
         UserError: as `plain_name`.
     """
     if plain_name(name, what) != unicodedata.normalize("NFC", name):
-        raise UserError(f"{what[0]} {shown(name)} cannot be a file name on every system: take away the blanks around it",
-                        f"{what[1]} {shown(name)} 不能用作文件名：请去掉首尾的空格")
+        raise UserError(f"{what[0]} {shown(name)} cannot be a file name on every system: take away the blanks "
+                        f"around it", f"{what[1]} {shown(name)} 不能用作文件名：请去掉首尾的空格")
 
 
 def unquoted(text: str) -> str:

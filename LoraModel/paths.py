@@ -22,7 +22,8 @@ def clean_path(text: str) -> str:
     """
     text = str(text)
     if "\0" in text:
-        raise UserError(f"the path {shown(text)} has a NUL character in it: type it anew", f"路径 {shown(text)} 含有 NUL 字符：请重新输入")
+        raise UserError(f"the path {shown(text)} has a NUL character in it: type it anew",
+                        f"路径 {shown(text)} 含有 NUL 字符：请重新输入")
     _check_characters(text)
     _check_length(text.strip())
     if not os.path.lexists(text):
@@ -33,11 +34,13 @@ def clean_path(text: str) -> str:
 
 
 def _check_characters(text: str) -> None:
-    """Bytes that are no UTF-8 come as U+DC80 to U+DCFF, which the system takes back; other halves of a pair are no path."""
+    """Bytes that are no UTF-8 come as U+DC80 to U+DCFF, which the system takes back; other halves of a pair are no
+    path."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise UserError(f"the path {shown(text)} has characters that this system's file names cannot have: check it, or rename the file",
+        raise UserError(f"the path {shown(text)} has characters that this system's file names cannot have: check it, "
+                        f"or rename the file",
                         f"路径 {shown(text)} 含有本系统文件名不支持的字符：请检查路径或重命名文件") from None
 
 
@@ -47,7 +50,8 @@ def _check_length(text: str) -> None:
     longest = max(len(name) if os.name == "nt" else len(os.fsencode(name)) for name in names)
     if size > LONGEST_PATH or longest > LONGEST_NAME + 4:  # quotes and marks around the last name are not counted here
         raise UserError(
-            f"the path {shown(text)} is too long ({size} bytes): a name may have {LONGEST_NAME} bytes, a path {LONGEST_PATH}",
+            f"the path {shown(text)} is too long ({size} bytes): a name may have {LONGEST_NAME} bytes, a path "
+            f"{LONGEST_PATH}",
             f"路径 {shown(text)} 过长（{size} 字节）：文件名最多 {LONGEST_NAME} 字节，路径最多 {LONGEST_PATH} 字节")
 
 
@@ -59,11 +63,14 @@ def _at_home(text: str) -> str:
     full = os.path.expanduser(text)
     if full == text:
         user = re.split(r"[/\\]", text)[0][1:]
-        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, with ./ in front if the name begins with ~",
-                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ 开头时请在前面加 ./")
+        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, with ./ in "
+                        f"front if the name begins with ~",
+                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ "
+                        f"开头时请在前面加 ./")
     return full
 
 
 def printable(text: str) -> str:
     """`text` in one line: control characters, marks of direction and halves of surrogate pairs become escapes."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", lambda found: ascii(found.group())[1:-1], text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
+                  lambda found: ascii(found.group())[1:-1], text)

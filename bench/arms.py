@@ -1,4 +1,5 @@
-"""Two ways to the same voice, step by step and with a clock of their own: full fine-tuning by RVC's recipe, and ours."""
+"""Two ways to the same voice, step by step and with a clock of their own: full fine-tuning by RVC's recipe, and
+ours."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ class Arm(ABC):
     """One way of training.
 
     Attributes:
-        name: of it. total: steps in all. points: the curve so far, the first of them the base alone. heard: the held-out clips as
-            they are now.
+        name: of it. total: steps in all. points: the curve so far, the first of them the base alone. heard: the
+            held-out clips as they are now.
     """
 
     def __init__(self, name: str, batches: Iterator[List[int]], total: int, points: int, device: torch.device):
@@ -126,11 +127,12 @@ class LoRAArm(Arm):
 class FullArm(Arm):
     """Full fine-tuning. heldout: the clips kept out of training, as `Trainer` has them."""
 
-    def __init__(self, step: RVCStep, settings: TrainConfig, host: Host, info: BaseInfo, heldout: HeldOut, epochs: int, points: int,
-                 device: torch.device):
+    def __init__(self, step: RVCStep, settings: TrainConfig, host: Host, info: BaseInfo, heldout: HeldOut, epochs: int,
+                 points: int, device: torch.device):
         self.step, self.info, self._heldout = step, info, heldout
         self._clips = training_clips(host, settings, info)
-        super().__init__(FULL, self._order(epochs, settings), epochs * self._clips.steps_per_epoch(settings.batch_size), points, device)
+        super().__init__(FULL, self._order(epochs, settings), epochs * self._clips.steps_per_epoch(settings.batch_size),
+                         points, device)
 
     def _order(self, epochs: int, settings: TrainConfig) -> Iterator[List[int]]:
         for epoch in range(epochs):
@@ -159,5 +161,5 @@ def take_turns(arms: Sequence[Arm], voice: str) -> None:
     while any(arm.progress < 1 for arm in arms):
         arm = min(arms, key=lambda each: each.progress)
         point = arm.advance()
-        print(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
-              f"(base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)
+        print(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 "
+              f"{point.loss:.4f} (base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)

@@ -1,4 +1,5 @@
-"""What the benchmarks share: an experiment folder and a base of full size, ratios with their spread, tables and JSON."""
+"""What the benchmarks share: an experiment folder and a base of full size, ratios with their spread, tables and
+JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from LoraModel.messages import table as table  # the benchmarks take it from her
 from LoraModel.models.model_utils import config_list
 
 
-def make_base(folder: Path, host: Host, version: str, sample_rate: int, f0: bool = True) -> Tuple[Path, Path, Dict[str, Any]]:
+def make_base(folder: Path, host: Host, version: str, sample_rate: int,
+              f0: bool = True) -> Tuple[Path, Path, Dict[str, Any]]:
     """A generator and a discriminator of RVC's own size with fresh weights: (G, D, RVC's configuration).
 
     What a step costs does not depend on what the weights are.
@@ -27,7 +29,8 @@ def make_base(folder: Path, host: Host, version: str, sample_rate: int, f0: bool
     return (*fresh_base(folder, host, config, version, f0), config)
 
 
-def fresh_base(folder: Path, host: Host, config: Dict[str, Any], version: str, f0: bool = True, seed: int = 0) -> Tuple[Path, Path]:
+def fresh_base(folder: Path, host: Host, config: Dict[str, Any], version: str, f0: bool = True,
+               seed: int = 0) -> Tuple[Path, Path]:
     """f0G…k.pth and f0D…k.pth of the configuration's size in `folder`, with fresh weights."""
     rate = config["data"]["sampling_rate"] // 1000
     torch.manual_seed(seed)
@@ -38,12 +41,14 @@ def fresh_base(folder: Path, host: Host, config: Dict[str, Any], version: str, f
 
 
 def short_segments(config: Dict[str, Any], frames: int = 10) -> Dict[str, Any]:
-    """The configuration with so many frames of audio a clip for decoder and discriminator, for the benchmarks' quick form."""
+    """The configuration with so many frames of audio a clip for decoder and discriminator, for the benchmarks' quick
+    form."""
     return {**config, "train": {**config["train"], "segment_size": frames * config["data"]["hop_length"]}}
 
 
 def make_experiment(folder: Path, config: Dict[str, Any], version: str, clips: int, seconds: float) -> Path:
-    """An experiment folder of made-up recordings: a gliding tone with overtones and noise, features of noise, the tone's f0."""
+    """An experiment folder of made-up recordings: a gliding tone with overtones and noise, features of noise, the
+    tone's f0."""
     rng = np.random.default_rng(0)
     rate, hop = config["data"]["sampling_rate"], config["data"]["hop_length"]
     feature = f"3_feature{FEATURE_SIZES[version]}"
@@ -56,10 +61,12 @@ def make_experiment(folder: Path, config: Dict[str, Any], version: str, clips: i
         audio = sum(np.sin(k * phase) / k for k in range(1, 6)) * 0.1 + rng.normal(0, 0.01, frames * hop)
         name = f"{index}_0"
         wavfile.write(str(folder / "0_gt_wavs" / f"{name}.wav"), rate, audio.astype(np.float32))
-        np.save(str(folder / feature / f"{name}.npy"), rng.normal(0, 0.3, (frames // 2, FEATURE_SIZES[version])).astype(np.float32))
+        np.save(str(folder / feature / f"{name}.npy"),
+                rng.normal(0, 0.3, (frames // 2, FEATURE_SIZES[version])).astype(np.float32))
         mel = 1127 * np.log(1 + f0 / 700)
         low, high = (1127 * np.log(1 + edge / 700) for edge in (50, 1100))
-        np.save(str(folder / "2a_f0" / f"{name}.wav.npy"), np.rint(np.clip((mel - low) * 254 / (high - low) + 1, 1, 255)).astype(int))
+        np.save(str(folder / "2a_f0" / f"{name}.wav.npy"),
+                np.rint(np.clip((mel - low) * 254 / (high - low) + 1, 1, 255)).astype(int))
         np.save(str(folder / "2b-f0nsf" / f"{name}.wav.npy"), f0)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder

@@ -21,7 +21,8 @@ def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
     for plot, (name, voice) in zip(axes[0], voices.items()):
         for arm, points in voice["curves"].items():
             seconds = [point["seconds"] for point in points]
-            plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(arm), label=f"{arm}, {points[-1]['steps']} steps")
+            plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(arm),
+                      label=f"{arm}, {points[-1]['steps']} steps")
         plot.axhline(loss(voice["curves"][FULL][-1]), color=COLOURS[FULL], linewidth=0.8, linestyle="--")
         plot.set_title(name)
         plot.set_xlabel("seconds of training")

@@ -26,7 +26,8 @@ def speak(voice: str, text: str, path: Path, sample_rate: int) -> float:
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(wav)], check=True)
         audio, made_at = soundfile.read(str(wav), dtype="int16")
     if made_at != sample_rate or audio.ndim != 1:
-        raise RuntimeError(f"flite's voice {voice} gave {made_at} Hz, {audio.ndim} dimensions; the manifest wants mono at {sample_rate} Hz")
+        raise RuntimeError(f"flite's voice {voice} gave {made_at} Hz, {audio.ndim} dimensions; the manifest wants mono "
+                           f"at {sample_rate} Hz")
     soundfile.write(str(path), audio, sample_rate, subtype="PCM_16")
     return len(audio) / sample_rate
 

@@ -1,11 +1,14 @@
-"""Pretrain a base and its discriminator from fresh weights on many voices, by RVC's own losses: a base of full size for the other benchmarks.
+"""Pretrain a base and its discriminator from fresh weights on many voices, by RVC's own losses: a base of full size
+for the other benchmarks.
 
-python bench/pretrain_base.py --data logs/ALICE logs/BOB … --out DIR [--steps 200000] [--warmup 20000] [--version v2] [--quick]
+python bench/pretrain_base.py --data logs/ALICE logs/BOB … --out DIR [--steps 200000] [--warmup 20000] [--version v2]
+[--quick]
 
-Each experiment folder is one speaker, whose row is its place in the list; all were prepared at one rate, and the first one's config.json
-decides the networks' size. For the first `--warmup` steps multi-resolution STFT stands where the discriminator will, which learns beside
-it only afterwards: a generator of noise teaches a discriminator nothing. DIR gets f0G{rate}k.pth and f0D{rate}k.pth in RVC's format, config.json
-beside them, and state.pt, from which the same command goes on exactly where it was stopped.
+Each experiment folder is one speaker, whose row is its place in the list; all were prepared at one rate, and the first
+one's config.json decides the networks' size. For the first `--warmup` steps multi-resolution STFT stands where the
+discriminator will, which learns beside it only afterwards: a generator of noise teaches a discriminator nothing. DIR
+gets f0G{rate}k.pth and f0D{rate}k.pth in RVC's format, config.json beside them, and state.pt, from which the same
+command goes on exactly where it was stopped.
 """
 
 from __future__ import annotations
@@ -39,16 +42,20 @@ def config_of(experiment: Path) -> Dict[str, Any]:
     """The experiment's config.json. UserError where it has none."""
     path = experiment / "config.json"
     if not path.is_file():
-        raise UserError(f"{path} is missing: prepare this voice first (scripts/prepare_data.py), or copy the config of RVC's that fits its rate",
+        raise UserError(f"{path} is missing: prepare this voice first (scripts/prepare_data.py), or copy the config of "
+                        f"RVC's that fits its rate",
                         f"缺少 {path}：请先预处理该声音（scripts/prepare_data.py），或复制与其采样率相符的 RVC 配置")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def clips_of(data: List[Path], host: Host, version: str, config: Dict[str, Any]) -> ClipSet:
-    """All experiments' clips, each experiment a speaker. UserError where two of them differ in rate or window, or rows run out."""
+    """All experiments' clips, each experiment a speaker. UserError where two of them differ in rate or window, or rows
+    run out."""
     if len(data) > config["model"]["spk_embed_dim"]:
-        raise UserError(f"{len(data)} voices, but the base has {config['model']['spk_embed_dim']} speaker rows (spk_embed_dim)",
-                        f"有 {len(data)} 个声音，但底模只有 {config['model']['spk_embed_dim']} 个说话人（spk_embed_dim）")
+        raise UserError(f"{len(data)} voices, but the base has {config['model']['spk_embed_dim']} speaker rows "
+                        f"(spk_embed_dim)",
+                        f"有 {len(data)} 个声音，但底模只有 {config['model']['spk_embed_dim']} "
+                        f"个说话人（spk_embed_dim）")
     clips: List[Clip] = []
     segment = 0
     for speaker, folder in enumerate(data):
@@ -72,7 +79,8 @@ class Pretraining:
         host = find_host()
         self.args, self.config, self.folder, self.device = args, config, folder, device
         self.clips = clips_of([Path(path) for path in args.data], host, args.version, config)
-        self.settings = json.dumps([config, [clip.line() for clip in self.clips.clips], args.warmup, args.batch_size, args.seed, args.version])
+        self.settings = json.dumps([config, [clip.line() for clip in self.clips.clips], args.warmup, args.batch_size,
+                                    args.seed, args.version])
         folder.mkdir(parents=True, exist_ok=True)
         self.steps_done, self.stop_asked = 0, False
         with tempfile.TemporaryDirectory() as fresh:
@@ -89,7 +97,8 @@ class Pretraining:
 
     def _restore(self, state: Dict[str, Any]) -> None:
         if state["settings"] != self.settings:
-            raise UserError(f"{self.folder} holds a run with other voices or settings: give it another --out, or the same ones to go on",
+            raise UserError(f"{self.folder} holds a run with other voices or settings: give it another --out, or the "
+                            f"same ones to go on",
                             f"{self.folder} 中的训练使用了其他声音或设置：请换一个 --out，或使用相同设置以继续")
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -171,7 +180,8 @@ def main() -> None:
             undo()
         seconds = time.perf_counter() - started
     last = losses[-100:]
-    figures = {"steps": run.steps_done, "steps_before": begun, "voices": len(args.data), "clips": len(run.clips), "seconds_data": run.clips.seconds,
+    figures = {"steps": run.steps_done, "steps_before": begun, "voices": len(args.data), "clips": len(run.clips),
+               "seconds_data": run.clips.seconds,
                "seconds": seconds, "loss": sum(last) / len(last) if last else None, "device": args.device}
     print(table([("figure", "value"), *((name, "" if value is None else value) for name, value in figures.items())]))
     finish(figures, args.json)

@@ -22,8 +22,10 @@ SPEAKERS = (0, 3)
 
 def quick() -> List[str]:
     """Arguments that train nothing: the base's own speakers against the demo's target."""
-    models = [part for speaker in SPEAKERS for part in ("--base", str(BASE), "--speaker", str(speaker), "--label", f"speaker {speaker}")]
-    return [*models, "--recordings", str(DEMO / "recordings" / "reference"), "--sources", str(DEMO / "recordings" / "source" / "01.flac")]
+    models = [part for speaker in SPEAKERS for part in ("--base", str(BASE), "--speaker", str(speaker), "--label",
+                                                        f"speaker {speaker}")]
+    return [*models, "--recordings", str(DEMO / "recordings" / "reference"), "--sources",
+            str(DEMO / "recordings" / "source" / "01.flac")]
 
 
 def main(argv: Optional[List[str]] = None) -> int:

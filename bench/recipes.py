@@ -1,10 +1,14 @@
-"""Several recipes of our trainer on the same voices, in turn: held-out quality and seconds a step, beside the first of them.
+"""Several recipes of our trainer on the same voices, in turn: held-out quality and seconds a step, beside the first of
+them.
 
-python bench/recipes.py --base G.pth --data logs/ALICE logs/BOB --recipes FILE --epochs 4 --out DIR [--no_judges] [--json FILE] [--quick]
+python bench/recipes.py --base G.pth --data logs/ALICE logs/BOB --recipes FILE --epochs 4 --out DIR [--no_judges]
+[--json FILE] [--quick]
 
-FILE is JSON: {"NAME": {settings of the trainer}, ...}, such as {"balanced": {}, "adversarial": {"base_d": "D.pth", "d_parts": 2}}.
+FILE is JSON: {"NAME": {settings of the trainer}, ...}, such as {"balanced": {}, "adversarial": {"base_d": "D.pth",
+"d_parts": 2}}.
 
-quality_ratio   (base - this recipe) / (base - the first recipe), of held-out log-mel L1 at the end of each; its interval is bootstrapped over
+quality_ratio   (base - this recipe) / (base - the first recipe), of held-out log-mel L1 at the end of each; its
+interval is bootstrapped over
                 the held-out clips of each voice, and over all voices it is of the mean.
 ratio_step      seconds a step over the first recipe's; of all voices the mean, with the lowest and highest of them.
 """
@@ -30,14 +34,15 @@ from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import read_config_file
 
 
-def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path, judges: Judges) -> Dict[str, Dict[str, Any]]:
+def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path,
+                  judges: Judges) -> Dict[str, Dict[str, Any]]:
     """Train by all recipes on one voice, in turn: recipe -> figures."""
     arms: List[LoRAArm] = []
     begun: List[float] = []
     for name, settings in recipes.items():
         trainer = prepare(TrainConfig.from_dict({
-            "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name, "epochs": args.epochs,
-            "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed, **settings}))
+            "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
+            "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed, **settings}))
         arms.append(LoRAArm(trainer, args.points, name))
         begun.append(arms[-1].seconds)
     references = references_of(arms[0].trainer)
@@ -45,20 +50,23 @@ def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], fol
     rate = arms[0].trainer.info.sample_rate
     return {arm.name: {
         "base_errors": arm.points[0].errors, "errors": arm.points[-1].errors, "steps": arm.total,
-        "seconds_step": (arm.points[-1].seconds - start) / arm.total, "adapter_parameters": arm.trainer.model.count().adapter,
+        "seconds_step": (arm.points[-1].seconds - start) / arm.total,
+        "adapter_parameters": arm.trainer.model.count().adapter,
         "quality": judged([(clip.audio, clip.real) for clip in arm.heard], references, rate, judges),
     } for arm, start in zip(arms, begun)}
 
 
 def compare(voices: Dict[str, Dict[str, Dict[str, Any]]]) -> Dict[str, Dict[str, float]]:
-    """Each recipe beside the first, over all voices: recipe -> `quality_ratio` and `ratio_step`, with `_low` and `_high`."""
+    """Each recipe beside the first, over all voices: recipe -> `quality_ratio` and `ratio_step`, with `_low` and
+    `_high`."""
     names = list(next(iter(voices.values())))
     found = {}
     for name in names:
         pairs = [(voice[name], voice[names[0]]) for voice in voices.values()]
         steps = [ours["seconds_step"] / first["seconds_step"] for ours, first in pairs]
         found[name] = {
-            **named("quality_ratio", pooled([gain(ours["base_errors"], ours["errors"], first["errors"]) for ours, first in pairs])),
+            **named("quality_ratio",
+                    pooled([gain(ours["base_errors"], ours["errors"], first["errors"]) for ours, first in pairs])),
             "ratio_step": sum(steps) / len(steps), "ratio_step_low": min(steps), "ratio_step_high": max(steps)}
     return found
 

@@ -28,8 +28,8 @@ class RVCStep:
         lr: in place of the configuration's own.
     """
 
-    def __init__(self, host: Host, config: Dict[str, Any], version: str, generator: Path, discriminator: Optional[Path], device: torch.device,
-                 lr: Optional[float] = None):
+    def __init__(self, host: Host, config: Dict[str, Any], version: str, generator: Path, discriminator: Optional[Path],
+                 device: torch.device, lr: Optional[float] = None):
         self.commons, self.losses, self.mel = host.module("commons"), host.module("losses"), Mel(host, config["data"])
         self.config = config
         self.generator = host.build_synthesizer(config_list(config), version, True).to(device).train()
@@ -40,7 +40,8 @@ class RVCStep:
         self.optimizers = [self.optimizer_g]
         self.discriminator: Optional[nn.Module] = None
         if discriminator is not None:
-            self.discriminator = load_discriminator(discriminator, host, version).to(device).train().requires_grad_(True)
+            self.discriminator = load_discriminator(discriminator, host,
+                                                    version).to(device).train().requires_grad_(True)
             self.optimizer_d = torch.optim.AdamW(self.discriminator.parameters(), **settings)
             self.optimizers.append(self.optimizer_d)
         self.parts: Dict[str, float] = {}
@@ -54,14 +55,16 @@ class RVCStep:
     def __call__(self, batch: Batch) -> float:
         data, train = self.config["data"], self.config["train"]
         clock = Clock(self.parts, batch.spec.device)
-        out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths, batch.speaker)
+        out = self.generator(batch.phone, batch.lengths, batch.pitch, batch.f0, batch.spec, batch.lengths,
+                             batch.speaker)
         audio, starts, _, mask, (_, z_p, mean_p, log_p, _, log_q) = out
         mel = self.mel.of_spectrogram(batch.spec)
         real_mel = self.commons.slice_segments(mel, starts, train["segment_size"] // data["hop_length"])
         made_mel = self.mel.of_audio(audio.squeeze(1))
         wave = self.commons.slice_segments(batch.wave, starts * data["hop_length"], train["segment_size"])
         clock.part("G forward")
-        loss = F.l1_loss(real_mel, made_mel) * train["c_mel"] + self.losses.kl_loss(z_p, log_q, mean_p, log_p, mask) * train["c_kl"]
+        loss = F.l1_loss(real_mel, made_mel) * train["c_mel"] + self.losses.kl_loss(z_p, log_q, mean_p, log_p,
+                                                                                    mask) * train["c_kl"]
         if self.discriminator is None:
             loss = loss + TrainConfig.c_stft * stft_loss(audio.squeeze(1), wave.squeeze(1))
         else:

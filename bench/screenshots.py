@@ -1,11 +1,12 @@
 """Pictures of the pages for docs/: a running WebUI with RVC-LoRA in it, seen by a real browser.
 
     python bench/screenshots.py --url http://127.0.0.1:7865 --name classic
-    python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter lora/voice.safetensors --experiment voice
+    python bench/screenshots.py --url ... --name classic --base pretrained_v2/f0G40k.pth --adapter
+    lora/voice.safetensors --experiment voice
 
-Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA Train tab, with the
-training of the experiment if one is named) into docs/images/. Needs the packages playwright and Pillow, and a Chromium: `--chromium` names
-it, else the system's is looked for.
+Writes NAME-inference.png (the inference tab, with the adapter loaded if one is named) and NAME-train.png (the LoRA
+Train tab, with the training of the experiment if one is named) into docs/images/. Needs the packages playwright and
+Pillow, and a Chromium: `--chromium` names it, else the system's is looked for.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def save(picture: bytes, path: Path) -> None:
     """A picture of the browser's as a small PNG: a page has few colours."""
     from PIL import Image
 
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(str(path), optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256,
+                                                            dither=Image.Dither.NONE).save(str(path), optimize=True)
 
 
 def take(options: argparse.Namespace) -> None:
@@ -80,7 +82,8 @@ def take(options: argparse.Namespace) -> None:
         save(page.screenshot(), options.output / f"{options.name}-inference.png")
         page.locator(", ".join(f'button:text-is("{title}")' for title in TRAIN)).first.click()
         if options.experiment:
-            name = page.locator("label:visible", has=page.locator(", ".join(f'span:text-is("{label}")' for label in EXPERIMENT))).first
+            name = page.locator("label:visible",
+                                has=page.locator(", ".join(f'span:text-is("{label}")' for label in EXPERIMENT))).first
             name.locator("textarea, input").fill(options.experiment)
             name.locator("textarea, input").press("Tab")
             page.locator("#lora_progress .lora-bar").wait_for(timeout=SECONDS * 1000)
@@ -98,9 +101,11 @@ def main() -> int:
     parser.add_argument("--base", help="choose this base, as the list names it")
     parser.add_argument("--adapter", help="then this adapter")
     parser.add_argument("--experiment", help="show the training of this experiment")
-    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"))
+    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser")
+                        or shutil.which("google-chrome"))
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--height", type=int, default=1000, help="of the inference tab's picture; the other shows the whole tab")
+    parser.add_argument("--height", type=int, default=1000, help="of the inference tab's picture; the other shows the "
+                        "whole tab")
     args = parser.parse_args()
     if not args.chromium:
         sys.exit("no Chromium was found: install one, or name it with --chromium")

@@ -25,7 +25,8 @@ class Clock:
 
 
 class OurStep:
-    """Our trainer's step with a clock on it. What follows a forward until the next part is counted as its loss and backward.
+    """Our trainer's step with a clock on it. What follows a forward until the next part is counted as its loss and
+    backward.
 
     Attributes:
         parts: seconds of all steps so far.

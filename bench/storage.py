@@ -2,7 +2,8 @@
 
 python bench/storage.py [--json FILE] [--quick]
 
-RVC's side is what its own train.py writes for each save: generator and discriminator with their optimisers' two moments, in fp32.
+RVC's side is what its own train.py writes for each save: generator and discriminator with their optimisers' two
+moments, in fp32.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def measure(folder: Path, quick: bool) -> Dict[str, Any]:
     """One short run at full size, on made-up recordings, and what it leaves."""
     host, version, rate = find_host(), "v2", 40000
     generator, discriminator, config = make_base(folder, host, version, rate)
-    experiment = make_experiment(folder / "logs", short_segments(config) if quick else config, version, 3, 1.0 if quick else 3.7)
-    settings = TrainConfig(base_model=str(generator), data_dir=str(experiment), output_dir=str(folder / "out"), name="voice",
-                           epochs=1 if quick else 12, batch_size=2, init_speaker=0)
+    experiment = make_experiment(folder / "logs", short_segments(config) if quick else config, version, 3,
+                                 1.0 if quick else 3.7)
+    settings = TrainConfig(base_model=str(generator), data_dir=str(experiment), output_dir=str(folder / "out"),
+                           name="voice", epochs=1 if quick else 12, batch_size=2, init_speaker=0)
     trainer = prepare(settings)
     trainer.run()
     adapter = trainer.adapter_path.stat().st_size

@@ -1,8 +1,8 @@
 """Milliseconds to change voices at RVC v2 40k, and seconds to convert with an adapter and without.
 
-A change is between adapters on one base in memory, against loading a whole voice as RVC does. A conversion is of a made-up recording, by
-the plain base and by the base with an adapter, in turn and each first as often as the other; features and pitch, which both have in
-common, cost nothing in it.
+A change is between adapters on one base in memory, against loading a whole voice as RVC does. A conversion is of a
+made-up recording, by the plain base and by the base with an adapter, in turn and each first as often as the other;
+features and pitch, which both have in common, cost nothing in it.
 
 python bench/switch_time.py [--repeats N] [--json FILE] [--quick]
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -35,7 +36,8 @@ def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
     """An adapter of the default preset with random tensors, on the loaded base."""
     injection = inject(voice.network, LoRAConfig.from_preset())
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: 0.02 * torch.randn(tensor.shape, generator=generator) for name, tensor in injection.tensors().items()}
+    tensors = {name: 0.02 * torch.randn(tensor.shape, generator=generator) for name,
+               tensor in injection.tensors().items()}
     extract(voice.network)
     info = voice.info
     return save_adapter(path, tensors, injection.config, {
@@ -60,17 +62,20 @@ def load_as_rvc(host: Host, path: Path, version: str) -> torch.nn.Module:
 
 
 def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: float) -> Dict[str, Any]:
-    """`ratio_convert`: so many seconds converted with the adapter over the same without, in pairs. The base is left plain."""
+    """`ratio_convert`: so many seconds converted with the adapter over the same without, in pairs. The base is left
+    plain."""
     rng = np.random.default_rng(0)
     audio = rng.normal(0, 0.1, int(seconds * INPUT_RATE)).astype(np.float32)
-    content = rng.normal(0, 0.3, (len(audio) // (2 * FRAME) + 1, voice.network.enc_p.emb_phone.in_features)).astype(np.float32)
+    content = rng.normal(0, 0.3,
+                         (len(audio) // (2 * FRAME) + 1, voice.network.enc_p.emb_phone.in_features)).astype(np.float32)
     options = ConvertOptions(speaker=0)
     heard: Dict[str, np.ndarray] = {}
 
     def run(name: str) -> float:
         voice.set_adapters([(adapter, 1.0)] if name == "adapter" else [])
         started = time.perf_counter()
-        heard[name] = convert(voice, audio, options, lambda _: content, lambda _, frames: np.full(frames, 200.0), lambda f0: np.full(len(f0), 120))
+        heard[name] = convert(voice, audio, options, lambda _: content, lambda _, frames: np.full(frames, 200.0),
+                              lambda f0: np.full(len(f0), 120))
         return time.perf_counter() - started
 
     for name in ("base", "adapter"):
@@ -100,15 +105,15 @@ def measure(folder: Path, repeats: int, seconds: float = 5.0) -> Dict[str, Any]:
     ours: List[float] = []
     theirs: List[float] = []
     for index in range(repeats):
-        ours.append(milliseconds(lambda: voice.set_adapters([(adapters[index % 2], 1.0)])))
+        ours.append(milliseconds(partial(voice.set_adapters, [(adapters[index % 2], 1.0)])))
         theirs.append(milliseconds(lambda: load_as_rvc(host, small, version)))
     unload = milliseconds(voice.unload)
     identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
     middle, low, high = median_interval(ours)
     return {**ratio(ours, theirs, "ratio_switch"), **conversion(voice, adapters[0], repeats, seconds),
             "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
-            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
-            "threads": torch.get_num_threads()}
+            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload,
+            "unload_identical": identical, "threads": torch.get_num_threads()}
 
 
 def main() -> None:
@@ -118,14 +123,16 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), args.repeats or (3 if args.quick else 15), 1.0 if args.quick else 5.0)
-    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
+    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"],
+                                             figures["switch_ms_high"]),
                  ("loading a voice as RVC", figures["rvc_ms"], min(figures["rvc_ms_all"]), max(figures["rvc_ms_all"])),
                  ("unloading", figures["unload_ms"], "", ""),
                  ("ratio", figures["ratio_switch"], figures["ratio_switch_low"], figures["ratio_switch_high"])]))
     print(table([(f"converting {figures['converted_seconds']:g} s", "seconds"),
                  ("plain base", median_interval(figures["convert_seconds_base"]).value),
                  ("with an adapter", median_interval(figures["convert_seconds_adapter"]).value)]))
-    print(table([("", "ratio", "low", "high"), ("ratio_convert", *(figures[f"ratio_convert{end}"] for end in ("", "_low", "_high")))]))
+    print(table([("", "ratio", "low", "high"),
+                 ("ratio_convert", *(figures[f"ratio_convert{end}"] for end in ("", "_low", "_high")))]))
     print("the base came back bit for bit" if figures["unload_identical"] else "THE BASE DID NOT COME BACK")
     finish(figures, args.json)
 

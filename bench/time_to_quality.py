@@ -1,20 +1,22 @@
-"""Time to the same voice: full fine-tuning by RVC's recipe and LoRA, from the same base, discriminator, clips and split.
+"""Time to the same voice: full fine-tuning by RVC's recipe and LoRA, from the same base, discriminator, clips and
+split.
 
-python bench/time_to_quality.py --base G.pth --base_d D.pth --data logs/ALICE logs/BOB --epochs 4 --lora_epochs 8 --out DIR
-    [--recipe rvc|same_losses] [--lr RATE] [--config FILE] [--json FILE] [--quick]
+python bench/time_to_quality.py --base G.pth --base_d D.pth --data logs/ALICE logs/BOB --epochs 4 --lora_epochs 8 --out
+    DIR [--recipe rvc|same_losses] [--lr RATE] [--config FILE] [--json FILE] [--quick]
 
-Both are trained in one process, in turn, so that what else the machine does slows both; held-out clips go through the host's own
-inference path at regular points, which the clocks leave out. For each voice:
+Both are trained in one process, in turn, so that what else the machine does slows both; held-out clips go through the
+host's own inference path at regular points, which the clocks leave out. For each voice:
 
-ratio_time      the time at which LoRA's held-out log-mel L1 first is as low as full fine-tuning's at its end, over the time that
-                full fine-tuning took. LoRA's time has the search for its speaker and the posteriors in it, not loading. Infinite where
-                LoRA never comes so low.
+ratio_time      the time at which LoRA's held-out log-mel L1 first is as low as full fine-tuning's at its end, over the
+time that
+                full fine-tuning took. LoRA's time has the search for its speaker and the posteriors in it, not
+                loading. Infinite where LoRA never comes so low.
 quality_ratio   (base - LoRA) / (base - full fine-tuning), of log-mel L1 at the end of each.
 
 Their intervals are bootstrapped over the held-out clips; over all voices they are of the mean.
 
-`--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than RVC's. A voice that
-is done is not done again: OUT keeps its figures and both models.
+`--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than
+RVC's. A voice that is done is not done again: OUT keeps its figures and both models.
 """
 
 from __future__ import annotations
@@ -50,21 +52,25 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
     folder.mkdir(parents=True, exist_ok=True)
     overrides = read_config_file(args.config) if args.config else {}
     settings = TrainConfig.from_dict({
-        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / "lora"), "name": data.name, "epochs": args.lora_epochs,
-        "device": args.device, "valid_clips": ALL_CLIPS, "valid_fraction": args.valid_fraction, "seed": args.seed, **overrides})
+        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / "lora"), "name": data.name,
+        "epochs": args.lora_epochs,
+        "device": args.device, "valid_clips": ALL_CLIPS, "valid_fraction": args.valid_fraction, "seed": args.seed,
+        **overrides})
     trainer = prepare(settings)
     references = references_of(trainer)
     lora = LoRAArm(trainer, args.points)
     config = json.loads((data / "config.json").read_text(encoding="utf-8"))
-    step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base), Path(args.base_d) if args.recipe == "rvc" else None,
-                   trainer.device, args.lr)
-    full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points, trainer.device)
+    step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base),
+                   Path(args.base_d) if args.recipe == "rvc" else None, trainer.device, args.lr)
+    full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
+                   trainer.device)
     arms: List[Arm] = [full, lora]
     take_turns(arms, data.name)
     curves = {arm.name: [asdict(point) for point in arm.points] for arm in arms}
     figures = {**ratios([curves]), "curves": curves,
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
-               "seconds_step_full": full.points[-1].seconds / full.total, "seconds_step_lora": lora.points[-1].seconds / lora.total,
+               "seconds_step_full": full.points[-1].seconds / full.total,
+               "seconds_step_lora": lora.points[-1].seconds / lora.total,
                "quality": {name: judged(clips, references, trainer.info.sample_rate, judges) for name, clips in (
                    ("the recordings", [(clip.real, None) for clip in full.heard]),
                    *((arm.name, [(clip.audio, clip.real) for clip in arm.heard]) for arm in arms))},
@@ -124,12 +130,14 @@ def measure(args: Any, folder: Path) -> Dict[str, Any]:
 
     voices = each_voice(args.data, folder, timed)
     draw(voices, folder / "curves.png")
-    return {**ratios([voice["curves"] for voice in voices.values()]), "voices": voices, "recipe": args.recipe, "threads": torch.get_num_threads()}
+    return {**ratios([voice["curves"] for voice in voices.values()]), "voices": voices, "recipe": args.recipe,
+            "threads": torch.get_num_threads()}
 
 
 def show(figures: Dict[str, Any]) -> None:
     """Two tables: the ratios of each voice and of all, and what was measured at the end of each training."""
-    rows: List[Sequence[Any]] = [("voice", "ratio_time", "low", "high", "quality_ratio", "low", "high", "s a step, full", "LoRA")]
+    rows: List[Sequence[Any]] = [("voice", "ratio_time", "low", "high", "quality_ratio", "low", "high",
+                                  "s a step, full", "LoRA")]
     for name, voice in [*figures["voices"].items(), ("all", figures)]:
         ratio = [voice[f"{key}{end}"] for key in ("ratio_time", "quality_ratio") for end in ("", "_low", "_high")]
         rows.append((name, *ratio, voice.get("seconds_step_full", ""), voice.get("seconds_step_lora", "")))

@@ -25,11 +25,14 @@ from LoraModel.training.monitor import read_log
 CODE = Path(__file__).resolve().parents[1]
 NAME = f"rvc_lora_bench_{os.getpid()}"
 PEAK = ("import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
-        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == 'darwin' else 1024), code)")
-"""Runs a command and tells the largest resident memory of any process of its own: a small parent, whose own peak is not handed on."""
+        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == 'darwin' else "
+        "1024), code)")
+"""Runs a command and tells the largest resident memory of any process of its own: a small parent, whose own peak is
+not handed on."""
 
 
-def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config: Optional[str] = None) -> Dict[str, Any]:
+def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path,
+            config: Optional[str] = None) -> Dict[str, Any]:
     """Seconds a step and peak bytes of both commands over as many epochs, the first one left out of the seconds.
 
     parts: of `train_time.build`. folder: for our run. config: JSON file of its settings.
@@ -46,7 +49,8 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config:
         (experiment / "filelist.txt").write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
         rvc_peak, said = _run(host, *_train_py(host, parts, epochs))
         steps = math.ceil(len(clips) / parts["settings"].batch_size)
-        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", said)][1:]  # its train.log may be cut off
+        # its train.log may be cut off
+        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", said)][1:]
         if not theirs:
             raise SystemExit(f"RVC's train.py came to no second epoch; it said:\n{said[-3000:]}")
         our_peak, said = _run(host, _train_lora(host, parts, experiment, epochs, folder, config), dict(os.environ))
@@ -59,9 +63,10 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path, config:
         for left in (host.root / "assets" / "weights").glob(f"{NAME}*.pth"):
             left.unlink()
     mean = sum(ours) / len(ours)
-    return {**ratio([mean] * len(theirs), theirs, "ratio_step_commands"), "ratio_peak_memory_commands": our_peak / rvc_peak,
-            "train_py_seconds_step": theirs, "train_lora_seconds_step": mean, "train_py_peak_bytes": rvc_peak, "train_lora_peak_bytes": our_peak,
-            "layout": host.name}
+    return {**ratio([mean] * len(theirs), theirs, "ratio_step_commands"),
+            "ratio_peak_memory_commands": our_peak / rvc_peak,
+            "train_py_seconds_step": theirs, "train_lora_seconds_step": mean, "train_py_peak_bytes": rvc_peak,
+            "train_lora_peak_bytes": our_peak, "layout": host.name}
 
 
 class _Info:
@@ -72,22 +77,26 @@ class _Info:
 def _train_py(host: Host, parts: Dict[str, Any], epochs: int) -> Any:
     rate = f"{parts['config']['data']['sampling_rate'] // 1000}k"
     return script_command(host, "train", [
-        "-e", NAME, "-sr", rate, "-f0", "1", "-bs", str(parts["settings"].batch_size), "-te", str(epochs), "-se", "1000", "-pg",
-        str(parts["generator"]), "-pd", str(parts["discriminator"]), "-l", "1", "-c", "0", "-sw", "0", "-v", parts["version"]])
+        "-e", NAME, "-sr", rate, "-f0", "1", "-bs", str(parts["settings"].batch_size), "-te", str(epochs), "-se",
+        "1000", "-pg",
+        str(parts["generator"]), "-pd", str(parts["discriminator"]), "-l", "1", "-c", "0", "-sw", "0", "-v",
+        parts["version"]])
 
 
-def _train_lora(host: Host, parts: Dict[str, Any], experiment: Path, epochs: int, folder: Path, config: Optional[str]) -> List[str]:
+def _train_lora(host: Host, parts: Dict[str, Any], experiment: Path, epochs: int, folder: Path,
+                config: Optional[str]) -> List[str]:
     s = parts["settings"]
-    options = {"base_model": parts["generator"], "data_dir": experiment, "output_dir": folder, "rvc_root": host.root, "epochs": epochs,
-               "save_every": epochs, "batch_size": s.batch_size, "init_speaker": 0, **({"base_d": s.base_d} if s.base_d else {}),
-               **({"config": Path(config).resolve()} if config else {})}
+    options = {"base_model": parts["generator"], "data_dir": experiment, "output_dir": folder, "rvc_root": host.root,
+               "epochs": epochs,
+               "save_every": epochs, "batch_size": s.batch_size, "init_speaker": 0,
+               **({"base_d": s.base_d} if s.base_d else {}), **({"config": Path(config).resolve()} if config else {})}
     script = CODE / "LoraModel" / "training" / "train_lora.py"
     return [sys.executable, str(script), *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
 
 
 def _run(host: Host, command: List[str], environment: Dict[str, str]) -> Any:
-    done = subprocess.run([sys.executable, "-c", PEAK, *command], cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run([sys.executable, "-c", PEAK, *command], cwd=str(host.root), env=environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = done.stdout.decode("utf-8", "replace")
     found = re.search(r"^peak (\d+) ", said, re.M)
     if not found:

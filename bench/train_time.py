@@ -2,9 +2,10 @@
 
 python bench/train_time.py [--base_d] [--config FILE] [--repeats N] [--rvc_root CHECKOUT] [--json FILE] [--quick]
 
-RVC's step is written here from what its train.py does, with the host's own classes and losses: the generator's forward, the
-discriminator's forward and backward, its forward again, the generator's backward, two AdamW steps. Ours is the trainer's own.
-Peak memory is the high-water mark of resident memory (on CUDA: of allocated memory) of a process of its own for each.
+RVC's step is written here from what its train.py does, with the host's own classes and losses: the generator's
+forward, the discriminator's forward and backward, its forward again, the generator's backward, two AdamW steps. Ours
+is the trainer's own. Peak memory is the high-water mark of resident memory (on CUDA: of allocated memory) of a process
+of its own for each.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 
 
 def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """Base, discriminator, experiment and settings in `folder`, which may hold them already. more: settings of our trainer."""
+    """Base, discriminator, experiment and settings in `folder`, which may hold them already. more: settings of our
+    trainer."""
     host = find_host()
     version, rate, clips, seconds = SIZES[quick]
     if not (folder / "logs").exists():
@@ -48,8 +50,10 @@ def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]
     config = json.loads((folder / "logs" / "config.json").read_text(encoding="utf-8"))
     return {"host": host, "version": version, "generator": generator, "discriminator": discriminator, "config": config,
             "settings": TrainConfig.from_dict({
-                "base_model": str(generator), "data_dir": str(folder / "logs"), "output_dir": str(folder / "out"), "name": "voice",
-                "base_d": str(discriminator) if with_d else None, "batch_size": clips, "init_speaker": 0, **(more or {})})}
+                "base_model": str(generator), "data_dir": str(folder / "logs"), "output_dir": str(folder / "out"),
+                "name": "voice",
+                "base_d": str(discriminator) if with_d else None, "batch_size": clips, "init_speaker": 0,
+                **(more or {})})}
 
 
 def trainer_of(parts: Dict[str, Any]) -> Trainer:
@@ -69,11 +73,12 @@ def timed(action: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int,
+                 more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """Both steps in one process, in turn, after one unmeasured step of each.
 
-    A step of ours is the mean over as many as all that is not done at each step takes to come round. Ours has each clip's posterior by then:
-    in a run it is computed once for each clip, which `bench/time_to_quality.py` counts.
+    A step of ours is the mean over as many as all that is not done at each step takes to come round. Ours has each
+    clip's posterior by then: in a run it is computed once for each clip, which `bench/time_to_quality.py` counts.
     """
     parts = build(folder, quick, with_d, more)
     trainer = trainer_of(parts)
@@ -92,9 +97,10 @@ def measure_time(folder: Path, quick: bool, with_d: bool, repeats: int, more: Op
     for _ in range(repeats):
         theirs.append(timed(lambda: rvc(batch), device))
         ours.append([timed(lambda: step(indices), device) for _ in range(cycle)])
-    return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), "seconds_ours": ours, "seconds_rvc": theirs,
-            "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()},
-            "parts_ours": {name: total / (repeats * cycle) for name, total in step.parts.items()}, "device": str(device)}
+    return {**ratio([sum(steps) / cycle for steps in ours], theirs, "ratio_step"), "seconds_ours": ours,
+            "seconds_rvc": theirs, "parts_rvc": {name: total / repeats for name, total in rvc.parts.items()},
+            "parts_ours": {name: total / (repeats * cycle) for name, total in step.parts.items()},
+            "device": str(device)}
 
 
 def measure_memory(folder: Path, which: str, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> int:
@@ -137,7 +143,8 @@ def trainer_clips(parts: Dict[str, Any]) -> Batch:
 
 
 def memory_in_process(folder: Path, which: str, args: Any) -> int:
-    command = [sys.executable, __file__, "--memory_of", which, "--folder", str(folder)] + ["--quick"] * args.quick + ["--base_d"] * args.base_d
+    command = [sys.executable, __file__, "--memory_of", which, "--folder",
+               str(folder)] + ["--quick"] * args.quick + ["--base_d"] * args.base_d
     command += ["--config", args.config] if args.config else []
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return int(done.stdout.decode().split()[-1])
@@ -148,7 +155,8 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
     parser.add_argument("--config", help="JSON file of settings for our trainer")
-    parser.add_argument("--rvc_root", help="an RVC checkout: its networks are taken, and its own train.py is run and our train_lora.py after it")
+    parser.add_argument("--rvc_root", help="an RVC checkout: its networks are taken, and its own train.py is run and "
+                        "our train_lora.py after it")
     parser.add_argument("--repeats", type=int, help="steps of each, in turn")
     parser.add_argument("--memory_rounds", type=int, help="processes of each whose peak memory is taken")
     parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
@@ -171,8 +179,10 @@ def main() -> None:
                 memory[which].append(memory_in_process(folder, which, args))
         if args.rvc_root:
             parts = build(folder, args.quick, args.base_d, more)
-            figures.update(train_commands.measure(parts, args.rvc_root, 2 if args.quick else 4, folder / "commands", args.config))
-    figures.update(ratio(memory["ours"], memory["rvc"], "ratio_peak_memory"), peak_bytes_ours=memory["ours"], peak_bytes_rvc=memory["rvc"])
+            figures.update(train_commands.measure(parts, args.rvc_root, 2 if args.quick else 4, folder / "commands",
+                                                  args.config))
+    figures.update(ratio(memory["ours"], memory["rvc"], "ratio_peak_memory"), peak_bytes_ours=memory["ours"],
+                   peak_bytes_rvc=memory["rvc"])
     figures.update(threads=torch.get_num_threads(), discriminator=bool(args.base_d), size=SIZES[args.quick])
     rows: List[Any] = [("", "ratio", "low", "high")]
     for name in ("ratio_step", "ratio_peak_memory", "ratio_step_commands"):

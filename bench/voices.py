@@ -1,4 +1,5 @@
-"""What the benchmarks that train voices share: their options, one voice after another, and what is judged at the end."""
+"""What the benchmarks that train voices share: their options, one voice after another, and what is judged at the
+end."""
 
 from __future__ import annotations
 
@@ -41,8 +42,10 @@ def judges_of(args: Any) -> Judges:
     return Judges() if args.no_judges else Judges(SpeakerEncoder(), SpeechQuality())
 
 
-def each_voice(data: Sequence[Any], folder: Path, measure: Callable[[Path], Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
-    """The figures of each experiment folder, one after the other; those that `folder` has already are taken from there."""
+def each_voice(data: Sequence[Any], folder: Path,
+               measure: Callable[[Path], Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """The figures of each experiment folder, one after the other; those that `folder` has already are taken from
+    there."""
     voices: Dict[str, Dict[str, Any]] = {}
     for path in map(Path, data):
         record = folder / f"{path.name}.json"
@@ -67,7 +70,8 @@ def judged(clips: Sequence[Tuple[np.ndarray, Optional[np.ndarray]]], references:
 
     clips: (samples,) and the recording that it should be, None for the recordings themselves.
     """
-    known = [embedding for embedding in (judges.embedding(audio, rate) for audio in references) if embedding is not None]
+    known = [embedding for embedding in (judges.embedding(audio, rate) for audio in references)
+             if embedding is not None]
     rows: List[Dict[str, float]] = []
     for audio, real in clips:
         row = {} if real is None else dict(pair_metrics(audio, real, rate))

@@ -9,8 +9,10 @@ from torch import nn
 from LoraModel.lora import LoRAConfig, extract, inject, save_adapter
 
 HASH = "3f9c" + "0" * 60
-METADATA = dict(name="voice_a", base_hash=HASH, base_name="f0G40k", rvc_version="v2", sample_rate=40000, f0=1, speaker=0)
-CONFIG = LoRAConfig(targets={"ups": {"r": 2, "lora_alpha": 4}, "flow": {"r": 1, "lora_alpha": 1}, "spk_row": {"r": 1, "lora_alpha": 1}})
+METADATA = {"name": "voice_a", "base_hash": HASH, "base_name": "f0G40k", "rvc_version": "v2", "sample_rate": 40000,
+            "f0": 1, "speaker": 0}
+CONFIG = LoRAConfig(targets={"ups": {"r": 2, "lora_alpha": 4}, "flow": {"r": 1, "lora_alpha": 1},
+                             "spk_row": {"r": 1, "lora_alpha": 1}})
 
 
 class Tiny(nn.Module):

@@ -1,4 +1,5 @@
-"""Steps of a user in a real browser (Playwright, the system's Chromium) on a page of Gradio 3.14 or 3.34, in its language."""
+"""Steps of a user in a real browser (Playwright, the system's Chromium) on a page of Gradio 3.14 or 3.34, in its
+language."""
 
 import base64
 import io
@@ -70,7 +71,9 @@ class Visitor:
 
     def block(self, en, zh):
         """The visible field whose label is exactly this."""
-        return self.page.locator("label", has=self.page.locator(f'span:text-is("{self.say(en, zh)}")')).locator("visible=true").first
+        return self.page.locator("label",
+                                 has=self.page.locator(f'span:text-is("{self.say(en, zh)}")')).locator(
+                                     "visible=true").first
 
     def fill(self, en, zh, value):
         box = self.block(en, zh).locator("textarea, input").first
@@ -102,7 +105,8 @@ class Visitor:
         return found
 
     def _open(self, block):
-        self.page.locator("h2:visible, h1:visible").first.click()  # a list that is open already would be closed by a click
+        # a list that is open already would be closed by a click
+        self.page.locator("h2:visible, h1:visible").first.click()
         block.locator("input").click()
         self.page.locator("ul.options li").first.wait_for()
 
@@ -116,15 +120,19 @@ class Visitor:
 
     def progress(self, pattern, seconds=None):
         """The text of the training's progress once it matches `pattern`."""
-        return self.until(lambda: self.page.locator("#lora_progress").first.inner_text(), lambda text: re.search(pattern, text), seconds)
+        return self.until(lambda: self.page.locator("#lora_progress").first.inner_text(),
+                          lambda text: re.search(pattern, text), seconds)
 
     def bar(self):
         """How far the bar is, in percent."""
-        return float(re.search(r"width:\s*([\d.]+)%", self.page.locator("#lora_progress .lora-bar > div").first.get_attribute("style")).group(1))
+        return float(re.search(r"width:\s*([\d.]+)%",
+                               self.page.locator("#lora_progress .lora-bar > div").first.get_attribute("style")).group(
+                                   1))
 
     def sounds(self):
         """Addresses of the sounds that the page shows."""
-        return self.page.locator("audio:visible").evaluate_all("(found) => found.filter(e => e.src).map(e => e.src)")  # Gradio 3.14: a shadow tree
+        # Gradio 3.14: a shadow tree
+        return self.page.locator("audio:visible").evaluate_all("(found) => found.filter(e => e.src).map(e => e.src)")
 
     def sound(self, address):
         """The sound at an address of the page: ((samples,) float32, sample rate in Hz)."""
@@ -133,7 +141,7 @@ class Visitor:
             let text = '';
             for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
             return btoa(text);
-        }""", address)
+        }""", address)  # noqa: E501
         audio, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32", always_2d=True)
         return audio[:, 0], rate
 
@@ -142,7 +150,8 @@ class Visitor:
         before = set(self.sounds())
         self.click("Convert", "转换")
         new = self.until(lambda: [address for address in self.sounds() if address not in before], bool, seconds)
-        said = self.value("Output information", "输出信息") if self.block("Output information", "输出信息").count() else ""
+        said = self.value("Output information", "输出信息") if self.block("Output information",
+                                                                          "输出信息").count() else ""
         assert "Traceback" not in said, said
         return self.sound(new[-1])
 

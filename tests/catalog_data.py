@@ -5,7 +5,8 @@ import torch
 
 def generator(path, version="v2", f0=True, rate="40k", posterior=True, wrapping="model"):
     """A generator of RVC's: a base, or without the posterior encoder a voice."""
-    weights = {"enc_p.emb_phone.weight": torch.zeros(2, 256 if version == "v1" else 768), "emb_g.weight": torch.zeros(3, 2),
+    weights = {"enc_p.emb_phone.weight": torch.zeros(2, 256 if version == "v1" else 768),
+               "emb_g.weight": torch.zeros(3, 2),
                "dec.ups.0.weight_v": torch.zeros(1, 1, 16), "dec.resblocks.0.convs1.0.weight_v": torch.zeros(1, 1, 3)}
     weights.update({"enc_p.emb_pitch.weight": torch.zeros(256, 2)} if f0 else {})
     weights.update({"enc_q.pre.weight": torch.zeros(1, 1, 1)} if posterior else {})

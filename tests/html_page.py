@@ -36,4 +36,5 @@ class Page(HTMLParser):
     def stands_alone(self):
         """Whether everything it shows or plays is inside it."""
         loaded = ("src", "href", "srcset", "data", "action", "poster")
-        return all(attributes[name].startswith("data:") for _, attributes in self.seen for name in loaded if name in attributes)
+        return all(attributes[name].startswith("data:") for _, attributes in self.seen for name in loaded
+                   if name in attributes)

@@ -1,4 +1,5 @@
-"""What the installer's tests share: a small copy of the project to install from, stand-in checkouts, and a look at a whole folder."""
+"""What the installer's tests share: a small copy of the project to install from, stand-in checkouts, and a look at a
+whole folder."""
 
 from __future__ import annotations
 
@@ -94,5 +95,6 @@ def script_of(host: Path) -> Path:
 def compile_ours(host: Path) -> None:
     """Import from the installed copy, so that Python leaves its __pycache__ there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    subprocess.run([sys.executable, "-c", "import LoraModel.messages, LoraModel.files"], cwd=str(host), env=environment, check=True)
+    subprocess.run([sys.executable, "-c", "import LoraModel.messages, LoraModel.files"], cwd=str(host), env=environment,
+                   check=True)
     assert list(host.glob("LoraModel/__pycache__/*.pyc"))

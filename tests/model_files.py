@@ -30,7 +30,8 @@ def without_posterior(weights):
 
 def voice(weights, **other):
     """A small voice's contents; what is given as None is left out."""
-    contents = {"weight": weights, "config": demo_config(), "info": "100epoch", "sr": "16k", "f0": 1, "version": "v2", **other}
+    contents = {"weight": weights, "config": demo_config(), "info": "100epoch", "sr": "16k", "f0": 1, "version": "v2",
+                **other}
     return {key: value for key, value in contents.items() if value is not None}
 
 

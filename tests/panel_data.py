@@ -1,4 +1,5 @@
-"""What the panel's tests share: a furnished assets/ folder, a converter with RVC's attributes, and what has to be refused."""
+"""What the panel's tests share: a furnished assets/ folder, a converter with RVC's attributes, and what has to be
+refused."""
 
 import json
 import shutil
@@ -14,16 +15,20 @@ from LoraModel.models.voice_file import small_model
 LIBRARY = Host("library")
 BASE_NAME = "pretrained_v2/f0G16k.pth"
 REFUSED = [
-    (BASE_NAME, "lora/other.safetensors", "trained on the base other .*the chosen base is f0G16k .*: choose the adapter's own", "训练自底模 other"),
-    (BASE_NAME, "lora/damaged.safetensors", "not a usable RVC-LoRA adapter .*checksum", "不是可用的 RVC-LoRA 适配器（校验和与内容不符）"),
+    (BASE_NAME, "lora/other.safetensors", "trained on the base other .*the chosen base is f0G16k .*: choose the "
+     "adapter's own", "训练自底模 other"),
+    (BASE_NAME, "lora/damaged.safetensors", "not a usable RVC-LoRA adapter .*checksum",
+     "不是可用的 RVC-LoRA 适配器（校验和与内容不符）"),
     (BASE_NAME, "lora/fast.safetensors", "is for 24000 Hz, the base f0G16k gives 16000 Hz", "采样率为 24000 Hz"),
-    ("weights/other.pth", "lora/anna.safetensors", "trained on the base f0G16k .*the chosen base is other", "训练自底模 f0G16k"),
+    ("weights/other.pth", "lora/anna.safetensors", "trained on the base f0G16k .*the chosen base is other",
+     "训练自底模 f0G16k"),
 ]
 """(base, adapter, what is said in English, in Chinese)"""
 
 
 def furnish(root):
-    """assets/ with the demo's base, another base, full voices, adapters of each, one of another rate and a damaged one."""
+    """assets/ with the demo's base, another base, full voices, adapters of each, one of another rate and a damaged
+    one."""
     bases, loras, weights = root / "assets/pretrained_v2", root / "assets/lora", root / "assets/weights"
     for folder in (bases, loras / "mine", weights):
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,10 +40,12 @@ def furnish(root):
         base.network.dec.conv_pre.bias += 1
     torch.save(small_model(base.network, base.info, "another voice"), str(weights / "other.pth"))
     config = list(base.info.config)
-    config[12], config[14], config[-1] = [10, 6, 2, 2], [20, 12, 4, 4], 24000  # upsampling by 240, a hundredth of a second at 24 kHz
+    # upsampling by 240, a hundredth of a second at 24 kHz
+    config[12], config[14], config[-1] = [10, 6, 2, 2], [20, 12, 4, 4], 24000
     fast = LIBRARY.build_synthesizer(config, "v2", True)
     torch.save({**small_model(fast, base.info, "of 24 kHz"), "config": config, "sr": "24k"}, str(weights / "fast.pth"))
-    make_adapter(loras / "anna.safetensors", LIBRARY, 1, name="anna", speaker=3, epochs=40, steps=480, preset="balanced",
+    make_adapter(loras / "anna.safetensors", LIBRARY, 1, name="anna", speaker=3, epochs=40, steps=480,
+                 preset="balanced",
                  heldout=json.dumps({"base": 0.861, "adapter": 0.524}), created="2026-11-22T21:14:05+00:00")
     make_adapter(loras / "mine" / "bert.safetensors", LIBRARY, 2, name="bert")
     make_adapter(weights / "lisa_last.safetensors", LIBRARY, 3, base=weights / "lisa.pth")
@@ -55,7 +62,8 @@ class Converter:
 
     def __init__(self, half=False):
         self.config = SimpleNamespace(device="cpu", is_half=half)
-        self.net_g = self.tgt_sr = self.if_f0 = self.version = self.n_spk = self.cpt = self.pipeline = self.hubert_model = None
+        self.net_g = self.tgt_sr = self.if_f0 = self.version = self.n_spk = None
+        self.cpt = self.pipeline = self.hubert_model = None
 
 
 class Pipeline:

@@ -24,7 +24,8 @@ def voice(_made, tmp_path):
 
 @pytest.fixture
 def refused(tmp_path, capsys, monkeypatch):
-    """`refused(values, *flags)` runs the command line and returns its error: one line, exit code 2, in both languages, nothing written."""
+    """`refused(values, *flags)` runs the command line and returns its error: one line, exit code 2, in both languages,
+    nothing written."""
 
     def run(values, *flags, written=False):
         output = tmp_path / "out"

@@ -25,10 +25,11 @@ def free_port():
 def served(command, folder, log, **environment):
     """The page of `command --port N`: its address. Ended afterwards, with the run that it may have started."""
     port = free_port()
-    values = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environment}
+    values = {**os.environ, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT),
+              "LC_ALL": "C.UTF-8", **environment}
     with open(str(log), "wb") as said:
-        process = subprocess.Popen([sys.executable, *command, "--port", str(port), "--noautoopen"], cwd=str(folder), env=values, stdout=said,
-                                   stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *command, "--port", str(port), "--noautoopen"], cwd=str(folder),
+                                   env=values, stdout=said, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(3000):  # five minutes: a real WebUI on a busy machine

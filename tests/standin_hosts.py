@@ -1,9 +1,10 @@
 """Small stand-ins for RVC checkouts: `make("classic", folder)` and `make("2026", folder)`.
 
-A stand-in has the shape that the installer and the web page rely on, written for this project: the two WebUI scripts' layout of
-`gr.Blocks` / `gr.Tabs` / `sid0`, `VC.get_vc` and `vc_single`, the folders, `i18n`, and the networks, which come from the package `rvc`
-by way of one-line modules. Its features are folded spectra, not HuBERT's, and its pitch is 200 Hz throughout.
-The page runs under Gradio 3.34.0: `python infer-web.py --port 7865` (classic), `python webui.py --port 7865` (2026), from the folder.
+A stand-in has the shape that the installer and the web page rely on, written for this project: the two WebUI scripts'
+layout of `gr.Blocks` / `gr.Tabs` / `sid0`, `VC.get_vc` and `vc_single`, the folders, `i18n`, and the networks, which
+come from the package `rvc` by way of one-line modules. Its features are folded spectra, not HuBERT's, and its pitch is
+200 Hz throughout. The page runs under Gradio 3.34.0: `python infer-web.py --port 7865` (classic),
+`python webui.py --port 7865` (2026), from the folder.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from LoraModel.host.layouts import CHECKOUTS
 SCRIPT = {layout.name: layout.webui_script for layout in CHECKOUTS}
 
 _SHIMS = {
-    "classic": {"infer/lib/infer_pack/models": "infer_pack.models", "infer/lib/infer_pack/commons": "infer_pack.commons",
-                "infer/lib/train/data_utils": "train.data_utils", "infer/lib/train/mel_processing": "train.mel_processing",
-                "infer/lib/train/losses": "train.losses"},
+    "classic": {"infer/lib/infer_pack/models": "infer_pack.models",
+                "infer/lib/infer_pack/commons": "infer_pack.commons",
+                "infer/lib/train/data_utils": "train.data_utils",
+                "infer/lib/train/mel_processing": "train.mel_processing", "infer/lib/train/losses": "train.losses"},
     "2026": {"infer/module/models": "infer_pack.models", "infer/module/commons": "infer_pack.commons",
-             "train/data_utils": "train.data_utils", "train/mel_processing": "train.mel_processing", "train/losses": "train.losses"},
+             "train/data_utils": "train.data_utils", "train/mel_processing": "train.mel_processing",
+             "train/losses": "train.losses"},
 }
-_VC = {"classic": ("infer/modules/vc/modules", "infer.lib.infer_pack.models"), "2026": ("infer/vc/modules", "infer.module.models")}
+_VC = {"classic": ("infer/modules/vc/modules", "infer.lib.infer_pack.models"),
+       "2026": ("infer/vc/modules", "infer.module.models")}
 
 _CONFIG = '''import argparse
 
@@ -56,11 +60,12 @@ class I18nAuto:
     def __call__(self, key):
         return self.language_map.get(key, key)
 '''
-_ENGLISH = {"模型推理": "Model Inference", "推理音色": "Inferencing voice:", "刷新音色列表": "Refresh voice list", "卸载音色省显存": "Unload voice",
-            "请选择说话人id": "Select Speaker/Singer ID", "单次推理": "Single Inference", "批量推理": "Batch Inference", "转换": "Convert",
-            "输入待处理音频文件夹路径(去文件管理器地址栏拷就行了)":
-                "Enter the path of the audio folder to be processed (copy it from the address bar of the file manager):",
-            "指定输出文件夹": "Specify output folder:", "训练": "Train", "常见问题解答": "FAQ"}
+_ENGLISH = {"模型推理": "Model Inference", "推理音色": "Inferencing voice:", "刷新音色列表": "Refresh voice list",
+            "卸载音色省显存": "Unload voice",
+            "请选择说话人id": "Select Speaker/Singer ID", "单次推理": "Single Inference", "批量推理": "Batch Inference",
+            "转换": "Convert", "输入待处理音频文件夹路径(去文件管理器地址栏拷就行了)":
+                "Enter the path of the audio folder to be processed (copy it from the address bar of the file "
+            "manager):", "指定输出文件夹": "Specify output folder:", "训练": "Train", "常见问题解答": "FAQ"}
 
 _VC_MODULE = '''import os
 
@@ -127,7 +132,7 @@ class VC:
             if sound is not None:
                 soundfile.write(os.path.join(opt_root, name + ".wav"), sound, rate)
             yield name + "->" + info
-'''
+'''  # noqa: E501
 
 _HEAD = '''import os
 import sys
@@ -228,18 +233,20 @@ with gr.Blocks(title="RVC WebUI"{css}) as app:
         app.queue(concurrency_count=511, max_size=1022).launch(
             server_name="127.0.0.1", inbrowser=not config.noautoopen, server_port=config.listen_port, quiet=True
         )
-'''
+'''  # noqa: E501
 
 
 def webui_script(layout: str) -> str:
-    """The text of the stand-in's WebUI script: classic has two index widgets a page (a text box and a list), 2026 has one."""
+    """The text of the stand-in's WebUI script: classic has two index widgets a page (a text box and a list), 2026 has
+    one."""
     def indices(*names: str) -> str:
         return "\n".join(f'{" " * 20}{name} = gr.Textbox(label="{name}", interactive=True)' for name in names)
 
     classic = layout == "classic"
     page = _PAGE.format(css="" if classic else ', css=".train {}"',
                         first_index=indices(*(["file_index1", "file_index2"] if classic else ["file_index1"])),
-                        second_index=indices(*(["file_index3", "file_index4"] if classic else ["file_index3"])).replace(" " * 20, " " * 16),
+                        second_index=indices(*(["file_index3", "file_index4"] if classic else ["file_index3"])).replace(
+                            " " * 20, " " * 16),
                         indices="file_index2, file_index4" if classic else "file_index1, file_index3")
     return _HEAD.format(vc=_VC[layout][0].replace("/", ".")) + "\n" + page
 
@@ -265,5 +272,6 @@ def make(layout: str, root: Path) -> Path:
     library = importlib.util.find_spec("rvc")
     if library is not None:
         for version in ("v1", "v2"):
-            shutil.copytree(str(Path(list(library.submodule_search_locations)[0]) / "configs" / version), str(root / "configs" / version))
+            shutil.copytree(str(Path(list(library.submodule_search_locations)[0]) / "configs" / version),
+                            str(root / "configs" / version))
     return root

@@ -64,7 +64,7 @@ def test_files_that_are_no_adapter_are_refused_and_nothing_runs(tmp_path):
         "zeros": (bytes(1000), "not a usable"), "huge header": (struct.pack("<Q", 2**62) + b"{}", "not a usable"),
         "foreign": (foreign, "its format is 'pt'"), "without metadata": (bare, "its format is 'not named'"),
     }
-    for name, (data, message) in cases.items():
+    for _name, (data, message) in cases.items():
         path.write_bytes(data)
         for read in (load_adapter, read_metadata):
             with pytest.raises(UserError, match=message):
@@ -130,7 +130,8 @@ def rewritten(path, change):
     (lambda m, t: m.update(speaker="first"), "not a usable"),
     (lambda m, t: m.update(sample_rate="40k"), "not a usable"),
     (lambda m, t: t.update({"dec.ups.0.weight": torch.zeros(1)}), "unknown tensor dec.ups.0.weight"),
-    (lambda m, t: t.update({"dec.ups.0.lora_A.weight": torch.full((2, 8, 1), float("nan"))}), "lora_A.weight is not finite"),
+    (lambda m, t: t.update({"dec.ups.0.lora_A.weight": torch.full((2, 8, 1), float("nan"))}),
+     "lora_A.weight is not finite"),
     (lambda m, t: t.update({"dec.ups.0.lora_A.weight": torch.zeros(2, 8, 1, dtype=torch.int8)}), "without its scale"),
     (lambda m, t: t.update({"dec.ups.0.lora_A.weight": torch.zeros(2, 8, 1, dtype=torch.int32)}), "not finite"),
     (lambda m, t: t.update({"dec.ups.9.lora_A.weight_scale": torch.zeros(2)}), "without its tensor"),
@@ -160,7 +161,8 @@ def test_other_types_of_tensor_load(tmp_path):
     (lambda t: [t.pop("dec.ups.0.lora_A.weight"), t.pop("dec.ups.0.lora_B.weight")], "lacks the layer dec.ups.0"),
     (lambda t: t.update({"dec.ups.1.lora_A.weight": torch.zeros(1)}), "does not know, the layer dec.ups.1"),
     (lambda t: t.update({"dec.ups.0.lora_C.weight": torch.zeros(1)}), "dec.ups.0 has .*lora_C"),
-    (lambda t: t.update({"flow.flows.0.pre.lora_A.weight": torch.zeros(1, 4, 5)}), r"flow.flows.0.pre has .*\(1, 4, 5\)"),
+    (lambda t: t.update({"flow.flows.0.pre.lora_A.weight": torch.zeros(1, 4, 5)}),
+     r"flow.flows.0.pre has .*\(1, 4, 5\)"),
     (lambda t: t.update({"emb_g.lora_row.weight": torch.zeros(1, 5)}), r"emb_g has .*\(1, 5\)"),
 ])
 def test_check_names_what_is_missing_extra_or_misshapen(tmp_path, change, message):
@@ -182,8 +184,9 @@ def test_check_refuses_a_speaker_that_the_base_lacks(tmp_path, speaker):
 def test_a_wrong_base_names_both_and_force_is_the_way_past(tmp_path):
     path, _ = saved(tmp_path)
     assert load_adapter(path, HASH, "f0G40k").name == "voice_a"
-    with pytest.raises(UserError, match=r"adapter 'voice_a' was trained on base f0G40k \(3f9c0000…\), the loaded base is f0G48k \(a01b0000…\): "
-                                        "choose that base or pass --force"):
+    with pytest.raises(UserError,
+                       match=r"adapter 'voice_a' was trained on base f0G40k \(3f9c0000…\), the loaded base is "
+                             r"f0G48k \(a01b0000…\): choose that base or pass --force"):
         load_adapter(path, "a01b" + "0" * 60, "f0G48k")
     assert load_adapter(path, "a01b" + "0" * 60, "f0G48k", force=True).name == "voice_a"
 
@@ -207,9 +210,10 @@ while True:
 def test_kill_9_while_saving_leaves_the_old_or_the_new_file(tmp_path):
     path, dice, kills, seen = tmp_path / "a.safetensors", random.Random(1), 0, set()
     delays = ",".join(f"{dice.uniform(0, 0.03):.4f}" for _ in range(30))
-    # One process imports torch, which takes seconds, and forks the thirty that save and are killed; it goes on when told to.
-    with subprocess.Popen([sys.executable, "-c", FORKER, SAVER, str(path), delays], cwd=str(ROOT), stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, universal_newlines=True) as forker:
+    # One process imports torch, which takes seconds, and forks the thirty that save and are killed; it goes on when
+    # told to.
+    with subprocess.Popen([sys.executable, "-c", FORKER, SAVER, str(path), delays], cwd=str(ROOT),
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as forker:
         for line in forker.stdout:
             if line.strip() != "killed":
                 continue
@@ -252,7 +256,7 @@ for number, delay in enumerate(delays):
     os.waitpid(child, 0)
     print("killed", flush=True)
     sys.stdin.readline()
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("step", ["replace", "fsync"])

@@ -31,8 +31,10 @@ def test_the_file_byte_by_byte(tmp_path):
     assert covered == len(body) == 2 * sum(t.numel() for t in tensors.values())
     stamp = metadata.pop("checksum")
     assert metadata == {
-        "format": "rvc-lora", "format_version": "1", "name": "voice_a", "base_hash": HASH, "base_name": "f0G40k", "rvc_version": "v2",
-        "sample_rate": "40000", "f0": "1", "speaker": "0", "preset": "custom", "notes": "ünï 音色", "lora_config": CONFIG.to_json(),
+        "format": "rvc-lora", "format_version": "1", "name": "voice_a", "base_hash": HASH, "base_name": "f0G40k",
+        "rvc_version": "v2",
+        "sample_rate": "40000", "f0": "1", "speaker": "0", "preset": "custom", "notes": "ünï 音色",
+        "lora_config": CONFIG.to_json(),
     }
     # The checksum as docs/phase1_lora_core.md describes it to other programs, worked out here without the library.
     digest = hashlib.sha256()
@@ -66,7 +68,8 @@ def test_eight_bits_byte_by_byte(tmp_path):
 
 
 def test_eight_bit_quantising_by_hand(tmp_path):
-    # Row 0's largest is 127 * 2^-7, so its scale is exactly 2^-7 = 0.0078125 and values are whole numbers of it: 127, -64, 0, 1.
+    # Row 0's largest is 127 * 2^-7, so its scale is exactly 2^-7 = 0.0078125 and values are whole numbers of it: 127,
+    # -64, 0, 1.
     # Row 1 is zero: scale 0. fp16 holds both scales exactly.
     step = 2.0**-7
     a = torch.tensor([[[127.0], [-64.0], [0.0], [1.4], [0], [0], [0], [0]], [[0.0]] * 8]) * step
@@ -94,14 +97,16 @@ def test_round_trip_keeps_its_error_bound_at_every_size(tmp_path, size):
                 axis = 1 if name == "flow.flows.0.pre.lora_B.weight" else 0
                 largest = tensor.abs().transpose(0, axis).flatten(1).amax(1)
                 # Half a step: 1/254 of the component's largest, rounded up to the next fp16 number.
-                bound = ((largest / 254) * (1 + 2**-10) + 2**-25).reshape([-1 if d == axis else 1 for d in range(tensor.dim())]).expand_as(tensor)
+                bound = ((largest / 254) * (1 + 2**-10)
+                         + 2**-25).reshape([-1 if d == axis else 1 for d in range(tensor.dim())]).expand_as(tensor)
                 bound = bound * (1 + 1e-5)
             assert bool(((found - tensor).abs() <= bound).all()), (bits, name)
 
 
 def test_metadata_is_complete_and_read_without_tensors(tmp_path):
     everything = {key: f"value of {key}" for key in FIELDS if key not in METADATA and key != "lora_config"}
-    everything.update(steps=480, epochs=40, data_seconds=12.5, heldout=json.dumps({"base": 0.861, "adapter": None, "metric": "log-mel L1"}))
+    everything.update(steps=480, epochs=40, data_seconds=12.5,
+                      heldout=json.dumps({"base": 0.861, "adapter": None, "metric": "log-mel L1"}))
     path, _ = saved(tmp_path, **everything)
     metadata = read_metadata(path)
     assert set(metadata) == set(FIELDS) | {"format", "format_version", "checksum"}
@@ -113,7 +118,8 @@ def test_metadata_is_complete_and_read_without_tensors(tmp_path):
 def test_a_loaded_adapter_can_be_saved_again(tmp_path):
     path, _ = saved(tmp_path, notes="kept")
     adapter = load_adapter(path)
-    again = load_adapter(save_adapter(tmp_path / "b.safetensors", adapter.tensors, adapter.config, adapter.metadata, 16))
+    again = load_adapter(save_adapter(tmp_path / "b.safetensors", adapter.tensors, adapter.config, adapter.metadata,
+                                      16))
     assert again.metadata == adapter.metadata
     assert all(torch.equal(tensor, adapter.tensors[name]) for name, tensor in again.tensors.items())
 
@@ -128,15 +134,18 @@ def test_names_that_are_no_utf8_are_saved(tmp_path):
 
 @pytest.fixture(scope="module")
 def full_sizes(full_network, tmp_path_factory):
-    """Bytes of each preset's file at v2 40k: {(preset, bits): bytes}, and of the fp16 tensors of RVC's own small model."""
+    """Bytes of each preset's file at v2 40k: {(preset, bits): bytes}, and of the fp16 tensors of RVC's own small
+    model."""
     network, folder, sizes = full_network("v2", True), tmp_path_factory.mktemp("sizes"), {}
     for preset in ("fast", "balanced", "high_quality"):
         injection = inject(network, LoRAConfig.from_preset(preset))
         for bits in (16, 8):
             path = folder / f"{preset}{bits}.safetensors"
             save_adapter(path, injection.tensors(), injection.config, {
-                **METADATA, "heldout": json.dumps({"mel": 0.5123, "kl": 1.234}), "created": "2026-01-01T00:00:00Z", "steps": 2000,
-                "epochs": 100, "data_seconds": 600.0, "author": "a person with a long name", "license": "CC-BY-4.0", "notes": "n" * 500,
+                **METADATA, "heldout": json.dumps({"mel": 0.5123, "kl": 1.234}), "created": "2026-01-01T00:00:00Z",
+                "steps": 2000,
+                "epochs": 100, "data_seconds": 600.0, "author": "a person with a long name", "license": "CC-BY-4.0",
+                "notes": "n" * 500,
             }, bits)
             sizes[preset, bits] = path.stat().st_size
         extract(network)
@@ -167,7 +176,8 @@ def test_deltas_by_hand(tmp_path):
     a, b = adapter.tensors["dec.ups.0.lora_A.weight"].float(), adapter.tensors["dec.ups.0.lora_B.weight"].float()
     by_hand = sum(a[k, :, 0, None, None] * b[k][None] for k in range(2)) * 2.0 * 0.5  # alpha / r = 2, strength 0.5
     torch.testing.assert_close(deltas["dec.ups.0"], by_hand)
-    assert torch.equal(deltas["emb_g"][0], 0.5 * adapter.tensors["emb_g.lora_row.weight"][0].float()) and not deltas["emb_g"][1:].any()
+    assert torch.equal(deltas["emb_g"][0],
+                       0.5 * adapter.tensors["emb_g.lora_row.weight"][0].float()) and not deltas["emb_g"][1:].any()
     for path, (left, right) in adapter.products(network).items():
         torch.testing.assert_close((left @ right) * 0.5, deltas[path].flatten(1))
 
@@ -184,5 +194,6 @@ def test_tensors_hash():
     renamed = {"a": one["a"], "c": one["b"]}
     reshaped = {**one, "a": one["a"].reshape(4, 3)}
     assert len({tensors_hash(x.items()) for x in (one, changed, renamed, reshaped)}) == 4
-    by_hand = hashlib.sha256(b"a(2,)" + np.array([1, 2], "<f2").tobytes() + b"b(1,)" + np.array([3], "<f2").tobytes()).hexdigest()
+    by_hand = hashlib.sha256(b"a(2,)" + np.array([1, 2], "<f2").tobytes() + b"b(1,)"
+                             + np.array([3], "<f2").tobytes()).hexdigest()
     assert tensors_hash([("b", torch.tensor([3.0])), ("a", torch.tensor([1.0, 2.0]))]) == by_hand

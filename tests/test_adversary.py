@@ -72,7 +72,8 @@ def test_losses_are_those_of_rvc(adversary, clips, library):
     expected = losses.discriminator_loss(scores_real, scores_made)[0]
     torch.testing.assert_close(update(adversary, clips), expected.detach())
     with torch.no_grad():
-        torch.testing.assert_close(adversary.generator_losses(made)["fm"], losses.feature_loss(features_real, adversary.network(real, made)[3]))
+        torch.testing.assert_close(adversary.generator_losses(made)["fm"],
+                                   losses.feature_loss(features_real, adversary.network(real, made)[3]))
 
 
 def test_a_few_parts_drawn_at_random_stand_for_all(adversary, clips):

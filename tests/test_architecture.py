@@ -1,4 +1,5 @@
-"""The house: which folder of LoraModel/ may import which, who knows RVC's names, and how large files and folders may be.
+"""The house: which folder of LoraModel/ may import which, who knows RVC's names, and how large files and folders may
+be.
 
 docs/architecture.md draws what stands here. A new folder of LoraModel/ is entered in MAY_IMPORT first.
 """
@@ -37,7 +38,8 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "realtime": {"inference", "models", "lora", "host"},
     "evaluation": {"inference", "models", "lora", "host"},
     "webui": {"conversion", "realtime", "training", "preparation", "inference", "models", "lora", "host", "install"},
-    "scripts": {"evaluation", "conversion", "realtime", "training", "preparation", "inference", "models", "lora", "host"},
+    "scripts": {"evaluation", "conversion", "realtime", "training", "preparation", "inference", "models", "lora",
+                "host"},
     "demo": {"evaluation", "conversion", "training", "preparation", "inference", "models", "lora", "host"},
     "examples": {"evaluation", "training", "preparation", "inference", "models", "lora", "host"},
 }
@@ -60,7 +62,8 @@ def folder_of(path: Path) -> str:
 
 
 def imports(tree: ast.AST, path: Path) -> Iterator[Tuple[int, str]]:
-    """(line, absolute dotted name) of everything imported; `from a import b` gives a.b. `path` is relative to the root."""
+    """(line, absolute dotted name) of everything imported; `from a import b` gives a.b. `path` is relative to the
+    root."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -112,7 +115,8 @@ def against_the_arrows(source: str, path: Path, commands: Set[str] = COMMANDS) -
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             named = RVC_PATH.search(node.value)
             found += [(node.lineno, f"RVC's {named.group()} in a string outside host/")] if named else []
-        elif isinstance(node, ast.Attribute) and node.attr in RVC_ATTRIBUTES and folder and path.as_posix() not in PLAYS_RVC:
+        elif isinstance(node,
+                        ast.Attribute) and node.attr in RVC_ATTRIBUTES and folder and path.as_posix() not in PLAYS_RVC:
             found.append((node.lineno, f"RVC's attribute {node.attr} outside host/"))
     return found
 
@@ -163,7 +167,8 @@ def test_a_folder_can_be_looked_through(folder):
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
     if len(files) > MOST_FILES:
         text = (folder / "__init__.py").read_text(encoding="utf-8")
-        assert "More than nine files" in (ast.get_docstring(ast.parse(text)) or ""), f"{len(files)} files, and no reason"
+        assert "More than nine files" in (ast.get_docstring(ast.parse(text))
+                                          or ""), f"{len(files)} files, and no reason"
 
 
 def test_only_what_is_run_changes_the_path_of_imports():

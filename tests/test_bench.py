@@ -1,4 +1,5 @@
-"""The benchmarks run in their quick form and give what they promise; times are theirs to print, not for a test to judge."""
+"""The benchmarks run in their quick form and give what they promise; times are theirs to print, not for a test to
+judge."""
 
 import json
 import math
@@ -30,8 +31,10 @@ def test_storage_keeps_the_promises(stored):
 def test_a_step_of_rvcs_and_one_of_ours_are_timed(tmp_path):
     figures = train_time.measure_time(tmp_path, quick=True, with_d=False, repeats=1)
     assert figures["ratio_step"] == figures["ratio_step_low"] == figures["ratio_step_high"] > 0
-    assert set(figures["parts_rvc"]) == {"G forward", "D forward", "D backward", "D forward again", "G backward", "optimisers"}
-    assert set(figures["parts_ours"]) == {"batch", "prior forward", "prior backward", "decoder forward", "decoder backward", "optimiser"}
+    assert set(figures["parts_rvc"]) == {"G forward", "D forward", "D backward", "D forward again", "G backward",
+                                         "optimisers"}
+    assert set(figures["parts_ours"]) == {"batch", "prior forward", "prior backward", "decoder forward",
+                                          "decoder backward", "optimiser"}
     assert math.isclose(sum(figures["parts_rvc"].values()), figures["seconds_rvc"][0], rel_tol=0.2)
     assert math.isclose(sum(figures["parts_ours"].values()), figures["seconds_ours"][0][0], rel_tol=0.2)
     common.finish(figures, tmp_path / "figures.json")
@@ -46,7 +49,8 @@ def test_rvcs_step_trains_everything(tmp_path):
     before = [[p.detach().clone() for p in network.parameters()] for network in (step.generator, step.discriminator)]
     assert math.isfinite(step(batch))
     for network, old in zip((step.generator, step.discriminator), before):
-        still = [name for (name, p), q in zip(network.named_parameters(), old) if p.grad is None or not bool((p != q).any())]
+        still = [name for (name, p), q in zip(network.named_parameters(), old) if p.grad is None
+                 or not bool((p != q).any())]
         assert [name for name in still if "emb_rel" not in name] == []
 
 

@@ -50,7 +50,8 @@ def test_every_error_of_the_system_is_one_line(number, capsys):
     (RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"), "the disk is full"),
     (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "the disk is full"),
     (MemoryError(), "not enough memory"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+     "not enough memory"),
     (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "--device cpu"),
     (RuntimeError("std::bad_alloc"), "not enough memory"),
     (RuntimeError("can't start new thread"), "not enough memory"),
@@ -93,7 +94,8 @@ def test_ctrl_c_is_one_line_and_130(capsys):
 
 
 def test_a_message_is_one_line(capsys):
-    assert seen(UserError("no file a\nb\u2028c\x1b[0m\udce9", "无"), capsys) == (2, ["error: no file a\\nb\\u2028c\\x1b[0m\\udce9"])
+    assert seen(UserError("no file a\nb\u2028c\x1b[0m\udce9", "无"),
+                capsys) == (2, ["error: no file a\\nb\\u2028c\\x1b[0m\\udce9"])
     several = UserError("one\ntwo", "一")
     several.lines = True
     assert seen(several, capsys)[1] == ["error: one", "two"]
@@ -110,13 +112,14 @@ sys.exit(run(main))
 
 def program(body, **settings):
     environment = {**os.environ, "RVC_LORA_LANG": "en", **settings.pop("env", {})}
-    return subprocess.run([sys.executable, "-c", PROGRAM.format(body=body)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, check=False, **settings)
+    return subprocess.run([sys.executable, "-c", PROGRAM.format(body=body)], cwd=ROOT, env=environment,
+                          capture_output=True, check=False, **settings)
 
 
 @pytest.mark.parametrize("encoding", ["cp936", "cp1252", "ascii"])
 def test_a_console_of_another_code_page_shows_what_it_can(encoding):
-    done = program("print('wrote 声音é\\U0001f600\\udce9.wav'); print('说', file=sys.stderr)", env={"PYTHONIOENCODING": encoding})
+    done = program("print('wrote 声音é\\U0001f600\\udce9.wav'); print('说', file=sys.stderr)",
+                   env={"PYTHONIOENCODING": encoding})
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     assert done.stdout.decode(encoding).startswith("wrote ") and b".wav" in done.stdout
 
@@ -124,15 +127,15 @@ def test_a_console_of_another_code_page_shows_what_it_can(encoding):
 def test_standard_streams_may_be_missing():
     body = "import tqdm; print('a'); [0 for _ in tqdm.tqdm([1])]; raise OSError(13, 'Permission denied', 'f')"
     code = PROGRAM.format(body=body).replace("sys.exit", "sys.stdout = sys.stderr = None\nsys.exit")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 2 and done.stderr == b""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_output_onto_a_full_disk_is_one_line():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", PROGRAM.format(body="print('a' * 100)")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
-                              env={**os.environ, "RVC_LORA_LANG": "en"}, check=False)
+        done = subprocess.run([sys.executable, "-c", PROGRAM.format(body="print('a' * 100)")], cwd=ROOT, stdout=full,
+                              stderr=subprocess.PIPE, env={**os.environ, "RVC_LORA_LANG": "en"}, check=False)
     assert done.returncode == 2 and done.stderr.decode().count("\n") == 1 and b"disk is full" in done.stderr
 
 
@@ -140,8 +143,8 @@ def test_output_onto_a_full_disk_is_one_line():
 def test_a_reader_that_leaves_ends_the_command_quietly():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(body="print('a' * 100000)")], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
-                          check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(body="print('a' * 100000)")], cwd=ROOT, stdout=writer,
+                          stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert done.returncode == commands.GONE and done.stderr == b""
 
@@ -149,7 +152,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
 # ---------------------------------------------------------------- options
 
 @pytest.mark.parametrize("typed, wanted", [
-    ("a.wav", "a.wav"), (" a b.wav ", "a b.wav"), ('"a.wav"', "a.wav"), ("'a.wav' ", "a.wav"), ("“a.wav”", "a.wav"), ("\u202aC:/a.wav", "C:/a.wav"),
+    ("a.wav", "a.wav"), (" a b.wav ", "a b.wav"), ('"a.wav"', "a.wav"), ("'a.wav' ", "a.wav"), ("“a.wav”", "a.wav"),
+    ("\u202aC:/a.wav", "C:/a.wav"),
     ("\ufeff\"a.wav\"\n", "a.wav"), ("「歌.wav」", "歌.wav"), ("it's.wav", "it's.wav"), ("\"'a'\"", "a"),
     ("a\u202c", "a"), ("caf\udce9.wav", "caf\udce9.wav"),
 ])
@@ -164,8 +168,8 @@ def test_a_path_that_is_there_stays_as_typed(tmp_path):
 
 
 @pytest.mark.parametrize("typed, said", [
-    ("a\0b", "NUL"), ("\ud800", "cannot have"), ("a" * 5000, "too long"), ("a/" * 2500, "too long"), ("b" * 300 + "/c", "too long"),
-    ("~nosuchuser/x", "no user 'nosuchuser'"), ("", "empty"), (' "" ', "empty"),
+    ("a\0b", "NUL"), ("\ud800", "cannot have"), ("a" * 5000, "too long"), ("a/" * 2500, "too long"),
+    ("b" * 300 + "/c", "too long"), ("~nosuchuser/x", "no user 'nosuchuser'"), ("", "empty"), (' "" ', "empty"),
 ])
 def test_paths_that_no_system_takes_are_refused_in_one_line(typed, said):
     with pytest.raises(UserError, match=said) as caught:
@@ -177,7 +181,8 @@ def test_home_is_put_in_full():
     assert clean_path("~/a") == os.path.join(os.path.expanduser("~"), "a")
 
 
-@pytest.mark.parametrize("typed", ["²", "１", "9" * 4000, "inf", "nan", "1e999", "", "one", "0x10", "1_000", "-1", "1.5", "Ⅳ"])
+@pytest.mark.parametrize("typed", ["²", "１", "9" * 4000, "inf", "nan", "1e999", "", "one", "0x10", "1_000", "-1",
+                                   "1.5", "Ⅳ"])
 def test_what_is_no_seed_is_refused_in_words(typed):
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         commands.seed(typed)
@@ -188,18 +193,21 @@ def test_what_is_no_seed_is_refused_in_words(typed):
 
 
 def test_numbers_within_their_limits():
-    assert commands.number(-48, 48)(" -3.5 ") == -3.5 and commands.number(0, 1)("1e-2") == 0.01 and commands.whole(0, 8)("7") == 7
+    assert commands.number(-48, 48)(" -3.5 ") == -3.5 and commands.number(0,
+                                                                          1)("1e-2") == 0.01 and commands.whole(0, 8)(
+                                                                              "7") == 7
     with pytest.raises(argparse.ArgumentTypeError, match="between -48 and 48"):
         commands.number(-48, 48)("49")
 
 
-@pytest.mark.parametrize("typed, wanted", [("40k", 40000), ("40000", 40000), ("22.05k", 22050), ("48K", 48000), (16000, 16000), (None, None),
-                                           ("44100 Hz".replace(" ", ""), 44100)])
+@pytest.mark.parametrize("typed, wanted", [("40k", 40000), ("40000", 40000), ("22.05k", 22050), ("48K", 48000),
+                                           (16000, 16000), (None, None), ("44100 Hz".replace(" ", ""), 44100)])
 def test_sample_rates(typed, wanted):
     assert commands.parse_rate(typed) == wanted
 
 
-@pytest.mark.parametrize("typed", ["infk", "nank", "fast", "0", "-40000", "k", "40kk", "1e9", "²k", "4" * 4000, "1", "999999999k"])
+@pytest.mark.parametrize("typed", ["infk", "nank", "fast", "0", "-40000", "k", "40kk", "1e9", "²k", "4" * 4000, "1",
+                                   "999999999k"])
 def test_what_is_no_sample_rate_is_refused(typed):
     with pytest.raises(UserError) as caught:
         commands.parse_rate(typed)
@@ -220,7 +228,8 @@ def test_wrong_options_are_one_line(capsys):
     parser = commands.Parser()
     parser.add_argument("--input", type=commands.path, required=True)
     parser.add_argument("--seed", type=commands.seed)
-    for argv, said in ([], "--input"), (["--input", "a", "--seed", "²"], "--seed"), (["--input", "a\0"], "NUL"), (["--inputs", "a"], "--input"):
+    for argv, said in ([], "--input"), (["--input", "a", "--seed", "²"],
+                                        "--seed"), (["--input", "a\0"], "NUL"), (["--inputs", "a"], "--input"):
         assert commands.run(parser.parse_args, argv) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and said in lines[0] and "--help" in lines[0]

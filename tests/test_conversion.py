@@ -8,9 +8,9 @@ import pytest
 import torch
 from voice_data import SOURCE, go
 
-from LoraModel.inference import stand_in as features
 from LoraModel.inference import ConvertOptions, Retrieval, VoiceLoader
 from LoraModel.inference import audio as audio_io
+from LoraModel.inference import stand_in as features
 from LoraModel.messages import UserError
 
 convert_module = sys.modules["LoraModel.inference.convert"]  # the package gives this name to the function
@@ -23,7 +23,8 @@ def test_a_short_conversion_is_the_networks_own_infer(voice, speech):
     f0 = features.pitch(padded, frames)
     torch.manual_seed(5)
     with torch.no_grad():
-        own = voice.network.infer(torch.from_numpy(phone)[None], torch.tensor([frames]), torch.from_numpy(features.coarse_pitch(f0))[None],
+        own = voice.network.infer(torch.from_numpy(phone)[None], torch.tensor([frames]),
+                                  torch.from_numpy(features.coarse_pitch(f0))[None],
                                   torch.from_numpy(f0.astype(np.float32))[None], torch.tensor([0]))[0][0, 0].numpy()
     found = go(voice, speech, ConvertOptions(seed=5), chunk=10**6)
     assert len(found) == len(speech)
@@ -139,15 +140,15 @@ def test_an_index_of_another_size_and_a_missing_speaker_are_refused(voice, speec
         go(voice, speech, ConvertOptions(speaker=99))
 
 
-@pytest.mark.parametrize("values", [{"protect": 0.7}, {"index_rate": -0.1}, {"transpose": 100}, {"protect": float("nan")}])
+@pytest.mark.parametrize("values",
+                         [{"protect": 0.7}, {"index_rate": -0.1}, {"transpose": 100}, {"protect": float("nan")}])
 def test_options_out_of_range_are_refused(values):
     with pytest.raises(UserError, match=next(iter(values))):
         ConvertOptions(**values)
 
 
 def test_a_base_without_pitch_converts(library, full_network, speech):
-    from LoraModel.models.model_utils import Base, BaseInfo
-    from LoraModel.models.model_utils import config_list
+    from LoraModel.models.model_utils import Base, BaseInfo, config_list
 
     config = config_list(library.config_for("v2", 40000))
     info = BaseInfo("nono", Path("nono.pth"), config, "v2", False, 40000, True, "0" * 64)

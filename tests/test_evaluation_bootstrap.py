@@ -22,14 +22,17 @@ def test_median_is_inside():
 
 def test_equal_seeds_give_equal_intervals():
     values = np.random.default_rng(0).normal(size=20)
-    assert bootstrap.mean_interval(values, seed=3) == bootstrap.mean_interval(values, seed=3) != bootstrap.mean_interval(values, seed=4)
+    assert bootstrap.mean_interval(values, seed=3) == bootstrap.mean_interval(values,
+                                                                              seed=3) != bootstrap.mean_interval(
+                                                                                  values, seed=4)
 
 
 def test_interval_is_that_of_the_normal_for_many_clips():
     values = np.random.default_rng(0).normal(5, 2, 400)
     value, low, high = bootstrap.mean_interval(values)
     half = 1.96 * values.std() / 20
-    assert value == pytest.approx(values.mean()) and (value - low, high - value) == (pytest.approx(half, rel=0.1), pytest.approx(half, rel=0.1))
+    assert value == pytest.approx(values.mean()) and (value - low, high - value) == (pytest.approx(half, rel=0.1),
+                                                                                     pytest.approx(half, rel=0.1))
 
 
 def test_coverage_is_near_95_percent():

@@ -1,4 +1,5 @@
-"""The evaluation command from recordings to report, on the demo's base, and what it says of what cannot be evaluated."""
+"""The evaluation command from recordings to report, on the demo's base, and what it says of what cannot be
+evaluated."""
 
 import base64
 import io
@@ -16,11 +17,11 @@ import soundfile
 from html_page import Page
 from voice_data import BASE, ROOT, adapters, run  # noqa: F401  (a fixture)
 
+from bench import quality
 from LoraModel.demo.demo import RECORDINGS
 from LoraModel.evaluation import compare, evaluate, recordings, results
 from LoraModel.evaluation.judges import SpeechQuality
 from LoraModel.messages import UserError, cli
-from bench import quality
 
 DISTANCES = {"mel_l1", "mcd_db", "f0_rmse_cents", "voicing_error"}
 
@@ -40,7 +41,8 @@ def places(tmp_path_factory):
     (folder / "target").mkdir()
     cut("reference/01.flac", folder / "target" / "a.wav")
     cut("reference/02.flac", folder / "target" / "b.wav", 48000)
-    (folder / "heldout.txt").write_text(f"{folder / 'target' / 'a.wav'}|features.npy|pitch.npy|f0.npy|0\ntarget/b.wav|x|y|z|0\n", encoding="utf-8")
+    (folder / "heldout.txt").write_text(
+        f"{folder / 'target' / 'a.wav'}|features.npy|pitch.npy|f0.npy|0\ntarget/b.wav|x|y|z|0\n", encoding="utf-8")
     cut("source/01.flac", folder / "source.wav")
     return folder
 
@@ -49,8 +51,10 @@ def places(tmp_path_factory):
 def done(tmp_path_factory, places, adapters):  # noqa: F811
     """One run of the command: the base, and an adapter at strength 0, which changes nothing."""
     out = tmp_path_factory.mktemp("out")
-    arguments = ["--base", BASE, "--label", "the <base>", "--adapter", adapters[0], "--strength", "0", "--recordings", places / "target",
-                 "--sources", places / "source.wav", "--out", out, "--json", out / "copy" / "figures.json", "--no_dnsmos"]
+    arguments = ["--base", BASE, "--label", "the <base>", "--adapter", adapters[0], "--strength", "0", "--recordings",
+                 places / "target",
+                 "--sources", places / "source.wav", "--out", out, "--json", out / "copy" / "figures.json",
+                 "--no_dnsmos"]
     finished = run(*arguments, script="evaluation/evaluate.py")
     assert finished.returncode == 0, finished.stderr
     return out, finished, json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -68,7 +72,8 @@ def test_every_model_has_figures_of_every_clip(done):
         for key in DISTANCES | {"similarity"}:
             mean = model["recordings"]["means"][key]
             values = [clip[key] for clip in model["recordings"]["clips"] if clip[key] is not None]
-            assert mean["clips"] == len(values) and mean["mean"] == pytest.approx(np.mean(values)) and mean["low"] <= mean["mean"] <= mean["high"]
+            assert mean["clips"] == len(values) and mean["mean"] == pytest.approx(np.mean(values)) and mean[
+                "low"] <= mean["mean"] <= mean["high"]
     assert set(real["recordings"]["means"]) == {"similarity"} and set(real["sources"]["means"]) == {"to_target"}
     assert real["recordings"]["means"]["similarity"]["mean"] > base["recordings"]["means"]["similarity"]["mean"]
 
@@ -76,9 +81,11 @@ def test_every_model_has_figures_of_every_clip(done):
 def test_strength_0_is_the_base(done):
     _, _, contents = done
     _, base, adapter = contents["models"]
-    assert base["recordings"]["clips"] == adapter["recordings"]["clips"] and base["sources"]["clips"] == adapter["sources"]["clips"]
+    assert base["recordings"]["clips"] == adapter["recordings"]["clips"] and base["sources"]["clips"] == adapter[
+        "sources"]["clips"]
     assert base["recordings"]["difference"] == {}
-    assert all(figure["mean"] == figure["low"] == figure["high"] == 0 for figure in adapter["recordings"]["difference"].values())
+    assert all(figure["mean"] == figure["low"] == figure["high"] == 0
+               for figure in adapter["recordings"]["difference"].values())
 
 
 def test_json_says_what_was_measured(done):
@@ -86,7 +93,8 @@ def test_json_says_what_was_measured(done):
     assert json.loads((out / "copy" / "figures.json").read_text(encoding="utf-8")) == contents
     assert contents["format"] == results.FORMAT and contents["format_version"] == 1
     about = contents["models"][2]["about"]
-    assert about["strength"] == 0 and about["sample_rate"] == 16000 and len(about["base_hash"]) == 64 and about["base"] == BASE.stem
+    assert about["strength"] == 0 and about["sample_rate"] == 16000 and len(about["base_hash"]) == 64 and about[
+        "base"] == BASE.stem
     assert {"rvc_lora", "python", "torch", "numpy"} <= set(contents["settings"]["versions"])
     assert contents["settings"]["features"] == "stand-in" and contents["settings"]["seed"] == 0
     assert [entry["seconds"] for entry in contents["recordings"]] == [1.0, 1.0]
@@ -94,7 +102,8 @@ def test_json_says_what_was_measured(done):
 
 def test_terminal_shows_the_table_and_the_time_left(done):
     _, finished, _ = done
-    assert "mel-cepstral distortion [dB]" in finished.stdout and "the <base>" in finished.stdout and "similarity to the source" in finished.stdout
+    assert ("mel-cepstral distortion [dB]" in finished.stdout and "the <base>" in finished.stdout and "similarity to "
+            "the source" in finished.stdout)
     assert "report.html" in finished.stdout and "2 recordings" in finished.stdout
     assert "9/9" in finished.stderr and "Traceback" not in finished.stderr and finished.stderr.count("stand-in") == 1
 
@@ -109,15 +118,16 @@ def test_report_stands_alone_and_plays_everything(done):
     assert all(rate == 16000 and len(audio) == 16000 and np.abs(audio).max() > 0.01 for audio, rate in sounds)
     np.testing.assert_array_equal(sounds[1][0], sounds[2][0])
     shown = " ".join(page.text)
-    for expected in ("the <base>", "real recording", "mel-cepstral distortion", "梅尔倒谱失真", "a.wav", "source.wav", "base_hash"):
+    for expected in ("the <base>", "real recording", "mel-cepstral distortion", "梅尔倒谱失真", "a.wav", "source.wav",
+                     "base_hash"):
         assert expected in shown, expected
     assert text.count("<figure") == 7 and text.count('class="whisker"') > 10
 
 
 def test_in_process_a_filelist_gives_the_same_figures(done, places, tmp_path, capsys):
     _, _, contents = done
-    assert cli(evaluate.main, ["--model", str(BASE), "--recordings", str(places / "heldout.txt"), "--out", str(tmp_path), "--no_dnsmos",
-                               "--no_similarity", "--players", "0"]) == 0
+    assert cli(evaluate.main, ["--model", str(BASE), "--recordings", str(places / "heldout.txt"), "--out",
+                               str(tmp_path), "--no_dnsmos", "--no_similarity", "--players", "0"]) == 0
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["models"][1]
     assert found["kind"] == "model" and found["sources"]["clips"] == []
     for ours, theirs in zip(found["recordings"]["clips"], contents["models"][1]["recordings"]["clips"]):
@@ -141,8 +151,8 @@ def test_names_that_are_no_utf8_are_evaluated_and_shown(tmp_path):
     shutil.copy(str(BASE.with_name("config.json")), str(tmp_path))
     for number, place in enumerate(("target", "heldout.txt")):
         out = tmp_path / f"out{number}"
-        finished = run("--model", model, "--recordings", tmp_path / place, "--out", out, "--no_dnsmos", "--no_similarity",
-                       script="evaluation/evaluate.py")
+        finished = run("--model", model, "--recordings", tmp_path / place, "--out", out, "--no_dnsmos",
+                       "--no_similarity", script="evaluation/evaluate.py")
         assert finished.returncode == 0, finished.stderr
         contents = json.loads((out / "report.json").read_text(encoding="utf-8"))
         assert [clip["clip"] for clip in contents["recordings"]] == ["d\\udce9j\\udce0.wav", "two\\u2028lines.wav"]
@@ -170,11 +180,12 @@ def bad_recording(kind, folder):
     return path
 
 
-@pytest.mark.parametrize("kind, said", [("damaged", "bad.wav"), ("short", "0.25 s"), ("silent", "is silent"), ("missing", "there is no recording"),
+@pytest.mark.parametrize("kind, said", [("damaged", "bad.wav"), ("short", "0.25 s"), ("silent", "is silent"),
+                                        ("missing", "there is no recording"),
                                         ("empty list", "lists no recording"), ("empty folder", "no audio files")])
 def test_recordings_that_cannot_be_used_get_one_line(kind, said, tmp_path, capsys):
-    arguments = ["--base", str(BASE), "--recordings", str(bad_recording(kind, tmp_path)), "--out", str(tmp_path / "out"), "--no_dnsmos",
-                 "--no_similarity"]
+    arguments = ["--base", str(BASE), "--recordings", str(bad_recording(kind, tmp_path)), "--out",
+                 str(tmp_path / "out"), "--no_dnsmos", "--no_similarity"]
     assert cli(evaluate.main, arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1 and said in lines[0] and not (tmp_path / "out").exists()
@@ -195,34 +206,39 @@ def test_recordings_that_cannot_be_used_get_one_line(kind, said, tmp_path, capsy
     (["--base", str(BASE), "--f0_method", "crepe"], "crepe"),
 ])
 def test_bad_options_get_one_line_before_anything_is_read(arguments, said, tmp_path, capsys):
-    assert cli(evaluate.main, [*arguments, "--recordings", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert cli(evaluate.main, [*arguments, "--recordings", str(tmp_path / "nowhere"), "--out",
+                               str(tmp_path / "out")]) == 2
     seen = capsys.readouterr()
     assert seen.err.count("error: ") == 1 and said in seen.err and len(seen.err.splitlines()) == 1 and seen.out == ""
 
 
 def test_a_folder_that_cannot_be_made_gets_one_line(places, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target"), "--out", str(tmp_path / "file" / "out"), "--no_dnsmos",
-                               "--no_similarity"]) == 2
+    assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target"), "--out",
+                               str(tmp_path / "file" / "out"), "--no_dnsmos", "--no_similarity"]) == 2
     assert "choose another --out" in capsys.readouterr().err
 
 
 def test_a_missing_package_leaves_its_figure_out_with_a_note(places, tmp_path, monkeypatch, capsys):
     def missing(self):
-        raise UserError("speech quality (DNSMOS) needs speechmos: run `pip install onnxruntime speechmos`", "语音质量需要 speechmos")
+        raise UserError("speech quality (DNSMOS) needs speechmos: run `pip install onnxruntime speechmos`",
+                        "语音质量需要 speechmos")
 
     monkeypatch.setattr(SpeechQuality, "__init__", missing)
-    assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target" / "a.wav"), "--out", str(tmp_path),
-                               "--no_similarity"]) == 0
+    assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target" / "a.wav"), "--out",
+                               str(tmp_path), "--no_similarity"]) == 0
     contents = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert any("pip install onnxruntime speechmos" in note["en"] for note in contents["notes"])
     assert "left out" in capsys.readouterr().err and set(contents["models"][1]["recordings"]["means"]) <= DISTANCES
 
 
 def test_training_and_conversion_import_nothing_of_it():
-    code = ("import sys, LoraModel.training.trainer, LoraModel.inference.infer_lora, LoraModel.scripts.prepare_data, LoraModel.scripts.merge_lora\n"
-            "found = [name for name in sys.modules if name.split('.')[0] in ('speechmos', 'onnxruntime', 'resemblyzer') or 'evaluation' in name]\n"
-            "assert not [name for name in found if name.startswith(('LoraModel', 'speechmos', 'onnx', 'resem'))], found")
+    code = ("import sys, LoraModel.training.trainer, LoraModel.inference.infer_lora, LoraModel.scripts.prepare_data, "
+            "LoraModel.scripts.merge_lora\n"
+            "found = [name for name in sys.modules if name.split('.')[0] in ('speechmos', 'onnxruntime', "
+            "'resemblyzer') or 'evaluation' in name]\n"
+            "assert not [name for name in found if name.startswith(('LoraModel', 'speechmos', 'onnx', 'resem'))], "
+            "found")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=str(ROOT))
 
 
@@ -261,7 +277,8 @@ def test_means_leave_out_clips_without_the_figure():
 
 
 def test_equal_names_get_their_folder():
-    assert recordings.names_of([Path("/x/a/1.wav"), Path("/x/b/1.wav"), Path("/x/b/2.wav")]) == ["a/1.wav", "b/1.wav", "2.wav"]
+    assert recordings.names_of([Path("/x/a/1.wav"), Path("/x/b/1.wav"), Path("/x/b/2.wav")]) == ["a/1.wav", "b/1.wav",
+                                                                                                 "2.wav"]
 
 
 def test_recordings_are_taken_once(places):

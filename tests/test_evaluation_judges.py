@@ -93,7 +93,8 @@ def test_quality_is_speechmos_own(quality):
 
     voice = np.tile(recordings("target")[0], 3)[: 16000 * 9 + 1000]  # one window
     theirs, ours = dnsmos.run(voice, 16000), quality.rate(voice, 16000)
-    assert [ours[name] for name in judges.QUALITY.values()] == pytest.approx([theirs[key] for key in judges.QUALITY], abs=1e-4)
+    assert [ours[name] for name in judges.QUALITY.values()] == pytest.approx([theirs[key] for key in judges.QUALITY],
+                                                                             abs=1e-4)
 
 
 @pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.inf])])
@@ -102,7 +103,8 @@ def test_quality_refuses_what_is_no_recording(quality, audio):
         quality.rate(audio, 16000)
 
 
-@pytest.mark.parametrize("package, command", [("speechmos", "`pip install speechmos=="), ("onnxruntime", "`pip install onnxruntime speechmos==")])
+@pytest.mark.parametrize("package, command", [("speechmos", "`pip install speechmos=="),
+                                              ("onnxruntime", "`pip install onnxruntime speechmos==")])
 def test_missing_dnsmos_says_what_to_install(monkeypatch, package, command):
     hide(monkeypatch, package)
     with pytest.raises(UserError) as caught:

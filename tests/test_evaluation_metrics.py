@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from LoraModel.inference import stand_in as features
 from LoraModel.evaluation import metrics
+from LoraModel.inference import stand_in as features
 
 VOICE = Path(features.__file__).parents[1] / "demo" / "recordings" / "target" / "01.flac"
 
@@ -28,7 +28,8 @@ def voice():
     return soundfile.read(str(VOICE), dtype="float32")[0]
 
 
-# Log-mel --------------------------------------------------------------------------------------------------------------------
+# Log-mel
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sr", [16000, 40000, 48000])
@@ -38,7 +39,8 @@ def test_log_mel_has_100_frames_a_second_at_any_rate(sr):
 
 
 def test_log_mel_of_a_tone_by_hand():
-    # A sine of amplitude a under a periodic Hann window of 1024 has the magnitude a * 1024 / 4 in its own bin and half of it in the
+    # A sine of amplitude a under a periodic Hann window of 1024 has the magnitude a * 1024 / 4 in its own bin and half
+    # of it in the
     # two beside it. 1 kHz is bin 64 and Slaney's mel 15; 80 bands up to 8 kHz stand 45.2453 / 81 mel apart.
     tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)).astype(np.float32)
     found = metrics.log_mel(tone, 16000)[:, 50]
@@ -79,7 +81,8 @@ def test_log_mel_refuses_nan_and_short_audio():
         metrics.log_mel(np.zeros(500), 16000)
 
 
-# Mel cepstrum ---------------------------------------------------------------------------------------------------------------
+# Mel cepstrum
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_mel_cepstrum_is_the_cosine_series():
@@ -102,7 +105,8 @@ def test_distortion_is_the_rms_difference_of_the_smoothed_spectra():
     one, two = rng.normal(0, 1, (2, 24, 5))
     bands = np.cos(np.pi * np.outer(np.arange(80) + 0.5, np.arange(1, 25)) / 80)  # (bands, orders)
     decibels = 20 / np.log(10) * bands @ (one - two)
-    np.testing.assert_allclose(metrics.mel_cepstral_distortion(one, two), np.sqrt(np.mean(decibels**2, axis=0)), rtol=1e-9)
+    np.testing.assert_allclose(metrics.mel_cepstral_distortion(one, two), np.sqrt(np.mean(decibels**2, axis=0)),
+                               rtol=1e-9)
 
 
 def test_mcd_of_identical_audio_is_zero_and_level_does_not_count(voice):
@@ -121,16 +125,20 @@ def test_mcd_grows_with_the_change(voice):
 
 def test_mcd_leaves_pauses_out(voice):
     noise = 1e-4 * loud_noise(1.0, 16000)
-    assert metrics.speech_frames(metrics.log_mel(np.concatenate([noise, loud_noise(1.0, 16000)]), 16000)).sum() == pytest.approx(100, abs=4)
+    assert metrics.speech_frames(metrics.log_mel(np.concatenate([noise, loud_noise(1.0, 16000)]),
+                                                 16000)).sum() == pytest.approx(100, abs=4)
     hiss = np.concatenate([3 * noise[::-1], voice])
-    assert metrics.mcd(hiss, np.concatenate([noise, voice]), 16000) < 0.2  # only where the window reaches into the voice
+    # only where the window reaches into the voice
+    assert metrics.mcd(hiss, np.concatenate([noise, voice]), 16000) < 0.2
 
 
-# Pitch ----------------------------------------------------------------------------------------------------------------------
+# Pitch
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_cents_by_hand():
-    # an octave up is 1200 cents, equal is 0; frames that one does not voice are left out: sqrt((1200^2 + 0) / 2) = 848.528
+    # an octave up is 1200 cents, equal is 0; frames that one does not voice are left out: sqrt((1200^2 + 0) / 2) =
+    # 848.528
     a, b = np.array([200.0, 150, 0, 100]), np.array([100.0, 150, 90, 0])
     assert metrics.f0_rmse_cents(a, b) == pytest.approx(848.528, abs=1e-3)
     assert math.isnan(metrics.f0_rmse_cents(a[2:], b[2:]))
@@ -156,11 +164,13 @@ def test_half_without_voice_is_half_the_frames():
     assert metrics.pair_metrics(generated, real, 16000)["voicing_error"] == pytest.approx(0.5, abs=0.03)
 
 
-# All of them ----------------------------------------------------------------------------------------------------------------
+# All of them
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_pair_metrics_of_identical_audio_is_zero(voice):
-    assert metrics.pair_metrics(voice, voice.copy(), 16000) == {"mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0, "voicing_error": 0}
+    assert metrics.pair_metrics(voice, voice.copy(), 16000) == {"mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0,
+                                                                "voicing_error": 0}
 
 
 def test_pair_metrics_of_noise_has_no_pitch():

@@ -1,4 +1,5 @@
-"""Blends prepared beside the network and exchanged with what is in use: the same weights bit for bit, and nothing in between."""
+"""Blends prepared beside the network and exchanged with what is in use: the same weights bit for bit, and nothing in
+between."""
 
 import threading
 
@@ -122,7 +123,8 @@ def test_where_pytorch_cannot_copy_in_one_call_it_copies_one_by_one(voice, blend
 def test_a_blend_that_cannot_be_made_changes_nothing(voice, adapters, blends, tmp_path, library):
     voice.exchange(blends[0][2])
     other = make_adapter(tmp_path / "other.safetensors", library, 3, base_hash="0" * 64)
-    for wanted, said in (([(adapters[0], 1.0), (other, 1.0)], "base"), ([(tmp_path / "none.safetensors", 1.0)], "no adapter file")):
+    for wanted, said in (([(adapters[0], 1.0), (other, 1.0)], "base"),
+                         ([(tmp_path / "none.safetensors", 1.0)], "no adapter file")):
         with pytest.raises(UserError, match=said):
             voice.prepare(wanted)
         assert same(state(voice), blends[0][1]) and voice.applied == blends[0][0]

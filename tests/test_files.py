@@ -122,8 +122,10 @@ def test_kill_9_at_random_moments_never_leaves_half_a_file(tmp_path):
 
 
 def test_language_follows_the_environment(monkeypatch):
-    for name, value, expected in [("RVC_LORA_LANG", "zh", "zh"), ("RVC_LORA_LANG", "en", "en"), ("LC_ALL", "zh_CN.UTF-8", "zh"),
-                                  ("LC_ALL", "Chinese (Simplified)_China.936", "zh"), ("LC_ALL", "C.UTF-8", "en"), ("LANG", "de_DE", "en")]:
+    for name, value, expected in [("RVC_LORA_LANG", "zh", "zh"), ("RVC_LORA_LANG", "en", "en"),
+                                  ("LC_ALL", "zh_CN.UTF-8", "zh"),
+                                  ("LC_ALL", "Chinese (Simplified)_China.936", "zh"), ("LC_ALL", "C.UTF-8", "en"),
+                                  ("LANG", "de_DE", "en")]:
         for variable in ("RVC_LORA_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv(name, value)
@@ -151,10 +153,11 @@ def test_cli_turns_errors_into_one_line_and_exit_code_2(capsys):
     assert cli(refuse) == 2
     assert capsys.readouterr().err == "error: rank 0: choose 1 or more\n"
     assert cli(full) == 2
-    assert capsys.readouterr().err == "error: the disk is full while writing out.pth: free some space and run the command again\n"
+    assert (capsys.readouterr().err == "error: the disk is full while writing out.pth: free some space and run the "
+            "command again\n")
     assert cli(broken) == 2
-    assert capsys.readouterr().err == ("error: out.pth: there is no permission for it: change its permissions or its folder's, "
-                                       "or choose another place\n")
+    assert capsys.readouterr().err == ("error: out.pth: there is no permission for it: change its permissions or its "
+                                       "folder's, or choose another place\n")
 
 
 # Temporary names and places.
@@ -211,11 +214,12 @@ sys.exit(run(main))
 
 
 @POSIX
-@pytest.mark.parametrize("kind, name", [("torch", "a.pth"), ("numpy", "a.npy"), ("sound", "a.flac"), ("sound", "a.wav")])
+@pytest.mark.parametrize("kind, name",
+                         [("torch", "a.pth"), ("numpy", "a.npy"), ("sound", "a.flac"), ("sound", "a.wav")])
 def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, kind, name):
     path = tmp_path / name
     path.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", FULL, str(path), kind, "70000"], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    done = subprocess.run([sys.executable, "-c", FULL, str(path), kind, "70000"], cwd=str(ROOT), capture_output=True,
                           env={**os.environ, "RVC_LORA_LANG": "en"}, check=False)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and "the disk is full" in lines[0] and name in lines[0]
@@ -227,12 +231,14 @@ def test_places_are_looked_at_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     assert check_file_place(tmp_path / "new" / "a.wav") == tmp_path / "new" / "a.wav"
     assert check_folder_place(tmp_path / "new" / "b") == tmp_path / "new" / "b"
-    for check, place, said in [(check_file_place, "folder", "is a folder"), (check_file_place, "file/a.wav", "is a file"),
+    for check, place, said in [(check_file_place, "folder", "is a folder"),
+                               (check_file_place, "file/a.wav", "is a file"),
                                (check_folder_place, "file", "is a file"), (check_folder_place, "file/b", "is a file"),
                                (check_file_place, "n" * 300, "too long"), (check_folder_place, "n" * 300, "too long")]:
         with pytest.raises(UserError, match=said):
             check(tmp_path / place)
-    monkeypatch.setattr(files.os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
+    monkeypatch.setattr(files.os, "open",
+                        lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
     for check in (check_file_place, check_folder_place):
         with pytest.raises(UserError, match="read-only"):
             check(tmp_path / "a.wav")

@@ -32,7 +32,8 @@ def checkout(folder, name):
 def test_named_by_argument_or_environment(tmp_path, monkeypatch, name):
     root = checkout(tmp_path / "RVC", name)
     host = find_host(root)
-    assert (host.name, host.root, host.is_checkout) == (name, root.resolve(), True) and host.describe() == f"{name}, {root.resolve()}"
+    assert (host.name, host.root, host.is_checkout) == (name, root.resolve(),
+                                                        True) and host.describe() == f"{name}, {root.resolve()}"
     assert find_host(str(root)) == host
     monkeypatch.setenv("RVC_ROOT", str(root))
     assert find_host() == host
@@ -56,7 +57,8 @@ def test_the_library_where_there_is_no_checkout():
 
 def test_wrong_folders_are_refused(tmp_path, monkeypatch):
     for wrong in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UserError, match="is no RVC checkout .*give --rvc_root the folder that holds infer-web.py or webui.py"):
+        with pytest.raises(UserError, match="is no RVC checkout .*give --rvc_root the folder that holds infer-web.py "
+                           "or webui.py"):
             find_host(wrong)
     monkeypatch.setenv("RVC_ROOT", str(tmp_path))
     with pytest.raises(UserError, match="is no RVC checkout"):
@@ -97,8 +99,8 @@ def run(code, *arguments):
     """Run Python code in a fresh process with the project on its path; the last line it prints is JSON."""
     environment = {key: value for key, value in os.environ.items() if key not in ("RVC_ROOT", "PYTHONPATH")}
     environment.update(PYTHONPATH=str(ROOT), RVC_LORA_LANG="en", OMP_NUM_THREADS="1")
-    result = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, universal_newlines=True, timeout=500)
+    result = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True,
+                            text=True, timeout=500)
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.strip().splitlines()[-1])
 
@@ -133,7 +135,8 @@ except UserError as error:
     print(json.dumps(str(error)))
 """
     message = run(code, root)
-    assert "cannot import infer.lib.infer_pack.models" in message and "a_package_that_nobody_has" in message and "Install" in message
+    assert ("cannot import infer.lib.infer_pack.models" in message and "a_package_that_nobody_has" in message
+            and "Install" in message)
 
 
 def test_two_checkouts_in_one_process_are_refused(tmp_path):
@@ -206,7 +209,7 @@ for version in ("v1", "v2"):
         checks["samples"] = plain.shape[-1]
         found[f"{version} {f0}"] = checks
 print(json.dumps(found))
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +241,8 @@ class TestCheckout:
 def test_a_layout_is_whole():
     """What a checkout needs of a layout is there; no two layouts share a marker or a script."""
     for one in CHECKOUT_LAYOUTS:
-        assert {"models", "commons", "data_utils", "mel", "losses", "pipeline", "vc", "vc_utils", "audio"} == set(one.modules)
+        assert {"models", "commons", "data_utils", "mel", "losses", "pipeline", "vc", "vc_utils",
+                "audio"} == set(one.modules)
         assert {"slice", "f0", "features", "train"} <= set(one.scripts)
         assert one.webui_script and one.hubert and one.hubert_reader and one.realtime and one.realtime_network
         assert one.f0_training and one.f0_conversion

@@ -1,4 +1,5 @@
-"""RVC's classes after `patch`: the same numbers without an adapter, adapters in place, and files that torch >= 2.6 refuses."""
+"""RVC's classes after `patch`: the same numbers without an adapter, adapters in place, and files that torch >= 2.6
+refuses."""
 
 import copy
 import importlib.util
@@ -19,9 +20,11 @@ import torch
 from conftest import NETWORKS
 from voice_data import BASE, make_adapter
 
-from LoraModel.host import layout, patch as patching, safe_types
+from LoraModel.host import layout, safe_types
+from LoraModel.host import patch as patching
 from LoraModel.host.layout import quiet_import
-from LoraModel.host.patch import BASE as OURS, Use
+from LoraModel.host.patch import BASE as OURS
+from LoraModel.host.patch import Use
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference.patched import patch
 from LoraModel.messages import UserError
@@ -98,7 +101,8 @@ def random_numbers_left(module, version, f0):
 
 def test_a_network_that_rvc_made_takes_adapters_and_gives_its_base_back(patched, library, adapter):
     network = made_by_rvc(patched)
-    before, places = copy.deepcopy(network.state_dict()), {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    before, places = copy.deepcopy(network.state_dict()), {name: tensor.data_ptr() for name,
+                                                           tensor in network.state_dict().items()}
     assert network.adapters() == []
     network.set_adapters([(adapter, 0.7)])
     voice = VoiceLoader(BASE, library)
@@ -110,7 +114,8 @@ def test_a_network_that_rvc_made_takes_adapters_and_gives_its_base_back(patched,
     network.unload_adapters()
     after = network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items()) and network.adapters() == []
-    assert {name: tensor.data_ptr() for name, tensor in after.items()} == places  # in place: captured CUDA graphs stay valid
+    # in place: captured CUDA graphs stay valid
+    assert {name: tensor.data_ptr() for name, tensor in after.items()} == places
 
 
 def test_the_realtime_classes_network_without_weight_norm_takes_them_too(patched, adapter):
@@ -120,7 +125,8 @@ def test_the_realtime_classes_network_without_weight_norm_takes_them_too(patched
     plain = run_infer(realtime)
     network.set_adapters([(adapter, 1.0)])
     realtime.set_adapters([(adapter, 1.0)])
-    assert torch.allclose(run_infer(network), run_infer(realtime), atol=1e-4) and not torch.allclose(run_infer(realtime), plain, atol=1e-2)
+    assert torch.allclose(run_infer(network), run_infer(realtime),
+                          atol=1e-4) and not torch.allclose(run_infer(realtime), plain, atol=1e-2)
     realtime.unload_adapters()
     assert torch.equal(run_infer(realtime), plain)
 
@@ -139,7 +145,8 @@ def test_half_precision(patched, library, adapter):
     voice = VoiceLoader(BASE, library)
     voice.set_adapters([(adapter, 1.0)])
     for name, tensor in network.state_dict().items():
-        assert tensor.dtype == torch.float16 and torch.allclose(tensor.float(), voice.network.state_dict()[name], atol=2e-3, rtol=2e-3), name
+        assert tensor.dtype == torch.float16 and torch.allclose(tensor.float(), voice.network.state_dict()[name],
+                                                                atol=2e-3, rtol=2e-3), name
     network.unload_adapters()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
@@ -261,7 +268,8 @@ class Evil:
 def test_older_voices_with_numbers_of_numpy_are_read_and_nothing_else(library, tmp_path):
     VC = converter()
     patch(VC, library)
-    numbers = {"f0": np.int64(1), "lr": np.float64(0.5), "half": np.float16(2), "flag": np.bool_(True), "single": np.float32(3)}
+    numbers = {"f0": np.int64(1), "lr": np.float64(0.5), "half": np.float16(2), "flag": np.bool_(True),
+               "single": np.float32(3)}
     torch.save(numbers, str(tmp_path / "old.pth"))
     with pytest.raises(pickle.UnpicklingError):
         torch.load(str(tmp_path / "old.pth"), weights_only=True)
@@ -358,7 +366,7 @@ else:
         vc.get_vc(os.path.basename(voice))
         convert()
         numpy.savez(out, plain=convert())
-'''
+'''  # noqa: E501
 
 
 @pytest.mark.host
@@ -368,7 +376,8 @@ def test_a_whole_conversion_of_a_real_checkout_is_bit_identical(tmp_path, librar
     host = layout.find_host(root)
     package, hubert = host.layout.hubert_reader, Path(root) / host.layout.hubert
     if importlib.util.find_spec(package) is None or not hubert.is_file():
-        pytest.skip(f"{root}: this Python has no {package}, or HuBERT is not at {hubert}: run the tests with the Python that runs this RVC")
+        pytest.skip(f"{root}: this Python has no {package}, or HuBERT is not at {hubert}: run the tests with the "
+                    f"Python that runs this RVC")
     base = load_base(BASE, library, config_json=BASE.parent / "config.json")
     (tmp_path / "weights").mkdir()
     torch.save(small_model(base.network, base.info, "demo"), str(tmp_path / "weights" / "demo.pth"))
@@ -379,10 +388,13 @@ def test_a_whole_conversion_of_a_real_checkout_is_bit_identical(tmp_path, librar
     soundfile.write(str(audio), speech, rate)
     found = {}
     for patched in ("0", "1"):
-        given = [root, ROOT, tmp_path / "weights" / "demo.pth", audio, BASE, adapter, tmp_path / f"{patched}.npz", patched]
-        done = subprocess.run([sys.executable, "-c", CONVERT, *map(str, given)], cwd=root, capture_output=True, text=True, timeout=300)
+        given = [root, ROOT, tmp_path / "weights" / "demo.pth", audio, BASE, adapter, tmp_path / f"{patched}.npz",
+                 patched]
+        done = subprocess.run([sys.executable, "-c", CONVERT, *map(str, given)], cwd=root, capture_output=True,
+                              text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         found[patched] = dict(np.load(str(tmp_path / f"{patched}.npz")))
     assert len(found["0"]["plain"]) > 16000
-    assert np.array_equal(found["0"]["plain"], found["1"]["plain"]) and np.array_equal(found["1"]["again"], found["1"]["plain"])
+    assert np.array_equal(found["0"]["plain"], found["1"]["plain"]) and np.array_equal(found["1"]["again"],
+                                                                                       found["1"]["plain"])
     assert not np.array_equal(found["1"]["changed"], found["1"]["plain"])

@@ -1,4 +1,5 @@
-"""How RVC's own code is called: its working folder, its arguments, its safe types, its scripts and what they fail at."""
+"""How RVC's own code is called: its working folder, its arguments, its safe types, its scripts and what they fail
+at."""
 
 import os
 import pickle
@@ -19,14 +20,18 @@ from LoraModel.host.safe_types import hubert_allowed, hubert_types
 from LoraModel.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-safe_globals = pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="this PyTorch loads with pickle's own rules")
+safe_globals = pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"),
+                                  reason="this PyTorch loads with pickle's own rules")
 
-_MODULES = {"classic": {"pipeline": "infer/modules/vc/pipeline", "utils": "infer/modules/vc/utils", "models": "infer/lib/infer_pack/models"},
+_MODULES = {"classic": {"pipeline": "infer/modules/vc/pipeline", "utils": "infer/modules/vc/utils",
+                        "models": "infer/lib/infer_pack/models"},
             "2026": {"pipeline": "infer/vc/pipeline", "utils": "infer/vc/utils", "models": "infer/module/models"}}
 _SIGNATURE = {
-    "classic": "model, net_g, sid, audio, input_audio_path, times, f0_up_key, f0_method, file_index, index_rate, if_f0, filter_radius, tgt_sr, "
+    "classic": "model, net_g, sid, audio, input_audio_path, times, f0_up_key, f0_method, file_index, index_rate, "
+    "if_f0, filter_radius, tgt_sr, "
                "resample_sr, rms_mix_rate, version, protect, f0_file=None",
-    "2026": "model, net_g, sid, audio, times, f0_up_key, f0_method, file_index, index_rate, if_f0, tgt_sr, resample_sr, rms_mix_rate, "
+    "2026": "model, net_g, sid, audio, times, f0_up_key, f0_method, file_index, index_rate, if_f0, tgt_sr, "
+    "resample_sr, rms_mix_rate, "
             "version, protect",
 }
 
@@ -42,10 +47,12 @@ def checkout(request, tmp_path, monkeypatch):
             f"    def pipeline(self, {_SIGNATURE[request.param]}):\n        values = dict(locals())\n"
             f"        CALLS.append((values, os.getcwd(), os.environ['rmvpe_root'], list(sys.argv)))\n"
             "        return np.full(4, 16384, np.int16)\n",
-        f"{_MODULES[request.param]['utils']}.py": "def load_hubert(config):\n    return 'hubert on ' + str(config.device)\n",
-        f"{_MODULES[request.param]['models']}.py": "",
-        "configs/config.py": "import argparse\nclass Config:\n    def __init__(self):\n        argparse.ArgumentParser().parse_args()\n"
-                             "        self.device, self.is_half = 'cpu', False\n        open('configs/inuse', 'w').close()\n",
+        f"{_MODULES[request.param]['utils']}.py": "def load_hubert(config):\n    return 'hubert on ' + "
+        "str(config.device)\n", f"{_MODULES[request.param]['models']}.py": "",
+        "configs/config.py": "import argparse\nclass Config:\n    def __init__(self):\n        "
+        "argparse.ArgumentParser().parse_args()\n"
+                             "        self.device, self.is_half = 'cpu', False\n        open('configs/inuse', "
+                             "'w').close()\n",
         LAYOUTS[request.param].hubert: "",
     }
     for name, text in files.items():
@@ -65,12 +72,13 @@ def test_the_pipeline_gets_its_arguments_by_name_at_its_own_root(checkout):
     pipeline = HostPipeline(checkout, 40000)
     assert (checkout.root / "configs/inuse").is_file() and not Path("configs/inuse").exists()
     audio = np.full(16000, 2.0, np.float32)
-    sound = pipeline.convert("net", audio, version="v2", f0=True, speaker=3, transpose=5, f0_method="pm", index=Path("/a.index"), index_rate=0.6,
-                             protect=0.2)
+    sound = pipeline.convert("net", audio, version="v2", f0=True, speaker=3, transpose=5, f0_method="pm",
+                             index=Path("/a.index"), index_rate=0.6, protect=0.2)
     assert sound.dtype == np.float32 and np.allclose(sound, 0.5)
     (values, at, rmvpe, seen), = checkout.module("pipeline").CALLS
     assert Path(at).resolve() == checkout.root.resolve() and rmvpe == "assets/rmvpe" and seen == ["infer_lora.py"]
-    wanted = {"model": "hubert on cpu", "net_g": "net", "sid": 3, "f0_up_key": 5, "f0_method": "pm", "file_index": "/a.index", "index_rate": 0.6,
+    wanted = {"model": "hubert on cpu", "net_g": "net", "sid": 3, "f0_up_key": 5, "f0_method": "pm",
+              "file_index": "/a.index", "index_rate": 0.6,
               "if_f0": 1, "tgt_sr": 40000, "resample_sr": 0, "rms_mix_rate": 0.25, "version": "v2", "protect": 0.2}
     assert {key: values[key] for key in wanted} == wanted
     assert values["audio"].max() == pytest.approx(0.95)  # as VC.vc_single does
@@ -80,7 +88,10 @@ def test_the_pipeline_gets_its_arguments_by_name_at_its_own_root(checkout):
 def test_the_seed_decides_and_the_shortest_recordings_are_refused(checkout):
     pipeline = HostPipeline(checkout, 40000)
     pipeline._pipeline.pipeline = lambda audio, tgt_sr: (torch.rand(3).numpy() * 100).astype(np.int16)
-    convert = lambda seed: pipeline.convert("net", np.zeros(16000, np.float32), version="v2", f0=True, f0_method="pm", seed=seed)  # noqa: E731
+
+    def convert(seed):
+        return pipeline.convert("net", np.zeros(16000, np.float32), version="v2", f0=True, f0_method="pm", seed=seed)
+
     assert np.array_equal(convert(1), convert(1)) and not np.array_equal(convert(1), convert(2))
     with pytest.raises(UserError, match="0.1 s"):
         pipeline.convert("net", np.zeros(100, np.float32), version="v2", f0=True)
@@ -128,7 +139,8 @@ def test_f0_methods_are_the_layouts_own(checkout):
 
 def test_the_checkouts_env_file_is_read(checkout, monkeypatch):
     (checkout.root / ".env").write_text("# folders\nrmvpe_root = elsewhere/rmvpe\nweight_root='w'\n")
-    assert host_environment(checkout)["rmvpe_root"] == "elsewhere/rmvpe" and host_environment(checkout)["weight_root"] == "w"
+    assert host_environment(checkout)["rmvpe_root"] == "elsewhere/rmvpe" and host_environment(checkout)[
+        "weight_root"] == "w"
     monkeypatch.setenv("index_root", "mine")
     with at_root(checkout):
         assert (os.environ["rmvpe_root"], os.environ["index_root"]) == ("elsewhere/rmvpe", "mine")
@@ -160,10 +172,12 @@ def test_only_huberts_types_are_allowed_and_only_while_it_is_read(tmp_path):
 
 
 def test_no_callable_that_runs_code_is_among_the_types():
-    names = Counter(f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}" for kind in hubert_types())
-    allowed = {"typing.Any", "collections.defaultdict", "builtins.dict", "builtins.list", "builtins.int", "fairseq.data.dictionary.Dictionary",
-               "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.nodes.AnyNode", "omegaconf.base.ContainerMetadata",
-               "omegaconf.base.Metadata"}
+    names = Counter(f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}"
+                    for kind in hubert_types())
+    allowed = {"typing.Any", "collections.defaultdict", "builtins.dict", "builtins.list", "builtins.int",
+               "fairseq.data.dictionary.Dictionary",
+               "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.nodes.AnyNode",
+               "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"}
     assert set(names) <= allowed
 
 
@@ -174,10 +188,11 @@ def test_launch_runs_a_module_as_main_with_the_types_allowed(tmp_path):
     torch.save({"kind": typing.Any}, tmp_path / "a.pt")
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "script.py").write_text(
-        "import sys, torch\nassert __name__ == '__main__'\nprint(sys.argv[1:], torch.load('a.pt')['kind'])\nsys.exit(7)\n")
+        "import sys, torch\nassert __name__ == '__main__'\nprint(sys.argv[1:], "
+        "torch.load('a.pt')['kind'])\nsys.exit(7)\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "LoraModel.host.launch", "part.script", "one", "two"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 7 and done.stdout.strip() == "['one', 'two'] typing.Any", done.stderr
 
 
@@ -220,7 +235,8 @@ def test_a_script_that_did_its_work_passes(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("print('Traceback (most recent call last):\\n  File x\\nOSError: 8192 requested and 0 written\\n')", r"the disk is full: .* 2 of 2"),
+    ("print('Traceback (most recent call last):\\n  File x\\nOSError: 8192 requested and 0 written\\n')",
+     r"the disk is full: .* 2 of 2"),
     ("raise OSError('no disk')", r"2 of 2 .*OSError: no disk"),
     ("print('model is missing')", r"2 of 2 .*model is missing"),  # exit code 0, nothing done
 ])

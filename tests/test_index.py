@@ -1,4 +1,5 @@
-"""Faiss indices that would end the process, or give wrong vectors, are refused by their kind; RVC's own conversion is guarded by the same check."""
+"""Faiss indices that would end the process, or give wrong vectors, are refused by their kind; RVC's own conversion is
+guarded by the same check."""
 
 import numpy as np
 import pytest
@@ -31,8 +32,10 @@ def written(path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind, why", [("IDMap", "numbers of its own"), ("IDMap2", "numbers of its own"), ("ids", "numbers of its own"),
-                                       ("removed", "numbers of its own"), ("empty", "holds no vectors"), ("inner product", "inner product")])
+@pytest.mark.parametrize("kind, why", [("IDMap", "numbers of its own"), ("IDMap2", "numbers of its own"),
+                                       ("ids", "numbers of its own"),
+                                       ("removed", "numbers of its own"), ("empty", "holds no vectors"),
+                                       ("inner product", "inner product")])
 def test_indices_that_rvc_cannot_work_with(tmp_path, kind, why):
     path = written(tmp_path / "added_x.index", kind)
     with pytest.raises(UserError, match=why):
@@ -55,7 +58,8 @@ def test_indices_that_rvc_cannot_work_with(tmp_path, kind, why):
 @pytest.mark.parametrize("kind", ["flat", "ivf", "nprobe 0"])
 def test_indices_that_are_fine(tmp_path, kind):
     index = open_index(written(tmp_path / "x.index", kind), 8)
-    assert index.reconstruct_n(0, index.ntotal).shape == (200, 8) and index.search(np.zeros((1, 8), np.float32), 8)[1].min() >= 0
+    assert index.reconstruct_n(0, index.ntotal).shape == (200, 8) and index.search(np.zeros((1, 8), np.float32),
+                                                                                   8)[1].min() >= 0
     with pytest.raises(UserError, match="200 vectors of 8 values, the base needs 768"):
         check_index(tmp_path / "x.index", 768)
 

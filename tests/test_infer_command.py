@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from voice_data import run, BASE, ROOT, go
+from voice_data import BASE, ROOT, go, run
 
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference import audio as audio_io
@@ -39,7 +39,8 @@ def test_stereo_becomes_mono_and_rates_change(tmp_path):
     assert found.shape == (1600,) and np.abs(found).max() < 1e-6
 
 
-@pytest.mark.parametrize("content, said", [(b"hello", "no audio|cannot be read"), (b"", "no audio|cannot be read|no sound"), (None, "no audio file")])
+@pytest.mark.parametrize("content, said", [(b"hello", "no audio|cannot be read"),
+                                           (b"", "no audio|cannot be read|no sound"), (None, "no audio file")])
 def test_what_is_no_audio_is_refused(tmp_path, content, said):
     path = tmp_path / "a.wav"
     if content is not None:
@@ -51,7 +52,8 @@ def test_what_is_no_audio_is_refused(tmp_path, content, said):
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path):
     sound = (0.3 * np.sin(2 * np.pi * 220 * np.arange(16000) / 16000)).astype("<f4")
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "f32le", "-ar", "16000", "-ac", "1", "-i", "-", "-c:a", "aac", str(tmp_path / "-a:b.m4a")]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "f32le", "-ar", "16000", "-ac", "1", "-i", "-", "-c:a", "aac",
+               str(tmp_path / "-a:b.m4a")]
     subprocess.run(command, input=sound.tobytes(), check=True)
     found = audio_io.read_audio(tmp_path / "-a:b.m4a", 16000)
     assert np.argmax(np.abs(np.fft.rfft(found[:16000]))) == pytest.approx(220, abs=2)
@@ -77,7 +79,8 @@ def test_command_converts_a_folder_and_reports_what_it_could_not_read(tmp_path, 
     for name in ("a.wav", "b.wav"):
         shutil.copy(short, folder / name)
     (folder / "c.wav").write_bytes(b"no audio")
-    done = run("--base_model", "demo/base/f0G16k.pth", "--lora_weights", adapters[0], "--lora_weights", adapters[1], "--strength", "0.5",
+    done = run("--base_model", "demo/base/f0G16k.pth", "--lora_weights", adapters[0], "--lora_weights", adapters[1],
+               "--strength", "0.5",
                "--strength", "0.5", "--input", folder, "--output", tmp_path / "out", "--format", "flac")
     assert done.returncode == 2 and "1 of 3 recordings" in done.stderr and "c.wav" in done.stderr
     assert "wrote" not in done.stdout and done.stderr.count("stand-in") == 1
@@ -96,8 +99,8 @@ def test_in_process_command_is_the_conversion(tmp_path, short, adapters, voice, 
     from LoraModel.inference import infer_lora
     from LoraModel.messages import cli
 
-    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "0.8", "--input", str(short),
-                 "--output", str(tmp_path / "o.wav"), "--transpose", "3", "--seed", "4"]
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "0.8", "--input",
+                 str(short), "--output", str(tmp_path / "o.wav"), "--transpose", "3", "--seed", "4"]
     assert cli(infer_lora.main, arguments) == 0 and "wrote" in capsys.readouterr().out
     voice.set_adapters([(adapters[0], 0.8)])
     wanted = go(voice, audio_io.read_audio(short, 16000), ConvertOptions(transpose=3, seed=4))
@@ -106,20 +109,24 @@ def test_in_process_command_is_the_conversion(tmp_path, short, adapters, voice, 
 
 
 def bad_command(kind, short, adapters, tmp_path):
-    good = {"--base_model": [BASE], "--lora_weights": [adapters[0]], "--input": [short], "--output": [tmp_path / "o.wav"]}
+    good = {"--base_model": [BASE], "--lora_weights": [adapters[0]], "--input": [short],
+            "--output": [tmp_path / "o.wav"]}
     changed = {
-        "no base": {"--base_model": []}, "missing base": {"--base_model": ["nowhere.pth"]}, "missing input": {"--input": ["nowhere.wav"]},
-        "ending": {"--output": [tmp_path / "o.xyz"]}, "strengths": {"--strength": [1, 2]}, "method": {"--f0_method": ["crepe"]},
-        "rate": {"--sample_rate": ["fast"]}, "device": {"--device": ["nonsense"]}, "both": {"--model": [BASE]}, "root": {"--rvc_root": [tmp_path]},
-        "index": {"--index": [short]}, "rms": {"--rms_mix_rate": [0.5]},
+        "no base": {"--base_model": []}, "missing base": {"--base_model": ["nowhere.pth"]},
+        "missing input": {"--input": ["nowhere.wav"]},
+        "ending": {"--output": [tmp_path / "o.xyz"]}, "strengths": {"--strength": [1, 2]},
+        "method": {"--f0_method": ["crepe"]},
+        "rate": {"--sample_rate": ["fast"]}, "device": {"--device": ["nonsense"]}, "both": {"--model": [BASE]},
+        "root": {"--rvc_root": [tmp_path]}, "index": {"--index": [short]}, "rms": {"--rms_mix_rate": [0.5]},
     }[kind]
     return [str(part) for option, values in {**good, **changed}.items() for value in values for part in (option, value)]
 
 
 @pytest.mark.parametrize("kind, said", [
-    ("no base", "--base_model"), ("missing base", "nowhere.pth"), ("missing input", "nowhere.wav"), ("ending", ".xyz"), ("strengths", "2 strengths"),
-    ("method", "crepe"), ("rate", "fast"), ("device", "nonsense"), ("both", "either"), ("root", "no RVC checkout"), ("index", "faiss"),
-    ("rms", "checkout"),
+    ("no base", "--base_model"), ("missing base", "nowhere.pth"), ("missing input", "nowhere.wav"), ("ending", ".xyz"),
+    ("strengths", "2 strengths"),
+    ("method", "crepe"), ("rate", "fast"), ("device", "nonsense"), ("both", "either"), ("root", "no RVC checkout"),
+    ("index", "faiss"), ("rms", "checkout"),
 ])
 def test_bad_options_get_one_line_and_code_2(kind, said, short, adapters, tmp_path, capsys):
     from LoraModel.inference import infer_lora
@@ -137,7 +144,8 @@ def test_a_v1_base_needs_a_checkout(tmp_path, library, short, full_network, caps
     from LoraModel.messages import cli
 
     torch.save({"model": full_network("v1", True).state_dict()}, tmp_path / "f0G40k.pth")
-    assert cli(infer_lora.main, ["--model", str(tmp_path / "f0G40k.pth"), "--input", str(short), "--output", str(tmp_path / "o.wav")]) == 2
+    assert cli(infer_lora.main, ["--model", str(tmp_path / "f0G40k.pth"), "--input", str(short), "--output",
+                                 str(tmp_path / "o.wav")]) == 2
     assert "v1" in capsys.readouterr().err and not (tmp_path / "o.wav").exists()
 
 
@@ -150,7 +158,8 @@ def test_an_unsafe_model_is_not_loaded(tmp_path, short, capsys):
             return os.system, (f"touch {tmp_path / 'sprung'}",)
 
     torch.save({"model": Trap()}, tmp_path / "bad.pth")
-    assert cli(infer_lora.main, ["--model", str(tmp_path / "bad.pth"), "--input", str(short), "--output", str(tmp_path / "o.wav")]) == 2
+    assert cli(infer_lora.main, ["--model", str(tmp_path / "bad.pth"), "--input", str(short), "--output",
+                                 str(tmp_path / "o.wav")]) == 2
     assert "unsafe" in capsys.readouterr().err and not (tmp_path / "sprung").exists()
 
 
@@ -164,8 +173,8 @@ def test_the_config_beside_a_custom_base_is_found(tmp_path, library):
 
 def test_the_example_runs_and_gives_the_base_back(tmp_path, adapters):
     script = str(ROOT / "LoraModel" / "examples" / "infer_example.py")
-    done = subprocess.run([sys.executable, script, *map(str, adapters)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          check=False)
+    done = subprocess.run([sys.executable, script, *map(str, adapters)], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "infer_example"
     assert sorted(file.stem for file in out.iterdir()) == ["base", "base_again", "blend", "half", "voice"]

@@ -44,8 +44,8 @@ def test_install_twice_and_uninstall(host, run, source):
 
 def test_uninstall_leaves_git_clean_and_keeps_adapters_and_results(host, run):
     def git(*words):
-        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=false", *words], cwd=str(host), check=True,
-                              capture_output=True, text=True).stdout
+        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=false", *words],
+                              cwd=str(host), check=True, capture_output=True, text=True).stdout
 
     git("init", "-q")
     git("add", "-A")
@@ -94,10 +94,13 @@ def test_an_older_version_is_updated_in_place(host, run, source, monkeypatch):
     assert code == 0 and "you had changed LoraModel/messages.py" in said
     assert (host / "LoraModel" / "messages.py.yours1").read_text() == "# mine\n"
     assert (host / "LoraModel" / "new.py").exists() and not (host / "LoraModel" / "old.py").exists()
-    assert (host / "LoraModel" / "lora" / "functional.py").read_text() == "# new\n" and b"older_version" not in script_of(host).read_bytes()
+    assert (host / "LoraModel" / "lora"
+            / "functional.py").read_text() == "# new\n" and b"older_version" not in script_of(host).read_bytes()
     assert run(host, "--status")[0] == 0 and "nothing changed" in run(host)[1]
     run(host, "--uninstall")
-    assert script_of(host).read_bytes() == original and [path.name for path in (host / "LoraModel").iterdir()] == ["messages.py.yours1"]
+    assert script_of(host).read_bytes() == original and [path.name
+                                                         for path in (host / "LoraModel").iterdir()] == [
+                                                             "messages.py.yours1"]
 
 
 def test_edits_of_the_script_after_the_installation_stay(host, run):
@@ -140,7 +143,8 @@ def test_link(host, run, source):
     assert run(host, "--link")[0] == 0
     assert os.path.realpath(str(host / "LoraModel")) == str(source / "LoraModel") and run(host, "--status")[0] == 0
     assert "nothing changed" in run(host, "--link")[1]
-    assert run(host)[0] == 0 and not (host / "LoraModel").is_symlink() and (host / "LoraModel" / "installed.json").exists()
+    assert run(host)[0] == 0 and not (host / "LoraModel").is_symlink() and (host / "LoraModel"
+                                                                            / "installed.json").exists()
     assert run(host, "--link")[0] == 0 and (host / "LoraModel").is_symlink()
     assert run(host, "--uninstall")[0] == 0 and tree(host) == before and (source / "LoraModel" / "messages.py").exists()
     run(host)
@@ -155,12 +159,14 @@ def test_link(host, run, source):
 def test_dry_run_prints_the_diff_and_writes_nothing(host, run):
     before = tree(host)
     code, said = run(host, "--dry-run")
-    assert code == 0 and tree(host) == before and '+            rvc_lora("inference_panel")' in said and "nothing was written" in said
+    assert code == 0 and tree(
+        host) == before and '+            rvc_lora("inference_panel")' in said and "nothing was written" in said
     assert not re.search(r"^-(?!-)", said, re.M)
     run(host)
     after = tree(host)
     code, said = run(host, "--uninstall", "--dry-run")
-    assert code == 0 and tree(host) == after and '-            rvc_lora("inference_panel")' in said and f"{len(SOURCE_FILES)} files" in said
+    assert code == 0 and tree(
+        host) == after and '-            rvc_lora("inference_panel")' in said and f"{len(SOURCE_FILES)} files" in said
     assert "nothing would change" in run(host, "--dry-run")[1] and tree(host) == after
 
 
@@ -239,7 +245,7 @@ def test_missing_packages(host, run, tmp_path, source):
     python = tmp_path / "a python"
 
     def lacks(*names):
-        python.write_text("#!/bin/sh\necho some warning\necho found: %s\n" % " ".join(names))
+        python.write_text("#!/bin/sh\necho some warning\necho found: {}\n".format(" ".join(names)))
         python.chmod(0o755)
         return run(host, "--python", str(python), "--status")[1]
 
@@ -263,7 +269,8 @@ def test_missing_packages(host, run, tmp_path, source):
 
 def test_the_installer_needs_the_standard_library_only(host, source):
     """-S: no site packages. Neither it nor what it loads leaves compiled files behind."""
-    done = subprocess.run([sys.executable, "-S", "-s", str(source / "install_into_rvc.py"), "--rvc_root", str(host)], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-S", "-s", str(source / "install_into_rvc.py"), "--rvc_root", str(host)],
+                          capture_output=True, text=True,
                           env={**os.environ, "RVC_LORA_LANG": "zh", "PYTHONIOENCODING": "ascii"}, timeout=60)
     assert done.returncode == 0 and "\\u5df2\\u5b89\\u88c5" in done.stdout, done.stderr
     assert not list(source.rglob("__pycache__")) and not list(host.rglob("__pycache__"))

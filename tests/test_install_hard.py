@@ -83,17 +83,19 @@ while True:
     main(*words(first)); assert tree() == start
     steps += 1
 print("killed", steps)
-'''
+'''  # noqa: E501
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("first, then, least", [("--uninstall", "", 25), ("", "--uninstall", 12), ("--link", "", 25), ("", "--link", 12)],
+@pytest.mark.parametrize("first, then, least", [("--uninstall", "", 25), ("", "--uninstall", 12), ("--link", "", 25),
+                                                ("", "--link", 12)],
                          ids=["install", "uninstall", "link to copy", "copy to link"])
 def test_killed_before_each_of_its_steps(first, then, least, source, tmp_path):
-    """kill -9 before the 1st, 2nd, ... change to the file system: --status names what is left, install and uninstall both mend it."""
+    """kill -9 before the 1st, 2nd, ... change to the file system: --status names what is left, install and uninstall
+    both mend it."""
     host = standin_hosts.make("classic", tmp_path / "rvc")
-    done = subprocess.run([sys.executable, "-S", "-c", KILLER, str(source), str(host), first, then], capture_output=True,
-                          text=True, timeout=300, env={**os.environ, "RVC_LORA_LANG": "en"})
+    done = subprocess.run([sys.executable, "-S", "-c", KILLER, str(source), str(host), first, then],
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "RVC_LORA_LANG": "en"})
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split("killed ")[1]) >= least
 
@@ -111,15 +113,20 @@ def test_on_a_real_checkout(checkout, kind, tmp_path, run):
     """All of the checkout's Python, git-committed in a copy: installed, used, uninstalled, clean."""
     host = tmp_path / "RVC 变声器"
     shutil.copytree(checkout, str(host), ignore=lambda folder, names: [
-        name for name in names if not (Path(folder) / name).is_dir() and not name.endswith((".py", ".json", ".gitignore"))
+        name for name in names if not (Path(folder) / name).is_dir()
+        and not name.endswith((".py", ".json", ".gitignore"))
         or name in (".git", "__pycache__", "logs", "pymss_core", "TEMP", "LoraModel")])
     script = script_of(host)
     content = lines_of.without_lines(script.read_bytes(), script.name)
-    content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if kind == "crlf" else b"\xef\xbb\xbf" + content if kind == "bom" else content
+    if kind == "crlf":
+        content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    elif kind == "bom":
+        content = b"\xef\xbb\xbf" + content
     script.write_bytes(content)
 
     def git(*words):
-        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=false", "-c", "core.quotepath=false", *words],
+        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.autocrlf=false", "-c",
+                               "core.quotepath=false", *words],
                               cwd=str(host), check=True, capture_output=True).stdout.decode()
 
     git("init", "-q")

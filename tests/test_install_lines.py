@@ -55,24 +55,33 @@ def only_the_first_tab(text: str) -> str:
 EDITED = {
     "comments": changed("        with gr.TabItem(i18n(\"训练\")):",
                         "            # mine\n      # mine too\n        with gr.TabItem(i18n(\"训练\")):"),
-    "a comment at the end of the tabs": changed("\n    if config.iscolab", "            # the end\n\n    if config.iscolab"),
-    "a tab before": changed("        with gr.TabItem(i18n(\"模型推理\")):", "        with gr.TabItem(\"mine\"):\n            gr.Markdown(\"\")\n"
+    "a comment at the end of the tabs": changed("\n    if config.iscolab",
+                                                "            # the end\n\n    if config.iscolab"),
+    "a tab before": changed("        with gr.TabItem(i18n(\"模型推理\")):",
+                            "        with gr.TabItem(\"mine\"):\n            gr.Markdown(\"\")\n"
                             "        with gr.TabItem(i18n(\"模型推理\")):"),
     "a tab after": changed("\n    if config.iscolab",
-                           "        with gr.TabItem(\"mine\"):\n            gr.Markdown('''\nx\n''')\n\n    if config.iscolab"),
+                           "        with gr.TabItem(\"mine\"):\n            gr.Markdown('''\nx\n''')\n\n    if "
+                           "config.iscolab"),
     "another title": changed("RVC WebUI", "我的 RVC"),
     "another name of the page": lambda text: re.sub(r"\bapp\b", "demo", text),
     "gr.Tab": lambda text: text.replace("gr.TabItem", "gr.Tab"),
     "gradio under another name": lambda text: text.replace("gradio as gr", "gradio as g").replace("gr.", "g."),
-    "the voice list outside its row": changed("            with gr.Row():\n                sid0", "            if True:\n                sid0"),
-    "the voice list right in the tab": changed("            with gr.Row():\n                sid0 = gr.Dropdown(label=i18n(\"推理音色\"), "
-                                               "choices=sorted(names))", "            sid0 = gr.Dropdown()\n            with gr.Row():"),
+    "the voice list outside its row": changed("            with gr.Row():\n                sid0",
+                                              "            if True:\n                sid0"),
+    "the voice list right in the tab": changed("            with gr.Row():\n                sid0 = "
+                                               "gr.Dropdown(label=i18n(\"推理音色\"), "
+                                               "choices=sorted(names))", "            sid0 = gr.Dropdown()\n           "
+                                               " with gr.Row():"),
     "another group of tabs before": changed("    with gr.Tabs():",
-                                            "    with gr.Tabs():\n        with gr.TabItem('a'):\n            pass\n    with gr.Tabs():"),
-    "one with for both": changed("with gr.Row():\n                sid0", "with gr.Row(), gr.Column():\n                sid0"),
+                                            "    with gr.Tabs():\n        with gr.TabItem('a'):\n            pass\n    "
+                                            "with gr.Tabs():"),
+    "one with for both": changed("with gr.Row():\n                sid0", "with gr.Row(), gr.Column():\n               "
+                                 " sid0"),
     "vc beside another statement": changed("config = Config()\nvc = VC(config)", "config = Config(); vc = VC(config)"),
     "vc in a try": changed("\nvc = VC(config)", "\ntry:\n    vc = VC(config)\nexcept OSError:\n    raise"),
-    "tabs for indentation": lambda text: re.sub(r"^( {4})+", lambda found: "\t" * (len(found.group()) // 4), text, flags=re.M),
+    "tabs for indentation": lambda text: re.sub(r"^( {4})+", lambda found: "\t" * (len(found.group()) // 4), text,
+                                                flags=re.M),
     "no newline at the end": lambda text: text[:text.index("\n    if config.iscolab")].rstrip("\n"),
     "only one tab": only_the_first_tab,
     "a voice list above the tabs too": changed("    with gr.Tabs():", "    sid0 = gr.Dropdown()\n    with gr.Tabs():"),
@@ -86,16 +95,19 @@ def test_an_edited_script_still_works(layout, edit):
     done = lines_of.with_lines(plain, "webui.py")
     compile(done, "webui.py", "exec")
     assert lines_of.without_lines(done, "webui.py") == plain and lines_of.with_lines(done, "webui.py") == done
-    assert [name.decode() for name in re.findall(rb'^\s*rvc_lora\("(\w+)"\)', done, re.M)] == ["setup", "inference_panel", "train_tab"]
+    assert [name.decode() for name in re.findall(rb'^\s*rvc_lora\("(\w+)"\)', done,
+                                                 re.M)] == ["setup", "inference_panel", "train_tab"]
 
 
 def test_a_script_in_another_encoding():
     text = "# -*- coding: gb18030 -*-\n" + standin_hosts.webui_script("classic")
     done = lines_of.with_lines(text.encode("gb18030"), "infer-web.py")
-    assert "RVC 照常运行" in done.decode("gb18030") and lines_of.without_lines(done, "infer-web.py") == text.encode("gb18030")
+    assert "RVC 照常运行" in done.decode("gb18030") and lines_of.without_lines(done,
+                                                                               "infer-web.py") == text.encode("gb18030")
     latin = b"# coding: latin-1\n" + re.sub(r"[^\x00-\x7f]+", "x", standin_hosts.webui_script("classic")).encode()
     done = lines_of.with_lines(latin, "infer-web.py")
-    assert "RVC 照常运行" in [node.value for node in ast.walk(ast.parse(done)) if isinstance(node, ast.Constant) and "RVC-LoRA" in str(node.value)][0]
+    assert "RVC 照常运行" in [node.value for node in ast.walk(ast.parse(done)) if isinstance(node, ast.Constant)
+                              and "RVC-LoRA" in str(node.value)][0]
     assert lines_of.without_lines(done, "infer-web.py") == latin
 
 
@@ -109,10 +121,13 @@ REFUSED = {
     "no tabs": (changed("with gr.Tabs():", "with gr.Column():"), r"gr\.Tabs"),
     "no page": (changed("with gr.Blocks(", "with gr.Interface("), r"gr\.Blocks"),
     "no vc": (changed("\nvc = VC(config)", "\nconverter = VC(config)"), r"vc = VC\(config\)"),
-    "vc after the page": (lambda text: text.replace("\nvc = VC(config)", "\n") + "\nvc = VC(config)\n", "after its page"),
+    "vc after the page": (lambda text: text.replace("\nvc = VC(config)", "\n") + "\nvc = VC(config)\n",
+                          "after its page"),
     "page in a function": (page_in_a_function, "at its top level"),
-    "voice list behind a semicolon": (changed("            with gr.Row():\n                sid0", "            names = names; sid0 = gr.Dropdown()\n"
-                                              "            with gr.Row():\n                sid1"), "several statements"),
+    "voice list behind a semicolon": (changed("            with gr.Row():\n                sid0",
+                                              "            names = names; sid0 = gr.Dropdown()\n"
+                                              "            with gr.Row():\n                sid1"),
+                                      "several statements"),
     "no Python": (changed("import os", "import os os"), r"line 1 \("),
     "not UTF-8": (lambda text: text.encode("gb18030"), "cannot read"),
 }
@@ -137,9 +152,11 @@ def drop_line(pattern: str, count: int = 1):
 DAMAGED = {
     "first marker gone": drop_line("# >>> RVC-LoRA"),
     "last marker gone": drop_line("# <<< RVC-LoRA"),
-    "two markers gone, the script between": lambda text: re.sub(r" *# <<< RVC-LoRA\nvc = (.*?)# >>> RVC-LoRA \w+\n", r"vc = \1", text, flags=re.S),
+    "two markers gone, the script between": lambda text: re.sub(r" *# <<< RVC-LoRA\nvc = (.*?)# >>> RVC-LoRA \w+\n",
+                                                                r"vc = \1", text, flags=re.S),
     "all markers gone": drop_line("# (?:>>>|<<<) RVC-LoRA", 0),
-    "a line of the user's among ours": changed("rvc_lora(\"train_tab\")\n", "rvc_lora(\"train_tab\")\n        gr.Markdown(\"mine\")\n"),
+    "a line of the user's among ours": changed("rvc_lora(\"train_tab\")\n",
+                                               "rvc_lora(\"train_tab\")\n        gr.Markdown(\"mine\")\n"),
     "a line of ours gone": drop_line(r"rvc_lora\(\"train_tab\"\)"),
     "no checksum": lambda text: re.sub(r"(# >>> RVC-LoRA) \w+", r"\1", text),
 }
@@ -166,7 +183,8 @@ def test_blank_lines_and_indentation_of_our_lines_may_change(host, run):
     original = script_of(host).read_bytes()
     run(host)
     text = script_of(host).read_bytes()
-    script_of(host).write_bytes(re.sub(rb"\n( *)(rvc_lora\(\"train_tab\"\))", rb"\n\n\1\2", text).replace(b"\n\n\nrvc_lora(", b"\nrvc_lora("))
+    script_of(host).write_bytes(re.sub(rb"\n( *)(rvc_lora\(\"train_tab\"\))", rb"\n\n\1\2",
+                                       text).replace(b"\n\n\nrvc_lora(", b"\nrvc_lora("))
     assert script_of(host).read_bytes() != text
     assert run(host, "--uninstall")[0] == 0 and script_of(host).read_bytes() == original
 
@@ -223,7 +241,8 @@ def fail(part):
 
 @pytest.fixture
 def page(host, source, run, tmp_path):
-    """page(broken_part or None or "no hooks") -> (what the script laid out as nested lists, standard error), with a small Gradio and no torch."""
+    """page(broken_part or None or "no hooks") -> (what the script laid out as nested lists, standard error), with a
+    small Gradio and no torch."""
     def make(broken):
         if broken != "no hooks":
             (source / "LoraModel" / "webui").mkdir()
@@ -236,9 +255,12 @@ def page(host, source, run, tmp_path):
         (tmp_path / "stubs" / "soundfile.py").touch()
         module, models = standin_hosts._VC["classic" if script_of(host).name == "infer-web.py" else "2026"]
         (host / (models.replace(".", "/") + ".py")).write_text(
-            "".join(f"class {name}: pass\n" for name in re.findall(r"Synthesizer\w+", (host / f"{module}.py").read_text(encoding="utf-8"))))
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stubs"), "STANDIN_LANGUAGE": "en_US", "PYTHONIOENCODING": "ascii"}
-        done = subprocess.run([sys.executable, script_of(host).name], cwd=str(host), env=environment, capture_output=True, text=True, timeout=60)
+            "".join(f"class {name}: pass\n"
+                    for name in re.findall(r"Synthesizer\w+", (host / f"{module}.py").read_text(encoding="utf-8"))))
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stubs"), "STANDIN_LANGUAGE": "en_US",
+                       "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run([sys.executable, script_of(host).name], cwd=str(host), env=environment,
+                              capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return ast.literal_eval(done.stdout.split("PAGE ")[1].replace("null", "None")), done.stderr
     return make
@@ -248,11 +270,13 @@ def test_the_panel_lies_under_the_voice_list_and_the_tab_is_the_last(page):
     blocks, errors = page(None)
     tabs = next(child for child in blocks[2] if child[0] == "Tabs")[2]
     assert [tab[1] for tab in tabs] == ["Model Inference", "Train", "FAQ", "OURS: tab"]
-    assert [(child[0], child[1]) for child in tabs[0][2]][:3] == [("Row", None), ("Button", "OURS: panel"), ("TabItem", "Single Inference")]
+    assert [(child[0], child[1]) for child in tabs[0][2]][:3] == [("Row", None), ("Button", "OURS: panel"),
+                                                                  ("TabItem", "Single Inference")]
     assert tabs[3][2] == [["Button", "train", []]] and errors == ""
 
 
-@pytest.mark.parametrize("broken, left", [("no hooks", []), ("setup", []), ("inference_panel", []), ("train_tab", ["OURS: panel"])])
+@pytest.mark.parametrize("broken, left",
+                         [("no hooks", []), ("setup", []), ("inference_panel", []), ("train_tab", ["OURS: panel"])])
 def test_rvc_runs_on_when_a_part_fails(page, broken, left):
     blocks, errors = page(broken)
     assert re.findall(r"OURS: \w+", str(blocks)) == left
@@ -265,9 +289,12 @@ def test_the_classic_stand_in_starts_under_gradio(tmp_path, run):
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     host = standin_hosts.make("classic", tmp_path / "rvc")
     assert run(host)[0] == 0
-    code = ("import sys, runpy, gradio; gradio.Blocks.launch = lambda self, **k: print('TITLES', [b.label for b in self.blocks.values() "
-            "if type(b).__name__ in ('Tab', 'TabItem')]); sys.path.insert(0, '.'); runpy.run_path('infer-web.py', run_name='__main__')")
+    code = ("import sys, runpy, gradio; gradio.Blocks.launch = lambda self, **k: print('TITLES', [b.label for b in "
+            "self.blocks.values() "
+            "if type(b).__name__ in ('Tab', 'TabItem')]); sys.path.insert(0, '.'); runpy.run_path('infer-web.py', "
+            "run_name='__main__')")
     environment = {**os.environ, "STANDIN_LANGUAGE": "zh_CN", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=str(host), env=environment, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(host), env=environment, capture_output=True, text=True,
+                          encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     assert "'模型推理'" in done.stdout and "'训练'" in done.stdout

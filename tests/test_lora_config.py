@@ -38,7 +38,8 @@ def test_presets_adapt_the_prior_and_scale_by_two(preset):
 def test_rank_override_keeps_the_ratio_and_leaves_the_row():
     config = LoRAConfig.from_preset("balanced", rank=8)
     assert {name: (t.r, t.lora_alpha) for name, t in config.targets.items()} == {
-        "enc_p_attn": (8, 16.0), "enc_p_ffn": (8, 16.0), "flow": (8, 16.0), "ups": (8, 16.0), "resblocks": (8, 16.0), "spk_row": (1, 1.0)}
+        "enc_p_attn": (8, 16.0), "enc_p_ffn": (8, 16.0), "flow": (8, 16.0), "ups": (8, 16.0), "resblocks": (8, 16.0),
+        "spk_row": (1, 1.0)}
     assert config.preset == "balanced, rank 8"
 
 
@@ -49,45 +50,46 @@ def test_scaling_by_hand():
 
 
 def test_targets_inherit_what_they_leave_out():
-    config = LoRAConfig(r=8, lora_alpha=12, targets={"ups": True, "flow": {"r": 2}, "resblocks": {"lora_alpha": 5}, "dec_in": False,
+    config = LoRAConfig(r=8, lora_alpha=12, targets={"ups": True, "flow": {"r": 2}, "resblocks": {"lora_alpha": 5},
+                                                     "dec_in": False,
                                                      "enc_p_io": None, "enc_p_ffn": TargetConfig(3, 4)})
     assert config.targets == {"ups": TargetConfig(8, 12), "flow": TargetConfig(2, 3.0), "resblocks": TargetConfig(8, 5),
                               "enc_p_ffn": TargetConfig(3, 4)}
 
 
 NONSENSE = [
-    (dict(r=0), r"r=0 must be a whole number from 1"),
-    (dict(r=-3), r"r=-3 must be a whole number"),
-    (dict(r=2.0), r"r=2.0 must be a whole number"),
-    (dict(r=True), r"r=True must be a whole number"),
-    (dict(r="4"), r"r='4' must be a whole number"),
-    (dict(r=MAX_RANK + 1), r"from 1 to 4096: leave the target out"),
-    (dict(r=10**400), r"must be a whole number"),
-    (dict(lora_alpha=0), r"lora_alpha=0 must be a number above 0.*twice the rank"),
-    (dict(lora_alpha=-1.0), r"lora_alpha=-1.0"),
-    (dict(lora_alpha=math.nan), r"lora_alpha=nan"),
-    (dict(lora_alpha=math.inf), r"lora_alpha=inf"),
-    (dict(lora_alpha=10**400), r"below a million"),
-    (dict(lora_alpha=True), r"lora_alpha=True"),
-    (dict(lora_alpha="8"), r"lora_alpha='8'"),
-    (dict(lora_dropout=1.0), r"lora_dropout=1.0 must be at least 0 and below 1"),
-    (dict(lora_dropout=-0.1), r"lora_dropout=-0.1"),
-    (dict(lora_dropout=math.nan), r"lora_dropout=nan"),
-    (dict(lora_dropout=False), r"lora_dropout=False"),
-    (dict(lora_dropout="0"), r"lora_dropout='0'"),
-    (dict(use_rslora="yes"), r"use_rslora='yes' must be true or false"),
-    (dict(targets={}), r"no target is switched on: choose at least one of ups, resblocks"),
-    (dict(targets={"ups": False, "flow": None}), r"no target is switched on"),
-    (dict(targets={"up": True}), r"unknown target 'up': choose from ups, resblocks"),
-    (dict(targets={3: True}), r"unknown target 3"),
-    (dict(targets=["ups"]), r"targets must be an object like .* not \['ups'\]"),
-    (dict(targets={"ups": 8}), r"target 'ups' takes true, false or .*not 8"),
-    (dict(targets={"ups": {"rank": 8}}), r"target 'ups' takes true, false"),
-    (dict(targets={"ups": {"r": 0}}), r"r=0"),
-    (dict(targets={"ups": {"r": "8"}}), r"r='8'"),
-    (dict(targets={"ups": {"r": 10**400}}), r"must be a whole number"),
-    (dict(targets={"ups": {"lora_alpha": -2}}), r"lora_alpha=-2"),
-    (dict(targets={"spk": True, "spk_row": True}), r"both change the speaker table: choose one"),
+    ({"r": 0}, r"r=0 must be a whole number from 1"),
+    ({"r": -3}, r"r=-3 must be a whole number"),
+    ({"r": 2.0}, r"r=2.0 must be a whole number"),
+    ({"r": True}, r"r=True must be a whole number"),
+    ({"r": "4"}, r"r='4' must be a whole number"),
+    ({"r": MAX_RANK + 1}, r"from 1 to 4096: leave the target out"),
+    ({"r": 10**400}, r"must be a whole number"),
+    ({"lora_alpha": 0}, r"lora_alpha=0 must be a number above 0.*twice the rank"),
+    ({"lora_alpha": -1.0}, r"lora_alpha=-1.0"),
+    ({"lora_alpha": math.nan}, r"lora_alpha=nan"),
+    ({"lora_alpha": math.inf}, r"lora_alpha=inf"),
+    ({"lora_alpha": 10**400}, r"below a million"),
+    ({"lora_alpha": True}, r"lora_alpha=True"),
+    ({"lora_alpha": "8"}, r"lora_alpha='8'"),
+    ({"lora_dropout": 1.0}, r"lora_dropout=1.0 must be at least 0 and below 1"),
+    ({"lora_dropout": -0.1}, r"lora_dropout=-0.1"),
+    ({"lora_dropout": math.nan}, r"lora_dropout=nan"),
+    ({"lora_dropout": False}, r"lora_dropout=False"),
+    ({"lora_dropout": "0"}, r"lora_dropout='0'"),
+    ({"use_rslora": "yes"}, r"use_rslora='yes' must be true or false"),
+    ({"targets": {}}, r"no target is switched on: choose at least one of ups, resblocks"),
+    ({"targets": {"ups": False, "flow": None}}, r"no target is switched on"),
+    ({"targets": {"up": True}}, r"unknown target 'up': choose from ups, resblocks"),
+    ({"targets": {3: True}}, r"unknown target 3"),
+    ({"targets": ["ups"]}, r"targets must be an object like .* not \['ups'\]"),
+    ({"targets": {"ups": 8}}, r"target 'ups' takes true, false or .*not 8"),
+    ({"targets": {"ups": {"rank": 8}}}, r"target 'ups' takes true, false"),
+    ({"targets": {"ups": {"r": 0}}}, r"r=0"),
+    ({"targets": {"ups": {"r": "8"}}}, r"r='8'"),
+    ({"targets": {"ups": {"r": 10**400}}}, r"must be a whole number"),
+    ({"targets": {"ups": {"lora_alpha": -2}}}, r"lora_alpha=-2"),
+    ({"targets": {"spk": True, "spk_row": True}}, r"both change the speaker table: choose one"),
 ]
 
 
@@ -100,7 +102,8 @@ def test_nonsense_is_refused_with_the_remedy(arguments, message):
 
 @pytest.mark.parametrize("text,message", [
     ("{", "not JSON"), ("[1]", "must be a JSON object, not list"), ("[" * 100000, "not JSON"), ("\"r\"", "not str"),
-    ('{"rank": 4}', "unknown key 'rank'.*known are r, lora_alpha"), ('{"r": 0}', "r=0"), ('{"targets": []}', "targets must be an object"),
+    ('{"rank": 4}', "unknown key 'rank'.*known are r, lora_alpha"), ('{"r": 0}', "r=0"),
+    ('{"targets": []}', "targets must be an object"),
 ])
 def test_json_nonsense_is_refused(text, message):
     with pytest.raises(UserError, match=message):
@@ -128,20 +131,22 @@ def test_rank_above_the_smaller_side_is_refused_at_injection():
 
 
 MODULES = {
-    "dec.ups.3": "ups", "dec.resblocks.11.convs1.2": "resblocks", "dec.resblocks.0.convs2.0": "resblocks", "resblocks.0.convs.1": "resblocks",
+    "dec.ups.3": "ups", "dec.resblocks.11.convs1.2": "resblocks", "dec.resblocks.0.convs2.0": "resblocks",
+    "resblocks.0.convs.1": "resblocks",
     "dec.conv_pre": "dec_in", "dec.cond": "dec_in", "enc_p.encoder.attn_layers.5.conv_o": "enc_p_attn",
     "enc_p.encoder.ffn_layers.0.conv_2": "enc_p_ffn", "enc_p.emb_phone": "enc_p_io", "enc_p.proj": "enc_p_io",
     "flow.flows.6.pre": "flow", "flow.flows.0.enc.in_layers.2": "flow", "flow.flows.0.enc.cond_layer": "flow",
     "flows.2.enc.res_skip_layers.0": "flow", "emb_g": "spk", "discriminators.3.convs.4": "disc",
     # not to be adapted: the frozen posterior, the source, the end of the decoder, norms
-    "enc_q.enc.in_layers.0": None, "enc_q.pre": None, "enc_q.proj": None, "dec.m_source.l_linear": None, "dec.noise_convs.0": None,
-    "dec.conv_post": None, "enc_p.encoder.norm_layers_1.0": None, "enc_p.emb_pitch": None, "dec.ups": None, "dec.ups.3.x": None,
-    "discriminators.0.conv_post": None,
+    "enc_q.enc.in_layers.0": None, "enc_q.pre": None, "enc_q.proj": None, "dec.m_source.l_linear": None,
+    "dec.noise_convs.0": None,
+    "dec.conv_post": None, "enc_p.encoder.norm_layers_1.0": None, "enc_p.emb_pitch": None, "dec.ups": None,
+    "dec.ups.3.x": None, "discriminators.0.conv_post": None,
 }
 
 
 @pytest.mark.parametrize("path", sorted(MODULES))
 def test_patterns_take_what_they_should(path):
     names = [name for name in TARGETS if name != "spk_row"]
-    config = LoRAConfig(targets={name: True for name in names})
+    config = LoRAConfig(targets=dict.fromkeys(names, True))
     assert config.target_of(path) == MODULES[path]

@@ -1,4 +1,5 @@
-"""Base and branch as one convolution: the same as the branch on the side, forward and backward, wherever it is taken."""
+"""Base and branch as one convolution: the same as the branch on the side, forward and backward, wherever it is
+taken."""
 
 import itertools
 from unittest import mock
@@ -35,7 +36,8 @@ def outputs_and_gradients(call, lora, x, weights):
 
 
 def compare(lora, x):
-    """Fused against the base's own forward plus the branch, outputs and all gradients, with an uneven gradient coming in."""
+    """Fused against the base's own forward plus the branch, outputs and all gradients, with an uneven gradient coming
+    in."""
     def weights(y):
         return torch.linspace(-1, 2, y.numel(), dtype=y.dtype).reshape(y.shape)
 
@@ -55,7 +57,8 @@ def compare(lora, x):
 
 @pytest.mark.parametrize("kernel,stride,padding,dilation", CONV1D)
 def test_conv1d(kernel, stride, padding, dilation):
-    compare(built(LoRAConv1d, nn.Conv1d(4, 6, kernel, stride, padding, dilation)), torch.randn(2, 4, 17, dtype=torch.float64))
+    compare(built(LoRAConv1d, nn.Conv1d(4, 6, kernel, stride, padding, dilation)),
+            torch.randn(2, 4, 17, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kernel,stride,padding,output_padding", TRANSPOSED)
@@ -84,12 +87,14 @@ def test_gradients_against_differences():
 
 
 def test_no_gradient_of_what_is_frozen():
-    """A frozen branch (the discriminator's, in the generator's step) passes the input's gradient on and has none itself."""
+    """A frozen branch (the discriminator's, in the generator's step) passes the input's gradient on and has none
+    itself."""
     lora = built(LoRAConv1d, nn.Conv1d(4, 6, 3, padding=1))
     lora.requires_grad_(False)
     x = torch.randn(1, 4, 8, dtype=torch.float64, requires_grad=True)
     lora.base(x).sum().backward()
-    assert x.grad is not None and all(parameter.grad is None for parameter in [*lora.parameters(), *lora.base.parameters()])
+    assert x.grad is not None and all(parameter.grad is None
+                                      for parameter in [*lora.parameters(), *lora.base.parameters()])
 
 
 def test_input_without_gradient():

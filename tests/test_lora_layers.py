@@ -63,7 +63,8 @@ def test_conv1d_groups_by_hand():
     # Two groups of one input channel; A (1, 1, 2) = (1, 10) is shared, B = (1, 2, 3, 4) for the four outputs.
     # Channel 0 = 1 2 3: A gives 1+20, 2+30 = 21 32 -> outputs 0 and 1: 21 32 and 42 64.
     # Channel 1 = 0 1 0: A gives 0+10, 1+0 = 10 1 -> outputs 2 and 3: 30 3 and 40 4.
-    lora = filled(LoRAConv1d(nn.Conv1d(2, 4, 2, groups=2), 1, 1.0), [[[1.0, 10.0]]], [[[1.0]], [[2.0]], [[3.0]], [[4.0]]])
+    lora = filled(LoRAConv1d(nn.Conv1d(2, 4, 2, groups=2), 1, 1.0), [[[1.0, 10.0]]],
+                  [[[1.0]], [[2.0]], [[3.0]], [[4.0]]])
     x = torch.tensor([[[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]])
     assert lora(x).tolist() == [[[21.0, 32.0], [42.0, 64.0], [30.0, 3.0], [40.0, 4.0]]]
     assert lora(x[0]).tolist() == lora(x)[0].tolist()  # one example without its batch dimension
@@ -92,7 +93,8 @@ def test_conv_transpose1d_groups_and_dilation_by_hand():
 
 
 def test_embedding_by_hand():
-    # Rows of the delta are (B A)^T: row i = A[i] * (1, -2), times scale 2: row 0 = (2, -4), row 1 = (6, -12), row 2 = (10, -20).
+    # Rows of the delta are (B A)^T: row i = A[i] * (1, -2), times scale 2: row 0 = (2, -4), row 1 = (6, -12), row 2 =
+    # (10, -20).
     lora = filled(LoRAEmbedding(nn.Embedding(3, 2), 1, 2.0), [[1.0, 3.0, 5.0]], [[1.0], [-2.0]])
     assert lora.delta_weight().tolist() == [[2.0, -4.0], [6.0, -12.0], [10.0, -20.0]]
     assert lora(torch.tensor([2, 0])).tolist() == [[10.0, -20.0], [2.0, -4.0]]
@@ -100,7 +102,8 @@ def test_embedding_by_hand():
 
 def test_conv2d_by_hand():
     # The shape of RVC's period discriminators: kernel (2, 1), stride (2, 1). A = (1, 10), B = 5, scale 1.
-    # Columns 1 3 5 7 and 2 4 6 8 over four rows: 5 * (1 + 30) = 155, 5 * (5 + 70) = 375; 5 * (2 + 40) = 210, 5 * (6 + 80) = 430.
+    # Columns 1 3 5 7 and 2 4 6 8 over four rows: 5 * (1 + 30) = 155, 5 * (5 + 70) = 375; 5 * (2 + 40) = 210, 5 * (6 +
+    # 80) = 430.
     lora = filled(LoRAConv2d(nn.Conv2d(1, 1, (2, 1), (2, 1)), 1, 1.0), [[[[1.0], [10.0]]]], [[[[5.0]]]])
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]]])
     assert lora(x).tolist() == [[[[155.0, 210.0], [375.0, 430.0]]]]
@@ -278,7 +281,8 @@ def test_half_precision_output_keeps_its_type():
 
 @pytest.mark.parametrize("base,side", [
     (nn.Linear(3, 5), 3), (nn.Conv1d(2, 9, 3), 6), (nn.Conv1d(4, 8, 3, groups=4), 3),
-    (nn.ConvTranspose1d(9, 2, 3), 6), (nn.ConvTranspose1d(4, 16, 5), 4), (nn.Embedding(4, 7), 4), (nn.Conv2d(1, 32, (5, 1)), 5),
+    (nn.ConvTranspose1d(9, 2, 3), 6), (nn.ConvTranspose1d(4, 16, 5), 4), (nn.Embedding(4, 7), 4),
+    (nn.Conv2d(1, 32, (5, 1)), 5),
 ])
 def test_rank_above_the_smaller_side_is_refused(base, side):
     layer_class(base)(base, side, 1.0)
@@ -312,7 +316,8 @@ def test_what_has_no_lora_layer():
 
 def test_dense_delta_of_stored_half_precision_is_in_fp32():
     base = nn.Conv1d(2, 3, 1)
-    delta = dense_delta(base, {"lora_A.weight": torch.ones(1, 2, 1).half(), "lora_B.weight": torch.full((3, 1, 1), 0.5).half()}, 4.0)
+    delta = dense_delta(base, {"lora_A.weight": torch.ones(1, 2, 1).half(),
+                               "lora_B.weight": torch.full((3, 1, 1), 0.5).half()}, 4.0)
     assert delta.dtype == torch.float32 and delta.shape == base.weight.shape and bool((delta == 2.0).all())
     row = dense_delta(nn.Embedding(3, 2), {"lora_row.weight": torch.tensor([[1.0, 2.0]]).half()}, 99.0, row=2)
     assert row.tolist() == [[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]]

@@ -26,7 +26,8 @@ EVERYTHING = LoRAConfig(r=2, targets={name: True for name in TARGETS if name not
 def infer(network, version, f0, frames=12):
     """The host's own inference path on made-up features, with the same noise each time."""
     torch.manual_seed(7)
-    phone, lengths, sid = torch.randn(1, frames, 256 if version == "v1" else 768), torch.tensor([frames]), torch.tensor([0])
+    phone, lengths, sid = torch.randn(1, frames,
+                                      256 if version == "v1" else 768), torch.tensor([frames]), torch.tensor([0])
     if f0:
         arguments = (phone, lengths, torch.full((1, frames), 100), torch.full((1, frames), 220.0), sid)
     else:
@@ -91,8 +92,8 @@ def test_every_preset_matches_every_network(full_network, version, f0):
         extract(network)
 
 
-UNIT = {"ups": (7488, 4), "resblocks": (69120, 72), "dec_in": (2624, 2), "enc_p_attn": (9216, 24), "enc_p_ffn": (23040, 12),
-        "enc_p_io": (1536, 2), "flow": (30208, 36), "spk": (365, 1)}
+UNIT = {"ups": (7488, 4), "resblocks": (69120, 72), "dec_in": (2624, 2), "enc_p_attn": (9216, 24),
+        "enc_p_ffn": (23040, 12), "enc_p_io": (1536, 2), "flow": (30208, 36), "spk": (365, 1)}
 
 
 @pytest.mark.parametrize("target", sorted(UNIT))
@@ -126,7 +127,8 @@ def test_only_lora_is_trainable_and_gets_gradients(full_network):
     mean, log_scale, mask = network.enc_p(torch.randn(1, 6, 768), None, torch.tensor([6]))
     (network.dec(z, g=g).sum() + network.flow(z, mask, g=g).sum() + mean.sum() + log_scale.sum()).backward()
     assert all(p.grad is None for p in network.parameters())
-    assert [name for name, p in injection.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)] == []
+    assert [name for name, p in injection.named_parameters() if p.grad is None
+            or not bool(p.grad.abs().sum() > 0)] == []
     extract(network)
 
 
@@ -135,7 +137,8 @@ def test_tensors_name_what_is_there(full_network):
     injection = inject(network, LoRAConfig.from_preset("balanced"))
     tensors = injection.tensors()
     assert [id(t) for t in tensors.values()] == [id(p) for p in injection.parameters()]
-    assert tensors["dec.ups.0.lora_B.weight"].shape == (3, 256, 16) and tensors["emb_g.lora_row.weight"].shape == (1, 256)
+    assert tensors["dec.ups.0.lora_B.weight"].shape == (3, 256,
+                                                        16) and tensors["emb_g.lora_row.weight"].shape == (1, 256)
     assert injection["dec.ups.0"].lora_B.weight is tensors["dec.ups.0.lora_B.weight"]
     assert sum(p.numel() for name, p in tensors.items() if name.startswith("dec.ups.")) == 3 * 7488
     assert injection_of(network) is injection

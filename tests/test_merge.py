@@ -1,4 +1,5 @@
-"""Merging, and the conversion of model files: what comes out is what RVC's own code loads, and sounds as the adapter does."""
+"""Merging, and the conversion of model files: what comes out is what RVC's own code loads, and sounds as the adapter
+does."""
 
 import subprocess
 import sys
@@ -28,8 +29,8 @@ def adapters(tmp_path_factory, library):
 def merged(tmp_path_factory, adapters):
     """Two adapters merged by the command as a user types it."""
     path = tmp_path_factory.mktemp("merged") / "voice.pth"
-    done = run("--base_model", "demo/base/f0G16k.pth", "--lora_weights", adapters[0], "--strength", "0.7", "--lora_weights", adapters[1],
-               "--strength", "0.2", "--output", path, script="scripts/merge_lora.py")
+    done = run("--base_model", "demo/base/f0G16k.pth", "--lora_weights", adapters[0], "--strength", "0.7",
+               "--lora_weights", adapters[1], "--strength", "0.2", "--output", path, script="scripts/merge_lora.py")
     assert done.returncode == 0 and str(path) in done.stdout, done.stderr
     return path
 
@@ -66,7 +67,8 @@ def test_merged_weights_are_base_plus_deltas(merged, adapters, library):
     first, second = voice.load(adapters[0]), voice.load(adapters[1])
     deltas = first.deltas(voice.network, 0.7), second.deltas(voice.network, 0.2)
     for path in first.layers():
-        wanted = weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))) + deltas[0][path] + deltas[1][path]
+        wanted = weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))) + deltas[0][
+            path] + deltas[1][path]
         found = weight_norm.compose(weight_norm.stored_tensors(network.get_submodule(path)))
         torch.testing.assert_close(found, wanted, rtol=2e-3, atol=1e-4)
     kept = [name for name, _ in voice.network.named_parameters() if not name.startswith("enc_q.")]
@@ -91,7 +93,8 @@ def test_merged_model_sounds_as_the_adapters_do(merged, adapters, library):
 
 def test_strength_0_merges_the_plain_base(adapters, tmp_path, library):
     path = tmp_path / "m.pth"
-    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "0", "--output", str(path)]
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "0", "--output",
+                 str(path)]
     assert cli(merge_lora.main, arguments) == 0
     found = torch.load(str(path), weights_only=True)["weight"]
     base = load_base(BASE, library, config_json=BASE.parent / "config.json").network.state_dict()
@@ -113,7 +116,8 @@ def test_a_base_is_never_overwritten(adapters, tmp_path, capsys):
     base = tmp_path / "base.pth"
     base.write_bytes(BASE.read_bytes())
     (tmp_path / "config.json").write_bytes((BASE.parent / "config.json").read_bytes())
-    assert cli(merge_lora.main, ["--base_model", str(base), "--lora_weights", str(adapters[0]), "--output", str(base), "--force"]) == 2
+    assert cli(merge_lora.main, ["--base_model", str(base), "--lora_weights", str(adapters[0]), "--output", str(base),
+                                 "--force"]) == 2
     assert base.read_bytes() == BASE.read_bytes() and "never overwritten" in capsys.readouterr().err
 
 
@@ -128,27 +132,30 @@ def test_force_takes_a_wrong_base(tmp_path, library, capsys):
 def test_what_does_not_fit_fp16_is_refused_and_nothing_is_written(adapters, tmp_path, capsys, library, monkeypatch):
     path = tmp_path / "m.pth"
     monkeypatch.setattr(model_loader, "FREE_STRENGTH", 1e12)
-    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "1e9", "--any_strength",
-                                 "--output", str(path)]) == 2
+    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "1e9",
+                                 "--any_strength", "--output", str(path)]) == 2
     assert "16 bits" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("strength", ["1.51", "-0.1", "30", "1e30"])
 def test_a_strength_beyond_the_limits_is_refused_and_named(adapters, tmp_path, capsys, strength):
-    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", strength, "--output", str(tmp_path / "m.pth")]
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", strength, "--output",
+                 str(tmp_path / "m.pth")]
     assert cli(merge_lora.main, arguments) == 2
     said = capsys.readouterr().err
     assert "strength" in said and len(said.splitlines()[-1]) < 300 and not (tmp_path / "m.pth").exists()
 
 
 def test_any_strength_goes_beyond_the_limits(adapters, tmp_path):
-    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "2", "--any_strength", "--output"]
+    arguments = ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "2", "--any_strength",
+                 "--output"]
     assert cli(merge_lora.main, [*arguments, str(tmp_path / "m.pth")]) == 0 and (tmp_path / "m.pth").exists()
 
 
 @pytest.mark.parametrize("name", ["m.safetensors", "m"])
 def test_the_output_must_be_a_pth(adapters, tmp_path, capsys, name):
-    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--output", str(tmp_path / name)]) == 2
+    assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--output",
+                                 str(tmp_path / name)]) == 2
     assert ".pth" in capsys.readouterr().err
 
 
@@ -156,10 +163,12 @@ def test_the_output_must_be_a_pth(adapters, tmp_path, capsys, name):
 
 def test_small_turns_a_base_into_an_ordinary_model(tmp_path, library):
     config = ["--config_json", str(BASE.parent / "config.json")]
-    assert cli(convert_model.main, ["small", str(BASE), "--output", str(tmp_path / "s.pth"), "--name", "plain", *config]) == 0
+    assert cli(convert_model.main, ["small", str(BASE), "--output", str(tmp_path / "s.pth"), "--name", "plain",
+                                    *config]) == 0
     checkpoint, network = as_get_vc_loads(tmp_path / "s.pth")
     base = load_base(BASE, library, config_json=BASE.parent / "config.json").network.state_dict()
-    assert checkpoint["info"] == "plain" and all(torch.equal(tensor.half(), base[name].half()) for name, tensor in network.state_dict().items())
+    assert checkpoint["info"] == "plain" and all(torch.equal(tensor.half(), base[name].half()) for name,
+                                                 tensor in network.state_dict().items())
 
 
 def test_info_says_what_files_are(merged, adapters):
@@ -177,7 +186,8 @@ def test_adapter_in_8_bits(adapters, tmp_path, capsys):
     assert {tensor.dtype for name, tensor in stored.items() if name.endswith("lora_A.weight")} == {torch.int8}
     assert small.stat().st_size < Path(adapters[0]).stat().st_size
     before, after = load_adapter(adapters[0]), load_adapter(small)
-    described = [{key: value for key, value in adapter.metadata.items() if key != "checksum"} for adapter in (before, after)]
+    described = [{key: value for key, value in adapter.metadata.items() if key != "checksum"}
+                 for adapter in (before, after)]
     assert before.config == after.config and described[0] == described[1]
     for name, tensor in before.tensors.items():
         assert (after.tensors[name].float() - tensor.float()).abs().max() <= tensor.abs().max() / 200

@@ -32,11 +32,14 @@ def prefixed(weights, prefix):
 @pytest.mark.parametrize("make", [
     lambda w: voice(w), lambda w: voice(new_norm(w), vocoder="HiFi-GAN", embedder_model="contentvec", speakers_id=1),
     lambda w: voice(prefixed(w, "module.")), lambda w: voice(prefixed(new_norm(w), "module._orig_mod.")),
-    lambda w: voice(w, f0="1", version=None, info=None, sr=None), lambda w: voice(w, sr=np.int64(16000), loss=np.float32(0.5)),
+    lambda w: voice(w, f0="1", version=None, info=None, sr=None),
+    lambda w: voice(w, sr=np.int64(16000), loss=np.float32(0.5)),
     lambda w: {"net_g": w, "config": demo_config()}, lambda w: {"generator": w, "config": demo_config()},
     lambda w: voice(w, config=demo_config()[:-1] + ["16k"]), lambda w: voice(w, config=demo_config()[:-1] + ["16000"]),
-    lambda w: voice(w, config=demo_config()[:-1] + [16000.0]), lambda w: voice(w, config=demo_config()[:-1] + [np.int32(16000)]),
-    lambda w: voice(w, config=demo_config()[:-1]), lambda w: voice(w, config=demo_config()[:-3] + [109] + demo_config()[-2:]),
+    lambda w: voice(w, config=demo_config()[:-1] + [16000.0]),
+    lambda w: voice(w, config=demo_config()[:-1] + [np.int32(16000)]),
+    lambda w: voice(w, config=demo_config()[:-1]),
+    lambda w: voice(w, config=demo_config()[:-3] + [109] + demo_config()[-2:]),
 ])
 def test_every_form_is_the_same_base(library, tmp_path, weights, plain, make):
     for options in ({}, {"_use_new_zipfile_serialization": False}):
@@ -48,13 +51,15 @@ def test_every_form_is_the_same_base(library, tmp_path, weights, plain, make):
     assert (out["sr"], out["f0"], out["version"], out["config"][-1]) == ("16k", 1, "v2", 16000)
 
 
-@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"net_g": w, "optimizer": {}}, lambda w: {"model": prefixed(new_norm(w), "module.")}])
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"net_g": w, "optimizer": {}},
+                                  lambda w: {"model": prefixed(new_norm(w), "module.")}])
 def test_bases_without_a_configuration(library, tmp_path, weights, plain, wrap):
     base = load_base(save(tmp_path / "x.pth", wrap(weights)), library, config_json=DEMO / "config.json")
     assert base.info.has_posterior and base.info.base_hash == plain.info.base_hash
 
 
-@pytest.mark.parametrize("change", [lambda w: folded_norm(w), lambda w: {name: value.bfloat16() for name, value in w.items()}])
+@pytest.mark.parametrize("change",
+                         [lambda w: folded_norm(w), lambda w: {name: value.bfloat16() for name, value in w.items()}])
 def test_folded_norm_and_bfloat16_are_the_same_weights(library, tmp_path, weights, plain, change):
     base = load_base(save(tmp_path / "x.pth", voice(change(without_posterior(weights)))), library)
     for path in ("dec.ups.0", "dec.resblocks.0.convs1.0", "flow.flows.0.enc.in_layers.0"):
@@ -65,7 +70,8 @@ def test_folded_norm_and_bfloat16_are_the_same_weights(library, tmp_path, weight
 
 def test_a_safetensors_voice(library, tmp_path, weights, plain):
     path = tmp_path / "voice.safetensors"
-    safetensors.torch.save_file(without_posterior(weights), str(path), {"config": json.dumps(demo_config()), "sr": "16k", "version": "v2"})
+    safetensors.torch.save_file(without_posterior(weights), str(path),
+                                {"config": json.dumps(demo_config()), "sr": "16k", "version": "v2"})
     assert load_base(path, library).info.base_hash == plain.info.base_hash
 
 
@@ -87,8 +93,10 @@ def test_values_that_are_no_numbers_are_refused(library, tmp_path, weights, bad)
 
 @pytest.mark.parametrize("rate", [44100, 24000, 22050, 40000])
 def test_a_rate_that_does_not_fit_the_hop_is_refused(library, tmp_path, weights, rate):
-    with pytest.raises(UserError, match=f"{rate} as the sample rate, its upsampling makes 160 samples of a hundredth of a second"):
-        load_base(save(tmp_path / "x.pth", voice(without_posterior(weights), config=demo_config()[:-1] + [rate])), library)
+    with pytest.raises(UserError, match=f"{rate} as the sample rate, its upsampling makes 160 samples of a hundredth "
+                       f"of a second"):
+        load_base(save(tmp_path / "x.pth", voice(without_posterior(weights), config=demo_config()[:-1] + [rate])),
+                  library)
     contents = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
     contents["data"]["sampling_rate"] = rate
     (tmp_path / "config.json").write_text(json.dumps(contents))
@@ -102,8 +110,10 @@ def test_a_rate_that_is_not_the_bases_is_refused(library, tmp_path, weights):
 
 
 @pytest.mark.parametrize("key,value", [
-    ("win_length", "x"), ("win_length", 0), ("win_length", 10**9), ("n_mel_channels", -1), ("n_mel_channels", 1.5), ("mel_fmin", "²"),
-    ("mel_fmin", 9000), ("mel_fmax", 1e9), ("mel_fmax", []), ("max_wav_value", 0), ("hop_length", 320), ("filter_length", True),
+    ("win_length", "x"), ("win_length", 0), ("win_length", 10**9), ("n_mel_channels", -1), ("n_mel_channels", 1.5),
+    ("mel_fmin", "²"),
+    ("mel_fmin", 9000), ("mel_fmax", 1e9), ("mel_fmax", []), ("max_wav_value", 0), ("hop_length", 320),
+    ("filter_length", True),
 ])
 def test_nonsense_in_a_config_json_is_named(tmp_path, key, value):
     contents = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
@@ -123,5 +133,6 @@ def test_a_config_json_that_is_nested_deep_or_huge(tmp_path):
 
 
 def test_rates():
-    assert [rate_of(x) for x in (40000, 40000.0, "40000", "40k", "48K", " 32k ")] == [40000, 40000, 40000, 40000, 48000, 32000]
+    assert [rate_of(x) for x in (40000, 40000.0, "40000", "40k", "48K", " 32k ")] == [40000, 40000, 40000, 40000, 48000,
+                                                                                      32000]
     assert not any(rate_of(x) for x in ("²", "1" * 5000, None, True, -1, float("inf"), float("nan"), [], "k", "infk"))

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from model_files import DEMO, demo_config, demo_weights, discriminator, folded_norm, new_norm, save, voice, without_posterior
+from model_files import (
+    DEMO,
+    demo_config,
+    demo_weights,
+    discriminator,
+    folded_norm,
+    new_norm,
+    save,
+    voice,
+    without_posterior,
+)
 
 from LoraModel.models import load_base
 from LoraModel.models.model_kind import model_kind
@@ -25,17 +35,20 @@ def small(weights):
 
 def test_the_demos_base(library):
     found = model_kind(DEMO / "f0G16k.pth")
-    assert (found.kind, found.version, found.f0, found.sample_rate, found.speakers, found.problem) == ("base", "v2", True, 16000, 16, None)
+    assert (found.kind, found.version, found.f0, found.sample_rate, found.speakers,
+            found.problem) == ("base", "v2", True, 16000, 16, None)
     assert found.is_generator and found.vocoder == "HiFi-GAN"
-    assert found.tensors_hash() == load_base(DEMO / "f0G16k.pth", library, config_json=DEMO / "config.json").info.base_hash
+    assert found.tensors_hash() == load_base(DEMO / "f0G16k.pth", library,
+                                             config_json=DEMO / "config.json").info.base_hash
 
 
 @pytest.mark.parametrize("name,parts", [
-    ("D_RIN_E3.pth", 9), ("D-f040k-TITAN-Medium.pth", 9), ("D_KLM43_48k.pth", 9), ("D_Snowie_RuPretrain_EnP.pth", 9), ("f0Ov2Super40kD.pth", 9),
-    ("f0G40k.pth", 6),
+    ("D_RIN_E3.pth", 9), ("D-f040k-TITAN-Medium.pth", 9), ("D_KLM43_48k.pth", 9), ("D_Snowie_RuPretrain_EnP.pth", 9),
+    ("f0Ov2Super40kD.pth", 9), ("f0G40k.pth", 6),
 ])
 def test_discriminators_whatever_they_are_called(tmp_path, name, parts):
-    found = model_kind(save(tmp_path / name, {"model": discriminator(parts), "iteration": 1, "optimizer": None, "learning_rate": 1e-4}))
+    found = model_kind(save(tmp_path / name, {"model": discriminator(parts), "iteration": 1, "optimizer": None,
+                                              "learning_rate": 1e-4}))
     assert (found.kind, found.version, found.is_generator) == ("discriminator", {6: "v1", 9: "v2"}[parts], False)
 
 
@@ -54,17 +67,20 @@ def test_generators_whatever_they_are_called(tmp_path, weights, name):
     (lambda w: {"generator": w, "discriminator": discriminator(9)}, "base"),
     (lambda w: {"discriminator": discriminator(9), "generator": w}, "base"),
     (lambda w: w, "base"),
-    (lambda w: voice(without_posterior(w), sr=np.int64(16000), loss=np.float64(0.5), f0_stats=np.array([1.0, 2.0])), "voice"),
+    (lambda w: voice(without_posterior(w), sr=np.int64(16000), loss=np.float64(0.5), f0_stats=np.array([1.0, 2.0])),
+     "voice"),
 ])
 def test_every_form_of_a_generator(tmp_path, weights, make, kind):
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         found = model_kind(save(tmp_path / "x.pth", make(weights), **options))
-        assert (found.kind, found.version, found.f0, found.sample_rate, found.problem) == (kind, "v2", True, 16000, None)
+        assert (found.kind, found.version, found.f0, found.sample_rate,
+                found.problem) == (kind, "v2", True, 16000, None)
 
 
 def test_safetensors(tmp_path, small, adapters):
     path = tmp_path / "voice.safetensors"
-    safetensors.torch.save_file({name: value.contiguous() for name, value in small.items()}, str(path), {"config": json.dumps(demo_config())})
+    safetensors.torch.save_file({name: value.contiguous() for name, value in small.items()}, str(path),
+                                {"config": json.dumps(demo_config())})
     assert (model_kind(path).kind, model_kind(path).sample_rate) == ("voice", 16000)
     found = model_kind(adapters[0])
     assert (found.kind, found.version, found.f0, found.sample_rate) == ("adapter", "v2", True, 16000)
@@ -88,9 +104,11 @@ def test_another_vocoder_is_named(tmp_path, small, rename, vocoder):
 
 
 @pytest.mark.parametrize("contents,said", [
-    ({"state": {}, "param_groups": []}, "the state of an optimizer"), ({"optimizer": {}, "iteration": 3}, "the state of an optimizer"),
+    ({"state": {}, "param_groups": []}, "the state of an optimizer"),
+    ({"optimizer": {}, "iteration": 3}, "the state of an optimizer"),
     ({"w2v_encoder.proj.weight": torch.zeros(2)}, "HuBERT"), ({"unet.encoder.bn.weight": torch.zeros(2)}, "RMVPE"),
-    ({"model": {"a": torch.zeros(1)}}, "no model of RVC's"), ({"a": 1}, "no model of RVC's"), ([1, 2], "no model of RVC's"),
+    ({"model": {"a": torch.zeros(1)}}, "no model of RVC's"), ({"a": 1}, "no model of RVC's"),
+    ([1, 2], "no model of RVC's"),
 ])
 def test_other_files_are_named(tmp_path, contents, said):
     found = model_kind(save(tmp_path / "x.pth", contents))

@@ -14,7 +14,14 @@ from conftest import NETWORKS
 
 from LoraModel.lora import LiveWeights, LoRAConfig, extract, load_adapter, save_adapter
 from LoraModel.messages import UserError
-from LoraModel.models import GeneratorLoRA, SynthesizerLoRA, load_base, load_base_beside_config, load_discriminator, read_checkpoint
+from LoraModel.models import (
+    GeneratorLoRA,
+    SynthesizerLoRA,
+    load_base,
+    load_base_beside_config,
+    load_discriminator,
+    read_checkpoint,
+)
 from LoraModel.models.model_utils import config_list
 from LoraModel.models.synthesizer_lora import infer
 
@@ -42,7 +49,8 @@ def save(path, contents, **options):
 def test_demo_base(library):
     base = load_base(DEMO / "f0G16k.pth", library, config_json=DEMO / "config.json")
     info = base.info
-    assert (info.name, info.version, info.f0, info.sample_rate, info.speakers, info.hop_length) == ("f0G16k", "v2", True, 16000, 16, 160)
+    assert (info.name, info.version, info.f0, info.sample_rate, info.speakers,
+            info.hop_length) == ("f0G16k", "v2", True, 16000, 16, 160)
     assert info.has_posterior and type(base.network).__name__ == "SynthesizerTrnMs768NSFsid"
     assert not base.network.training and not any(p.requires_grad for p in base.network.parameters())
     assert {p.dtype for p in base.network.parameters()} == {torch.float32}
@@ -79,10 +87,12 @@ def test_hash_is_the_weights_not_the_files(library, demo_weights, tmp_path):
     (lambda w: w.pop("dec.ups.1.weight_v"), "lacks the key dec.ups.1.weight_v"),
     (lambda w: w.pop("enc_q.proj.bias"), "lacks the key enc_q.proj.bias"),
     (lambda w: w.update({"dec.extra.weight": torch.zeros(1)}), "has the key dec.extra.weight, which .* does not know"),
-    (lambda w: w.update({"flow.flows.0.pre.bias": torch.zeros(5)}), r"flow.flows.0.pre.bias has shape \(5,\), .* wants \(96,\)"),
+    (lambda w: w.update({"flow.flows.0.pre.bias": torch.zeros(5)}),
+     r"flow.flows.0.pre.bias has shape \(5,\), .* wants \(96,\)"),
     (lambda w: w.pop("emb_g.weight"), "lacks the key emb_g.weight: it is no RVC generator"),
     (lambda w: w.update({"emb_g.weight": torch.zeros(16)}), r"emb_g.weight has shape \(16,\)"),
-    (lambda w: w.update({"enc_p.emb_phone.weight": torch.zeros(96, 512)}), r"emb_phone.weight has shape \(96, 512\), .* wants \(96, 768\)"),
+    (lambda w: w.update({"enc_p.emb_phone.weight": torch.zeros(96, 512)}),
+     r"emb_phone.weight has shape \(96, 512\), .* wants \(96, 768\)"),
     (lambda w: w.update({"enc_p.emb_phone.bias": "a string"}), "neither 'model' nor 'weight' with tensors"),
     (lambda w: w.update({3: torch.zeros(1)}), "neither 'model' nor 'weight' with tensors"),
 ])
@@ -106,7 +116,8 @@ def test_a_voices_own_configuration_is_checked(library, demo_weights, demo_confi
 
 
 @pytest.mark.parametrize("text,message", [
-    (None, "cannot be read as JSON"), ("{", "cannot be read as JSON"), ("{}", "is no RVC configuration.*'data'"), ("[]", "is no RVC configuration"),
+    (None, "cannot be read as JSON"), ("{", "cannot be read as JSON"), ("{}", "is no RVC configuration.*'data'"),
+    ("[]", "is no RVC configuration"),
 ])
 def test_a_configuration_of_the_users_is_checked(library, tmp_path, text, message):
     path = tmp_path / "config.json"
@@ -141,7 +152,8 @@ def full_bases(full_network, tmp_path_factory):
     shutil.rmtree(str(folder))
 
 
-@pytest.mark.parametrize("version,rate", [("v1", 32000), ("v1", 40000), ("v1", 48000), ("v2", 32000), ("v2", 40000), ("v2", 48000)])
+@pytest.mark.parametrize("version,rate", [("v1", 32000), ("v1", 40000), ("v1", 48000), ("v2", 32000), ("v2", 40000),
+                                          ("v2", 48000)])
 @pytest.mark.parametrize("f0", [True, False])
 def test_sample_rate_from_shapes(library, monkeypatch, tmp_path, version, rate, f0):
     config = config_list(library.config_for(version, rate))
@@ -156,8 +168,10 @@ def test_sample_rate_from_shapes(library, monkeypatch, tmp_path, version, rate, 
     assert rate_from_shapes({key: value.shape for key, value in shapes.items()}) == rate
     small = {key: value for key, value in shapes.items() if not key.startswith("enc_q.")}
     if (version, f0) == ("v1", False) and rate != 40000:
-        # Without f0 there are no noise convolutions, and enc_q held the spectrogram's size: nothing tells the two apart.
-        with pytest.raises(UserError, match="could be of 32000 / 48000 Hz, its tensors fit both: say which with --sample_rate"):
+        # Without f0 there are no noise convolutions, and enc_q held the spectrogram's size: nothing tells the two
+        # apart.
+        with pytest.raises(UserError, match="could be of 32000 / 48000 Hz, its tensors fit both: say which with "
+                           "--sample_rate"):
             _config_from_shapes(tmp_path, small, library, version, f0, None)
         assert _config_from_shapes(tmp_path, small, library, version, f0, rate)[-1] == rate
     else:
@@ -169,7 +183,8 @@ def test_sample_rate_from_shapes(library, monkeypatch, tmp_path, version, rate, 
 def test_full_base_with_a_wrong_key_names_it(library, full_bases, tmp_path):
     weights = read_checkpoint(full_bases("v2", False))["model"]
     for change, message in [
-        ({"dec.conv_post.weight": torch.zeros(1, 3, 7)}, r"dec.conv_post.weight has shape \(1, 3, 7\), .* wants \(1, 32, 7\)"),
+        ({"dec.conv_post.weight": torch.zeros(1, 3, 7)},
+         r"dec.conv_post.weight has shape \(1, 3, 7\), .* wants \(1, 32, 7\)"),
         ({"dec.more": torch.zeros(2)}, r"has the key dec.more, which .* does not know"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -217,7 +232,8 @@ class Own:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("make,kind", [
-    (System, r"(posix|nt)\.system"), (lambda _: Eval(), r"(builtins\.)?eval"), (lambda _: argparse.Namespace(a=1), r"argparse\.Namespace"),
+    (System, r"(posix|nt)\.system"), (lambda _: Eval(), r"(builtins\.)?eval"),
+    (lambda _: argparse.Namespace(a=1), r"argparse\.Namespace"),
     (lambda _: np.array([None]), r"numpy\.dtype"), (lambda _: np.datetime64("2026-01-02"), r"numpy\.dtype"),
     (lambda _: Own(), r"test_models\.Own"), (lambda _: torch.nn.Linear(1, 1), r"torch\.nn\.modules\.linear\.Linear"),
     (lambda _: Path("a"), r"pathlib\S*Path"), (lambda _: os.getcwd, r"(posix|nt)\.getcwd"),
@@ -225,7 +241,8 @@ class Own:
 def test_unsafe_files_are_refused_named_and_nothing_runs(library, demo_weights, tmp_path, make, kind, zipped):
     marker = tmp_path / "ran"
     weights = {"emb_g.weight": demo_weights["emb_g.weight"]}
-    path = save(tmp_path / "x.pth", {"model": weights, "extra": make(str(marker))}, _use_new_zipfile_serialization=zipped)
+    path = save(tmp_path / "x.pth", {"model": weights, "extra": make(str(marker))},
+                _use_new_zipfile_serialization=zipped)
     for read in (read_checkpoint, lambda p: load_base(p, library), lambda p: load_discriminator(p, library, "v2")):
         with pytest.raises(UserError, match=rf"is unsafe: it holds an object of type {kind}, .*It was not loaded"):
             read(path)
@@ -245,7 +262,8 @@ def test_a_bare_pickle_is_refused_named_and_nothing_runs(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("data", [
-    b"", b"hello world" * 99, bytes(5000), b"<!DOCTYPE html><html>" * 9, b'{"a": 1}', b"\x89PNG\r\n\x1a\n" + bytes(100), pickle.dumps({"a": 1}, 2),
+    b"", b"hello world" * 99, bytes(5000), b"<!DOCTYPE html><html>" * 9, b'{"a": 1}', b"\x89PNG\r\n\x1a\n" + bytes(100),
+    pickle.dumps({"a": 1}, 2),
 ])
 def test_files_that_are_no_models_are_called_damaged_not_unsafe(tmp_path, data):
     path = tmp_path / "x.pth"
@@ -269,8 +287,9 @@ def test_truncated_and_missing_files(tmp_path):
 
 
 def test_plain_types_beside_the_weights_are_welcome(tmp_path):
-    path = save(tmp_path / "x.pth", {"model": {"a": torch.zeros(1)}, "iteration": 3, "optimizer": {"state": {}, "lr": 1e-4}, "info": "é",
-                                     "sizes": torch.Size([1]), "type": torch.float16})
+    path = save(tmp_path / "x.pth",
+                {"model": {"a": torch.zeros(1)}, "iteration": 3, "optimizer": {"state": {}, "lr": 1e-4}, "info": "é",
+                 "sizes": torch.Size([1]), "type": torch.float16})
     assert read_checkpoint(path)["info"] == "é"
 
 
@@ -280,11 +299,11 @@ def test_plain_types_beside_the_weights_are_welcome(tmp_path):
 def clips(version, f0, frames=12, batch=1):
     """Made-up tensors in the shapes of RVC's batches."""
     torch.manual_seed(11)
-    return dict(
-        phone=torch.randn(batch, frames, 256 if version == "v1" else 768), lengths=torch.tensor([frames - 2]),
-        pitch=torch.randint(1, 255, (batch, frames)) if f0 else None, f0=torch.full((batch, frames), 200.0) if f0 else None,
-        spec=torch.rand(batch, 1025, frames),
-    )
+    return {
+        "phone": torch.randn(batch, frames, 256 if version == "v1" else 768), "lengths": torch.tensor([frames - 2]),
+        "pitch": torch.randint(1, 255, (batch, frames)) if f0 else None, "f0": torch.full((batch, frames), 200.0)
+        if f0 else None, "spec": torch.rand(batch, 1025, frames),
+    }
 
 
 def losses(synthesizer, data, speaker):
@@ -303,7 +322,8 @@ def losses(synthesizer, data, speaker):
 @pytest.mark.parametrize("version,f0", NETWORKS)
 def test_train_save_load_apply_restore(library, full_bases, tmp_path, version, f0):
     base = load_base(full_bases(version, f0), library)
-    assert (base.info.version, base.info.f0, base.info.sample_rate, base.info.has_posterior) == (version, f0, 40000, True)
+    assert (base.info.version, base.info.f0, base.info.sample_rate,
+            base.info.has_posterior) == (version, f0, 40000, True)
     network, data, speaker = base.network, clips(version, f0), 3
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     synthesizer = SynthesizerLoRA(base, LoRAConfig.from_preset("balanced"), speaker)
@@ -318,13 +338,14 @@ def test_train_save_load_apply_restore(library, full_bases, tmp_path, version, f
     assert history[-1][0] < history[0][0] and history[-1][1] < history[0][1]
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    unmoved = [name for name, parameter in synthesizer.injection.named_parameters() if parameter.grad is None or not parameter.any()]
+    unmoved = [name for name, parameter in synthesizer.injection.named_parameters() if parameter.grad is None
+               or not parameter.any()]
     assert unmoved == []
 
     info = base.info
-    path = save_adapter(tmp_path / "voice.safetensors", synthesizer.injection.tensors(), synthesizer.injection.config, dict(
-        name="voice", base_hash=info.base_hash, base_name=info.name, rvc_version=info.version, sample_rate=info.sample_rate,
-        f0=int(info.f0), speaker=speaker))
+    path = save_adapter(tmp_path / "voice.safetensors", synthesizer.injection.tensors(), synthesizer.injection.config, {
+        "name": "voice", "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
+        "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": speaker})
     adapter = load_adapter(path, info.base_hash, info.name)
     with torch.no_grad():  # the network with its branches, holding the numbers that the file holds
         for name, parameter in synthesizer.injection.tensors().items():
@@ -338,7 +359,7 @@ def test_train_save_load_apply_restore(library, full_bases, tmp_path, version, f
     hooked = convert()
     extract(network)
     plain = convert()
-    close = dict(rtol=1e-3, atol=1e-4 * float(hooked.abs().max()))
+    close = {"rtol": 1e-3, "atol": 1e-4 * float(hooked.abs().max())}
     assert not torch.allclose(hooked, plain, **close)
     adapter.check(network)
     live = LiveWeights(network)
@@ -377,7 +398,8 @@ def test_generator_alone(library):
     plain = run(GeneratorLoRA(base.network.dec))
     lora = GeneratorLoRA(base.network.dec, LoRAConfig.from_preset("balanced"))
     assert plain.shape == (1, 1, 800) and torch.equal(run(lora), plain)
-    assert {name.split(".")[0] for name in lora.injection.names} == {"ups", "resblocks"}  # the prior's targets are left out
+    # the prior's targets are left out
+    assert {name.split(".")[0] for name in lora.injection.names} == {"ups", "resblocks"}
     with torch.no_grad():
         for parameter in lora.injection.parameters():
             parameter.normal_(0, 0.1)
@@ -387,10 +409,12 @@ def test_generator_alone(library):
 
 
 def test_the_configuration_beside_a_base(tmp_path, library):
-    """BASE.json goes before config.json, neither before what RVC itself knows; where it does not fit either, both reasons are told."""
+    """BASE.json goes before config.json, neither before what RVC itself knows; where it does not fit either, both
+    reasons are told."""
     shutil.copy(str(DEMO / "f0G16k.pth"), str(tmp_path / "mine.pth"))
     (tmp_path / "config.json").write_text(json.dumps({"data": {}, "train": {}, "model": {}}))
-    with pytest.raises(UserError, match=r"fits none of RVC's own configurations.*config\.json beside it does not fit either"):
+    with pytest.raises(UserError,
+                       match=r"fits none of RVC's own configurations.*config\.json beside it does not fit either"):
         load_base_beside_config(tmp_path / "mine.pth", library)
     shutil.copy(str(DEMO / "config.json"), str(tmp_path / "mine.json"))
     assert load_base_beside_config(tmp_path / "mine.pth", library).info.sample_rate == 16000

@@ -7,8 +7,8 @@ from LoraModel.names import check_name, plain_name, shown, unquoted
 
 
 @pytest.mark.parametrize("pasted", [
-    "/a/my b", ' "/a/my b" ', "'/a/my b'", "\u201c/a/my b\u201d", "\u2018/a/my b\u2019", "\u202a/a/my b", "\ufeff/a/my b\n", '\ufeff"/a/my b"',
-    '/a/my b"', "\u300c/a/my b\u300d", "\u202a'\"/a/my b\"'\u202c ",
+    "/a/my b", ' "/a/my b" ', "'/a/my b'", "\u201c/a/my b\u201d", "\u2018/a/my b\u2019", "\u202a/a/my b",
+    "\ufeff/a/my b\n", '\ufeff"/a/my b"', '/a/my b"', "\u300c/a/my b\u300d", "\u202a'\"/a/my b\"'\u202c ",
 ])
 def test_what_is_pasted_along_with_a_path_is_taken_away(pasted):
     assert unquoted(pasted) == "/a/my b"
@@ -29,6 +29,7 @@ def test_a_name_is_made_one_or_checked_as_it_stands():
 
 
 def test_a_shown_value_is_one_short_printable_line():
-    for value, wanted in (("a\nb\x1b", "'a?b?'"), ("x" * 5000, "'" + "x" * 80 + "…'"), ([1] * 9999, "'list'"), (None, "'None'"), (True, "'True'"),
+    for value, wanted in (("a\nb\x1b", "'a?b?'"), ("x" * 5000, "'" + "x" * 80 + "…'"), ([1] * 9999, "'list'"),
+                          (None, "'None'"), (True, "'True'"),
                           ("\ud800", "'?'"), (10**5000, "'int'"), ({"a": 1}, "'dict'"), (1e308, "'1e+308'")):
         assert shown(value) == wanted

@@ -89,7 +89,8 @@ def test_other_recordings_set_everything_aside_and_it_can_be_had_back(tmp_path, 
     (experiment / "G_1.pth").write_bytes(b"model")
     again = Record(experiment)
     assert again.known and all(again.is_done(step, marks) for step in STEPS)
-    before = {path.relative_to(experiment).as_posix(): path.read_bytes() for path in experiment.rglob("*") if path.is_file()}
+    before = {path.relative_to(experiment).as_posix(): path.read_bytes() for path in experiment.rglob("*")
+              if path.is_file()}
     (raw / "b.wav").write_bytes(b"another voice")
     other = fingerprints(described(raw), SETTINGS)
     assert not any(again.is_done(step, other) for step in STEPS)
@@ -97,7 +98,8 @@ def test_other_recordings_set_everything_aside_and_it_can_be_had_back(tmp_path, 
     assert moved is not None and moved.parent == experiment / "set_aside"
     kept = {path.relative_to(moved).as_posix(): path.read_bytes() for path in moved.rglob("*") if path.is_file()}
     assert kept == {name: data for name, data in before.items() if name not in ("prepared.json", "G_1.pth")}
-    assert sorted(path.name for path in experiment.iterdir()) == ["3_feature256", "G_1.pth", "prepared.json", "set_aside"]
+    assert sorted(path.name for path in experiment.iterdir()) == ["3_feature256", "G_1.pth", "prepared.json",
+                                                                  "set_aside"]
     assert not any(Record(experiment).is_done(step, other) for step in STEPS)
     assert Record(experiment).begin("slices", other) is None  # broken off and begun again: it goes on
 
@@ -128,7 +130,8 @@ def test_slices_of_another_programs_making_are_not_taken_for_ours(tmp_path, raw)
     assert Record(experiment).begin("f0", marks) is None and Record(experiment).begin("slices", marks) is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"format": 2, "steps": [1]}', '{"format": 2, "steps": {"slices": {"mark": 1, "done": 2}}}',
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"format": 2, "steps": [1]}',
+                                  '{"format": 2, "steps": {"slices": {"mark": 1, "done": 2}}}',
                                   "[" * 100000, '{"format": 3, "steps": {}}'])
 def test_a_damaged_record_is_an_empty_one(tmp_path, raw, text):
     (tmp_path / MANIFEST).write_text(text)
@@ -165,7 +168,9 @@ def test_files_that_are_not_of_their_slice_are_moved_out_of_the_way(tmp_path):
     pitch, unfit, moved = checks.drop_unfit(experiment, "v2")
     assert [path.name for path in pitch] == ["0_5.wav.npy"]
     assert [path.name for path in unfit] == ["0_0.npy", "0_1.npy", "0_2.npy", "0_3.npy", "0_4.npy", "9_9.npy"]
-    assert len(list(moved.rglob("*.npy"))) == 7 and sorted(path.name for path in features.iterdir()) == ["0_5.npy", "0_6.npy", "0_7.npy"]
+    assert len(list(moved.rglob("*.npy"))) == 7 and sorted(path.name
+                                                           for path in features.iterdir()) == ["0_5.npy", "0_6.npy",
+                                                                                               "0_7.npy"]
     assert checks.drop_unfit(experiment, "v2") == ([], [], None)
 
 

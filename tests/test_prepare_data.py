@@ -23,7 +23,10 @@ from LoraModel.scripts import prepare_data
 
 RECORDINGS = ROOT / "LoraModel" / "demo" / "recordings" / "target"
 HOSTS = [Path(root) for root in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if root]
-each_host = pytest.mark.parametrize("root", HOSTS or [pytest.param(None, marks=pytest.mark.skip(reason="RVC_HOSTS names no checkout"))], ids=str)
+each_host = pytest.mark.parametrize("root",
+                                    HOSTS or [pytest.param(None,
+                                                           marks=pytest.mark.skip(reason="RVC_HOSTS names no "
+                                                                                  "checkout"))], ids=str)
 
 
 @pytest.fixture
@@ -44,7 +47,8 @@ def command(raw, out, *more):
 
 
 def contents(folder):
-    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
+    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*")
+            if file.is_file()}
 
 
 def test_the_command_makes_a_folder_that_rvcs_own_dataset_reads(tmp_path, raw, library):
@@ -58,9 +62,11 @@ def test_the_command_makes_a_folder_that_rvcs_own_dataset_reads(tmp_path, raw, l
     assert len(rows) == len(list((out / "0_gt_wavs").iterdir())) >= 3
     for wav, feature, coarse, f0, speaker in rows:
         sound, rate = soundfile.read(wav)
-        assert rate == 16000 and 0.5 * rate <= len(sound) <= 4 * rate and np.abs(sound).max() == pytest.approx(0.85, abs=0.01)
+        assert rate == 16000 and 0.5 * rate <= len(sound) <= 4 * rate and np.abs(sound).max() == pytest.approx(
+            0.85, abs=0.01)
         frames = len(sound) // 160
-        assert np.load(feature).shape == (frames // 2 + 1, 768) and np.load(coarse).shape == np.load(f0).shape == (frames,)
+        assert np.load(feature).shape == (frames // 2 + 1,
+                                          768) and np.load(coarse).shape == np.load(f0).shape == (frames,)
         assert 1 <= np.load(coarse).min() and np.load(coarse).max() <= 255 and speaker == "0"
     assert {row[0].rpartition("/")[2].split("_")[0] for row in rows} == {"0", "1", "2"}
     import faiss
@@ -114,7 +120,8 @@ def test_what_follows_from_other_recordings_or_settings_is_made_anew(tmp_path, r
     assert old == {name: data for name, data in before.items() if name not in ("prepared.json", "config.json")}
     fresh = tmp_path / "fresh"
     assert cli(prepare_data.main, command(raw, fresh, *more)) == 0
-    made = {name: data for name, (_, data) in contents(out).items() if name.endswith((".npy", ".wav")) and not name.startswith("set_aside")}
+    made = {name: data for name, (_, data) in contents(out).items() if name.endswith((".npy", ".wav"))
+            and not name.startswith("set_aside")}
     assert made == {name: data for name, (_, data) in contents(fresh).items() if name.endswith((".npy", ".wav"))}
 
 
@@ -165,7 +172,8 @@ def test_features_of_other_slices_are_made_anew_and_data_without_a_voice_is_said
     (features / names[2]).unlink()
     assert cli(prepare_data.main, command(raw, out)) == 0
     assert "3 files of pitch and features are not of their slices" in capsys.readouterr().err
-    assert {name: data for name, (_, data) in contents(features).items()} == right and not checks.index_is_old(out, "v2")
+    assert {name: data for name,
+            (_, data) in contents(features).items()} == right and not checks.index_is_old(out, "v2")
 
 
 def test_a_speaker_that_the_base_has_not_is_refused(tmp_path, raw, capsys):
@@ -176,7 +184,8 @@ def test_a_speaker_that_the_base_has_not_is_refused(tmp_path, raw, capsys):
 def test_filelists_have_forward_slashes_and_lines_end_at_line_feeds_alone(tmp_path):
     from pathlib import PureWindowsPath
 
-    write_clips(tmp_path / "list.txt", [([PureWindowsPath(r"C:\RVC\logs\mute\0_gt_wavs\mute40k.wav")], 3), ([Path("/a\u2028b.wav")], 0)])
+    write_clips(tmp_path / "list.txt", [([PureWindowsPath(r"C:\RVC\logs\mute\0_gt_wavs\mute40k.wav")], 3),
+                                        ([Path("/a\u2028b.wav")], 0)])
     assert read_lines(tmp_path / "list.txt") == ["C:/RVC/logs/mute/0_gt_wavs/mute40k.wav|3", "/a\u2028b.wav|0"]
 
 
@@ -267,7 +276,8 @@ def test_the_index_follows_rvcs_recipe(tmp_path):
 def test_mute_entries_are_added_where_the_checkout_has_them(tmp_path):
     out, mute = tmp_path / "voice", tmp_path / "mute"
     for folder, stem in ((out, "0_0"), (mute, "mute")):
-        for part, name in (("0_gt_wavs", f"{stem if folder == out else 'mute40k'}.wav"), ("3_feature768", f"{stem}.npy"),
+        for part, name in (("0_gt_wavs", f"{stem if folder == out else 'mute40k'}.wav"),
+                           ("3_feature768", f"{stem}.npy"),
                            ("2a_f0", f"{stem}.wav.npy"), ("2b-f0nsf", f"{stem}.wav.npy")):
             (folder / part).mkdir(parents=True, exist_ok=True)
             (folder / part / name).write_bytes(b"")
@@ -366,8 +376,9 @@ def test_a_voice_converts_in_rvcs_own_pipeline_merged_or_not(root, tmp_path, cap
     tensors = {key: 0.02 * torch.randn(tensor.shape) for key, tensor in injection.tensors().items()}
     extract(base.network)
     info = base.info
-    adapter = save_adapter(tmp_path / "a.safetensors", tensors, injection.config, dict(
-        name="a", base_hash=info.base_hash, base_name=info.name, rvc_version="v2", sample_rate=40000, f0=1, speaker=0))
+    adapter = save_adapter(tmp_path / "a.safetensors", tensors, injection.config, {
+        "name": "a", "base_hash": info.base_hash, "base_name": info.name, "rvc_version": "v2", "sample_rate": 40000,
+        "f0": 1, "speaker": 0})
     sound = audio_io.write_audio(tmp_path / "in.wav", audio_io.read_audio(RECORDINGS / "01.flac", 16000)[:24000], 16000)
     common = ["--rvc_root", str(root), "--input", str(sound), "--f0_method", "pm", "--device", "cpu"]
     both = ["--base_model", str(info.path), "--lora_weights", str(adapter)]

@@ -17,7 +17,8 @@ def run(monkeypatch, *options):
     """The command, and the run that it made."""
     kept = []
     monkeypatch.setattr(sys, "argv", ["pretrain_base.py", *options])
-    monkeypatch.setattr(pretrain_base.Pretraining, "run", lambda self, real=pretrain_base.Pretraining.run: kept.append(self) or real(self))
+    monkeypatch.setattr(pretrain_base.Pretraining, "run", lambda self,
+                        real=pretrain_base.Pretraining.run: kept.append(self) or real(self))
     pretrain_base.main()
     return kept[0]
 
@@ -45,7 +46,8 @@ def test_base_and_discriminator_come_out_of_the_command(tmp_path, monkeypatch):
 
 
 def test_a_stopped_run_goes_on_exactly(tmp_path, settings):
-    """Stopped where the warm-up ends: the discriminator has learnt nothing by then, other voices are refused, the same ones go on."""
+    """Stopped where the warm-up ends: the discriminator has learnt nothing by then, other voices are refused, the same
+    ones go on."""
     args, config = settings
     args.save_every = 100
     straight = begin(args, config, tmp_path / "straight")
@@ -64,6 +66,7 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, settings):
     assert again.steps_done == args.warmup
     assert first + again.run() == losses and len(losses) == 4
     assert any(not torch.equal(p, q) for p, q in zip(again.discriminator.parameters(), fresh))
-    for network, other in ((straight.step.generator, again.step.generator), (straight.discriminator, again.discriminator)):
+    for network, other in ((straight.step.generator, again.step.generator),
+                           (straight.discriminator, again.discriminator)):
         for name, value in network.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name

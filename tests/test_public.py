@@ -15,9 +15,10 @@ def test_public_name_loads(name):
 
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
-        LoraModel.nonsense
+        _ = LoraModel.nonsense
 
 
 def test_import_alone_brings_no_torch():
-    code = "import LoraModel, sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; assert 'inject' in dir(LoraModel)"
+    code = ("import LoraModel, sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; assert 'inject' "
+            "in dir(LoraModel)")
     subprocess.run([sys.executable, "-c", code], check=True)

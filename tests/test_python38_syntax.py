@@ -17,15 +17,20 @@ NOT_OURS = {"demo_output", "logs", "node_modules", "build", "dist"}
 FILES = sorted(path for path in ROOT.rglob("*.py")
                if not any(part.startswith(".") or part in NOT_OURS for part in path.relative_to(ROOT).parts))
 
-BUILTIN_TYPES = {"int", "float", "str", "bytes", "bool", "complex", "object", "list", "dict", "tuple", "set", "frozenset", "type"}
+BUILTIN_TYPES = {"int", "float", "str", "bytes", "bool", "complex", "object", "list", "dict", "tuple", "set",
+                 "frozenset", "type"}
 GENERIC_BUILTINS = {"list", "dict", "tuple", "set", "frozenset", "type"}
-NEWER_METHODS = {"removeprefix": "3.9", "removesuffix": "3.9", "is_relative_to": "3.9", "with_stem": "3.9", "readlink": "3.9",
-                 "hardlink_to": "3.10", "bit_count": "3.10", "add_note": "3.11"}
-NEWER_IN_MODULES = {("functools", "cache"), ("itertools", "pairwise"), ("math", "lcm"), ("asyncio", "to_thread"), ("random", "randbytes"),
-                    ("contextlib", "chdir"), ("contextlib", "aclosing"), ("typing", "Annotated"), ("typing", "TypeAlias"),
+NEWER_METHODS = {"removeprefix": "3.9", "removesuffix": "3.9", "is_relative_to": "3.9", "with_stem": "3.9",
+                 "readlink": "3.9", "hardlink_to": "3.10", "bit_count": "3.10", "add_note": "3.11"}
+NEWER_IN_MODULES = {("functools", "cache"), ("itertools", "pairwise"), ("math", "lcm"), ("asyncio", "to_thread"),
+                    ("random", "randbytes"),
+                    ("contextlib", "chdir"), ("contextlib", "aclosing"), ("typing", "Annotated"),
+                    ("typing", "TypeAlias"),
                     ("typing", "ParamSpec"), ("typing", "Self"), ("itertools", "batched"), ("ast", "unparse")}
-NEWER_KEYWORDS = {("zip", "strict"), ("dataclass", "slots"), ("dataclass", "kw_only"), ("field", "kw_only"), ("basicConfig", "encoding"),
-                  ("write_text", "newline"), ("TemporaryDirectory", "ignore_cleanup_errors"), ("Argument", "exit_on_error")}
+NEWER_KEYWORDS = {("zip", "strict"), ("dataclass", "slots"), ("dataclass", "kw_only"), ("field", "kw_only"),
+                  ("basicConfig", "encoding"),
+                  ("write_text", "newline"), ("TemporaryDirectory", "ignore_cleanup_errors"),
+                  ("Argument", "exit_on_error")}
 NEWER_MODULES = {"zoneinfo", "graphlib", "tomllib"}
 
 
@@ -36,13 +41,15 @@ def name_of(node: ast.AST) -> str:
 
 
 def is_type(node: ast.AST) -> bool:
-    """Whether an operand of `|` is certainly a type: None, a built-in type, something subscripted with types, another such union."""
+    """Whether an operand of `|` is certainly a type: None, a built-in type, something subscripted with types, another
+    such union."""
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return is_type(node.left) or is_type(node.right)
     if isinstance(node, ast.Subscript):
-        return name_of(node.value) in GENERIC_BUILTINS | {"List", "Dict", "Tuple", "Set", "Optional", "Union", "Callable", "Type"}
+        return name_of(node.value) in GENERIC_BUILTINS | {"List", "Dict", "Tuple", "Set", "Optional", "Union",
+                                                          "Callable", "Type"}
     return isinstance(node, ast.Name) and node.id in BUILTIN_TYPES
 
 
@@ -59,7 +66,8 @@ def unions(node: ast.AST) -> List[ast.AST]:
 
 def generics(node: ast.AST) -> List[ast.AST]:
     return [part for part in ast.walk(node)
-            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id in GENERIC_BUILTINS]
+            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name)
+            and part.value.id in GENERIC_BUILTINS]
 
 
 def newer_than_38(source: str) -> List[Tuple[int, str]]:
@@ -68,18 +76,22 @@ def newer_than_38(source: str) -> List[Tuple[int, str]]:
         tree = ast.parse(source, feature_version=(3, 8))
     except SyntaxError as error:
         return [(error.lineno or 0, f"syntax: {error.msg}")]
-    postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" and any(a.name == "annotations" for a in node.names)
+    postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__"
+                    and any(a.name == "annotations" for a in node.names)
                     for node in tree.body)
     in_annotations: Set[int] = {id(part) for annotation in annotations(tree) for part in ast.walk(annotation)}
     found: List[Tuple[int, str]] = []
     if not postponed:
         for annotation in annotations(tree):
-            found += [(part.lineno, "X | Y annotation without `from __future__ import annotations`") for part in unions(annotation)]
-            found += [(part.lineno, "list[...] annotation without `from __future__ import annotations`") for part in generics(annotation)]
+            found += [(part.lineno, "X | Y annotation without `from __future__ import annotations`")
+                      for part in unions(annotation)]
+            found += [(part.lineno, "list[...] annotation without `from __future__ import annotations`")
+                      for part in generics(annotation)]
     for node in ast.walk(tree):
         if id(node) in in_annotations:
             continue
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and (is_type(node.left) or is_type(node.right)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op,
+                                                      ast.BitOr) and (is_type(node.left) or is_type(node.right)):
             found.append((node.lineno, "X | Y of types at run time"))
         elif isinstance(node, ast.Subscript) and node in generics(node):
             found.append((node.lineno, "list[...] and the like at run time"))
@@ -89,13 +101,15 @@ def newer_than_38(source: str) -> List[Tuple[int, str]]:
             elif (name_of(node.value), node.attr) in NEWER_IN_MODULES:
                 found.append((node.lineno, f"{name_of(node.value)}.{node.attr} is newer than 3.8"))
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.lineno, f"{node.module}.{a.name} is newer than 3.8") for a in node.names if (node.module, a.name) in NEWER_IN_MODULES]
+            found += [(node.lineno, f"{node.module}.{a.name} is newer than 3.8") for a in node.names
+                      if (node.module, a.name) in NEWER_IN_MODULES]
             found += [(node.lineno, f"{node.module} is newer than 3.8")] if node.module in NEWER_MODULES else []
         elif isinstance(node, ast.Import):
             found += [(node.lineno, f"{a.name} is newer than 3.8") for a in node.names if a.name in NEWER_MODULES]
         elif isinstance(node, ast.Call):
             called = name_of(node.func)
-            found += [(node.lineno, f"{called}({k.arg}=...) is newer than 3.8") for k in node.keywords if (called, k.arg) in NEWER_KEYWORDS]
+            found += [(node.lineno, f"{called}({k.arg}=...) is newer than 3.8") for k in node.keywords
+                      if (called, k.arg) in NEWER_KEYWORDS]
             if called in ("isinstance", "issubclass") and len(node.args) == 2:
                 found += [(part.lineno, f"{called}(x, A | B)") for part in unions(node.args[1])]
     return sorted(set(found))
@@ -146,5 +160,6 @@ def test_every_file_was_looked_at():
 def test_ruff_finds_nothing():
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     assert ruff, "ruff is not installed: pip install -r requirements-dev.txt -c constraints.txt"
-    done = subprocess.run([ruff, "check", "--no-cache", "--output-format", "concise", "."], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([ruff, "check", "--no-cache", "--output-format", "concise", "."], cwd=ROOT,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

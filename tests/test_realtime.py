@@ -43,14 +43,16 @@ def fed(live, sound):
 
 # ---------------------------------------------------------------- blocks and their joints
 
-@pytest.mark.parametrize("rate, block", [(16000, 0.25), (22050, 0.25), (44100, 0.1), (11025, 0.3), (12345, 0.3), (4001, 1.0)])
+@pytest.mark.parametrize("rate, block", [(16000, 0.25), (22050, 0.25), (44100, 0.1), (11025, 0.3), (12345, 0.3),
+                                         (4001, 1.0)])
 def test_a_block_is_whole_at_any_rate(rate, block):
     shape = shape_of(rate, block, 2.5, 0.05)
     assert shape.block_samples * 16000 == shape.block * 160 * rate
     assert abs(shape.block_samples / rate - block) <= 0.5 * shape.step / 100 + 1e-9
 
 
-@pytest.mark.parametrize("given", [{"block": 0}, {"block": 11}, {"context": 0}, {"crossfade": 2}, {"crossfade": float("nan")}])
+@pytest.mark.parametrize("given", [{"block": 0}, {"block": 11}, {"context": 0}, {"crossfade": 2},
+                                   {"crossfade": float("nan")}])
 def test_lengths_that_no_stream_has_are_refused(given):
     with pytest.raises(UserError, match=next(iter(given))):
         shape_of(16000, **{"block": 0.25, "context": 2.5, "crossfade": 0.05, **given})
@@ -79,7 +81,8 @@ def test_without_a_crossfade_blocks_are_laid_end_to_end():
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
 def test_the_window_holds_the_sound_at_16_khz(stream, rate):
-    """At any rate, block by block, as if it had been resampled whole (the last 10 ms are resampled again with the next block)."""
+    """At any rate, block by block, as if it had been resampled whole (the last 10 ms are resampled again with the next
+    block)."""
     live = stream(rate=rate)
     time_at = np.arange(int(0.9 * rate)) / rate
     sound = (0.5 * np.sin(2 * np.pi * 300 * time_at)).astype(np.float32)
@@ -191,7 +194,8 @@ def test_memory_for_prepared_voices_is_limited(voice, adapters):
         changes.take()
         assert len(changes._kept) <= 3 and changes.applied[0].strength == pytest.approx(0.1 + index / 10)
         weight = voice.network.get_submodule(next(iter(changes._shown.weights.tensors))[0])
-        assert any(tensor.data_ptr() in {p.data_ptr() for p in weight.parameters()} for tensor in changes._shown.weights.tensors.values())
+        assert any(tensor.data_ptr() in {p.data_ptr() for p in weight.parameters()}
+                   for tensor in changes._shown.weights.tensors.values())
     changes.close()
 
 
@@ -201,11 +205,13 @@ def test_after_close_nothing_is_prepared(stream, adapters):
     live.close()
     with pytest.raises(RuntimeError, match="closed"):
         live.use({})
-    assert not any(thread.name == "rvc-lora-voices" and thread is live._changes._thread for thread in threading.enumerate())
+    assert not any(thread.name == "rvc-lora-voices" and thread is live._changes._thread
+                   for thread in threading.enumerate())
 
 
 def test_ten_threads_change_and_convert_and_every_block_is_one_blend(library, adapters, seconds=4.0):
-    """Each block that is heard, of any of the streams on one base, equals what one of the blends gives from its beginning to its end."""
+    """Each block that is heard, of any of the streams on one base, equals what one of the blends gives from its
+    beginning to its end."""
     voice = VoiceLoader(BASE, library)
     wanted = [{adapters[0]: 1.0}, {adapters[1]: 0.8}, {adapters[0]: 0.5, adapters[1]: 0.5}, {}]
     block = np.random.default_rng(0).normal(0, 0.1, 320).astype(np.float32)

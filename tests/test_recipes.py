@@ -20,17 +20,20 @@ def test_each_recipe_is_set_beside_the_first():
     assert found["first"]["quality_ratio"] == found["first"]["ratio_step"] == 1
     assert found["other"]["quality_ratio"] == pytest.approx((0.8 + 2.0) / 2)
     assert found["other"]["quality_ratio_low"] == pytest.approx(1.4) == found["other"]["quality_ratio_high"]
-    assert (found["other"]["ratio_step_low"], found["other"]["ratio_step"], found["other"]["ratio_step_high"]) == (0.5, 1.0, 1.5)
+    assert (found["other"]["ratio_step_low"], found["other"]["ratio_step"],
+            found["other"]["ratio_step_high"]) == (0.5, 1.0, 1.5)
 
 
 def test_a_quick_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["recipes.py", "--quick", "--no_judges", "--out", str(tmp_path), "--json", str(tmp_path / "all.json")])
+    monkeypatch.setattr(sys, "argv", ["recipes.py", "--quick", "--no_judges", "--out", str(tmp_path), "--json",
+                                      str(tmp_path / "all.json")])
     recipes.main()
     figures = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert set(figures["recipes"]) == {"default", "adversarial"} == set(figures["voices"]["tones"])
     default, adversarial = (figures["voices"]["tones"][name] for name in ("default", "adversarial"))
     assert default["base_errors"] == adversarial["base_errors"] and default["errors"] != adversarial["errors"]
-    assert all(arm["steps"] == 1 and arm["seconds_step"] > 0 and all(map(math.isfinite, arm["errors"])) for arm in (default, adversarial))
+    assert all(arm["steps"] == 1 and arm["seconds_step"] > 0 and all(map(math.isfinite, arm["errors"]))
+               for arm in (default, adversarial))
     assert "adversarial" in capsys.readouterr().out
     monkeypatch.setattr(recipes, "measure_voice", None)  # what is done is not done again
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--json", str(tmp_path / "again.json")])

@@ -19,9 +19,12 @@ from LoraModel.evaluation import pictures
 
 RECORDINGS = Path(report.__file__).parent / "recordings"
 FIGURES = {
-    "voice": "<rms>", "base_params": 5403170, "adapter_params": 168240, "adapter_bytes": 352412, "seconds_train": 142.3, "steps": 180,
-    "loss_first": 61.2, "loss_last": 33.9, "heldout_mel_base": 0.861, "heldout_mel_adapter": 0.531, "speaker_similarity_base": 0.702,
-    "speaker_similarity_adapter": 0.861, "merge_max_abs_diff": 3.1e-5, "unload_identical": True, "chips": "fish & chips",
+    "voice": "<rms>", "base_params": 5403170, "adapter_params": 168240, "adapter_bytes": 352412, "seconds_train": 142.3,
+    "steps": 180,
+    "loss_first": 61.2, "loss_last": 33.9, "heldout_mel_base": 0.861, "heldout_mel_adapter": 0.531,
+    "speaker_similarity_base": 0.702,
+    "speaker_similarity_adapter": 0.861, "merge_max_abs_diff": 3.1e-5, "unload_identical": True,
+    "chips": "fish & chips",
 }  # fmt: skip
 
 
@@ -33,7 +36,8 @@ def loud_noise(seconds: float, sr: int) -> np.ndarray:
     return np.random.default_rng(3).uniform(-0.8, 0.8, int(seconds * sr)).astype(np.float32)
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------------
+# Pictures
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def read_png(content):
@@ -84,7 +88,8 @@ def test_ticks_enclose_the_values(low, high):
     assert np.all(np.diff(ticks) > 0)
 
 
-# The page -------------------------------------------------------------------------------------------------------------------
+# The page
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -133,7 +138,8 @@ def test_report_embeds_every_sound_and_its_picture(tmp_path, data):
 def test_report_shows_figures_curves_and_notes(tmp_path, data):
     text = report.write_report(tmp_path, data).read_text(encoding="utf-8")
     shown = " ".join(Page(text).text)
-    for expected in ("352 KB", "168,240", "3.11%", "5,403,170", "0.861", "0.531", "−38%", "+0.159", "3.1e-05", "61.20 → 33.90", "2 min 22 s"):
+    for expected in ("352 KB", "168,240", "3.11%", "5,403,170", "0.861", "0.531", "−38%", "+0.159", "3.1e-05",
+                     "61.20 → 33.90", "2 min 22 s"):
         assert expected in shown, expected
     for expected in ("bit for bit", "逐位相同", "plain <note>", "english note", "中文说明", "fish & chips"):
         assert expected in shown, expected

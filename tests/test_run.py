@@ -1,4 +1,5 @@
-"""run.py: what it imports, when it reuses, reinstalls and repairs `.venv`, and what a user sees. No network: pip is a stand-in."""
+"""run.py: what it imports, when it reuses, reinstalls and repairs `.venv`, and what a user sees. No network: pip is a
+stand-in."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def pip(monkeypatch):
 # ---------------------------------------------------------------- the file itself
 
 def test_it_is_python_38_and_imports_only_the_standard_library():
-    for name in ("run.py", "LoraModel/messages.py", "LoraModel/__init__.py", "LoraModel/commands.py", "LoraModel/faults.py", "LoraModel/paths.py"):
+    for name in ("run.py", "LoraModel/messages.py", "LoraModel/__init__.py", "LoraModel/commands.py",
+                 "LoraModel/faults.py", "LoraModel/paths.py"):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 8))
         modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -153,8 +155,9 @@ def damage_half_installed_package(venv):
     next(venv.glob("lib/python*/site-packages/torch-*/RECORD")).unlink()
 
 
-@pytest.mark.parametrize("damage", [damage_no_stamp, damage_half_stamp, damage_python_gone, damage_python_does_not_start,
-                                    damage_half_installed_package])
+@pytest.mark.parametrize("damage",
+                         [damage_no_stamp, damage_half_stamp, damage_python_gone, damage_python_does_not_start,
+                          damage_half_installed_package])
 def test_a_damaged_environment_is_made_again(root, pip, damage):
     run.ensure(root)
     damage(root / ".venv")
@@ -227,8 +230,8 @@ def test_killed_at_any_moment_the_next_run_mends_it(root, pip, monkeypatch, befo
             prepare()
             count = itertools.count()
             with monkeypatch.context() as patch:
-                for owner, name in ((run, "call"), (os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "mkdir"), (Path, "touch"),
-                                    (Path, "unlink"), (shutil, "rmtree")):
+                for owner, name in ((run, "call"), (os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "mkdir"),
+                                    (Path, "touch"), (Path, "unlink"), (shutil, "rmtree")):
                     patch.setattr(owner, name, cut(getattr(owner, name), at, done))
                 try:
                     run.ensure(root)
@@ -236,7 +239,8 @@ def test_killed_at_any_moment_the_next_run_mends_it(root, pip, monkeypatch, befo
                     interrupted = True
             run.ensure(root)
             assert run.state(root) == "ready", (at, done)
-            assert json.loads((root / ".venv" / run.STAMP).read_text())["packages"] == ["numpy", "resemblyzer", "rvc", "torch"]
+            assert json.loads((root / ".venv" / run.STAMP).read_text())["packages"] == ["numpy", "resemblyzer", "rvc",
+                                                                                        "torch"]
             assert not list(root.glob(".venv-old-*")), (at, done)
         if not interrupted:
             break
@@ -247,9 +251,10 @@ def test_killed_at_any_moment_the_next_run_mends_it(root, pip, monkeypatch, befo
 @posix
 def test_a_pip_that_outlives_its_killed_run_is_waited_for(root):
     """kill -9 of run.py while its child goes on: the next run must not work on .venv beside that child."""
-    program = ("import run, sys; from pathlib import Path; root = Path(sys.argv[1]); lock = run.locked(root); number = lock.__enter__(); "
-               "run.call([sys.executable, '-c', 'import pathlib, time; pathlib.Path(\"started\").touch(); time.sleep(3)'], root, number, "
-               "run.Progress('x'))")
+    program = ("import run, sys; from pathlib import Path; root = Path(sys.argv[1]); lock = run.locked(root); number = "
+               "lock.__enter__(); "
+               "run.call([sys.executable, '-c', 'import pathlib, time; pathlib.Path(\"started\").touch(); "
+               "time.sleep(3)'], root, number, run.Progress('x'))")
     parent = subprocess.Popen([sys.executable, "-c", program, str(root)], cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (root / "started").exists():
@@ -269,7 +274,8 @@ def test_call_gives_exit_code_and_both_streams(root):
     progress = run.Progress("x", total=3)
     with run.locked(root) as lock:
         code, output = run.call([sys.executable, "-c", program], root, lock, progress)
-    assert code == 7 and sorted(output) == ["Collecting torch", "to stderr"] and (progress.seen, progress.now) == (1, "torch")
+    assert code == 7 and sorted(output) == ["Collecting torch",
+                                            "to stderr"] and (progress.seen, progress.now) == (1, "torch")
 
 
 # ---------------------------------------------------------------- the command line
@@ -291,7 +297,8 @@ def test_extra_arguments_and_the_exit_code_are_passed_on(tmp_path):
     shutil.copytree(ROOT / "LoraModel" / "install", tmp_path / "LoraModel" / "install")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_two.py").write_text(
-        "import os\ndef test_good(): assert os.environ['GRADIO_ANALYTICS_ENABLED'] == 'False'\ndef test_bad(): assert False\n")
+        "import os\ndef test_good(): assert os.environ['GRADIO_ANALYTICS_ENABLED'] == 'False'\ndef test_bad(): assert "
+        "False\n")
     python = run.python_of(tmp_path / ".venv")
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -317,8 +324,10 @@ def test_the_lowest_and_the_newest_have_environments_of_their_own(root, pip):
             run.install(root, lock, kind)
         commands += pip.commands[-3:-2]
         assert (root / kind.folder / run.STAMP).is_file()
-    assert {"torch==1.13.1", "numpy==1.23.5", "librosa==0.9.1"} <= set(commands[0]) and not any("torch==" in word for word in commands[1])
-    assert not any("constraints.txt" in command for command in pip.commands) and (root / ".venv" / run.STAMP).read_bytes() == kept
+    assert {"torch==1.13.1", "numpy==1.23.5",
+            "librosa==0.9.1"} <= set(commands[0]) and not any("torch==" in word for word in commands[1])
+    assert not any("constraints.txt" in command
+                   for command in pip.commands) and (root / ".venv" / run.STAMP).read_bytes() == kept
     left_out = run.arguments("test", ["-k", "lora"], run.BY_OPTION["--lowest"])
     assert "--ignore=tests/test_webui_proof.py" in left_out and "--ignore=tests/test_lora_layers.py" not in left_out
 
@@ -364,7 +373,7 @@ def test_an_unsupported_python_is_named(monkeypatch, capsys, running):
     monkeypatch.setenv("RVC_LORA_LANG", "en")
     monkeypatch.setattr(run, "ensure", lambda root: pytest.fail("went on"))
     assert run.cli(run.main, ["demo"]) == 2
-    assert "%d.%d" % running in capsys.readouterr().err
+    assert ".".join(map(str, running)) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("language, word", [("en", "not built"), ("zh_CN", "网页")])

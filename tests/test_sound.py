@@ -27,7 +27,8 @@ def rms(audio):
     return float(np.sqrt(np.mean(np.square(audio))))
 
 
-@pytest.mark.parametrize("channels", [[TONE, NOTHING], [NOTHING, TONE], [TONE, TONE], [NOTHING, NOTHING, TONE], [TONE, 0.01 * TONE], [TONE]])
+@pytest.mark.parametrize("channels", [[TONE, NOTHING], [NOTHING, TONE], [TONE, TONE], [NOTHING, NOTHING, TONE],
+                                      [TONE, 0.01 * TONE], [TONE]])
 def test_a_voice_on_some_channels_keeps_its_level(tmp_path, channels):
     soundfile.write(str(tmp_path / "a.wav"), np.stack(channels, 1), RATE)
     audio, notes = read(tmp_path / "a.wav")
@@ -37,11 +38,13 @@ def test_a_voice_on_some_channels_keeps_its_level(tmp_path, channels):
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_a_voice_on_the_left_keeps_its_level_through_ffmpeg(tmp_path):
     soundfile.write(str(tmp_path / "a.wav"), np.stack([TONE, NOTHING], 1), RATE)
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "alac", str(tmp_path / "a.m4a")], check=True)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "alac",
+                    str(tmp_path / "a.m4a")], check=True)
     assert rms(read(tmp_path / "a.m4a")[0]) == pytest.approx(rms(TONE), rel=0.02)
 
 
-@pytest.mark.parametrize("factor, said", [(2**15, "integers"), (2**23, "integers"), (2**31 - 200, "integers"), (16, "full scale"), (1.5, None)])
+@pytest.mark.parametrize("factor, said", [(2**15, "integers"), (2**23, "integers"), (2**31 - 200, "integers"),
+                                          (16, "full scale"), (1.5, None)])
 def test_samples_of_another_scale_are_brought_to_full_scale(tmp_path, factor, said):
     soundfile.write(str(tmp_path / "a.wav"), TONE * np.float32(factor), RATE, subtype="FLOAT")
     audio, notes = read(tmp_path / "a.wav")
@@ -51,7 +54,8 @@ def test_samples_of_another_scale_are_brought_to_full_scale(tmp_path, factor, sa
 
 
 @pytest.mark.parametrize("audio, said", [
-    (np.clip(TONE * 4, -0.99, 0.99), "clipped"), (TONE + np.float32(0.4), "centred"), (TONE * np.float32(0.001), "very quiet"),
+    (np.clip(TONE * 4, -0.99, 0.99), "clipped"), (TONE + np.float32(0.4), "centred"),
+    (TONE * np.float32(0.001), "very quiet"),
 ])
 def test_clipping_offset_and_level_are_said(tmp_path, audio, said):
     soundfile.write(str(tmp_path / "a.wav"), audio, RATE)

@@ -26,8 +26,10 @@ def test_content_features_match_those_that_the_base_was_trained_on():
     found = features.content_features(gliding_voice())
     assert found.shape == (51, 768) and found.dtype == np.float32
     columns = [0, 40, 79, 320, 360, 719]
-    np.testing.assert_allclose(found[10, columns], [1.0178552, 0.6814478, -0.39414033, 0.3336899, -0.5265129, -0.39414033], atol=2e-4)
-    np.testing.assert_allclose(found[30, columns], [-0.34565127, -0.44048324, -0.39414033, -0.6834161, -0.5179522, -0.39414033], atol=2e-4)
+    np.testing.assert_allclose(found[10, columns],
+                               [1.0178552, 0.6814478, -0.39414033, 0.3336899, -0.5265129, -0.39414033], atol=2e-4)
+    np.testing.assert_allclose(found[30, columns], [-0.34565127, -0.44048324, -0.39414033, -0.6834161, -0.5179522,
+                                                    -0.39414033], atol=2e-4)
     assert np.abs(found).sum(dtype=float) == pytest.approx(30806.558, rel=1e-4)
 
 
@@ -44,7 +46,8 @@ def test_content_features_layout_is_nine_frames_then_zeros():
 def test_content_features_hardly_depend_on_level():
     voice = gliding_voice()
     difference = features.content_features(voice) - features.content_features(0.5 * voice)
-    assert np.median(np.abs(difference[:, :720])) < 0.01  # bands near the floor of 1e-6 do move; unnormalised it is 1.39
+    # bands near the floor of 1e-6 do move; unnormalised it is 1.39
+    assert np.median(np.abs(difference[:, :720])) < 0.01
 
 
 @pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((2, 800)), np.array([0.0, np.nan, 0.0])])
@@ -74,7 +77,8 @@ def test_pitch_fits_the_frames_asked_for():
 
 
 def test_coarse_pitch_by_hand():
-    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408; at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 = 60.24
+    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408; at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 =
+    # 60.24
     found = features.coarse_pitch(np.array([0, 50, 100, 220, 440, 1100, 2000.0]))
     np.testing.assert_array_equal(found, [1, 1, 20, 60, 122, 255, 255])
     assert found.dtype == np.int64

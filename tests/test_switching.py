@@ -75,8 +75,8 @@ def bad_file(tmp_path, library, kind):
     return path
 
 
-@pytest.mark.parametrize("kind, said", [("other base", "f0G48k.*f0G16k"), ("other rate", "48000.*16000"), ("damaged", "not a usable"),
-                                        ("missing", "no adapter file")])
+@pytest.mark.parametrize("kind, said", [("other base", "f0G48k.*f0G16k"), ("other rate", "48000.*16000"),
+                                        ("damaged", "not a usable"), ("missing", "no adapter file")])
 def test_a_switch_that_fails_leaves_the_voice_applied(voice, adapters, tmp_path, library, kind, said):
     voice.set_adapters([(adapters[0], 1.0)])
     before, applied = state(voice), voice.applied
@@ -157,7 +157,8 @@ def test_a_switch_leaves_the_number_of_threads_as_it_was(voice, adapters):
 
 
 @pytest.mark.parametrize("fails_at", [1, 40, 100])
-def test_a_switch_that_runs_out_of_memory_in_the_middle_leaves_the_voice_applied(voice, adapters, monkeypatch, fails_at):
+def test_a_switch_that_runs_out_of_memory_in_the_middle_leaves_the_voice_applied(voice, adapters, monkeypatch,
+                                                                                 fails_at):
     voice.set_adapters([(adapters[0], 1.0)])
     before, applied, real, calls = state(voice), voice.applied, torch.addmm, []
 
@@ -212,7 +213,8 @@ def test_overlapping_switches_leave_the_number_of_threads_as_it_was():
         torch.set_num_threads(former)
 
 
-def test_a_switch_while_features_are_made_takes_speaker_and_weights_together(voice, adapters, tmp_path, library, speech):
+def test_a_switch_while_features_are_made_takes_speaker_and_weights_together(voice, adapters, tmp_path, library,
+                                                                             speech):
     other = make_adapter(tmp_path / "third.safetensors", library, 3, speaker=3)
     options, short = ConvertOptions(), speech[:8000]
     voice.set_adapters([(other, 1.0)])

@@ -16,11 +16,13 @@ from LoraModel.models import load_base
 
 def curves(full, lora):
     """Of one voice; each: points of (seconds, errors of the clips)."""
-    return {name: [{"steps": index, "seconds": seconds, "errors": list(errors)} for index, (seconds, errors) in enumerate(points)]
+    return {name: [{"steps": index, "seconds": seconds, "errors": list(errors)} for index,
+                   (seconds, errors) in enumerate(points)]
             for name, points in ((arms.FULL, full), (arms.LORA, lora))}
 
 
-SOON = curves([(0, (1.0, 1.0)), (50, (0.8, 0.8)), (100, (0.6, 0.6))], [(0, (1.0, 1.0)), (10, (0.7, 0.7)), (20, (0.6, 0.6)), (40, (0.5, 0.5))])
+SOON = curves([(0, (1.0, 1.0)), (50, (0.8, 0.8)), (100, (0.6, 0.6))],
+              [(0, (1.0, 1.0)), (10, (0.7, 0.7)), (20, (0.6, 0.6)), (40, (0.5, 0.5))])
 LATE = curves([(0, (1.0,)), (100, (0.5,))], [(0, (1.0,)), (60, (0.5,))])
 NEVER = curves([(0, (1.0,)), (100, (0.4,))], [(0, (1.0,)), (10, (0.6,)), (20, (0.5,))])
 
@@ -53,14 +55,16 @@ def test_intervals_are_over_the_clips():
     assert found["quality_ratio_low"] < found["quality_ratio"] < found["quality_ratio_high"]
     six = time_to_quality.ratios([voice] * 6)  # six times as many clips: the mean is the same, and surer
     assert six["quality_ratio"] == pytest.approx(found["quality_ratio"])
-    assert found["quality_ratio_low"] < six["quality_ratio_low"] < six["quality_ratio_high"] < found["quality_ratio_high"]
+    assert found["quality_ratio_low"] < six["quality_ratio_low"] < six["quality_ratio_high"] < found[
+        "quality_ratio_high"]
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """A run of the command: (figures, its folder)."""
     folder = tmp_path_factory.mktemp("ttq")
-    argv, sys.argv = sys.argv, ["time_to_quality.py", "--quick", "--no_judges", "--out", str(folder), "--json", str(folder / "all.json")]
+    argv, sys.argv = sys.argv, ["time_to_quality.py", "--quick", "--no_judges", "--out", str(folder), "--json",
+                                str(folder / "all.json")]
     try:
         time_to_quality.main()
     finally:
@@ -74,18 +78,22 @@ def test_a_quick_run_trains_both_and_keeps_both(quick, library):
     assert figures["ratio_time"] == voice["ratio_time"] and figures["recipe"] == "rvc"
     for name, points in voice["curves"].items():
         first, last = points
-        assert first["seconds"] == (0 if name != "LoRA" else first["seconds"]) and last["seconds"] > first["seconds"] >= 0
+        assert first["seconds"] == (0
+                                    if name != "LoRA" else first["seconds"]) and last["seconds"] > first["seconds"] >= 0
         assert last["steps"] == 1 and len(last["errors"]) == voice["clips_held_out"] == 1
         assert last["errors"] != first["errors"] and all(math.isfinite(error) for error in last["errors"])
     starts = {name: points[0]["errors"] for name, points in voice["curves"].items()}
     assert starts["LoRA"] == pytest.approx(starts["full fine-tuning"], rel=1e-5)  # the same base, the same noise
-    assert set(voice["quality"]) == {"LoRA", "full fine-tuning", "the recordings"} and set(voice["quality"]["LoRA"]) == {
-        "mel_l1", "mcd_db", "f0_rmse_cents", "voicing_error"}
+    assert set(voice["quality"]) == {"LoRA", "full fine-tuning",
+                                     "the recordings"} and set(voice["quality"]["LoRA"]) == {
+                                         "mel_l1", "mcd_db", "f0_rmse_cents", "voicing_error"}
     assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    base = load_base(ROOT / "LoraModel/demo/base/f0G16k.pth", library, config_json=ROOT / "LoraModel/demo/base/config.json")
+    base = load_base(ROOT / "LoraModel/demo/base/f0G16k.pth", library,
+                     config_json=ROOT / "LoraModel/demo/base/config.json")
     load_adapter(voice["models"]["LoRA"], base.info.base_hash).check(base.network)
     full = load_base(voice["models"]["full fine-tuning"], library).network.state_dict()
-    same = [key for key, value in base.network.state_dict().items() if key in full and torch.equal(value.half(), full[key].half())]
+    same = [key for key, value in base.network.state_dict().items() if key in full
+            and torch.equal(value.half(), full[key].half())]
     assert len(same) < len(full) / 2  # all of it was trained, though half precision hides the smallest changes
 
 

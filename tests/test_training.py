@@ -1,4 +1,5 @@
-"""The trainer: what a run writes, that it learns, that the base stays as it was, precisions, the four networks at full size."""
+"""The trainer: what a run writes, that it learns, that the base stays as it was, precisions, the four networks at full
+size."""
 
 import json
 import re
@@ -47,7 +48,8 @@ def finished(voice, tmp_path_factory):
     """A run of 16 steps in this process: (trainer, its folder, the base's tensors before it)."""
     before = {}
     output = tmp_path_factory.mktemp("out") / "run"
-    trainer = prepare(TrainConfig.from_dict(settings(voice, output, epochs=8, batch_size=3, valid_fraction=0.25, init_speaker=-1)))
+    trainer = prepare(TrainConfig.from_dict(settings(voice, output, epochs=8, batch_size=3, valid_fraction=0.25,
+                                                     init_speaker=-1)))
     before.update({key: value.clone() for key, value in trainer.model.network.state_dict().items()})
     assert not output.exists()  # nothing is written before the run
     assert trainer.run() is True
@@ -70,23 +72,28 @@ def test_the_command(voice, tmp_path, module):
     assert run.returncode == 0, err
     name = "my voice" if module else "voice"
     assert "Held-out log-mel L1: base" in out and f"{name}.safetensors" in out and out.count("\n") == 1
-    assert "training:" in err and "6/6" in err and "<" in err and "step/s" in err.replace("s/step", "step/s")  # a bar with the time left
+    # a bar with the time left
+    assert "training:" in err and "6/6" in err and "<" in err and "step/s" in err.replace("s/step", "step/s")
     assert "Warning" not in err and "Traceback" not in err
     assert {path.name for path in output.iterdir()} == {
-        "filelists", "samples", "tensorboard", "run.json", "state.pt", "train.jsonl", f"{name}.safetensors", f"{name}_last.safetensors",
+        "filelists", "samples", "tensorboard", "run.json", "state.pt", "train.jsonl", f"{name}.safetensors",
+        f"{name}_last.safetensors",
     }
     lines = read_log(output)
     saves = {2, 4, 6} if module else {6}
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6] and [line["epoch"] for line in lines] == [1, 1, 2, 2, 3, 3]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5,
+                                                6] and [line["epoch"] for line in lines] == [1, 1, 2, 2, 3, 3]
     for line in lines:
         assert set(line) == STEP_KEYS | ({"heldout_mel"} if line["step"] in saves else set())
     board = EventAccumulator(str(output / "tensorboard"), size_guidance={"audio": 0, "images": 0, "scalars": 0})
     board.Reload()
     tags = board.Tags()
-    assert {"train/kl", "train/mel", "train/stft", "train/total", "train/lr", "heldout/heldout_mel"} <= set(tags["scalars"])
+    assert {"train/kl", "train/mel", "train/stft", "train/total", "train/lr",
+            "heldout/heldout_mel"} <= set(tags["scalars"])
     assert [event.value for event in board.Scalars("train/mel")] == pytest.approx([line["mel"] for line in lines])
     assert set(tags["audio"]) == set(tags["images"]) == {"heldout/0", "heldout/1"}
-    assert {event.step for event in board.Audio("heldout/1")} == {event.step for event in board.Images("heldout/0")} == {0} | saves
+    assert {event.step for event in board.Audio("heldout/1")} == {event.step
+                                                                  for event in board.Images("heldout/0")} == {0} | saves
     assert board.Audio("heldout/0")[0].sample_rate == RATE
     samples = sorted(path.name for path in (output / "samples").iterdir())
     assert samples == sorted(f"step{step:07d}_{index}.flac" for step in {0} | saves for index in (0, 1))
@@ -130,7 +137,8 @@ def test_only_what_is_trained_is_kept(finished):
     adapter = sum(p.numel() for p in trainer.model.trainable)
     assert adapter == trainer.model.count().adapter < 60_000
     assert sum(t.numel() for t in state["adapter"]) == sum(t.numel() for t in state["average"]) == adapter
-    moments = [t for entry in state["optimizer"]["state"].values() for t in entry.values() if isinstance(t, torch.Tensor) and t.dim()]
+    moments = [t for entry in state["optimizer"]["state"].values() for t in entry.values()
+               if isinstance(t, torch.Tensor) and t.dim()]
     assert sum(t.numel() for t in moments) == 2 * adapter
     assert (output / "state.pt").stat().st_size < 4 * 4 * adapter + 200_000
     assert sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) < 10 * 2**20
@@ -148,7 +156,8 @@ def test_adapters_load_and_fit(finished):
 
 def test_held_out_clips_are_not_trained_on(finished):
     trainer, output, _ = finished
-    lists = [set((output / "filelists" / f"{part}.txt").read_text(encoding="utf-8").splitlines()) for part in ("train", "heldout")]
+    lists = [set((output / "filelists" / f"{part}.txt").read_text(encoding="utf-8").splitlines())
+             for part in ("train", "heldout")]
     assert not lists[0] & lists[1] and [len(part) for part in lists] == [6, 2]
 
 
@@ -164,7 +173,8 @@ def test_the_folder_stays_small_however_many_saves(tmp_path):
     for events in (board.Audio("heldout/0"), board.Images("heldout/1")):  # a second or more of each save
         assert [event.step for event in events] == list(range(101))
     assert board.Audio("heldout/0")[0].length_frames >= 48000
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 42 * 2**20  # and 18 for the largest state.pt
+    # and 18 for the largest state.pt
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 42 * 2**20
     assert len(list((tmp_path / "samples").glob("*.flac"))) == 22
 
 
@@ -182,14 +192,16 @@ def test_same_seed_same_losses(voice, tmp_path):
 def test_evaluation_does_not_disturb_training(voice, tmp_path):
     trained(voice, tmp_path / "often", save_every=1)
     trained(voice, tmp_path / "once", save_every=3)
-    often, once = ([{k: v for k, v in line.items() if k != "heldout_mel"} for line in log(tmp_path / name)] for name in ("often", "once"))
+    often, once = ([{k: v for k, v in line.items() if k != "heldout_mel"} for line in log(tmp_path / name)]
+                   for name in ("often", "once"))
     assert often == once
     assert log(tmp_path / "often")[-1] == log(tmp_path / "once")[-1]
 
 
 def test_patience_ends_early_and_keeps_the_best(voice, tmp_path, capsys):
     # A rate this high spoils the voice after the first steps.
-    trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=40, patience=2, lr=0.05, warmup_steps=3, ema_decay=0.0)))
+    trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=40, patience=2, lr=0.05,
+                                                     warmup_steps=3, ema_decay=0.0)))
     assert trainer.run() is True
     lines = read_log(tmp_path / "out")
     losses = {line["step"]: line["heldout_mel"] for line in lines if "heldout_mel" in line}
@@ -245,7 +257,8 @@ def full_size_experiment(folder, version, f0, clips=2, frames=60):
     for name in (f"{index}_0" for index in range(clips)):
         wave = 0.3 * np.sin(np.arange(frames * 400) * 2 * np.pi * 150 / 40000) + random.normal(0, 0.02, frames * 400)
         wavfile.write(str(folder / "0_gt_wavs" / f"{name}.wav"), 40000, wave.astype(np.float32))
-        np.save(str(folder / f"3_feature{size}" / f"{name}.npy"), random.normal(0, 0.3, (frames // 2 + 1, size)).astype(np.float32))
+        np.save(str(folder / f"3_feature{size}" / f"{name}.npy"),
+                random.normal(0, 0.3, (frames // 2 + 1, size)).astype(np.float32))
         if f0:
             np.save(str(folder / "2a_f0" / f"{name}.wav.npy"), np.full(frames, 37))  # 150 Hz on the coarse scale
             np.save(str(folder / "2b-f0nsf" / f"{name}.wav.npy"), np.full(frames, 150.0))
@@ -258,14 +271,16 @@ def test_a_step_at_full_size(tmp_path, full_network, library, version, f0):
     network = full_network(version, f0)
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(tmp_path / "G.pth"))
     voice = full_size_experiment(tmp_path / "voice", version, f0)
-    values = {"base_model": str(tmp_path / "G.pth"), "data_dir": str(voice), "output_dir": str(tmp_path / "out"), "epochs": 1,
+    values = {"base_model": str(tmp_path / "G.pth"), "data_dir": str(voice), "output_dir": str(tmp_path / "out"),
+              "epochs": 1,
               "init_speaker": -1 if (version, f0) == ("v2", True) else 0, "valid_fraction": 0.5, "device": "cpu"}
     trainer = prepare(TrainConfig.from_dict(values))
     assert trainer.info.config == config_list(library.config_for(version, 40000)) and trainer.total_steps == 1
     assert trainer.run() is True
     (line,) = read_log(tmp_path / "out")
     assert all(np.isfinite(line[key]) for key in ("kl", "mel", "stft", "grad_norm")) and line["grad_norm"] > 0
-    moved = {name.split(".")[0]: bool(p.detach().abs().max() > 0) for name, p in trainer.model.injection.tensors().items() if "lora_B" in name}
+    moved = {name.split(".")[0]: bool(p.detach().abs().max() > 0) for name,
+             p in trainer.model.injection.tensors().items() if "lora_B" in name}
     assert moved == {"enc_p": True, "flow": True, "dec": True}
     assert load_adapter(trainer.adapter_path).metadata["rvc_version"] == version
 
@@ -277,11 +292,13 @@ def test_find_speaker_on_109_rows_takes_seconds(tmp_path, full_network, library)
     network = full_network("v2", True)
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(tmp_path / "G.pth"))
     voice = full_size_experiment(tmp_path / "voice", "v2", True, clips=5, frames=200)
-    trainer = prepare(TrainConfig.from_dict({"base_model": str(tmp_path / "G.pth"), "data_dir": str(voice), "output_dir": str(tmp_path / "o")}))
+    trainer = prepare(TrainConfig.from_dict({"base_model": str(tmp_path / "G.pth"), "data_dir": str(voice),
+                                             "output_dir": str(tmp_path / "o")}))
     started = time.process_time()
     row = find_speaker(trainer.model, trainer.host, trainer.train, 1, trainer.device)
     assert time.process_time() - started < 30  # about 6 on an idle core
-    all_rows = _losses(trainer.model, trainer.host, trainer.train, 1, trainer.device, list(range(0, 109, 9)) + [row], [0, 2], 32)
+    all_rows = _losses(trainer.model, trainer.host, trainer.train, 1, trainer.device, list(range(0, 109, 9)) + [row],
+                       [0, 2], 32)
     assert sorted(all_rows).index(next(pair for pair in all_rows if pair[1] == row)) < 4
 
 
@@ -300,8 +317,8 @@ def test_an_unknown_voice_name_is_a_user_error(voice, tmp_path):
 
 def test_the_example(tmp_path):
     def example(folder, *command):
-        done = subprocess.run([sys.executable, *command], cwd=str(folder), env=environment(), capture_output=True, text=True, encoding="utf-8",
-                              timeout=200)
+        done = subprocess.run([sys.executable, *command], cwd=str(folder), env=environment(), capture_output=True,
+                              text=True, encoding="utf-8", timeout=200)
         assert done.returncode == 0, done.stderr
         return done
 

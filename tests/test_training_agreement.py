@@ -1,4 +1,5 @@
-"""Features and pitch that are not those of their clip, clips of several people, and levels: told before anything is trained."""
+"""Features and pitch that are not those of their clip, clips of several people, and levels: told before anything is
+trained."""
 # ruff: noqa: F811  (fixtures, which pytest finds by their names)
 
 import json
@@ -60,7 +61,8 @@ def test_a_frame_or_two_is_rvcs_own_difference(voice, tmp_path, off):
 
 
 @pytest.mark.parametrize("part, make, what", [
-    (PARTS[2], lambda a: np.log(np.maximum(a, 1)), "which is no voice in Hz"), (PARTS[2], lambda a: a * 1e10, "which is no voice in Hz"),
+    (PARTS[2], lambda a: np.log(np.maximum(a, 1)), "which is no voice in Hz"),
+    (PARTS[2], lambda a: a * 1e10, "which is no voice in Hz"),
     (PARTS[2], lambda a: -a, "which is no voice in Hz"), (PARTS[2], lambda a: a * 1.5, "does not follow from"),
     (PARTS[2], lambda a: a[::-1], "does not follow from"), (PARTS[1], np.zeros_like, "does not follow from"),
     (PARTS[2], np.zeros_like, "does not follow from"),
@@ -114,7 +116,8 @@ def test_a_copy_without_its_times_is_taken(voice, tmp_path):
 
 def test_slices_without_features(voice, tmp_path, refused, capsys):
     shutil.copyfile(str(voice / "0_gt_wavs" / "0_0.wav"), str(voice / "0_gt_wavs" / "9_0.wav"))
-    assert "9_0.npy is listed but missing" in refused(settings(voice, tmp_path / "out"))  # no filelist: each slice counts
+    # no filelist: each slice counts
+    assert "9_0.npy is listed but missing" in refused(settings(voice, tmp_path / "out"))
     (voice / "0_gt_wavs" / "9_0.wav").unlink()
     write_filelist(voice)
     for number in range(2):
@@ -124,7 +127,8 @@ def test_slices_without_features(voice, tmp_path, refused, capsys):
 
 def test_left_over_and_changed_slices(voice, tmp_path, refused):
     def note(sizes):
-        (voice / "prepared.json").write_text(json.dumps({"format": 2, "steps": {"slices": {"mark": "a", "done": True, "sizes": sizes}}}))
+        (voice / "prepared.json").write_text(
+            json.dumps({"format": 2, "steps": {"slices": {"mark": "a", "done": True, "sizes": sizes}}}))
 
     sizes = slice_sizes(voice)
     note({name: size for name, size in sizes.items() if "3_0" not in name})
@@ -159,7 +163,8 @@ def test_two_people_in_one_list(voice, tmp_path, refused, library, info):
     assert [clip.wav.name for clip in clips] == ["2_0.wav", "3_0.wav"]
 
 
-@pytest.mark.parametrize("speaker, what", [("500", "is of speaker 500, the base has 16"), ("²", "is no line of RVC's"), ("-1", "is no line of RVC's"),
+@pytest.mark.parametrize("speaker, what", [("500", "is of speaker 500, the base has 16"), ("²", "is no line of RVC's"),
+                                           ("-1", "is no line of RVC's"),
                                            ("١", "is no line of RVC's"), ("9" * 5000, "is no line of RVC's")])
 def test_speakers_that_are_none(voice, tmp_path, refused, speaker, what):
     with_speakers(voice, "0", speaker, "0", "0")
@@ -178,7 +183,8 @@ def test_a_line_without_end(voice, tmp_path, refused):
 def test_clips_of_silence_from_windows(voice, tmp_path, library, info):
     """Our own preparation writes doubled backslashes there."""
     make_mute(tmp_path / "mute")
-    names = ["0_gt_wavs\\\\mute16k.wav", "3_feature768\\\\mute.npy", "2a_f0\\\\mute.wav.npy", "2b-f0nsf\\\\mute.wav.npy"]
+    names = ["0_gt_wavs\\\\mute16k.wav", "3_feature768\\\\mute.npy", "2a_f0\\\\mute.wav.npy",
+             "2b-f0nsf\\\\mute.wav.npy"]
     write_filelist(voice, ["|".join(f"D:\\\\RVC\\\\logs\\\\mute\\\\{name}" for name in names) + "|0"])
     experiment = read_experiment(voice, library, info)
     assert [clip.mute for clip in experiment.clips] == [False] * 4 + [True]
@@ -196,7 +202,8 @@ def test_paths_of_every_kind(tmp_path, library, info, name):
 
 
 def test_nothing_is_written_beside_the_clips_and_no_cache_is_read(voice, tmp_path, library, info):
-    """A clip called X.WAV, one outside the folder, and a spectrogram beside it that is a program: all are as they were."""
+    """A clip called X.WAV, one outside the folder, and a spectrogram beside it that is a program: all are as they
+    were."""
     outside = tmp_path / "elsewhere"
     outside.mkdir()
 
@@ -213,7 +220,8 @@ def test_nothing_is_written_beside_the_clips_and_no_cache_is_read(voice, tmp_pat
     torch.save(torch.zeros(513, 100), str(voice / "0_gt_wavs" / "2_0.spec.pt"))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
     trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", valid_fraction=0.3)))
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*")
+            if path.is_file()} == before
     assert not (tmp_path / "exploded").exists()
     specs = [trainer.train.batch([i]).spec for i in range(len(trainer.train))]
     assert len(specs) == 3 and all(float(spec.max()) > 0.1 for spec in specs)
@@ -225,7 +233,8 @@ def test_a_clip_is_as_rvcs_own_dataset_gives_it(voice, tmp_path, library, info, 
 
     module, experiment = library.module("data_utils"), read_experiment(voice, library, info)
     change(voice, PARTS[0], lambda a: a[:-2])  # shorter than the sound
-    names = [["0_gt_wavs/1_0.wav", "3_feature768/1_0.npy", "2a_f0/1_0.wav.npy", "2b-f0nsf/1_0.wav.npy"][: 4 if f0 else 2]]
+    names = [["0_gt_wavs/1_0.wav", "3_feature768/1_0.npy", "2a_f0/1_0.wav.npy",
+              "2b-f0nsf/1_0.wav.npy"][: 4 if f0 else 2]]
     lines = ["|".join([str(voice / part) for part in names[0]] + ["0"])]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     cls = module.TextAudioLoaderMultiNSFsid if f0 else module.TextAudioLoader
@@ -245,10 +254,12 @@ def test_arrays_that_are_none(voice, tmp_path, refused, part, kind):
         with open(str(path), "wb") as stream:
             np.savez(stream, a=np.zeros((51, 768)))
     elif kind in ("texts", "objects"):
-        np.save(str(path), np.array([["a"]] * 51 if kind == "texts" else [None] * 51, dtype=None if kind == "texts" else object))
+        np.save(str(path),
+                np.array([["a"]] * 51 if kind == "texts" else [None] * 51, dtype=None if kind == "texts" else object))
     elif kind == "huge":
         with open(str(path), "wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 768)})
+            np.lib.format.write_array_header_1_0(stream,
+                                                 {"descr": "<f4", "fortran_order": False, "shape": (2**40, 768)})
     elif kind == "header":
         path.write_bytes(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b"(" * 1000)
     else:
@@ -269,7 +280,8 @@ def scaled(voice, factor, clip=None, names=("0_0", "1_0")):
         os.utime(str(path), (stamp, stamp))
 
 
-@pytest.mark.parametrize("factor, clip, what", [(19524, None, "far too loud"), (30, 0.9, "clipped"), (0, None, "silent"), (1e-5, None, "silent")])
+@pytest.mark.parametrize("factor, clip, what", [(19524, None, "far too loud"), (30, 0.9, "clipped"),
+                                                (0, None, "silent"), (1e-5, None, "silent")])
 def test_levels_are_said(voice, tmp_path, capsys, factor, clip, what):
     scaled(voice, factor, clip)
     prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out")))

@@ -1,4 +1,5 @@
-"""What the trainer reads: filelists of every form, clips of every format, what is kept out of training; and its losses."""
+"""What the trainer reads: filelists of every form, clips of every format, what is kept out of training; and its
+losses."""
 
 import os
 import shutil
@@ -42,7 +43,8 @@ def equal(a, b):
 
 
 def test_forms_of_the_filelist(voice, tmp_path, library, info):
-    """No filelist, RVC's absolute paths, a folder that was moved from Linux or Windows, and relative paths: the same clips."""
+    """No filelist, RVC's absolute paths, a folder that was moved from Linux or Windows, and relative paths: the same
+    clips."""
     scanned = read_experiment(voice, library, info)
     assert [clip.wav.name for clip in scanned.clips] == ["0_0.wav", "1_0.wav", "2_0.wav"]
     expected = clip_set(scanned, library)
@@ -57,7 +59,8 @@ def test_forms_of_the_filelist(voice, tmp_path, library, info):
 def test_a_copied_folder_reads_its_own_clips(voice, tmp_path, library, info):
     write_filelist(voice)
     shutil.copytree(str(voice), str(tmp_path / "copy"))
-    assert all(tmp_path / "copy" in path.parents for clip in read_experiment(tmp_path / "copy", library, info).clips for path in clip.paths())
+    assert all(tmp_path / "copy" in path.parents for clip in read_experiment(tmp_path / "copy", library, info).clips
+               for path in clip.paths())
 
 
 def test_clips_of_silence(voice, tmp_path, library, info):
@@ -154,7 +157,8 @@ def test_epochs_and_seeds_differ_in_order():
 
 def test_clips_of_like_length_go_together():
     frames = torch.randperm(32).tolist()
-    assert all(max(frames[i] for i in batch) - min(frames[i] for i in batch) == 3 for batch in epoch_batches(frames, 4, 1, 0))
+    assert all(max(frames[i] for i in batch) - min(frames[i] for i in batch) == 3
+               for batch in epoch_batches(frames, 4, 1, 0))
 
 
 def test_steps_of_an_epoch(voice, library, info):
@@ -167,7 +171,8 @@ def test_steps_of_an_epoch(voice, library, info):
 
 def names(*slices):
     """Clips as RVC names them: slices[i] slices of recording i."""
-    return [Clip(Path(f"{i}_{k}.wav"), Path(f"{i}_{k}.npy"), None, None, 0) for i, count in enumerate(slices) for k in range(count)]
+    return [Clip(Path(f"{i}_{k}.wav"), Path(f"{i}_{k}.npy"), None, None, 0) for i, count in enumerate(slices)
+            for k in range(count)]
 
 
 def recordings(clips):
@@ -212,11 +217,14 @@ def test_mel_after_another_sample_rate(library):
     data = [library.config_for("v2", rate)["data"] for rate in (48000, 32000)]
     mels = [Mel(library, part) for part in data]
     for part, mel in list(zip(data, mels)) * 2:
-        filters = torch.from_numpy(librosa.filters.mel(sr=part["sampling_rate"], n_fft=part["filter_length"], n_mels=part["n_mel_channels"],
+        filters = torch.from_numpy(librosa.filters.mel(sr=part["sampling_rate"], n_fft=part["filter_length"],
+                                                       n_mels=part["n_mel_channels"],
                                                        fmin=part["mel_fmin"], fmax=part["mel_fmax"]))
-        spec = library.module("mel").spectrogram_torch(audio, part["filter_length"], part["sampling_rate"], part["hop_length"], part["win_length"])
+        spec = library.module("mel").spectrogram_torch(audio, part["filter_length"], part["sampling_rate"],
+                                                       part["hop_length"], part["win_length"])
         expected = torch.log((filters @ spec).clamp(min=1e-5))
-        assert torch.allclose(mel.of_audio(audio), expected, atol=1e-5) and torch.allclose(mel.of_spectrogram(spec), expected, atol=1e-5)
+        assert torch.allclose(mel.of_audio(audio), expected,
+                              atol=1e-5) and torch.allclose(mel.of_spectrogram(spec), expected, atol=1e-5)
 
 
 def test_stft_loss():

@@ -76,7 +76,8 @@ def test_clips_shorter_than_a_segment(tmp_path, refused):
 
 
 @pytest.mark.parametrize("text, what", [
-    ("no json", "damaged"), ("[]", "damaged"), ('{"data": {"sampling_rate": 16000}}', "damaged"), (None, "has no config.json"),
+    ("no json", "damaged"), ("[]", "damaged"), ('{"data": {"sampling_rate": 16000}}', "damaged"),
+    (None, "has no config.json"),
 ])
 def test_a_bad_config_json(voice, tmp_path, refused, text, what):
     if text is None:
@@ -87,9 +88,11 @@ def test_a_bad_config_json(voice, tmp_path, refused, text, what):
 
 
 @pytest.mark.parametrize("key, value, what", [
-    ("sampling_rate", 40000, "was prepared at 40000 Hz, base f0G16k is of 16000 Hz"), ("hop_length", 320, "320 samples a frame"),
+    ("sampling_rate", 40000, "was prepared at 40000 Hz, base f0G16k is of 16000 Hz"),
+    ("hop_length", 320, "320 samples a frame"),
     ("filter_length", 2048, "spectrograms of 1025 bins"), ("hop_length", 0, "damaged"), ("win_length", None, "damaged"),
-    ("mel_fmin", "x", "mel_fmin is 'x'"), ("mel_fmax", 10**9, "mel_fmax 1000000000"), ("n_mel_channels", 1.5, "n_mel_channels is 1.5"),
+    ("mel_fmin", "x", "mel_fmin is 'x'"), ("mel_fmax", 10**9, "mel_fmax 1000000000"),
+    ("n_mel_channels", 1.5, "n_mel_channels is 1.5"),
 ])
 def test_another_configuration_than_the_bases(voice, tmp_path, refused, key, value, what):
     config = json.loads((voice / "config.json").read_text())
@@ -127,7 +130,8 @@ def test_a_wav_of_nan(voice, tmp_path, refused, value):
 
 def test_a_wav_that_only_rvc_cannot_read(voice, tmp_path, refused):
     """soundfile reads Ogg whatever its file is called, RVC's reader does not."""
-    soundfile.write(str(voice / "0_gt_wavs" / "2_0.wav"), np.zeros(RATE, dtype=np.float32), RATE, format="OGG", subtype="VORBIS")
+    soundfile.write(str(voice / "0_gt_wavs" / "2_0.wav"), np.zeros(RATE, dtype=np.float32), RATE, format="OGG",
+                    subtype="VORBIS")
     assert "RVC cannot read" in refused(settings(voice, tmp_path / "out"))
 
 
@@ -136,13 +140,15 @@ def test_features_of_256(voice, tmp_path, refused, with_filelist):
     if with_filelist:
         write_filelist(voice)
         np.save(str(voice / "3_feature768" / "1_0.npy"), np.zeros((51, 256), dtype=np.float32))
-        assert "1_0.npy has features of 256, base f0G16k is v2 and takes 768" in refused(settings(voice, tmp_path / "out"))
+        assert "1_0.npy has features of 256, base f0G16k is v2 and takes 768" in refused(settings(voice,
+                                                                                                  tmp_path / "out"))
     else:
         (voice / "3_feature768").rename(voice / "3_feature256")
         assert "lacks 3_feature768" in refused(settings(voice, tmp_path / "out"))
 
 
-@pytest.mark.parametrize("part, value", [("3_feature768/1_0.npy", np.nan), ("3_feature768/1_0.npy", -np.inf), ("2b-f0nsf/1_0.wav.npy", np.nan)])
+@pytest.mark.parametrize("part, value", [("3_feature768/1_0.npy", np.nan), ("3_feature768/1_0.npy", -np.inf),
+                                         ("2b-f0nsf/1_0.wav.npy", np.nan)])
 def test_nan(voice, tmp_path, refused, part, value):
     values = np.load(str(voice / part)).copy()
     values.reshape(-1)[7] = value
@@ -167,7 +173,8 @@ def test_no_f0_for_an_f0_base(voice, tmp_path, refused, case):
     elif case == "file":
         (voice / "2b-f0nsf" / "1_0.wav.npy").unlink()
     elif case == "filelist":
-        write_filelist(voice).write_text("\n".join(f"{voice}/0_gt_wavs/{i}_0.wav|{voice}/3_feature768/{i}_0.npy|0" for i in range(4)))
+        write_filelist(voice).write_text("\n".join(f"{voice}/0_gt_wavs/{i}_0.wav|{voice}/3_feature768/{i}_0.npy|0"
+                                                   for i in range(4)))
     else:
         np.save(str(voice / "2a_f0" / "1_0.wav.npy"), np.full(100, 900))
         assert "values outside 0 to 255" in refused(settings(voice, tmp_path / "out"))
@@ -191,7 +198,8 @@ def test_base_without_enc_q(voice, tmp_path, refused):
 def test_a_base_that_is_none(voice, tmp_path, refused):
     assert "there is no file" in refused(settings(voice, tmp_path / "out", base_model=str(tmp_path / "G.pth")))
     (tmp_path / "D.pth").write_bytes(b"nothing")
-    assert "is no RVC model or is damaged" in refused(settings(voice, tmp_path / "out", base_model=str(tmp_path / "D.pth")))
+    assert "is no RVC model or is damaged" in refused(settings(voice, tmp_path / "out",
+                                                               base_model=str(tmp_path / "D.pth")))
     base = changed_base(tmp_path, lambda checkpoint: checkpoint["model"].pop("dec.ups.0.weight_v"))
     assert "lacks the key dec.ups.0.weight_v" in refused(settings(voice, tmp_path / "out", base_model=base))
 
@@ -217,14 +225,20 @@ def test_a_discriminator_that_is_none(voice, tmp_path, refused):
 
 
 @pytest.mark.parametrize("more, what", [
-    ({"epochs": 0}, "epochs=0 must be a whole number of at least 1"), ({"epochs": 2.5}, "epochs=2.5"), ({"batch_size": True}, "batch_size=True"),
-    ({"lr": 0}, "lr=0 must be above 0"), ({"lr": -1.0}, "lr=-1.0"), ({"lr": "fast"}, "lr='fast'"), ({"lr": float("nan")}, "lr=nan"),
-    ({"lr": float("inf")}, "lr=inf"), ({"valid_fraction": 0}, "valid_fraction=0"), ({"valid_fraction": 1.0}, "valid_fraction=1.0"),
-    ({"valid_fraction": "half"}, "valid_fraction='half'"), ({"ema_decay": 1.0}, "ema_decay=1.0"), ({"precision": "int4"}, "precision 'int4'"),
-    ({"c_mel": -1}, "c_mel=-1"), ({"seed": -1}, "seed=-1"), ({"seed": 2**40}, "seed=1099511627776"), ({"name": 5}, "name=5"),
+    ({"epochs": 0}, "epochs=0 must be a whole number of at least 1"), ({"epochs": 2.5}, "epochs=2.5"),
+    ({"batch_size": True}, "batch_size=True"),
+    ({"lr": 0}, "lr=0 must be above 0"), ({"lr": -1.0}, "lr=-1.0"), ({"lr": "fast"}, "lr='fast'"),
+    ({"lr": float("nan")}, "lr=nan"),
+    ({"lr": float("inf")}, "lr=inf"), ({"valid_fraction": 0}, "valid_fraction=0"),
+    ({"valid_fraction": 1.0}, "valid_fraction=1.0"),
+    ({"valid_fraction": "half"}, "valid_fraction='half'"), ({"ema_decay": 1.0}, "ema_decay=1.0"),
+    ({"precision": "int4"}, "precision 'int4'"),
+    ({"c_mel": -1}, "c_mel=-1"), ({"seed": -1}, "seed=-1"), ({"seed": 2**40}, "seed=1099511627776"),
+    ({"name": 5}, "name=5"),
     ({"device": "tpu"}, "device 'tpu' cannot be used"), ({"device": "meta"}, "device 'meta' cannot be used"),
     ({"speaker": 16}, "speaker 16 is not among the base's 16"), ({"init_speaker": 99}, "init_speaker 99 is not among"),
-    ({"init_speaker": -2}, "init_speaker=-2"), ({"lora": None, "preset": "best"}, "unknown preset 'best'"), ({"lora": [1]}, "lora=[1]"),
+    ({"init_speaker": -2}, "init_speaker=-2"), ({"lora": None, "preset": "best"}, "unknown preset 'best'"),
+    ({"lora": [1]}, "lora=[1]"),
     ({"lora": {"targets": {"nose": True}}}, "unknown target 'nose'"), ({"lora": {"rank": 3}}, "unknown key 'rank'"),
     ({"lora": {"r": 500, "targets": {"ups": True}}}, "500"), ({"lora": None, "lora_rank": 0}, "r=0"),
     ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
@@ -239,9 +253,11 @@ def test_names(voice, tmp_path, refused, name):
 
 
 @pytest.mark.parametrize("flags, what", [
-    (("--epochs", "many"), "argument --epochs: invalid int value: 'many'"), (("--colour", "red"), "unrecognized arguments: --colour red"),
+    (("--epochs", "many"), "argument --epochs: invalid int value: 'many'"),
+    (("--colour", "red"), "unrecognized arguments: --colour red"),
     (("--preset", "best"), "argument --preset: invalid choice"), (("--precision", "fp8"), "argument --precision"),
-    (("--device", "cuda:99"), "device 'cuda:99' cannot be used"), (("--rvc_root", "/"), "is no RVC checkout"), (("--lr",), "expected one argument"),
+    (("--device", "cuda:99"), "device 'cuda:99' cannot be used"), (("--rvc_root", "/"), "is no RVC checkout"),
+    (("--lr",), "expected one argument"),
 ])
 def test_options(voice, tmp_path, refused, flags, what):
     assert what in refused(settings(voice, tmp_path / "out"), *flags)
@@ -257,11 +273,13 @@ def test_missing_options_and_config_files(voice, tmp_path, capsys):
         err = capsys.readouterr().err
         assert what in err and err.count("\n") == 1
     (tmp_path / "list.json").write_text("[1]")
-    assert cli(main, ["--config", str(tmp_path / "list.json")]) == 2 and "must hold a JSON object" in capsys.readouterr().err
+    assert cli(main,
+               ["--config", str(tmp_path / "list.json")]) == 2 and "must hold a JSON object" in capsys.readouterr().err
 
 
 def test_a_config_file_alone(voice, tmp_path):
-    """Everything may stand in the file; the command line goes before it. A Windows editor's byte order mark does no harm."""
+    """Everything may stand in the file; the command line goes before it. A Windows editor's byte order mark does no
+    harm."""
     values = settings(voice, tmp_path / "out", epochs=7, name="", init_speaker=0, lr=5e-4)
     (tmp_path / "all.json").write_text(json.dumps(values), encoding="utf-8-sig")
     assert main(["--config", str(tmp_path / "all.json"), "--epochs", "1"]) == 0

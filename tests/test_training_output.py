@@ -26,14 +26,17 @@ def test_another_voices_folder(voice, tmp_path, refused, capsys):
     output = tmp_path / "out"
     assert main(argv(settings(voice, output, epochs=1, **BETTER), config=tmp_path / "c.json")) == 0
     capsys.readouterr()
-    for name, flags in (("holds a run of 'voice' already: pass --resume", ()), ("run of another voice (name 'voice'", ("--name", "other"))):
+    for name, flags in (("holds a run of 'voice' already: pass --resume", ()),
+                        ("run of another voice (name 'voice'", ("--name", "other"))):
         assert name in refused(settings(voice, output, epochs=1), *flags, written=True)
         if flags:
             assert name in refused(settings(voice, output, epochs=1), *flags, "--resume", written=True)
     other = make_experiment(tmp_path / "b" / "voice", clips=4, seconds=0.9)
-    assert "a run on other recordings: 4 of its 4 clips differ" in refused(settings(other, output), "--resume", written=True)
+    assert "a run on other recordings: 4 of its 4 clips differ" in refused(settings(other, output), "--resume",
+                                                                           written=True)
     base = changed_base(tmp_path, lambda checkpoint: checkpoint["model"]["dec.conv_pre.bias"].add_(1))
-    assert "run of another voice (base_hash" in refused(settings(voice, output, base_model=base), "--resume", written=True)
+    assert "run of another voice (base_hash" in refused(settings(voice, output, base_model=base), "--resume",
+                                                        written=True)
     (output / "run.json").write_text("{")
     assert "run.json is damaged" in refused(settings(voice, output), "--resume", written=True)
     (output / "run.json").unlink()
@@ -70,7 +73,8 @@ def interrupted_by_a_full_disk(voice, output, tmp_path, run):
     assert len(texts) == 1 and "the disk is full while writing" in texts[0] and "free some space" in texts[0], err
     assert "Traceback" not in err
     state = torch.load(str(output / "state.pt"), weights_only=True)
-    assert state["steps"] == before["steps"] == 1 and all(torch.equal(a, b) for a, b in zip(state["adapter"], before["adapter"]))
+    assert state["steps"] == before["steps"] == 1 and all(torch.equal(a, b) for a,
+                                                          b in zip(state["adapter"], before["adapter"]))
     for name in ("voice.safetensors", "voice_last.safetensors"):
         load_adapter(output / name)
     return line
@@ -82,8 +86,8 @@ def test_the_disk_fills_in_the_middle_of_a_save(voice, tmp_path):
     def run(line):
         code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)); " \
                "from LoraModel.training.train_lora import cli, main; sys.exit(cli(main, sys.argv[1:]))"
-        done = subprocess.run([sys.executable, "-c", code, *line], cwd=str(DEMO.parents[1]), env=environment(), capture_output=True,
-                              text=True, encoding="utf-8", timeout=200)
+        done = subprocess.run([sys.executable, "-c", code, *line], cwd=str(DEMO.parents[1]), env=environment(),
+                              capture_output=True, text=True, encoding="utf-8", timeout=200)
         assert done.returncode == 2, done.stderr
         return done.stderr
 
@@ -94,12 +98,15 @@ def test_the_disk_fills_in_the_middle_of_a_save(voice, tmp_path):
     assert main(whole) == 0 and log(output) == log(tmp_path / "whole")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pytest's own hook; stderr is looked at below
+# pytest's own hook; stderr is looked at below
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_is_really_full(voice, tmp_path, monkeypatch, capfd):
-    """A small file system of its own (ENOSPC), filled to the last 40 KB: refused up front, and told in one line in the middle."""
+    """A small file system of its own (ENOSPC), filled to the last 40 KB: refused up front, and told in one line in the
+    middle."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)],
+                                                   capture_output=True).returncode:
         pytest.skip("mounting a file system is not permitted here")
     try:
         def run(line):

@@ -28,7 +28,8 @@ def voice(tmp_path_factory):
 
 def line_of(voice, output, *flags, **more):
     """A run of 12 steps that saves every third, with dropout so that every step draws random numbers of its own."""
-    lora = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "targets": {"enc_p_ffn": True, "flow": True, "ups": True, "spk_row": True}}
+    lora = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.1,
+            "targets": {"enc_p_ffn": True, "flow": True, "ups": True, "spk_row": True}}
     values = settings(voice, output, epochs=4, lora=lora, **more)
     return argv(values, *flags, config=output.parent / f"{output.name}.json")
 
@@ -204,7 +205,8 @@ def test_a_stop_file(voice, tmp_path, whole):
     (output / "stop").write_text("")
     assert main(line_of(voice, output)) == 0
     assert len(log(output)) == 1 and not (output / "stop").exists()
-    trainer = prepare(TrainConfig.from_dict({**settings(voice, output), **json.loads((tmp_path / "out.json").read_text())}), resume=True)
+    trainer = prepare(TrainConfig.from_dict({**settings(voice, output),
+                                             **json.loads((tmp_path / "out.json").read_text())}), resume=True)
     trainer.stop_asked = True
     assert trainer.run() is False and len(log(output)) == 2
     assert main(line_of(voice, output, "--resume")) == 0
@@ -231,8 +233,8 @@ def test_resume_where_there_is_nothing_begins(voice, tmp_path, whole):
     same(whole, tmp_path / "out")
 
 
-@pytest.mark.parametrize("flags, name", [(("--lora_rank", "3"), "lora"), (("--batch_size", "3"), "batch_size"), (("--seed", "5"), "seed"),
-                                         (("--valid_fraction", "0.5"), "clips")])
+@pytest.mark.parametrize("flags, name", [(("--lora_rank", "3"), "lora"), (("--batch_size", "3"), "batch_size"),
+                                         (("--seed", "5"), "seed"), (("--valid_fraction", "0.5"), "clips")])
 def test_resume_with_other_settings(voice, tmp_path, whole, capsys, flags, name):
     output = tmp_path / "out"
     shutil.copytree(str(whole), str(output))
@@ -264,13 +266,15 @@ def test_a_damaged_state(voice, tmp_path, whole, damage):
 
 
 def test_with_a_discriminator(voice, tmp_path, library):
-    """--base_d: RVC's own (random weights), with adversarial and feature losses, killed and gone on with. Only its LoRA is kept."""
+    """--base_d: RVC's own (random weights), with adversarial and feature losses, killed and gone on with. Only its
+    LoRA is kept."""
     torch.manual_seed(3)
     network = library.build_discriminator("v2")
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(tmp_path / "D.pth"))
     size = sum(p.numel() for p in network.parameters())
     del network
-    more = {"base_d": str(tmp_path / "D.pth"), "segment_frames": 8, "batch_size": 1, "valid_fraction": 0.7, "valid_clips": 1}
+    more = {"base_d": str(tmp_path / "D.pth"), "segment_frames": 8, "batch_size": 1, "valid_fraction": 0.7,
+            "valid_clips": 1}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
     def config(output):
@@ -282,7 +286,8 @@ def test_with_a_discriminator(voice, tmp_path, library):
     now = trainer.adversary.network.state_dict()
     assert all(torch.equal(now[key], before[key]) for key in before)
     lines = log(whole)
-    assert len(lines) == 2 and all({"gen", "fm", "disc", "mel", "kl"} <= set(line) and "stft" not in line for line in lines)
+    assert len(lines) == 2 and all({"gen", "fm", "disc", "mel", "kl"} <= set(line) and "stft" not in line
+                                   for line in lines)
     learnt = [tensor for name, tensor in trainer.adversary.injection.tensors().items() if "lora_B" in name]
     assert learnt and all(bool(tensor.detach().abs().max() > 0) for tensor in learnt)
     state = torch.load(str(whole / "state.pt"), weights_only=True)
@@ -301,7 +306,8 @@ def test_with_a_discriminator(voice, tmp_path, library):
 def test_a_start_speaker_without_a_row_of_its_own(voice, tmp_path):
     """Where the speaker's row is not adapted the posterior stays with it, resumed or not."""
     lora = {"r": 2, "lora_alpha": 4, "targets": {"flow": True}}
-    whole, broken = (TrainConfig.from_dict(settings(voice, tmp_path / name, epochs=1, lora=lora, init_speaker=3)) for name in ("a", "b"))
+    whole, broken = (TrainConfig.from_dict(settings(voice, tmp_path / name, epochs=1, lora=lora, init_speaker=3))
+                     for name in ("a", "b"))
     assert prepare(whole).run() is True
     first = prepare(broken)
     first.stop_asked = True

@@ -80,15 +80,18 @@ def test_a_run_goes_on_where_both_folders_were_renamed_and_carried(voice, saved,
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("change, what", [("other", "3_0.wav has another sound now"), ("gone", "3_0.wav is missing"), ("more", "4_0.wav is new")])
+@pytest.mark.parametrize("change, what", [("other", "3_0.wav has another sound now"), ("gone", "3_0.wav is missing"),
+                                          ("more", "4_0.wav is new")])
 def test_other_recordings_are_refused_and_named(voice, saved, tmp_path, change, what):
     shutil.copytree(str(voice), str(tmp_path / "voice"))
     if change == "gone":
         (tmp_path / "voice" / "0_gt_wavs" / "3_0.wav").unlink()
     else:
         other = make_experiment(tmp_path / "other", clips=6, seconds=0.9)
-        for path in [path for path in other.rglob("5_0.*")]:
-            shutil.copyfile(str(path), str(tmp_path / "voice" / path.parent.name / path.name.replace("5_0", "3_0" if change == "other" else "4_0")))
+        for path in list(other.rglob("5_0.*")):
+            shutil.copyfile(str(path),
+                            str(tmp_path / "voice" / path.parent.name
+                                / path.name.replace("5_0", "3_0" if change == "other" else "4_0")))
     before = (saved / "state.pt").read_bytes()
     with pytest.raises(UserError, match="a run on other recordings: 1 of its 4 clips differ") as refusal:
         prepare(config(tmp_path / "voice", saved), resume=True)
@@ -109,27 +112,31 @@ def test_another_rank_is_said_in_words(voice, saved):
 
 
 def test_every_pytorch_from_1_13_reads_the_state(saved):
-    """What PyTorch 1.13 reads with `weights_only`: no floats and no long integers in the pickle, and no types but those of tensors."""
+    """What PyTorch 1.13 reads with `weights_only`: no floats and no long integers in the pickle, and no types but
+    those of tensors."""
     with zipfile.ZipFile(str(saved / "state.pt")) as archive:
         data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-    found = {(opcode.name, argument if opcode.name == "GLOBAL" else None) for opcode, argument, _ in pickletools.genops(data)}
+    found = {(opcode.name, argument if opcode.name == "GLOBAL" else None) for opcode, argument,
+             _ in pickletools.genops(data)}
     assert {name for name, _ in found} <= {
-        "PROTO", "EMPTY_DICT", "BINPUT", "LONG_BINPUT", "MARK", "BINUNICODE", "BININT", "BININT1", "BININT2", "EMPTY_LIST", "APPEND", "APPENDS",
-        "SETITEM", "SETITEMS", "GLOBAL", "REDUCE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "NEWFALSE", "NEWTRUE", "NONE",
-        "BINPERSID", "BINGET", "LONG_BINGET", "STOP"}
+        "PROTO", "EMPTY_DICT", "BINPUT", "LONG_BINPUT", "MARK", "BINUNICODE", "BININT", "BININT1", "BININT2",
+        "EMPTY_LIST", "APPEND", "APPENDS",
+        "SETITEM", "SETITEMS", "GLOBAL", "REDUCE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "NEWFALSE",
+        "NEWTRUE", "NONE", "BINPERSID", "BINGET", "LONG_BINGET", "STOP"}
     assert {argument for _, argument in found if argument} <= {
-        "torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage", "torch DoubleStorage", "torch LongStorage",
-        "torch ByteStorage"}
+        "torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage", "torch DoubleStorage",
+        "torch LongStorage", "torch ByteStorage"}
 
 
 def test_numbers_come_back_as_they_were(tmp_path):
-    state = {"shape": {"seed": 2**32 - 1, "x": -5}, "steps": 3, "best": float("inf"), "none": None, "list": [0.1, True, "text", -(2**40)]}
+    state = {"shape": {"seed": 2**32 - 1, "x": -5}, "steps": 3, "best": float("inf"), "none": None,
+             "list": [0.1, True, "text", -(2**40)]}
     save_state(tmp_path, state)
     assert {key: value for key, value in load_state(tmp_path).items() if key != "version"} == state
 
 
-KEYS = ("adapter", "average", "optimizer", "scaler", "random", "best", "best_step", "saves_without_gain", "base_heldout", "start_speaker",
-        "posterior_speaker", "train_seconds", "shape", "steps", "data", "version")
+KEYS = ("adapter", "average", "optimizer", "scaler", "random", "best", "best_step", "saves_without_gain",
+        "base_heldout", "start_speaker", "posterior_speaker", "train_seconds", "shape", "steps", "data", "version")
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -223,7 +230,8 @@ def test_tensorboards_file_is_removed_in_the_middle(voice, tmp_path, monkeypatch
     code, err = interrupted(monkeypatch, capfd, line, lambda: shutil.rmtree(str(output / "tensorboard")))
     assert "Traceback" not in err and code in (0, 2, WORSE)
     if code == 2:
-        assert sum(text.startswith("error:") for text in err.replace("\r", "\n").splitlines()) == 1 and "tensorboard" in err
+        assert sum(text.startswith("error:")
+                   for text in err.replace("\r", "\n").splitlines()) == 1 and "tensorboard" in err
 
 
 @pytest.mark.parametrize("name", ["samples", "tensorboard", "filelists"])
@@ -252,14 +260,17 @@ def test_a_data_folder_that_cannot_be_written_is_enough(voice, tmp_path):
 
 
 def test_a_diverged_run_says_so(voice, tmp_path, capsys):
-    line = argv(settings(voice, tmp_path / "out", epochs=2, lr=10.0, warmup_steps=0, ema_decay=0.0), config=tmp_path / "c.json")
+    line = argv(settings(voice, tmp_path / "out", epochs=2, lr=10.0, warmup_steps=0, ema_decay=0.0),
+                config=tmp_path / "c.json")
     code = cli(main, line)
     err = capsys.readouterr().err
-    assert (code == WORSE and "THE ADAPTER IS WORSE THAN THE BASE ALONE" in err) or (code == 2 and "is not finite at step" in err)
+    assert (code == WORSE and "THE ADAPTER IS WORSE THAN THE BASE ALONE" in err) or (code == 2 and "is not finite "
+                                                                                     "at step" in err)
 
 
 def test_worse_than_the_base_is_an_exit_code_of_its_own(voice, tmp_path, capsys):
-    line = argv(settings(voice, tmp_path / "out", epochs=1, lr=0.05, warmup_steps=0, ema_decay=0.0), config=tmp_path / "c.json")
+    line = argv(settings(voice, tmp_path / "out", epochs=1, lr=0.05, warmup_steps=0, ema_decay=0.0),
+                config=tmp_path / "c.json")
     assert cli(main, line) == WORSE == 3
     assert "THE ADAPTER IS WORSE THAN THE BASE ALONE" in capsys.readouterr().err
 
@@ -283,12 +294,15 @@ def test_a_held_out_loss_that_is_not_finite(voice, tmp_path, monkeypatch):
 def test_previews_are_the_longest_of_different_recordings():
     class Clips:
         frames = [90, 300, 320, 200, 310, 400]
-        clips = [Clip(Path(f"{name}.wav"), Path("x"), None, None, 0) for name in ("3_0", "3_1", "3_2", "4_0", "4_1", "5_0")]
+        clips = [Clip(Path(f"{name}.wav"), Path("x"), None, None, 0)
+                 for name in ("3_0", "3_1", "3_2", "4_0", "4_1", "5_0")]
 
         def __len__(self):
             return len(self.clips)
 
-    assert choose_previews(Clips(), 6) == [5, 2] and choose_previews(Clips(), 5) == [2, 4] and choose_previews(Clips(), 3) == [2, 1]
+    assert choose_previews(Clips(), 6) == [5, 2] and choose_previews(Clips(),
+                                                                     5) == [2, 4] and choose_previews(Clips(),
+                                                                                                      3) == [2, 1]
     assert choose_previews(Clips(), 1) == [0]
 
 
@@ -296,9 +310,12 @@ def test_previews_are_the_longest_of_different_recordings():
 
 
 @pytest.mark.parametrize("flags, what", [
-    (("--sample_rate", "40k"), "is of 16000 Hz, and 40000 Hz was asked for"), (("--sample_rate", "0"), "sample rate '0'"),
-    (("--sample_rate", "infk"), "sample rate 'infk' is no number"), (("--seed", "9" * 5000), "must be between 0 and 4294967295"),
-    (("--epochs", "9" * 5000), "is too long for a number"), (("--device", "gpu"), "device 'gpu' cannot be used: give auto, cpu, cuda"),
+    (("--sample_rate", "40k"), "is of 16000 Hz, and 40000 Hz was asked for"),
+    (("--sample_rate", "0"), "sample rate '0'"),
+    (("--sample_rate", "infk"), "sample rate 'infk' is no number"),
+    (("--seed", "9" * 5000), "must be between 0 and 4294967295"),
+    (("--epochs", "9" * 5000), "is too long for a number"),
+    (("--device", "gpu"), "device 'gpu' cannot be used: give auto, cpu, cuda"),
     (("--device", "meta"), "device 'meta' cannot be used"), (("--speaker_id", "-1"), "speaker_id=-1"),
 ])
 def test_options_that_cannot_be(voice, tmp_path, capsys, flags, what):

@@ -89,7 +89,8 @@ def test_lora_plus_moves_b_by_its_own_rate(voice, tmp_path):
         trainer = trainer_of(voice, output, warmup_steps=0, lr=1e-3, **more)
         before = {name: tensor.detach().clone() for name, tensor in trainer.model.injection.tensors().items()}
         trainer.step(range(2))
-        return {name: float((tensor.detach() - before[name]).abs().max()) for name, tensor in trainer.model.injection.tensors().items()}
+        return {name: float((tensor.detach() - before[name]).abs().max()) for name,
+                tensor in trainer.model.injection.tensors().items()}
 
     even, plus = moved(tmp_path / "a"), moved(tmp_path / "b", lora_plus=4.0)
     for name in even:

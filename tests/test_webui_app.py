@@ -8,9 +8,9 @@ from browser import chromium  # noqa: F401  (a fixture)
 from serving import ROOT, end_runs, served
 from test_webui_runs import make_root
 
-
 SECONDS = 300
-"""How long a wait may last on a machine that is busy with other things. Nothing here waits a time: each wait ends with what it is for."""
+"""How long a wait may last on a machine that is busy with other things. Nothing here waits a time: each wait ends with
+what it is for."""
 EPOCHS = 1000
 """So many that no machine is through with them before the test stops the run."""
 
@@ -63,7 +63,8 @@ def test_the_whole_way_in_a_browser(chromium, tmp_path):  # noqa: F811
     prepared = make_root(tmp_path / "prepared", clips=4)
     log, data = tmp_path / "app.log", tmp_path / "data"
     try:
-        with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)], tmp_path, log, RVC_LORA_LANG="en") as address:
+        with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(data)], tmp_path, log,
+                    RVC_LORA_LANG="en") as address:
             page = chromium.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(SECONDS * 1000)
             asked, wrong = [], []
@@ -112,7 +113,8 @@ def train_stop_and_resume(chromium, page, address, recordings):  # noqa: F811
     assert "held-out loss" in stopped and "voice.safetensors" in stopped
     click(page, "Resume")
     wait_for(page, r"voice: training")
-    until(page, lambda: page.locator("#lora_progress").first.inner_text(), lambda text: step_of(text) > step_of(stopped))
+    until(page, lambda: page.locator("#lora_progress").first.inner_text(),
+          lambda text: step_of(text) > step_of(stopped))
     click(page, "Stop (saves")
     wait_for(page, r"voice: stopped")
 
@@ -126,7 +128,8 @@ def convert_and_merge(page, data):
     given = until(page, lambda: heard(page), bool)
     click(page, "Convert")
     says(page, "Success.")
-    until(page, lambda: heard(page), lambda found: set(found) - set(given))  # all of the answer is there: nothing of the page moves
+    # all of the answer is there: nothing of the page moves
+    until(page, lambda: heard(page), lambda found: set(found) - set(given))
     field(page, "Name of the merged voice").fill("merged")
     click(page, "Merge into")
     says(page, "Wrote merged.pth")
@@ -142,7 +145,8 @@ def choose(page, label, option):
 
 
 def test_no_event_goes_through_gradios_queue(tmp_path, monkeypatch):
-    """It drops an event without a word where a message takes the browser more than five seconds, or the server more than one."""
+    """It drops an event without a word where a message takes the browser more than five seconds, or the server more
+    than one."""
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     from LoraModel.webui import app
 

@@ -38,9 +38,10 @@ def furnished(tmp_path):
 def test_what_can_be_trained_can_be_loaded(furnished):
     catalog = Catalog(furnished)
     bases, trainable = catalog.bases(), catalog.trainable()
-    assert bases == ["pretrained/f0G40k.pth", "pretrained/G48k.pth", "pretrained_v2/f0G40k.pth", "pretrained_v2/f0G48k.pth", "weights/lisa.pth",
-                     "logs/lisa/G_12.pth"]
-    assert trainable == [name if name.startswith("logs/") else f"assets/{name}" for name in bases if name != "weights/lisa.pth"]
+    assert bases == ["pretrained/f0G40k.pth", "pretrained/G48k.pth", "pretrained_v2/f0G40k.pth",
+                     "pretrained_v2/f0G48k.pth", "weights/lisa.pth", "logs/lisa/G_12.pth"]
+    assert trainable == [name if name.startswith("logs/") else f"assets/{name}" for name in bases
+                         if name != "weights/lisa.pth"]
     for name in trainable:
         path = catalog.training_base(name)
         assert catalog.base_path(catalog.base_name(path)) == path == furnished / name
@@ -50,7 +51,8 @@ def test_what_can_be_trained_can_be_loaded(furnished):
 
 def test_community_discriminators_are_told_by_their_tensors(tmp_path):
     folder = tmp_path / "assets/pretrained_v2"
-    named_d = ["D_RIN_E3.pth", "D-f040k-TITAN-Medium.pth", "D_KLM43_48k.pth", "D_Snowie_RuPretrain_EnP.pth", "f0Ov2Super40kD.pth"]
+    named_d = ["D_RIN_E3.pth", "D-f040k-TITAN-Medium.pth", "D_KLM43_48k.pth", "D_Snowie_RuPretrain_EnP.pth",
+               "f0Ov2Super40kD.pth"]
     named_g = ["G_RIN_E3.pth", "f0Ov2Super40kG.pth", "D_is_a_singer.pth", "f0D32k.pth"]
     for name in named_d:
         discriminator(folder / name)
@@ -72,9 +74,10 @@ def test_bases_are_named_in_several_ways_and_come_from_their_folders_alone(furni
     for good in ("assets/pretrained_v2/f0G40k.pth", "assets\\pretrained_v2\\f0G40k.pth", "pretrained_v2/f0G40k.pth",
                  ' "assets/pretrained_v2/f0G40k.pth" ', str(furnished / "assets/pretrained_v2/f0G40k.pth")):
         assert catalog.training_base(good) == furnished / "assets/pretrained_v2/f0G40k.pth"
-    for bad in ("", None, "secret.pth", "../secret.pth", "assets/weights/../../secret.pth", "assets/other/x.pth", "logs/lisa/lora/hidden.pth",
-                "/etc/passwd", "assets/pretrained_v2/x.txt", "assets/weights/a:b.pth", "assets/weights/\0.pth", str(furnished), "~root/x.pth",
-                "assets", "logs", "x" * 5000, ["assets/weights/lisa.pth"], 3, True):
+    for bad in ("", None, "secret.pth", "../secret.pth", "assets/weights/../../secret.pth", "assets/other/x.pth",
+                "logs/lisa/lora/hidden.pth",
+                "/etc/passwd", "assets/pretrained_v2/x.txt", "assets/weights/a:b.pth", "assets/weights/\0.pth",
+                str(furnished), "~root/x.pth", "assets", "logs", "x" * 5000, ["assets/weights/lisa.pth"], 3, True):
         with pytest.raises(UserError) as caught:
             catalog.training_base(bad)
         assert len(caught.value.en) < 400
@@ -87,12 +90,14 @@ def test_bases_are_named_in_several_ways_and_come_from_their_folders_alone(furni
 
 def test_the_base_that_goes_with_the_form(furnished):
     catalog = Catalog(furnished)
-    assert catalog.pretrained("v2", "40k", True) == ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth")
+    assert catalog.pretrained("v2", "40k", True) == ("assets/pretrained_v2/f0G40k.pth",
+                                                     "assets/pretrained_v2/f0D40k.pth")
     assert catalog.pretrained("v1", "48k", False) == ("assets/pretrained/G48k.pth", "")
     assert catalog.pretrained("v1", "32k", True) == ("", "")
     kind = kind_of(furnished / "assets/pretrained_v2/f0G48k.pth")
     check_choice(kind, "f0G48k", "v2", "48k", True)
-    for chosen, why in ((("v1", "48k", True), "is a base of v2, and v1 is chosen"), (("v2", "40k", True), "is a 48k base, and the sample rate 40k"),
+    for chosen, why in ((("v1", "48k", True), "is a base of v2, and v1 is chosen"),
+                        (("v2", "40k", True), "is a 48k base, and the sample rate 40k"),
                         (("v2", "48k", False), "takes pitch: set the pitch guidance to true")):
         with pytest.raises(UserError, match=why):
             check_choice(kind, "f0G48k", *chosen)
@@ -108,7 +113,9 @@ def test_an_adapters_base_is_found_by_its_hash(tmp_path):
     shutil.copy(str(BASE.parent / "config.json"), str(folder))
     adapter = make_adapter(tmp_path / "assets/lora/anna.safetensors", LIBRARY, 1)
     catalog = Catalog(tmp_path)
-    with pytest.raises(UserError, match=r"needs the base 'f0G16k', which is not below assets/ or logs/ \(pretrained_v2/f0G16k.pth \(v2, .*another"):
+    with pytest.raises(UserError,
+                       match=r"needs the base 'f0G16k', which is not below assets/ or logs/ "
+                             r"\(pretrained_v2/f0G16k.pth \(v2, .*another"):
         catalog.own_base(read_metadata(adapter))
     (tmp_path / "logs/old").mkdir(parents=True)
     shutil.copy(str(BASE), str(tmp_path / "logs/old/G_1.pth"))

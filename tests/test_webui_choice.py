@@ -25,9 +25,10 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
                 """([base, adapter, said]) => {
                     const values = [...document.querySelectorAll('input, textarea')].map(e => e.value);
                     return values.includes(base) && values.includes(adapter) && values.some(value => value.includes(said));
-                }""", arg=[base, adapter, said])
+                }""", arg=[base, adapter, said])  # noqa: E501
             page.wait_for_timeout(1000)  # nothing goes on by itself after that
-            assert (field(page, "Base model").input_value(), field(page, "LoRA adapter").input_value()) == (base, adapter)
+            assert (field(page, "Base model").input_value(),
+                    field(page, "LoRA adapter").input_value()) == (base, adapter)
 
         choose("LoRA adapter", "anna.safetensors")
         shows(BASE_NAME, "lora/anna.safetensors", "lora/anna.safetensors\non pretrained_v2/f0G16k.pth\nstrength 1")

@@ -1,4 +1,5 @@
-"""The Train tab's preparation in a checkout: what it prepared of what, a second try under the same name, and where a failure is told."""
+"""The Train tab's preparation in a checkout: what it prepared of what, a second try under the same name, and where a
+failure is told."""
 
 import json
 import os
@@ -35,12 +36,14 @@ def checkout(tmp_path):
 def recordings(folder, *levels):
     folder.mkdir(parents=True)
     for number, level in enumerate(levels):
-        soundfile.write(str(folder / f"{number}.wav"), np.full(RATE // 2, level, dtype=np.float32), RATE, subtype="FLOAT")
+        soundfile.write(str(folder / f"{number}.wav"), np.full(RATE // 2, level, dtype=np.float32), RATE,
+                        subtype="FLOAT")
     return folder
 
 
 class Rvc:
-    """RVC's own functions, as its extractors are: what is there is skipped. What they make holds the level of its recording."""
+    """RVC's own functions, as its extractors are: what is there is skipped. What they make holds the level of its
+    recording."""
 
     def __init__(self, root):
         self.root, self.calls = root / "logs", []
@@ -60,7 +63,8 @@ class Rvc:
         for wav in sorted((self.root / exp_dir / "1_16k_wavs").glob("*.wav")):
             audio, _ = soundfile.read(str(wav), dtype="float32")
             frames = len(audio) // 160
-            made = (("2a_f0", ".wav.npy", (frames,)), ("2b-f0nsf", ".wav.npy", (frames,)), ("3_feature768", ".npy", (frames // 2, 768)))
+            made = (("2a_f0", ".wav.npy", (frames,)), ("2b-f0nsf", ".wav.npy", (frames,)),
+                    ("3_feature768", ".npy", (frames // 2, 768)))
             for folder, ending, shape in made:
                 target = self.root / exp_dir / folder / f"{wav.stem}{ending}"
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +95,8 @@ def test_a_second_try_with_other_recordings_has_nothing_of_the_first(checkout, t
     assert ended(preparer).error is None and levels(experiment, "3_feature768") == [0.1]
     preparer.begin(steps, settings(), str(first), "pm")  # again of the same: nothing is cut anew, nothing set aside
     job = ended(preparer)
-    assert job.error is None and rvc.calls.count("preprocess") == 1 and not (experiment / "set_aside").exists() and not job.notes
+    assert job.error is None and rvc.calls.count("preprocess") == 1 and not (experiment
+                                                                             / "set_aside").exists() and not job.notes
     for one_by_one in (False, True):
         for part in [(step,) for step in steps] if one_by_one else [steps]:
             preparer.begin(part, settings(), str(first if one_by_one else second), "pm")
@@ -108,7 +113,8 @@ def test_a_second_try_with_other_recordings_has_nothing_of_the_first(checkout, t
 
 
 def test_what_rvcs_own_page_made_of_other_recordings_is_found(checkout, tmp_path):
-    """RVC's Train tab, or an earlier version of ours, leaves no record; its slices are newer than the features that are there."""
+    """RVC's Train tab, or an earlier version of ours, leaves no record; its slices are newer than the features that
+    are there."""
     rvc = Rvc(checkout)
     preparer, experiment = Preparer(Runs(Folders(checkout), "en"), rvc.names()), checkout / "logs/voice"
     list(rvc.preprocess_dataset(str(recordings(tmp_path / "first", 0.1, 0.1)), "voice", "16k", 1))
@@ -118,7 +124,8 @@ def test_what_rvcs_own_page_made_of_other_recordings_is_found(checkout, tmp_path
     preparer.begin(("extract", "index"), settings(), "", "pm")
     assert ended(preparer).error is None
     assert np.load(str(experiment / "3_feature768/0_0.npy")).flat[0] == pytest.approx(0.5)
-    assert np.load(str(experiment / "3_feature768/1_0.npy")).flat[0] == pytest.approx(0.1)  # of a slice that is as it was
+    # of a slice that is as it was
+    assert np.load(str(experiment / "3_feature768/1_0.npy")).flat[0] == pytest.approx(0.1)
 
 
 def test_another_pitch_algorithm_makes_the_pitch_alone_anew(checkout, tmp_path):
@@ -130,13 +137,15 @@ def test_another_pitch_algorithm_makes_the_pitch_alone_anew(checkout, tmp_path):
     before = (experiment / "3_feature768/0_0.npy").stat().st_mtime_ns
     preparer.begin(("extract",), settings(), source, "rmvpe")
     assert ended(preparer).error is None and len(list(experiment.glob("set_aside/*/2b-f0nsf/*.npy"))) == 1
-    assert (experiment / "3_feature768/0_0.npy").stat().st_mtime_ns == before and not list(experiment.glob("set_aside/*/3_feature768"))
+    assert (experiment / "3_feature768/0_0.npy").stat().st_mtime_ns == before and not list(
+        experiment.glob("set_aside/*/3_feature768"))
 
 
 def test_a_rate_that_rvc_does_not_offer_is_prepared_without_its_function(checkout, tmp_path, monkeypatch):
     """The demo's base of 16 kHz: RVC's function fails with KeyError '16k', and RVC has no configuration for it."""
     rvc, sliced = Rvc(checkout), []
-    preparer = Preparer(Runs(Folders(checkout), "en"), {**rvc.names(), "sr_dict": {"32k": 32000, "40k": 40000, "48k": 48000}})
+    preparer = Preparer(Runs(Folders(checkout), "en"),
+                        {**rvc.names(), "sr_dict": {"32k": 32000, "40k": 40000, "48k": 48000}})
 
     def slice_recordings(host, folder, experiment, rate, workers, progress):
         sliced.append(rate)
@@ -144,7 +153,8 @@ def test_a_rate_that_rvc_does_not_offer_is_prepared_without_its_function(checkou
         progress(1)
 
     monkeypatch.setattr(preparation.preprocess, "slice_recordings", slice_recordings)
-    monkeypatch.setattr(Host, "config_for", lambda self, version, rate: None if rate == RATE else {"data": {"sampling_rate": rate}})
+    monkeypatch.setattr(Host, "config_for", lambda self, version,
+                        rate: None if rate == RATE else {"data": {"sampling_rate": rate}})
     preparer.begin(("preprocess", "extract", "index"), settings(), str(recordings(tmp_path / "first", 0.1)), "pm")
     job = ended(preparer)
     assert job.error is None and sliced == [RATE] and rvc.calls == ["preprocess", "extract", "index"]
@@ -163,8 +173,9 @@ def test_a_rescued_step_does_not_show_the_error_that_it_was_rescued_from(checkou
         raise RuntimeError("子进程执行失败")
 
     preparer = Preparer(Runs(Folders(checkout), "en"), {**rvc.names(), "preprocess_dataset": fails})
-    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda host, folder, experiment, rate, workers, progress: (
-        list(rvc.preprocess_dataset(str(folder), experiment.name, "16k", 1)), progress(1)))
+    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda host, folder, experiment, rate, workers,
+                        progress: (
+                            list(rvc.preprocess_dataset(str(folder), experiment.name, "16k", 1)), progress(1)))
     preparer.begin(("preprocess",), settings(), str(recordings(tmp_path / "first", 0.1)), "pm")
     job = ended(preparer)
     assert job.error is None and job.texts["preprocess"] == "done again by RVC-LoRA: 1"
@@ -181,14 +192,16 @@ def test_one_click_tells_its_failure_under_its_own_button(checkout, tmp_path):
     for box in ("info2", "info3"):
         assert "asks for 'other'" in told[box]
     lines = told["info3"].splitlines()
-    assert lines[0].endswith("done") and "failed: " in lines[1] and lines[2].endswith("not begun") and lines[3].endswith("not begun")
+    assert lines[0].endswith("done") and "failed: " in lines[1] and lines[2].endswith("not begun") and lines[
+        3].endswith("not begun")
     assert job.failed == "extract"
 
 
 def test_a_wrong_base_or_rate_is_refused_before_anything_begins(checkout, tmp_path):
     runs = Runs(Folders(checkout), "en")
     preparer, source = Preparer(runs, Rvc(checkout).names()), str(recordings(tmp_path / "first", 0.1))
-    for changed, why in (({"sample_rate": "48k"}, "is a 16k base, and the sample rate 48k is chosen: choose the sample rate 16k"),
+    for changed, why in (({"sample_rate": "48k"}, "is a 16k base, and the sample rate 48k is chosen: choose the sample "
+                          "rate 16k"),
                          ({"version": "v1"}, "is a base of v2, and v1 is chosen"), ({"f0": False}, "takes pitch"),
                          ({"base_d": "assets/pretrained_v2/f0G16k.pth"}, r"is a generator \(G\), and a discriminator"),
                          ({"base_g": ""}, "no base"), ({"preset": "best"}, "unknown preset")):

@@ -1,7 +1,8 @@
-"""The whole way of a user, in a real browser: install, train from the tab, stop, resume, load, convert, merge, uninstall.
+"""The whole way of a user, in a real browser: install, train from the tab, stop, resume, load, convert, merge,
+uninstall.
 
-On both stand-in hosts, and on every real checkout of RVC_HOSTS (in a copy, with the Python of this run). A checkout needs its HuBERT;
-RVC_LORA_RECORDINGS names a folder of recordings (default: the demo's).
+On both stand-in hosts, and on every real checkout of RVC_HOSTS (in a copy, with the Python of this run). A checkout
+needs its HuBERT; RVC_LORA_RECORDINGS names a folder of recordings (default: the demo's).
 """
 
 import os
@@ -71,7 +72,8 @@ def train_index(exp_dir1, version19):
 
 
 def git(folder, *options):
-    command = ["git", "-c", "core.quotepath=off", "-c", "core.autocrlf=false", "-c", "user.name=t", "-c", "user.email=t@example.org", *options]
+    command = ["git", "-c", "core.quotepath=off", "-c", "core.autocrlf=false", "-c", "user.name=t", "-c",
+               "user.email=t@example.org", *options]
     return subprocess.run(command, cwd=str(folder), stdout=subprocess.PIPE, check=True).stdout.decode("utf-8")
 
 
@@ -95,18 +97,22 @@ def under_git(folder):
 
 def install(folder, *options):
     environment = {**os.environ, "RVC_LORA_LANG": "en", "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, str(ROOT / "install_into_rvc.py"), "--rvc_root", str(folder), *options], env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run([sys.executable, str(ROOT / "install_into_rvc.py"), "--rvc_root", str(folder), *options],
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")
     return done.stdout.decode("utf-8", "replace")
 
 
 def nothing_of_ours(folder, before):
-    """After uninstalling: every file of the checkout as it was; beside them RVC's own caches and the user's data, and no more."""
-    left = [line[3:].strip('"') for line in git(folder, "status", "--porcelain", "--ignored", "-uall").splitlines() if line[:2] in ("??", "!!")]
+    """After uninstalling: every file of the checkout as it was; beside them RVC's own caches and the user's data, and
+    no more."""
+    left = [line[3:].strip('"') for line in git(folder, "status", "--porcelain", "--ignored", "-uall").splitlines()
+            if line[:2] in ("??", "!!")]
     config = folder / "configs/config.py"
-    own = 'open("infer/modules/train/preprocess.py", "w")' in config.read_text(encoding="utf-8") if config.is_file() else False
-    rvcs = re.compile(r"configs/v\d/\w+\.json|infer/modules/train/preprocess\.py") if own else re.compile("(?!)")  # on a CPU RVC 2.2 rewrites them
+    own = 'open("infer/modules/train/preprocess.py", "w")' in config.read_text(
+        encoding="utf-8") if config.is_file() else False
+    # on a CPU RVC 2.2 rewrites them
+    rvcs = re.compile(r"configs/v\d/\w+\.json|infer/modules/train/preprocess\.py") if own else re.compile("(?!)")
     assert [name for name in git(folder, "diff", "--name-only").splitlines() if not rvcs.fullmatch(name)] == []
     users = re.compile(r"(assets/(lora|weights|indices)|logs|TEMP)/|configs/inuse/|(.*/)?__pycache__/")
     assert [name for name in left if name not in before and (not users.match(name) or "LoraModel" in name)] == []
@@ -117,7 +123,8 @@ def nothing_of_ours(folder, before):
 def whole_way(browser, folder, script, recordings, recording, batch, chinese, base, log, seconds, **environment):
     """One user's way through the WebUI of `folder`.
 
-    recordings: folder to train on. recording: file to convert, given by `recording(visitor)`. batch: folder of files to convert.
+    recordings: folder to train on. recording: file to convert, given by `recording(visitor)`. batch: folder of files
+    to convert.
     seconds: what a slow step may take.
     """
     plain = (folder / script).read_bytes()
@@ -148,16 +155,19 @@ def train(user, folder, recordings):
     user.number("Total training epochs (total_epoch):", "总训练轮数total_epoch", 400)
     user.number("Batch size per GPU:", "每张显卡的batch_size", 2)
     user.click("One-click training", "一键训练")
-    user.progress(user.say(r"epoch \d+ of 400, step ([2-9]|\d\d+) of", r"第 \d+/400 轮，第 ([2-9]|\d\d+)/"), 3 * user.seconds)
+    user.progress(user.say(r"epoch \d+ of 400, step ([2-9]|\d\d+) of", r"第 \d+/400 轮，第 ([2-9]|\d\d+)/"),
+                  3 * user.seconds)
     shown = user.progress(user.say(r"held-out loss \d", r"留出集损失 \d"), 3 * user.seconds)
-    assert user.say("anna: training", "anna: 训练中") in shown and re.search(user.say(r"\d (s|min) left", r"剩余 .*\d"), shown)
+    assert user.say("anna: training", "anna: 训练中") in shown and re.search(user.say(r"\d (s|min) left", r"剩余 .*\d"),
+                                                                             shown)
     assert 0 < user.bar() < 100
     user.until(lambda: user.page.locator(".lora-charts svg").count(), lambda count: count >= 2)
     user.until(user.sounds, bool)
 
     user.click("Stop (saves, then ends)", "停止（保存后结束）")
     stopped = user.progress(user.say("anna: stopped", "anna: 已停止"), 2 * user.seconds)
-    epoch, step = (int(number) for number in re.search(user.say(r"epoch (\d+) of \d+, step (\d+)", r"第 (\d+)/\d+ 轮，第 (\d+)"), stopped).groups())
+    epoch, step = (int(number) for number in re.search(user.say(r"epoch (\d+) of \d+, step (\d+)",
+                                                                r"第 (\d+)/\d+ 轮，第 (\d+)"), stopped).groups())
     assert step >= 2 and (folder / "assets/lora/anna.safetensors").is_file()
     first = (folder / "assets/lora/anna.safetensors").stat().st_mtime_ns
 
@@ -180,7 +190,8 @@ def use(user, folder, recording, batch, base):
     user.choose("Base model", "底模", base)
     user.says(*loaded, re.escape(base))
     user.choose(*adapter, "lora/anna.safetensors")
-    user.says(*loaded, user.say(r"lora/anna\.safetensors\non .*\nstrength 1$", r"lora/anna\.safetensors\n底模 .*\n强度 1$"))
+    user.says(*loaded,
+              user.say(r"lora/anna\.safetensors\non .*\nstrength 1$", r"lora/anna\.safetensors\n底模 .*\n强度 1$"))
     assert "anna" in user.value("What the adapter says of itself", "适配器信息")
     recording(user)
     audio, rate = user.convert()
@@ -230,9 +241,11 @@ def convert_all(user, batch, output):
 def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):  # noqa: F811
     folder = standin_hosts.make(layout, tmp_path / "我的 RVC")
     script = folder / standin_hosts.SCRIPT[layout]
-    script.write_text(script.read_text(encoding="utf-8").replace("import gradio as gr\n", "import gradio as gr\nfrom training_steps import *\n", 1),
+    script.write_text(script.read_text(encoding="utf-8").replace("import gradio as gr\n", "import gradio as gr\nfrom "
+                                                                 "training_steps import *\n", 1),
                       encoding="utf-8")
-    (folder / "training_steps.py").write_text(PREPARATION.format(step=str(ROOT / "LoraModel/webui/prepare_step.py")), encoding="utf-8")
+    (folder / "training_steps.py").write_text(PREPARATION.format(step=str(ROOT / "LoraModel/webui/prepare_step.py")),
+                                              encoding="utf-8")
     (folder / "assets/pretrained_v2").mkdir(parents=True)
     for name in ("f0G16k.pth", "config.json"):
         shutil.copy(str(DEMO / "base" / name), str(folder / "assets/pretrained_v2"))
@@ -243,12 +256,13 @@ def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):
     under_git(folder)
     batch = some_of(DEMO / "recordings/source", tmp_path / "many files")
     speech = str(DEMO / "recordings/source/01.flac")
-    whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), batch, language == "zh_CN",
-              "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 300, STANDIN_LANGUAGE=language)
+    whole_way(chromium, folder, script.name, recordings, lambda user: user.fill("audio", "audio", speech), batch,
+              language == "zh_CN", "pretrained_v2/f0G16k.pth", tmp_path / "page.log", 300, STANDIN_LANGUAGE=language)
 
 
 def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_path):
-    """As RVC 2026 leaves them in assets/indices when logs/NAME is deleted or the checkout is moved; its search raises."""
+    """As RVC 2026 leaves them in assets/indices when logs/NAME is deleted or the checkout is moved; its search
+    raises."""
     def search(name):
         return os.path.getmtime(f"assets/indices/{name}.index")
 
@@ -276,7 +290,8 @@ def copy_of(checkout, target):
             out |= set(names) - {"mute"}
         if inside in ("assets/lora", "assets/indices", "assets/weights"):
             out |= {name for name in names if name.endswith((".pth", ".safetensors", ".index"))}
-        return out | {name for name in names if Path(folder, name).is_file() and Path(folder, name).stat().st_size > 50e6}
+        return out | {name for name in names if Path(folder, name).is_file()
+                      and Path(folder, name).stat().st_size > 50e6}
 
     shutil.copytree(str(checkout), str(target), ignore=left_out, symlinks=True)
     host = find_host(target)
@@ -287,12 +302,14 @@ def copy_of(checkout, target):
     torch.manual_seed(0)
     base = target / "assets/pretrained_v2/f0G40k.pth"
     base.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": host.build_synthesizer(config_list(host.config_for("v2", 40000)), "v2", True).state_dict()}, str(base))
+    torch.save({"model": host.build_synthesizer(config_list(host.config_for("v2", 40000)), "v2", True).state_dict()},
+               str(base))
     return host
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("checkout", REAL or [pytest.param("", marks=pytest.mark.skip(reason="RVC_HOSTS names no RVC checkout"))])
+@pytest.mark.parametrize("checkout",
+                         REAL or [pytest.param("", marks=pytest.mark.skip(reason="RVC_HOSTS names no RVC checkout"))])
 def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request):  # noqa: F811
     checkout = Path(checkout).resolve()
     folder = tmp_path / "rvc"
@@ -314,4 +331,5 @@ def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request)
         user.page.wait_for_timeout(3000)
 
     whole_way(chromium, folder, standin_hosts.SCRIPT[host.name], recordings, recording, batch, chinese,
-              "pretrained_v2/f0G40k.pth", tmp_path / "page.log", 600, LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")
+              "pretrained_v2/f0G40k.pth", tmp_path / "page.log", 600,
+              LC_ALL="zh_CN.UTF-8" if chinese else "en_US.UTF-8")

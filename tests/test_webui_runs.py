@@ -1,4 +1,5 @@
-"""Runs of the page: the real trainer on the demo's base in processes of its own, found again, stopped, resumed, crashed."""
+"""Runs of the page: the real trainer on the demo's base in processes of its own, found again, stopped, resumed,
+crashed."""
 
 import json
 import os
@@ -54,8 +55,8 @@ def runs(prepared, tmp_path, monkeypatch):
 
 
 def settings(**changed):
-    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 500, "batch_size": 2,
-                          "device": "cpu", **changed})
+    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 500,
+                          "batch_size": 2, "device": "cpu", **changed})
 
 
 BUSY = 300
@@ -81,7 +82,8 @@ def test_a_run_from_start_to_done(runs):
     with pytest.raises(UserError, match="being trained already"):
         runs.resume("voice")
     with pytest.raises(UserError, match="same device"):
-        shutil.copytree(str(runs.folders.logs / "voice"), str(runs.folders.logs / "other"), ignore=shutil.ignore_patterns("lora"))
+        shutil.copytree(str(runs.folders.logs / "voice"), str(runs.folders.logs / "other"),
+                        ignore=shutil.ignore_patterns("lora"))
         runs.start(settings(name="other"))
 
     status = until(runs, lambda s: s.sample_step > 0 and s.adapter and s.best is not None and s.seconds_left)
@@ -108,7 +110,9 @@ def test_a_run_from_start_to_done(runs):
     done = until(runs, lambda s: not s.active)
     assert done.state == "done" and done.step == done.total_steps == steps
     heldout = [step for step, _ in runs.curves("voice").heldout]
-    assert heldout == list(range(2, steps + 1, 2)) and [step for step, _ in runs.curves("voice").losses["mel"]] == list(range(1, steps + 1))
+    assert heldout == list(range(2, steps + 1, 2)) and [step for step,
+                                                        _ in runs.curves("voice").losses["mel"]] == list(
+                                                            range(1, steps + 1))
     with pytest.raises(UserError, match="choose more epochs"):
         runs.resume("voice")
     picture = curves.charts(runs.curves("voice"), done.base, lambda en, zh: en)
@@ -122,7 +126,8 @@ def test_a_run_from_start_to_done(runs):
 
 def test_the_states_of_a_run_follow_each_other_without_a_gap(runs):
     """A process that this test plays: after its last step it stays a while before it is gone."""
-    folder, process = runs.folders.run("voice"), {"pid": os.getpid(), "began": processes.began(os.getpid()), "started": 5.0, "stopping": False}
+    folder, process = runs.folders.run("voice"), {"pid": os.getpid(), "began": processes.began(os.getpid()),
+                                                  "started": 5.0, "stopping": False}
     folder.mkdir()
 
     def state(**written):
@@ -143,7 +148,8 @@ def test_the_states_of_a_run_follow_each_other_without_a_gap(runs):
     assert state(process={**gone, "started": 6.0, "run_before": before}) == "broken"  # exit.json is the first process's
     assert state(exit={"code": 130, "started": 6.0}) == "stopped"
     now = (folder / "run.json").stat().st_mtime_ns
-    assert state(process={**gone, "started": 7.0, "run_before": now, "stopping": True}) == "stopped"  # before it could say a word
+    # before it could say a word
+    assert state(process={**gone, "started": 7.0, "run_before": now, "stopping": True}) == "stopped"
 
 
 def test_two_starts_at_once_make_one_run(runs):
@@ -205,7 +211,8 @@ def test_an_adapter_of_the_users_is_never_replaced(runs, tmp_path):
     assert target.read_bytes() == b"trained better"
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "../x", "C:x", "con", "NUL.txt", "a.", "mute", ".hidden", "x\0y", "a" * 201, "a|b"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "../x", "C:x", "con", "NUL.txt", "a.", "mute", ".hidden",
+                                  "x\0y", "a" * 201, "a|b"])
 def test_no_name_leads_outside(tmp_path, name):
     with pytest.raises(UserError):
         Folders(tmp_path).experiment(name)
@@ -220,18 +227,22 @@ def test_recordings_are_a_folder_however_it_was_pasted(tmp_path):
     folders, folder = Folders(tmp_path), tmp_path / "my recordings"
     folder.mkdir()
     (folder / "one.wav").touch()
-    for text in (str(folder), f'"{folder}"', f"\u202a{folder}", f"\ufeff\u201c{folder}\u201d", f"'{folder}' ", "my recordings"):
+    for text in (str(folder), f'"{folder}"', f"\u202a{folder}", f"\ufeff\u201c{folder}\u201d", f"'{folder}' ",
+                 "my recordings"):
         assert folders.recordings(text) == folder
-    with pytest.raises(UserError, match="is a file, and the folder that holds the recordings of the voice is wanted: give .*my recordings"):
+    with pytest.raises(UserError, match="is a file, and the folder that holds the recordings of the voice is wanted: "
+                       "give .*my recordings"):
         folders.recordings(str(folder / "one.wav"))
-    for bad in (str(tmp_path / "nowhere"), "", None, [str(folder)], {}, 3, True, "\ud800", "x" * 5000, "~nosuchuser/x", "a\0b"):
+    for bad in (str(tmp_path / "nowhere"), "", None, [str(folder)], {}, 3, True, "\ud800", "x" * 5000, "~nosuchuser/x",
+                "a\0b"):
         with pytest.raises(UserError):
             folders.recordings(bad)
 
 
 def test_only_an_adapter_that_is_better_than_its_base_goes_into_the_list(tmp_path):
-    for number, (heldout, fit) in enumerate((('{"base": 0.9, "adapter": 0.5}', True), ('{"base": 0.9, "adapter": 5.3}', False),
-                                             ('{"base": 0.9, "adapter": null}', False), ("", False), ("[[[", False))):
+    for number, (heldout,
+                 fit) in enumerate((('{"base": 0.9, "adapter": 0.5}', True), ('{"base": 0.9, "adapter": 5.3}', False),
+                                    ('{"base": 0.9, "adapter": null}', False), ("", False), ("[[[", False))):
         adapter = make_adapter(tmp_path / f"{number}.safetensors", Host("library"), 1, heldout=heldout)
         assert worker.improves(adapter) is fit
         target = tmp_path / f"list/{number}.safetensors"
@@ -248,12 +259,14 @@ def test_a_run_that_made_the_voice_worse_says_so_loudly(runs):
         return runs.status("voice").verdict, curves.progress(runs.status("voice"), lambda en, zh: en)
 
     verdict, text = shown(base_heldout=0.87, best_heldout=5.33)
-    assert verdict == "worse" and "makes the voice worse" in text and "5.3300" in text and "not put into the list" in text
+    assert (verdict == "worse" and "makes the voice worse" in text and "5.3300" in text
+            and "not put into the list" in text)
     assert shown(base_heldout=0.87, best_heldout=0.5)[0] == "better"
     verdict, text = shown(base_heldout=0.87, best_heldout=None)
     assert verdict == "unevaluated" and "before its adapter was evaluated" in text
     for nonsense in ([1], {"a": 1}, "x", True, 1e400, None):  # a stranger's run.json
-        assert shown(base_heldout=nonsense, best_heldout=nonsense, steps=nonsense, state=nonsense, config=nonsense, best_step=nonsense)
+        assert shown(base_heldout=nonsense, best_heldout=nonsense, steps=nonsense, state=nonsense, config=nonsense,
+                     best_step=nonsense)
 
 
 def test_settings_reach_the_trainer(runs):

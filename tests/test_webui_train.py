@@ -44,7 +44,8 @@ def test_events_by_name_on_a_stand_in_host(layout, language, prepared, tmp_path)
             client = client_module.Client(address, verbose=False)
 
             def start(name="voice", base=BASE, epochs=500):
-                return client.predict(name, "16k", "v2", True, base, "", "fast", 0, 0, epochs, 2, 1, "cpu", False, api_name="/lora_train_start")
+                return client.predict(name, "16k", "v2", True, base, "", "fast", 0, 0, epochs, 2, 1, "cpu", False,
+                                      api_name="/lora_train_start")
 
             def status():
                 return json.loads(client.predict("voice", api_name="/lora_train_status"))
@@ -65,7 +66,8 @@ def test_events_by_name_on_a_stand_in_host(layout, language, prepared, tmp_path)
             found = status()
             assert found["state"] in ("running", "starting") and found["step"] >= 2 and found["base"] > 0
             assert "training:" in "\n".join(found["log"]) or zh
-            assert ("已停止并保存" if zh else "stopped and saved") in client.predict("voice", api_name="/lora_train_stop")
+            assert ("已停止并保存" if zh else "stopped and saved") in client.predict("voice",
+                                                                                     api_name="/lora_train_stop")
             assert status()["state"] == "stopped"
             resumed = client.predict("voice", 500, api_name="/lora_train_resume")
             assert ("继续训练 voice" if zh else "going on with voice") in resumed
@@ -92,8 +94,8 @@ def slow(*texts, then=None, gate=None):
 
 
 def settings(**changed):
-    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 1, "batch_size": 2, "device": "cpu",
-                          **changed})
+    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 1,
+                          "batch_size": 2, "device": "cpu", **changed})
 
 
 def ended(preparer):
@@ -124,10 +126,11 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
         return then
 
     def preprocess_dataset(trainset_dir, exp_dir, sr, n_p):
-        yield from slow("0/4", "end preprocess", then=copy("0_gt_wavs/*", "1_16k_wavs/*"))(trainset_dir=trainset_dir, exp_dir=exp_dir, sr=sr)
+        yield from slow("0/4", "end preprocess", then=copy("0_gt_wavs/*", "1_16k_wavs/*"))(trainset_dir=trainset_dir,
+                                                                                           exp_dir=exp_dir, sr=sr)
 
     def extract_f0_feature(gpus, n_p, f0method, if_f0, exp_dir, version19, gpus_rmvpe):
-        given = dict(f0method=f0method, if_f0=if_f0, version19=version19)
+        given = {"f0method": f0method, "if_f0": if_f0, "version19": version19}
         for text in slow("all-feature-done", then=copy("2*/*", "3_feature768/*", "config.json"))(**given):
             yield text, {"__type__": "update"}, {"__type__": "update"}  # as the 2026 layout: text and buttons
 
@@ -135,17 +138,20 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
         yield from slow("index", then=copy("added_*"))(exp_dir1=exp_dir1)
 
     runs = Runs(Folders(checkout), "en")
-    preparer = Preparer(runs, {"preprocess_dataset": preprocess_dataset, "extract_f0_feature": extract_f0_feature, "train_index": train_index})
+    preparer = Preparer(runs, {"preprocess_dataset": preprocess_dataset, "extract_f0_feature": extract_f0_feature,
+                               "train_index": train_index})
     assert preparer.by_rvc
     preparer.begin(("preprocess", "extract", "index", "train"), settings(), str(prepared / "recordings"), "pm")
     job = ended(preparer)
-    assert job.error is None and job.texts == {"preprocess": "end preprocess", "extract": "all-feature-done", "index": "index"}
+    assert job.error is None and job.texts == {"preprocess": "end preprocess", "extract": "all-feature-done",
+                                               "index": "index"}
     assert calls[0] == {"trainset_dir": str(prepared / "recordings"), "exp_dir": "voice", "sr": "16k"}
     assert calls[1] == {"f0method": "pm", "if_f0": True, "version19": "v2"}
     assert until(runs, lambda s: not s.active).state == "done"
 
     # a function of RVC's that makes nothing: its script is run once more in our own way, whose reason is told
-    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda *_: (_ for _ in ()).throw(UserError("sliced in vain", "切分失败")))
+    monkeypatch.setattr(preparation.preprocess, "slice_recordings",
+                        lambda *_: (_ for _ in ()).throw(UserError("sliced in vain", "切分失败")))
     shutil.rmtree(str(checkout / "logs/voice"))
     preparer._namespace["preprocess_dataset"] = lambda trainset_dir, exp_dir, sr, n_p: iter(["failed"])
     preparer.begin(("preprocess", "extract"), settings(), str(prepared / "recordings"), "pm")
@@ -160,9 +166,11 @@ def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
         catalog_data.discriminator(checkout / f"assets/pretrained_v2/f0D{rate}.pth")
     page = train_tab._Page({"rvc_lora_root": str(checkout)})
     generator, discriminator, rate = page.choose_bases("48k", "v2", True)
-    assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator["choices"]
+    assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator[
+        "choices"]
     assert discriminator["value"] == "" and discriminator["choices"][:2] == ["", "assets/pretrained_v2/f0D48k.pth"]
-    assert page.choose_bases("48k", "v2", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
+    assert page.choose_bases("48k", "v2", True,
+                             "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
     assert page.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""  # there is none
 
 
@@ -187,7 +195,8 @@ def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
 def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, prepared, monkeypatch):
     monkeypatch.setattr(Preparer, "_check", lambda *_: None)
     gate, calls, folders = threading.Event(), [], Folders(checkout)
-    steps = {function: slow("under way", then=lambda _given, step=step: calls.append(step)) for step, function in preparation.FUNCTIONS.items()}
+    steps = {function: slow("under way", then=lambda _given, step=step: calls.append(step)) for step,
+             function in preparation.FUNCTIONS.items()}
     first = Preparer(Runs(folders, "en"), {**steps, "extract_f0_feature": slow("under way", gate=gate)})
     first.begin(("preprocess", "extract", "index"), settings(), str(prepared / "recordings"), "pm")
     until = time.monotonic() + 300
@@ -203,7 +212,8 @@ def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, pr
     with pytest.raises(UserError, match="nothing of the preparation of voice is left"):
         again.resume("voice")
 
-    Runs._write(folders.own, "preparation.json", {**noted, "began": "at another time"})  # as the first WebUI, killed, would have left it
+    # as the first WebUI, killed, would have left it
+    Runs._write(folders.own, "preparation.json", {**noted, "began": "at another time"})
     assert again.undone("voice")[1] is False and again.undone("other") == ({}, False)
     (checkout / "logs/voice/3_feature768").mkdir(parents=True)
     (checkout / "logs/voice/3_feature768/0_0.npy").write_bytes(b"half an array")
@@ -237,7 +247,8 @@ def test_without_rvcs_functions_prepare_data_does_the_steps(prepared, tmp_path, 
     assert list((root / "logs/voice/1_16k_wavs").glob("*.wav")) and not (root / "logs/voice/3_feature768").exists()
     preparer.begin(("extract",), settings(), str(prepared / "recordings"), "pm")
     job = ended(preparer)
-    assert job.error is None and (root / "logs/voice/filelist.txt").is_file() and list((root / "logs/voice").glob("added_*.index"))
+    assert job.error is None and (root / "logs/voice/filelist.txt").is_file() and list(
+        (root / "logs/voice").glob("added_*.index"))
     (tmp_path / "empty").mkdir()
     preparer.begin(("preprocess",), settings(name="nobody"), str(tmp_path / "empty"), "pm")
     assert isinstance(ended(preparer).error, UserError)

@@ -49,15 +49,18 @@ def voices(files):
 def expected():
     """expected(adapter, strength) -> the weights that the loader alone gives."""
     def weights(path, strength, base=BASE):
-        voice = VoiceLoader(load_base(base, LIBRARY, config_json=BASE.parent / "config.json" if base == BASE else None), LIBRARY)
+        voice = VoiceLoader(load_base(base, LIBRARY, config_json=BASE.parent / "config.json" if base == BASE else None),
+                            LIBRARY)
         if path is not None:
             voice.set_adapters([(path, strength)])
-        return {name: tensor.clone() for name, tensor in voice.network.state_dict().items() if not name.startswith("enc_q.")}
+        return {name: tensor.clone() for name, tensor in voice.network.state_dict().items()
+                if not name.startswith("enc_q.")}
     return weights
 
 
 def same(network, weights):
-    return all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items()) and set(network.state_dict()) == set(weights)
+    return all(torch.equal(tensor, weights[name]) for name,
+               tensor in network.state_dict().items()) and set(network.state_dict()) == set(weights)
 
 
 # ---------------------------------------------------------------- lists and names
@@ -66,7 +69,8 @@ def test_what_is_listed(files, tmp_path):
     catalog = Catalog(files)
     assert catalog.bases() == [BASE_NAME, "weights/fast.pth", "weights/lisa.pth", "weights/other.pth"]
     assert catalog.full_voices() == ["fast.pth", "lisa.pth", "other.pth"]
-    assert catalog.adapters() == ["lora/anna.safetensors", "lora/damaged.safetensors", "lora/fast.safetensors", "lora/homeless.safetensors",
+    assert catalog.adapters() == ["lora/anna.safetensors", "lora/damaged.safetensors", "lora/fast.safetensors",
+                                  "lora/homeless.safetensors",
                                 "lora/mine/bert.safetensors", "lora/other.safetensors", "weights/lisa_last.safetensors"]
     assert catalog.adapter_path("lora/mine/bert.safetensors") == files / "assets/lora/mine/bert.safetensors"
     assert catalog.base_name(catalog.base_path("weights/lisa.pth")) == "weights/lisa.pth"
@@ -99,9 +103,10 @@ def test_links_that_lead_out_are_not_listed_and_a_linked_folder_of_rvcs_is(tmp_p
 
 
 @pytest.mark.parametrize("name", [
-    "../../secret", "lora/../../../etc/passwd", "/etc/passwd", "C:\\voice.safetensors", "C:voice", "\\\\server\\share\\a.safetensors",
-    "//server/a", "lora\\anna.safetensors", "lora/anna.safetensors\0", "lora/./anna.safetensors", "LORA/anna.safetensors",
-    "weights/anna.safetensors", "anna", "lora/", "x" * 5000, "lora/anna.safetensors\n",
+    "../../secret", "lora/../../../etc/passwd", "/etc/passwd", "C:\\voice.safetensors", "C:voice",
+    "\\\\server\\share\\a.safetensors",
+    "//server/a", "lora\\anna.safetensors", "lora/anna.safetensors\0", "lora/./anna.safetensors",
+    "LORA/anna.safetensors", "weights/anna.safetensors", "anna", "lora/", "x" * 5000, "lora/anna.safetensors\n",
 ])
 def test_no_other_name_reaches_a_file(voices, name):
     for call in (lambda: voices.load(BASE_NAME, name), lambda: voices.load(name, "")):
@@ -111,8 +116,8 @@ def test_no_other_name_reaches_a_file(voices, name):
     assert voices.state is None and voices.vc.net_g is None
 
 
-@pytest.mark.parametrize("name", ["", "  ", "../up", "a/b", "a\\b", "C:x", "a\0b", ".hidden", "dot.", "con", "NUL", "com1.voice", "a*b",
-                                  "x" * 201, "声" * 67, None, "~root", "voice.", "CON", "com1",
+@pytest.mark.parametrize("name", ["", "  ", "../up", "a/b", "a\\b", "C:x", "a\0b", ".hidden", "dot.", "con", "NUL",
+                                  "com1.voice", "a*b", "x" * 201, "声" * 67, None, "~root", "voice.", "CON", "com1",
                                   "lpt¹.wav", "a\u2028b", "a\u202eb", "a\ud800", "voice\u202a", [1],
                                   {"a": 1}, True, 3, 1e308])
 def test_names_that_some_system_cannot_hold(name):
@@ -121,7 +126,8 @@ def test_names_that_some_system_cannot_hold(name):
 
 
 def test_names_that_every_system_holds():
-    assert [plain_name(name) for name in ("anna", " anna 2 ", "声音_v2", "a.b", "console")] == ["anna", "anna 2", "声音_v2", "a.b", "console"]
+    assert [plain_name(name) for name in ("anna", " anna 2 ", "声音_v2", "a.b",
+                                          "console")] == ["anna", "anna 2", "声音_v2", "a.b", "console"]
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.51, float("nan"), float("inf"), "much", None, [1]])
@@ -137,7 +143,9 @@ def test_a_base_goes_into_the_converter_as_rvcs_own_voice_would(voices, expected
     vc, config = voices.vc, config_list(json.loads((BASE.parent / "config.json").read_text(encoding="utf-8")))
     assert (vc.tgt_sr, vc.if_f0, vc.version, vc.n_spk) == (16000, 1, "v2", 16)
     assert vc.cpt["config"] == [*config[:-3], 16, *config[-2:]] and (vc.cpt["f0"], vc.cpt["version"]) == (1, "v2")
-    assert vc.pipeline.rate == 16000 and not hasattr(vc.net_g, "enc_q") and not vc.net_g.training and getattr(vc, OURS) is vc.net_g
+    assert vc.pipeline.rate == 16000 and not hasattr(vc.net_g,
+                                                     "enc_q") and not vc.net_g.training and getattr(vc,
+                                                                                                    OURS) is vc.net_g
     assert state[:3] == (BASE_NAME, "", 1.0) and state.speakers == 16 and state.f0
     assert same(vc.net_g, expected(None, 1))
 
@@ -179,7 +187,8 @@ def test_a_base_that_changed_on_the_disk_is_read_again(tmp_path, files):
     before = voices.vc.net_g
     shutil.copy(str(files / "assets/weights/other.pth"), str(tmp_path / "assets/weights/lisa.pth"))
     voices.load("weights/lisa.pth")
-    assert voices.vc.net_g is not before and float((voices.vc.net_g.dec.conv_pre.bias - before.dec.conv_pre.bias).min()) > 0.9
+    assert voices.vc.net_g is not before and float((voices.vc.net_g.dec.conv_pre.bias
+                                                    - before.dec.conv_pre.bias).min()) > 0.9
 
 
 def test_an_adapter_alone_finds_its_base(voices):
@@ -193,7 +202,8 @@ def test_an_adapter_alone_finds_its_base(voices):
 
 @pytest.mark.parametrize("base, adapter, en, zh", REFUSED)
 @pytest.mark.parametrize("loaded", [True, False])
-def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_stays(voices, expected, files, base, adapter, en, zh, loaded):
+def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_stays(voices, expected, files, base,
+                                                                                   adapter, en, zh, loaded):
     if loaded:
         voices.load(BASE_NAME, "lora/anna.safetensors", 0.6)
     before, state = dict(vars(voices.vc)), voices.state
@@ -248,7 +258,8 @@ def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):
         return "logs/lisa/added_lisa_v2.index" if sid == "lisa.pth" else ""
 
     monkeypatch.setattr(sys.modules[Converter.__module__], "get_index_path_from_model", find, raising=False)
-    assert voices.index_for(voices.load("weights/lisa.pth", "weights/lisa_last.safetensors")) == "logs/lisa/added_lisa_v2.index"
+    assert voices.index_for(voices.load("weights/lisa.pth",
+                                        "weights/lisa_last.safetensors")) == "logs/lisa/added_lisa_v2.index"
     assert asked == ["lisa_last.pth", "lisa.pth"]
     assert voices.index_for(voices.load("weights/lisa.pth")) == "logs/lisa/added_lisa_v2.index"
     assert voices.index_for(voices.load(BASE_NAME)) == ""
@@ -266,10 +277,12 @@ def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expecte
     path = voices.merge("anna.pth")
     assert path == tmp_path / "assets/weights/anna.pth" and "anna.pth" in voices.catalog.full_voices()
     model = torch.load(str(path), map_location="cpu", weights_only=True)
-    assert (model["sr"], model["f0"], model["version"], len(model["config"])) == ("16k", 1, "v2", 18) and "anna x 0.8" in model["info"]
+    assert (model["sr"], model["f0"], model["version"], len(model["config"])) == ("16k", 1, "v2",
+                                                                                  18) and "anna x 0.8" in model["info"]
     heard = expected(tmp_path / "assets/lora/anna.safetensors", 0.8)
     assert set(model["weight"]) == set(heard)
-    assert all(torch.allclose(tensor.float(), heard[name], atol=1e-3, rtol=2e-3) for name, tensor in model["weight"].items())
+    assert all(torch.allclose(tensor.float(), heard[name], atol=1e-3, rtol=2e-3) for name,
+               tensor in model["weight"].items())
     assert same(voices.vc.net_g, before)
     voices.load("weights/anna.pth")  # and is a base like any other
     voices.load(BASE_NAME, "lora/anna.safetensors", 0.8)
@@ -284,7 +297,8 @@ def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expecte
 
 def test_details_in_both_languages(files):
     text = describe(files / "assets/lora/anna.safetensors", english)
-    for part in ("Voice: anna (speaker 3)", "Base: f0G16k (", "v2, 16 kHz, with pitch", "Rank: balanced: ", "40 epochs, 480 steps",
+    for part in ("Voice: anna (speaker 3)", "Base: f0G16k (", "v2, 16 kHz, with pitch", "Rank: balanced: ",
+                 "40 epochs, 480 steps",
                  "Held-out loss: 0.524 (the base alone: 0.861)", "Date: 2026-11-22 21:14:05+00:00", "Size: "):
         assert part in text
     assert "音色：anna（说话人 3）" in describe(files / "assets/lora/anna.safetensors", chinese)
@@ -293,17 +307,19 @@ def test_details_in_both_languages(files):
 
 
 def test_a_strangers_metadata_stays_text_on_its_line(tmp_path):
-    path = make_adapter(tmp_path / "x.safetensors", LIBRARY, 1, name="a\nBase: forged\u202e" + "x" * 500, notes="<script>\0</script>",
-                        heldout="[" * 5000)
+    path = make_adapter(tmp_path / "x.safetensors", LIBRARY, 1, name="a\nBase: forged\u202e" + "x" * 500,
+                        notes="<script>\0</script>", heldout="[" * 5000)
     lines = describe(path, english).splitlines()
     assert sum(line.startswith("Base:") for line in lines) == 1 and max(map(len, lines)) < 230
     assert "Notes: <script> </script>" in lines and "\u202e" not in "".join(lines)
 
 
 @pytest.mark.parametrize("heldout, shown", [
-    ('{"base": 0.9, "adapter": null, "metric": "log-mel L1"}', "Held-out loss: never evaluated: how good it is, nobody has measured"),
+    ('{"base": 0.9, "adapter": null, "metric": "log-mel L1"}', "Held-out loss: never evaluated: how good it is, nobody "
+     "has measured"),
     ('{"base": 0.87, "adapter": 5.33}', "Held-out loss: 5.330 (the base alone: 0.870): WORSE than the base alone"),
-    ('{"base": [1], "adapter": {"a": 1}}', None), ("nonsense", None), ('{"base": 1e999, "adapter": true}', None), ("[" * 3000, None), ("7", None),
+    ('{"base": [1], "adapter": {"a": 1}}', None), ("nonsense", None), ('{"base": 1e999, "adapter": true}', None),
+    ("[" * 3000, None), ("7", None),
 ])
 def test_what_was_measured_is_said_in_words_and_nonsense_is_left_out(tmp_path, heldout, shown):
     path = make_adapter(tmp_path / "x.safetensors", LIBRARY, 1, heldout=heldout)
@@ -320,7 +336,8 @@ def test_the_language_is_the_pages(monkeypatch):
 
 
 def test_a_message_names_the_pages_fields_and_no_option_that_the_page_lacks():
-    error = UserError("choose another folder with --output_dir, or --f0_method pm; lower --lr", "请用 --output_dir 更换，或 --lr")
+    error = UserError("choose another folder with --output_dir, or --f0_method pm; lower --lr",
+                      "请用 --output_dir 更换，或 --lr")
     assert told(error, english) == ("choose another folder with “experiment name”, or “pitch extraction algorithm” pm; "
                                     "lower --lr (an option of the command line, not of this page)")
     assert told(error, chinese) == "请用 “实验名” 更换，或 --lr（命令行选项，本页面没有）"

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from LoraModel.lora import LiveWeights, functional as LF, weight_norm
+from LoraModel.lora import LiveWeights, weight_norm
+from LoraModel.lora import functional as LF
 from LoraModel.lora.lora_layer import delta_product, dense_delta, layer_class
 
 FORMS, LAYERS, TYPES = ("plain", "old", "new"), ("conv", "transposed"), (torch.float32, torch.float16, torch.bfloat16)
@@ -54,7 +55,8 @@ def bits(tensors):
 @pytest.mark.parametrize("form,kind,dtype", CASES)
 def test_compose_is_what_the_layer_computes_with(form, kind, dtype):
     layer = make(form, kind, dtype)
-    torch.testing.assert_close(weight_norm.compose(weight_norm.stored_tensors(layer)), computed(layer), rtol=0, atol=TOLERANCE[dtype])
+    torch.testing.assert_close(weight_norm.compose(weight_norm.stored_tensors(layer)), computed(layer), rtol=0,
+                               atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("zero_row", [False, True])
@@ -186,7 +188,8 @@ def test_several_adapters_blended_then_restored():
     addresses = {n: p.data_ptr() for n, p in network.named_parameters()}
     objects = {n: id(p) for n, p in network.named_parameters()}
     deltas = [
-        {path: dense_delta(network.get_submodule(path), tensors, 2.0) for path, tensors in factors(network, seed).items()}
+        {path: dense_delta(network.get_submodule(path), tensors, 2.0) for path,
+         tensors in factors(network, seed).items()}
         for seed in range(3)
     ]
     live, outputs = LiveWeights(network), []
@@ -198,7 +201,8 @@ def test_several_adapters_blended_then_restored():
     blended = network(ids)
     live.write(deltas[0])
     assert torch.equal(network(ids), outputs[0])  # the same delta gives the same bits, whatever came before
-    pristine = {path: weight_norm.compose({n: before[f"{path}.{n}"] for n in weight_norm.stored_tensors(network.get_submodule(path))})
+    pristine = {path: weight_norm.compose({n: before[f"{path}.{n}"]
+                                           for n in weight_norm.stored_tensors(network.get_submodule(path))})
                 for path in blend}
     live.write(blend)
     assert torch.equal(network(ids), blended)
@@ -222,7 +226,8 @@ def test_products_equal_dense_deltas(dtype):
     layers["table"] = {"lora_row.weight": torch.randn(1, 4)}
     live = LiveWeights(network)
     live.write({path: dense_delta(network.get_submodule(path), t, 2.0, row=1) for path, t in layers.items()})
-    dense = {path: weight_norm.compose(weight_norm.stored_tensors(network.get_submodule(path))).clone() for path in layers}
+    dense = {path: weight_norm.compose(weight_norm.stored_tensors(network.get_submodule(path))).clone()
+             for path in layers}
     products = {path: delta_product(network.get_submodule(path), t, 2.0, row=1) for path, t in layers.items()}
     for _ in range(2):
         live.write_products(products)

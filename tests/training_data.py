@@ -1,4 +1,5 @@
-"""Small experiment folders, made from the demo's recordings or from generated audio, and runs of the trainer on them."""
+"""Small experiment folders, made from the demo's recordings or from generated audio, and runs of the trainer on
+them."""
 
 import functools
 import json
@@ -34,7 +35,8 @@ def clip(recording, start, seconds):
 
 
 def make_experiment(folder, clips=6, seconds=1.2):
-    """An experiment folder as RVC lays it out, of one clip from each of the first recordings: logs/NAME without a filelist."""
+    """An experiment folder as RVC lays it out, of one clip from each of the first recordings: logs/NAME without a
+    filelist."""
     for part in ("0_gt_wavs", "3_feature768", "2a_f0", "2b-f0nsf"):
         (folder / part).mkdir(parents=True)
     for index in range(clips):
@@ -52,7 +54,8 @@ def write_filelist(folder, extra=(), where=None):
     """RVC's filelist.txt: absolute paths, of `where` if the folder is to look moved."""
     lines = []
     for wav in sorted((folder / "0_gt_wavs").glob("*.wav")):
-        paths = (f"0_gt_wavs/{wav.name}", f"3_feature768/{wav.stem}.npy", f"2a_f0/{wav.name}.npy", f"2b-f0nsf/{wav.name}.npy")
+        paths = (f"0_gt_wavs/{wav.name}", f"3_feature768/{wav.stem}.npy", f"2a_f0/{wav.name}.npy",
+                 f"2b-f0nsf/{wav.name}.npy")
         lines.append("|".join(f"{where or folder}/{path}" for path in paths) + "|0")
     (folder / "filelist.txt").write_text("\n".join(lines + list(extra)), encoding="utf-8")
     return folder / "filelist.txt"
@@ -63,8 +66,8 @@ def make_mute(folder):
     for part in ("0_gt_wavs", "3_feature768", "2a_f0", "2b-f0nsf"):
         (folder / part).mkdir(parents=True)
     frames = 100
-    paths = [folder / "0_gt_wavs" / "mute16k.wav", folder / "3_feature768" / "mute.npy", folder / "2a_f0" / "mute.wav.npy",
-             folder / "2b-f0nsf" / "mute.wav.npy"]
+    paths = [folder / "0_gt_wavs" / "mute16k.wav", folder / "3_feature768" / "mute.npy",
+             folder / "2a_f0" / "mute.wav.npy", folder / "2b-f0nsf" / "mute.wav.npy"]
     wavfile.write(str(paths[0]), RATE, np.zeros(frames * HOP, dtype=np.float32))
     np.save(str(paths[1]), np.zeros((frames // 2 + 1, 768), dtype=np.float32))
     np.save(str(paths[2]), np.ones(frames, dtype=np.int64))
@@ -76,8 +79,8 @@ def settings(experiment, output, **more):
     """Settings of a short run in which every step is different and saves come often."""
     return {
         "base_model": str(BASE), "data_dir": str(experiment), "output_dir": str(output), "epochs": 3, "batch_size": 2,
-        "device": "cpu", "init_speaker": 2, "valid_clips": 2, "lr": 2e-3, "warmup_steps": 2, "segment_frames": 12, **SMALL,
-        **more,
+        "device": "cpu", "init_speaker": 2, "valid_clips": 2, "lr": 2e-3, "warmup_steps": 2, "segment_frames": 12,
+        **SMALL, **more,
     }
 
 
@@ -102,8 +105,8 @@ def start(arguments, module=True, **more):
     """Start the trainer as a user does: `python -m` from above LoraModel/, or the file from inside it."""
     command = ["-m", "LoraModel.training.train_lora"] if module else [os.path.join("training", "train_lora.py")]
     return subprocess.Popen(
-        [sys.executable, *command, *arguments], cwd=str(ROOT if module else ROOT / "LoraModel"), env=environment(**more),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        [sys.executable, *command, *arguments], cwd=str(ROOT if module else ROOT / "LoraModel"),
+        env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from LoraModel.inference import stand_in as features
 from LoraModel.inference import ConvertOptions, VoiceLoader, convert
 from LoraModel.inference import audio as audio_io
+from LoraModel.inference import stand_in as features
 from LoraModel.lora import LoRAConfig, extract, inject, save_adapter, weight_norm
 from LoraModel.models import load_base
 
@@ -24,11 +24,13 @@ def make_adapter(path, host, seed, base=BASE, **fields):
     loaded = load_base(base, host, config_json=BASE.parent / "config.json")
     injection = inject(loaded.network, LoRAConfig.from_preset())
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: 0.05 * torch.randn(tensor.shape, generator=generator) for name, tensor in injection.tensors().items()}
+    tensors = {name: 0.05 * torch.randn(tensor.shape, generator=generator) for name,
+               tensor in injection.tensors().items()}
     extract(loaded.network)
     info = loaded.info
-    metadata = dict(name=Path(path).stem, base_hash=info.base_hash, base_name=info.name, rvc_version=info.version,
-                    sample_rate=info.sample_rate, f0=int(info.f0), speaker=0)
+    metadata = {"name": Path(path).stem, "base_hash": info.base_hash, "base_name": info.name,
+                "rvc_version": info.version,
+                    "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": 0}
     return save_adapter(path, tensors, injection.config, {**metadata, **fields})
 
 
@@ -48,7 +50,8 @@ def speech():
     return audio_io.read_audio(SOURCE, 16000)[:32000]
 
 
-def go(voice, speech, options=ConvertOptions(), **more):
+def go(voice, speech, options=None, **more):
+    options = ConvertOptions() if options is None else options
     return convert(voice, speech, options, features.content_features, features.pitch, features.coarse_pitch, **more)
 
 
@@ -58,11 +61,13 @@ def state(voice):
 
 def weights(voice, adapter):
     """Effective weights of the layers that the adapter changes."""
-    return {path: weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))).clone() for path in adapter.layers()}
+    return {path: weight_norm.compose(weight_norm.stored_tensors(voice.network.get_submodule(path))).clone()
+            for path in adapter.layers()}
 
 
 def run(*arguments, script="inference/infer_lora.py"):
     """As a user types it, from inside LoraModel/."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RVC_ROOT")}
-    return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=ROOT / "LoraModel", env={**environment, "RVC_LORA_LANG": "en"},
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", check=False)
+    return subprocess.run([sys.executable, script, *map(str, arguments)], cwd=ROOT / "LoraModel",
+                          env={**environment, "RVC_LORA_LANG": "en"},
+                          capture_output=True, text=True, encoding="utf-8", check=False)

@@ -1,7 +1,7 @@
 """The demo: train a voice on the bundled recordings, convert another speaker's with it, merge it, measure and report.
 
-`python run.py demo` makes the environment and runs this. Everything goes to demo_output/: adapter.safetensors, merged.pth,
-source, converted and target audio, report.json and report.html. A second run takes up what the first left.
+`python run.py demo` makes the environment and runs this. Everything goes to demo_output/: adapter.safetensors,
+merged.pth, source, converted and target audio, report.json and report.html. A second run takes up what the first left.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ LOSS_WINDOW = 5
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="demo", description=tr("Train, convert, merge and report.", "训练、转换、合并并生成报告。"))
+    parser = argparse.ArgumentParser(prog="demo", description=tr("Train, convert, merge and report.",
+                                                                 "训练、转换、合并并生成报告。"))
     parser.add_argument("--output_dir", default="demo_output", help=tr("where everything goes", "输出文件夹"))
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args(argv)
@@ -106,7 +107,8 @@ def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
 
 
 class Conversions:
-    """The source recordings in other voices: by the base alone, with the adapter, by the merged model; and what is compared.
+    """The source recordings in other voices: by the base alone, with the adapter, by the merged model; and what is
+    compared.
 
     Attributes:
         source, base, adapter, merged: one (samples,) float32 array for each source recording.
@@ -120,7 +122,8 @@ class Conversions:
         self.source = read_all("source")
         self.target, self.reference = read_all("target"), read_all("reference")
         self.transpose = round(12 * np.log2(median_pitch(self.target) / median_pitch(self.source)))
-        self.bar = tqdm(total=4 * len(self.source), desc=tr("converting", "转换"), unit=tr("file", "个"), file=sys.stderr)
+        self.bar = tqdm(total=4 * len(self.source), desc=tr("converting", "转换"), unit=tr("file", "个"),
+                        file=sys.stderr)
         host = find_host()
         voice = VoiceLoader(BASE, host)
         pristine = {key: value.clone() for key, value in voice.network.state_dict().items()}
@@ -132,7 +135,8 @@ class Conversions:
         same_weights = all(torch.equal(value, pristine[key]) for key, value in voice.network.state_dict().items())
         self.unload_identical = same_weights and all(np.array_equal(a, b) for a, b in zip(self.base, again))
         self.merged_path = folder / "merged.pth"
-        step("LoraModel.scripts.merge_lora", "--base_model", BASE, "--lora_weights", adapter, "--output", self.merged_path, "--force")
+        step("LoraModel.scripts.merge_lora", "--base_model", BASE, "--lora_weights", adapter, "--output",
+             self.merged_path, "--force")
         self.merged = self._convert(VoiceLoader(self.merged_path, host))
         self.merge_max_abs_diff = max(float(np.abs(a - b).max()) for a, b in zip(self.adapter, self.merged))
         self.bar.close()
@@ -146,7 +150,8 @@ class Conversions:
     def _convert(self, voice: VoiceLoader) -> List[np.ndarray]:
         results = []
         for audio in self.source:
-            results.append(convert(voice, audio, ConvertOptions(transpose=self.transpose), content_features, pitch, coarse_pitch))
+            results.append(convert(voice, audio, ConvertOptions(transpose=self.transpose), content_features, pitch,
+                                   coarse_pitch))
             self.bar.update(1)
         return results
 
@@ -208,9 +213,11 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
     atomic_write(folder / "report.json", json.dumps(figures, indent=1).encode())
     write_report(folder, {
         "figures": figures,
-        "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key, path in converted.files],
+        "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key,
+                  path in converted.files],
         "curves": {
-            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log if "total" in line],
+            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log
+                     if "total" in line],
             "heldout": [{"step": 0, "mel": trainer.base_heldout}]
             + [{"step": line["step"], "mel": line["heldout_mel"]} for line in log if "heldout_mel" in line],
         },
@@ -221,10 +228,12 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
 def print_summary(folder: Path, figures: Dict[str, Any]) -> None:
     f = figures
     print(tr(
-        f"adapter: {f['adapter_params']:,} parameters, {f['adapter_bytes']:,} bytes, trained in {f['seconds_train']:.0f} s\n"
-        f"held-out log-mel L1: {f['heldout_mel_base']:.3f} with the base alone, {f['heldout_mel_adapter']:.3f} with the adapter\n"
-        f"similarity to the target speaker: {f['speaker_similarity_base']:.3f} base, {f['speaker_similarity_adapter']:.3f} adapter, "
-        f"{f['speaker_similarity_reference']:.3f} real recordings\n"
+        f"adapter: {f['adapter_params']:,} parameters, {f['adapter_bytes']:,} bytes, trained in "
+        f"{f['seconds_train']:.0f} s\n"
+        f"held-out log-mel L1: {f['heldout_mel_base']:.3f} with the base alone, {f['heldout_mel_adapter']:.3f} with "
+        f"the adapter\n"
+        f"similarity to the target speaker: {f['speaker_similarity_base']:.3f} base, "
+        f"{f['speaker_similarity_adapter']:.3f} adapter, {f['speaker_similarity_reference']:.3f} real recordings\n"
         f"open {folder / 'report.html'} to listen and look",
         f"适配器：{f['adapter_params']:,} 个参数，{f['adapter_bytes']:,} 字节，训练用时 {f['seconds_train']:.0f} 秒\n"
         f"留出集 log-mel L1：仅底模 {f['heldout_mel_base']:.3f}，加适配器 {f['heldout_mel_adapter']:.3f}\n"

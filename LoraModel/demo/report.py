@@ -1,4 +1,5 @@
-"""The demo's report: one HTML file that holds its sounds, pictures and figures, and needs nothing else (`evaluation.page`)."""
+"""The demo's report: one HTML file that holds its sounds, pictures and figures, and needs nothing else
+(`evaluation.page`)."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from LoraModel.evaluation import page
 from LoraModel.evaluation.pictures import line_chart
 
 REQUIRED = (
-    "base_params", "adapter_params", "adapter_bytes", "seconds_train", "steps", "loss_first", "loss_last", "heldout_mel_base",
-    "heldout_mel_adapter", "speaker_similarity_base", "speaker_similarity_adapter", "merge_max_abs_diff", "unload_identical",
+    "base_params", "adapter_params", "adapter_bytes", "seconds_train", "steps", "loss_first", "loss_last",
+    "heldout_mel_base",
+    "heldout_mel_adapter", "speaker_similarity_base", "speaker_similarity_adapter", "merge_max_abs_diff",
+    "unload_identical",
 )  # fmt: skip
 OPTIONAL = (
     "voice", "base_bytes", "merged_bytes", "speaker_similarity_reference",
@@ -44,7 +47,8 @@ def _head(figures: Dict[str, Any]) -> str:
         (seconds, page.two(f"to train it, {figures['steps']} steps", f"训练用时，共 {figures['steps']} 步")),
     ]
     if figures.get("base_bytes"):
-        tiles.append((page.size(figures["base_bytes"]), page.two("the base, shared by all voices", "底模，所有音色共用")))
+        tiles.append((page.size(figures["base_bytes"]),
+                      page.two("the base, shared by all voices", "底模，所有音色共用")))
     share = 100 * figures["adapter_params"] / figures["base_params"]
     tiles.append((f"{share:.1f}%", page.two("of the base’s parameters", "占底模参数量的比例")))
     return page.header(
@@ -83,7 +87,8 @@ def _figures(figures: Dict[str, Any]) -> str:
     ) + _comparison(
         "Similarity to the target speaker", "与目标说话人的相似度",
         page.two("higher is better; cosine of Resemblyzer’s embeddings", "越高越好；Resemblyzer 嵌入的余弦"),
-        figures["speaker_similarity_base"], figures["speaker_similarity_adapter"], figures.get("speaker_similarity_reference"), higher=True,
+        figures["speaker_similarity_base"], figures["speaker_similarity_adapter"],
+        figures.get("speaker_similarity_reference"), higher=True,
     )  # fmt: skip
     same = figures["unload_identical"]
     verdict = (
@@ -94,28 +99,36 @@ def _figures(figures: Dict[str, Any]) -> str:
     share = 100 * figures["adapter_params"] / figures["base_params"]
     facts = [
         (page.two("Adapter parameters", "适配器参数"),
-         f"{figures['adapter_params']:,} <small>{share:.2f}% {page.two('of', '／')} {figures['base_params']:,}</small>"),
+         f"{figures['adapter_params']:,} <small>{share:.2f}% {page.two('of', '／')} "
+         f"{figures['base_params']:,}</small>"),
         (page.two("Adapter file", "适配器文件"),
-         f"{page.size(figures['adapter_bytes'])} <small>{figures['adapter_bytes']:,} {page.two('bytes', '字节')}</small>"),
-        (page.two("Loss, first to last", "损失，首至末"), f"{page.number(figures['loss_first'], 2)} → {page.number(figures['loss_last'], 2)}"),
+         f"{page.size(figures['adapter_bytes'])} <small>{figures['adapter_bytes']:,} "
+         f"{page.two('bytes', '字节')}</small>"),
+        (page.two("Loss, first to last", "损失，首至末"),
+         f"{page.number(figures['loss_first'], 2)} → {page.number(figures['loss_last'], 2)}"),
         (page.two("Merged against adapter, largest difference", "合并模型与适配器的最大差"),
          f"{figures['merge_max_abs_diff']:.1e} <small>{page.two('full scale is 1', '满幅为 1')}</small>"),
         (page.two("Base restored when unloaded", "卸载后底模还原"), verdict),
     ]  # fmt: skip
     if figures.get("merged_bytes"):
-        facts.insert(2, (page.two("Merged model, for plain RVC", "合并模型，供原版 RVC 使用"), page.size(figures["merged_bytes"])))
+        facts.insert(2, (page.two("Merged model, for plain RVC", "合并模型，供原版 RVC 使用"),
+                         page.size(figures["merged_bytes"])))
     facts_rows = "".join(f"<tr><th scope='row'>{name}</th><td>{value}</td></tr>" for name, value in facts)
     others = {key: value for key, value in figures.items() if key not in REQUIRED + OPTIONAL}
     more = ""
     if others:
-        lines = "".join(f"<tr><td><code>{escape(str(k))}</code></td><td>{escape(str(v))}</td></tr>" for k, v in others.items())
+        lines = "".join(f"<tr><td><code>{escape(str(k))}</code></td><td>{escape(str(v))}</td></tr>" for k,
+                        v in others.items())
         title = page.two("Everything else that was measured", "其余测量值")
-        more = f'<details class="card"><summary>{title}</summary><div class="wide"><table>{lines}</table></div></details>'
+        more = (f'<details class="card"><summary>{title}</summary><div '
+                f'class="wide"><table>{lines}</table></div></details>')
     return f"""<h2>{page.two("Figures", "数据")}</h2>
-<p class="about">{page.two("Measured in this run; the same values stand in report.json.", "本次运行实测；与 report.json 中的数值相同。")}</p>
+<p class="about">{page.two("Measured in this run; the same values stand in report.json.",
+                           "本次运行实测；与 report.json 中的数值相同。")}</p>
 <div class="pair">
-<div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone", "仅底模")}</th><th>{page.two("base + adapter", "底模＋适配器")}</th>
-<th>{page.two("change", "变化")}</th><th>{page.two("target itself", "目标原声")}</th></tr></thead><tbody>{rows}</tbody></table></div>
+<div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone", "仅底模")}</th>
+<th>{page.two("base + adapter", "底模＋适配器")}</th><th>{page.two("change", "变化")}</th>
+<th>{page.two("target itself", "目标原声")}</th></tr></thead><tbody>{rows}</tbody></table></div>
 <div class="card wide"><table class="facts"><tbody>{facts_rows}</tbody></table></div>
 </div>{more}"""
 
@@ -132,11 +145,13 @@ def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> 
     for part in parts:
         en, zh, about_en, about_zh = LOSSES.get(part, (escape(part), escape(part), "", ""))
         points = [(row["step"], row[part]) for row in rows if row.get(part) is not None]
-        charts += page.chart(page.two(en, zh), page.two(about_en, about_zh), line_chart(points, f"{part} loss over steps"))
+        charts += page.chart(page.two(en, zh), page.two(about_en, about_zh),
+                             line_chart(points, f"{part} loss over steps"))
     if not charts:
         return ""
     return f"""<h2>{page.two("How it learnt", "训练过程")}</h2>
-<p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.", "横轴为训练步数。浅色为每一步，深色为滑动平均。")}</p>
+<p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.",
+                           "横轴为训练步数。浅色为每一步，深色为滑动平均。")}</p>
 <section class="charts">{charts}</section>"""
 
 
@@ -151,20 +166,24 @@ def _next(figures: Dict[str, Any]) -> str:
     merged = escape(str(figures.get("merged_file") or "demo_output/merged.pth"))
     steps = [
         (page.two("Convert a recording of your own", "转换你自己的录音"),
-         f"python -m LoraModel.inference.infer_lora --base_model {base} --lora_weights {adapter} --input in.wav --output out.wav"),
+         f"python -m LoraModel.inference.infer_lora --base_model {base} --lora_weights {adapter} --input in.wav "
+         f"--output out.wav"),
         (page.two(f"Merge the adapter into an ordinary RVC model, such as <code>{merged}</code> from this run",
               f"将适配器合并为普通 RVC 模型，例如本次生成的 <code>{merged}</code>"),
          f"python -m LoraModel.scripts.merge_lora --base_model {base} --lora_weights {adapter} --output my_voice.pth"),
         (page.two("Train a voice from your own recordings", "用你自己的录音训练音色"),
          "python -m LoraModel.scripts.prepare_data --input_dir my_recordings --output_dir logs/my_voice\n"
          f"python -m LoraModel.training.train_lora --base_model {base} --data_dir logs/my_voice --output_dir my_voice"),
-        (page.two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT", "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
+        (page.two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT",
+                  "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
          "python install_into_rvc.py --rvc_root PATH_TO_RVC"),
     ]  # fmt: skip
     where = '<p class="about">' + page.two(
-        "In the project’s folder, with its environment’s Python (<code>.venv</code>).", "在项目文件夹中，使用其环境的 Python（<code>.venv</code>）。"
+        "In the project’s folder, with its environment’s Python (<code>.venv</code>).",
+        "在项目文件夹中，使用其环境的 Python（<code>.venv</code>）。"
     ) + "</p>"
-    items = "".join(f'<li class="card"><h3>{title}</h3><pre>{_unbroken(command)}</pre></li>' for title, command in steps)
+    items = "".join(f'<li class="card"><h3>{title}</h3><pre>{_unbroken(command)}</pre></li>' for title,
+                    command in steps)
     return f'<h2>{page.two("How to go on", "接下来")}</h2>{where}<ol class="next">{items}</ol>'
 
 
@@ -173,10 +192,10 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
 
     Args:
         folder: an existing folder.
-        data: `figures`, the content of report.json: every key of REQUIRED (None where a similarity was not measured), any of
-            OPTIONAL, and others, which are listed as they are. `audio`, a list of {"key", "title_en", "title_zh", "path"} in the
-            order to show. `curves`, {"loss": [{"step", part: value, ...}], "heldout": [{"step", "mel"}]}. `notes`, a list of
-            strings or {"en", "zh"}.
+        data: `figures`, the content of report.json: every key of REQUIRED (None where a similarity was not measured),
+            any of OPTIONAL, and others, which are listed as they are. `audio`, a list of {"key", "title_en",
+            "title_zh", "path"} in the order to show. `curves`, {"loss": [{"step", part: value, ...}], "heldout":
+            [{"step", "mel"}]}. `notes`, a list of strings or {"en", "zh"}.
     """
     figures = data["figures"]
     missing = [key for key in REQUIRED if key not in figures]
@@ -192,4 +211,5 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
         _next(figures),
         page.notes(data.get("notes") or []),
     ]
-    return page.write_page(Path(folder) / "report.html", str(figures.get("voice") or "demo"), body, len(clips), body[4].count("<figure"))
+    return page.write_page(Path(folder) / "report.html", str(figures.get("voice") or "demo"), body, len(clips),
+                           body[4].count("<figure"))

@@ -27,21 +27,27 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from LoraModel import commands
 from LoraModel.evaluation.compare import (
-    Judges, Listened, Voice, evaluate_clips, evaluate_real, evaluate_sources, evaluate_unconverted,
+    Judges,
+    Listened,
+    Voice,
+    evaluate_clips,
+    evaluate_real,
+    evaluate_sources,
+    evaluate_unconverted,
 )
 from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.evaluation.recordings import Recording, find, read
-from LoraModel.evaluation.results import Result, as_json, summary, versions
 from LoraModel.evaluation.report import write_report
-from LoraModel import commands
+from LoraModel.evaluation.results import Result, as_json, summary, versions
 from LoraModel.files import atomic_write, check_file_place, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
-from LoraModel.inference.options import add_conversion_options
 from LoraModel.inference.model_loader import VoiceLoader
+from LoraModel.inference.options import add_conversion_options
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.paths import printable

@@ -1,4 +1,5 @@
-"""Switch, blend and unload voices on one base, and convert with each: `python examples/infer_example.py A.safetensors [B.safetensors]`.
+"""Switch, blend and unload voices on one base, and convert with each:
+`python examples/infer_example.py A.safetensors [B.safetensors]`.
 
 Without arguments the adapter of `python run.py demo` is used. Results go to infer_example/ in the working folder.
 """
@@ -30,12 +31,14 @@ def main(argv: Optional[list] = None) -> int:
     if not files:
         files = [str(file) for file in sorted((DEMO.parents[1] / "demo_output").glob("*.safetensors"))[:1]]
     if not files:
-        raise UserError("name an adapter, or run `python run.py demo` first", "请指定适配器，或先运行 `python run.py demo`")
+        raise UserError("name an adapter, or run `python run.py demo` first",
+                        "请指定适配器，或先运行 `python run.py demo`")
     voice = VoiceLoader(DEMO / "base" / "f0G16k.pth", Host("library"))
     converter = Converter(voice)
     source = read_audio(DEMO / "recordings" / "source" / "01.flac", 16000)
 
-    voices: List[Tuple[str, List[Tuple[str, float]]]] = [("base", []), ("voice", [(files[0], 1.0)]), ("half", [(files[0], 0.5)])]
+    voices: List[Tuple[str, List[Tuple[str, float]]]] = [("base", []), ("voice", [(files[0], 1.0)]),
+                                                         ("half", [(files[0], 0.5)])]
     if len(files) > 1:
         voices.append(("blend", [(files[0], 0.5), (files[1], 0.5)]))
     voices.append(("base_again", []))
@@ -43,7 +46,8 @@ def main(argv: Optional[list] = None) -> int:
         begun = time.perf_counter()
         voice.set_adapters(adapters)
         switched = 1000 * (time.perf_counter() - begun)
-        path = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)), voice.info.sample_rate)
+        path = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)),
+                           voice.info.sample_rate)
         print(f"{name}: switched in {switched:.1f} ms, wrote {path}")
     return 0
 

@@ -69,7 +69,8 @@ def train(folder: Path, epochs: int) -> None:
     adapter = load_adapter(trainer.adapter_path)
     print(f"log-mel L1 on {len(trainer.held)} recordings kept out: base {trainer.base_heldout:.4f}, "
           f"with adapter {trainer.best:.4f} (step {trainer.best_step} of {trainer.done_steps})")
-    print(f"{trainer.adapter_path}: {trainer.model.count().adapter:,} parameters in {trainer.adapter_path.stat().st_size:,} bytes, "
+    print(f"{trainer.adapter_path}: {trainer.model.count().adapter:,} parameters in "
+          f"{trainer.adapter_path.stat().st_size:,} bytes, "
           f"{len(adapter.layers())} layers, {adapter.metadata['data_seconds']} s of recordings")
 
 

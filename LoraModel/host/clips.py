@@ -1,8 +1,8 @@
 """Clips as RVC's own dataset gives them to training, read without it.
 
-RVC's dataset keeps each clip's spectrogram beside the clip, in a file whose name it makes by replacing ".wav", and reads that file by
-plain `torch.load`. So it can run a program that somebody hid in a data folder, and overwrites a clip called `X.WAV`. Here
-the spectrogram is computed each time, by RVC's own function; nothing is written.
+RVC's dataset keeps each clip's spectrogram beside the clip, in a file whose name it makes by replacing ".wav", and
+reads that file by plain `torch.load`. So it can run a program that somebody hid in a data folder, and overwrites a
+clip called `X.WAV`. Here the spectrogram is computed each time, by RVC's own function; nothing is written.
 """
 
 from __future__ import annotations
@@ -58,10 +58,12 @@ class ClipReader:
     def spectrogram(self, wave: Tensor) -> Tensor:
         """wave: (1, samples) -> linear amplitude, (bins, frames)."""
         d = self._data
-        return self._spectrogram(wave, d["filter_length"], d["sampling_rate"], d["hop_length"], d["win_length"], center=False)[0]
+        return self._spectrogram(wave, d["filter_length"], d["sampling_rate"], d["hop_length"], d["win_length"],
+                                 center=False)[0]
 
     def _wave(self, path: Path) -> Tensor:
-        """(1, samples). Floats are taken as they are, as RVC does; integers are scaled to full scale 1, which RVC leaves out."""
+        """(1, samples). Floats are taken as they are, as RVC does; integers are scaled to full scale 1, which RVC
+        leaves out."""
         if soundfile.info(str(path)).format not in WAV_FORMATS:
             raise ValueError("it is no WAV file, whatever its name")
         audio, rate = soundfile.read(str(path), dtype="float32")

@@ -7,7 +7,7 @@
 | `2a_f0/N.wav.npy` | coarse pitch, 1 to 255: (frames,), 100 frames a second |
 | `2b-f0nsf/N.wav.npy` | pitch in Hz, 0 where unvoiced: (frames,) |
 | `3_feature256/N.npy` (v1), `3_feature768/N.npy` (v2) | HuBERT features: (frames, 256 or 768), 50 frames a second |
-| `filelist.txt` | a line for each clip: wav, features, coarse pitch, pitch, speaker, joined by a vertical bar; without pitch three of these |
+| `filelist.txt` | a line a clip: wav, features, coarse pitch, pitch, speaker, joined by a bar; without pitch three |
 | `config.json` | the network's configuration |
 | `added_….index`, `trained_….index`, `total_fea.npy` | the faiss index, and what it was made of |
 
@@ -37,7 +37,8 @@ def stems(folder: Path, ending: str) -> Set[str]:
     """Names of the files of a folder, without `ending`; hidden files are left out."""
     if not folder.is_dir():
         return set()
-    return {file.name[: -len(ending)] for file in folder.iterdir() if file.name.endswith(ending) and not file.name.startswith(".")}
+    return {file.name[: -len(ending)] for file in folder.iterdir() if file.name.endswith(ending)
+            and not file.name.startswith(".")}
 
 
 def feature_folder(experiment: Path, version: str) -> Path:
@@ -65,8 +66,8 @@ def complete_clips(experiment: Path, version: str, f0: bool) -> Set[str]:
 def write_clips(path: Path, clips: Sequence[Tuple[Sequence[Path], int]]) -> None:
     """Write a filelist: one line for each (files, speaker).
 
-    Paths are written with forward slashes, which Python opens on Windows too: with backslashes, the clips of silence of RVC's logs/mute
-    would not be found when the experiment is carried to another system.
+    Paths are written with forward slashes, which Python opens on Windows too: with backslashes, the clips of silence
+    of RVC's logs/mute would not be found when the experiment is carried to another system.
     """
     lines = ["|".join([*(file.as_posix() for file in files), str(speaker)]) for files, speaker in clips]
     atomic_write(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
@@ -100,7 +101,8 @@ def write_filelist(experiment: Path, version: str, f0: bool, speaker: int, mute:
     """
     names = complete_clips(experiment, version, f0)
     if not names:
-        raise UserError(f"nothing in {experiment} can be trained on: no slice has all it needs", f"{experiment} 中没有可用于训练的切片")
+        raise UserError(f"nothing in {experiment} can be trained on: no slice has all it needs",
+                        f"{experiment} 中没有可用于训练的切片")
     entries = [clip_files(experiment, name, version, f0) for name in sorted(names)]
     if mute is not None:
         silence = clip_files(mute, "mute", version, f0, wav=f"mute{rate_name}")

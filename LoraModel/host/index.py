@@ -1,4 +1,5 @@
-"""The faiss index of a voice's features, by the recipe of RVC's WebUI: kmeans above 200,000 frames, IVF, Flat, nprobe 1."""
+"""The faiss index of a voice's features, by the recipe of RVC's WebUI: kmeans above 200,000 frames, IVF, Flat, nprobe
+1."""
 
 from __future__ import annotations
 
@@ -23,12 +24,14 @@ def load_features(folder: Path) -> np.ndarray:
     """All features of `3_feature256` or `3_feature768`: (frames, size) float32."""
     files = [folder / f"{name}.npy" for name in sorted(stems(folder, ".npy"))]
     if not files:
-        raise UserError(f"{folder} holds no features: run prepare_data.py first", f"{folder} 中没有特征：请先运行 prepare_data.py")
+        raise UserError(f"{folder} holds no features: run prepare_data.py first",
+                        f"{folder} 中没有特征：请先运行 prepare_data.py")
     return np.concatenate([np.load(str(file), allow_pickle=False).astype(np.float32) for file in files])
 
 
 def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
-    """Build `added_IVF…_Flat_nprobe_1_NAME_VERSION.index` in an experiment folder, as RVC's WebUI does, and return its path.
+    """Build `added_IVF…_Flat_nprobe_1_NAME_VERSION.index` in an experiment folder, as RVC's WebUI does, and return its
+    path.
 
     Raises:
         UserError: there are no features. OSError: as the file system gives it.
@@ -40,7 +43,8 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
     if len(vectors) > MOST_FRAMES:
         from sklearn.cluster import MiniBatchKMeans
 
-        kmeans = MiniBatchKMeans(n_clusters=CENTRES, batch_size=256 * (os.cpu_count() or 1), compute_labels=False, init="random", random_state=seed)
+        kmeans = MiniBatchKMeans(n_clusters=CENTRES, batch_size=256 * (os.cpu_count() or 1), compute_labels=False,
+                                 init="random", random_state=seed)
         vectors = kmeans.fit(vectors).cluster_centers_.astype(np.float32)
     data = io.BytesIO()
     np.save(data, vectors, allow_pickle=False)
@@ -54,7 +58,8 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
     for start in range(0, len(vectors), ADD_AT_ONCE):
         index.add(vectors[start : start + ADD_AT_ONCE])
     added = experiment / f"added_{name}"
-    atomic_write(added, faiss.serialize_index(index).tobytes())  # faiss itself says of a full disk what nobody understands
+    # faiss itself says of a full disk what nobody understands
+    atomic_write(added, faiss.serialize_index(index).tobytes())
     return added
 
 
@@ -83,7 +88,8 @@ def open_index(path: Union[str, Path], size: int) -> Any:
 
 
 def check_index(path: Union[str, Path], size: int) -> Path:
-    """Check that RVC can convert with the index `path` of vectors of `size` values (its Pipeline goes on without one that it cannot read).
+    """Check that RVC can convert with the index `path` of vectors of `size` values (its Pipeline goes on without one
+    that it cannot read).
 
     Raises:
         UserError: as `open_index`.

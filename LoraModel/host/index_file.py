@@ -25,7 +25,7 @@ _FLAT = (b"IxF2", b"IxFl", b"IxFI")
 _IDS = (b"IxMp", b"IxM2")
 _ADVICE = UserError("make it anew by prepare_data.py, or choose the voice's added_….index",
                     "请用 prepare_data.py 重新生成，或选择该声音的 added_….index")
-_checked: "OrderedDict[Tuple[str, int, int], Tuple[int, int]]" = OrderedDict()
+_checked: OrderedDict[Tuple[str, int, int], Tuple[int, int]] = OrderedDict()
 """Files that were found good: path, time and size of the file -> vectors, values in each."""
 
 
@@ -60,7 +60,8 @@ class _Reader:
 
 
 def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
-    """Check that `path` is a whole faiss index that RVC can search, by distance, of vectors of `size` values (None: any).
+    """Check that `path` is a whole faiss index that RVC can search, by distance, of vectors of `size` values (None:
+    any).
 
     Raises:
         UserError: it is missing, damaged, empty, of another kind or of another feature size.
@@ -86,7 +87,8 @@ def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
     if size not in (None, dimensions):
         raise UserError(f"index {path} holds {count} vectors of {dimensions} values, the base needs {size}: "
                         "choose the voice's own added_….index",
-                        f"索引 {path} 含 {count} 个 {dimensions} 维向量，而底模需要 {size} 维：请选择该声音的 added_….index")
+                        f"索引 {path} 含 {count} 个 {dimensions} 维向量，而底模需要 {size} 维：请选择该声音的 "
+                        f"added_….index")
     return path
 
 
@@ -94,7 +96,8 @@ def _check(reader: _Reader) -> Tuple[int, int]:
     """(vectors, values in each)."""
     kind = reader.bytes(4)
     if kind in _IDS:
-        raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work", "其向量使用自定义编号，RVC 无法使用")
+        raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",
+                   "其向量使用自定义编号，RVC 无法使用")
     if kind not in (b"IwFl", *_FLAT):
         if kind[:2] in (b"Ix", b"Iw", b"IH", b"IB", b"Iv"):
             raise _Bad(f"its kind {kind.decode('latin-1')!r} is not one that RVC makes",
@@ -122,7 +125,8 @@ def _header(reader: _Reader) -> Tuple[int, int]:
     if metric == 0:
         raise _Bad("it compares by inner product, where RVC weights by distance", "它按内积比较，而 RVC 按距离加权")
     if metric != 1:
-        raise _Bad(f"it compares by metric {metric}, where RVC weights by distance", f"它使用度量 {metric}，而 RVC 按距离加权")
+        raise _Bad(f"it compares by metric {metric}, where RVC weights by distance",
+                   f"它使用度量 {metric}，而 RVC 按距离加权")
     if not trained:
         raise _Bad("it is not trained", "尚未训练")
     return dimensions, total
@@ -179,13 +183,15 @@ def _sizes(reader: _Reader, cells: int) -> np.ndarray:
 def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, total: int) -> None:
     """Read the cells: each vector's values, and its number, which must be one of 0 to total - 1 and nobody else's."""
     if (sizes < 0).any() or (sizes > total).any() or int(sizes.sum()) != total:
-        raise _Bad("it holds another number of vectors than it says, as after removing some", "其向量数与所记不符（可能删除过向量）")
+        raise _Bad("it holds another number of vectors than it says, as after removing some",
+                   "其向量数与所记不符（可能删除过向量）")
     seen = np.zeros(total, bool)
     for count in sizes[sizes > 0].tolist():
         _finite(reader, count * dimensions)
         numbers = reader.array(count, "<i8")
         if ((numbers < 0) | (numbers >= total)).any():
-            raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work", "其向量使用自定义编号，RVC 无法使用")
+            raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",
+                       "其向量使用自定义编号，RVC 无法使用")
         seen[numbers] = True
     if not seen.all():
         raise _Bad("two of its vectors carry one number", "其中有两个向量编号相同")

@@ -1,7 +1,8 @@
-"""Run one of RVC's own scripts that reads HuBERT: `python -m LoraModel.host.launch MODULE ARGUMENTS…`, from the checkout's root.
+"""Run one of RVC's own scripts that reads HuBERT: `python -m LoraModel.host.launch MODULE ARGUMENTS…`, from the
+checkout's root.
 
-The script runs as `python -m MODULE` would run it, with HuBERT's types allowed for `torch.load` (see `safe_types`). Scripts that
-start processes of their own are run directly instead.
+The script runs as `python -m MODULE` would run it, with HuBERT's types allowed for `torch.load` (see `safe_types`).
+Scripts that start processes of their own are run directly instead.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Host:
         return self.root is not None
 
     def module(self, key: str) -> ModuleType:
-        """One of the host's modules by its key here: models, commons, data_utils, mel, losses, pipeline, vc, vc_utils, audio.
+        """One of the host's modules by its key here: models, commons, data_utils, mel, losses, pipeline, vc, vc_utils,
+        audio.
 
         Raises:
             UserError: it cannot be imported (a package is missing), or another checkout is loaded in this process.
@@ -90,13 +91,14 @@ class Host:
                 module = importlib.import_module(path)
         except ImportError as error:
             raise UserError(
-                f"the RVC installation ({self.describe()}) cannot import {path}: {error}. Install what it needs (its requirements file)",
+                f"the RVC installation ({self.describe()}) cannot import {path}: {error}. Install what it needs (its "
+                f"requirements file)",
                 f"RVC（{self.describe()}）无法导入 {path}：{error}。请按其 requirements 文件安装依赖",
             ) from error
         file = Path(module.__file__ or "").resolve()
         if self.root is not None and self.root.resolve() not in file.parents:
-            raise UserError(f"{path} was loaded from {file}, not from {self.root}: one process can serve one RVC checkout",
-                            f"{path} 是从 {file} 加载的，而不是 {self.root}：一个进程只能使用一个 RVC")
+            raise UserError(f"{path} was loaded from {file}, not from {self.root}: one process can serve one RVC "
+                            f"checkout", f"{path} 是从 {file} 加载的，而不是 {self.root}：一个进程只能使用一个 RVC")
         return module
 
     def describe(self) -> str:
@@ -160,7 +162,8 @@ class Host:
             spec = importlib.util.find_spec("rvc")
             folder = Path(list(spec.submodule_search_locations)[0]) / "configs"
         found = []
-        for name, versions in (("v1/32k", ("v1",)), ("v1/40k", ("v1", "v2")), ("v1/48k", ("v1",)), ("v2/32k", ("v2",)), ("v2/48k", ("v2",))):
+        for name, versions in (("v1/32k", ("v1",)), ("v1/40k", ("v1", "v2")), ("v1/48k", ("v1",)), ("v2/32k", ("v2",)),
+                               ("v2/48k", ("v2",))):
             path = folder / f"{name}.json"
             if path.is_file():
                 contents = json.loads(path.read_text(encoding="utf-8"))
@@ -180,7 +183,8 @@ class Host:
 
 
 def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
-    """The RVC installation to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/, else the library.
+    """The RVC installation to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/, else
+    the library.
 
     Raises:
         UserError: a named folder is no RVC checkout, or there is no RVC at all.
@@ -193,7 +197,8 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
             raise UserError(
                 f"{root} is no RVC checkout (it has none of {markers()}): "
                 f"give --rvc_root the folder that holds {webui_scripts()}",
-                f"{root} 不是 RVC 目录（没有 {markers()} 中的任何一个）：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹",
+                f"{root} 不是 RVC 目录（没有 {markers()} 中的任何一个）：请用 --rvc_root 指定包含 "
+                f"{webui_scripts('或')} 的文件夹",
             )
         return Host(layout.name, root)
     above = Path(__file__).resolve().parents[2]
@@ -203,6 +208,7 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
     if importlib.util.find_spec("rvc") is not None:
         return Host(LIBRARY)
     raise UserError(
-        "no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or run `python run.py demo` once",
+        "no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or run `python "
+        "run.py demo` once",
         "找不到 RVC：请把 LoraModel/ 放入 RVC 目录，用 --rvc_root 或 RVC_ROOT 指定，或先运行 `python run.py demo`",
     )

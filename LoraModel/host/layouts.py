@@ -18,7 +18,8 @@ from typing import Dict, Mapping, Optional, Tuple
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one layout of RVC keeps what RVC-LoRA uses. Paths are relative to the checkout's root, with forward slashes.
+    """Where one layout of RVC keeps what RVC-LoRA uses. Paths are relative to the checkout's root, with forward
+    slashes.
 
     Attributes:
         name: how messages and tests call it.

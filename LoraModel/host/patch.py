@@ -1,11 +1,12 @@
 """How RVC's classes are patched; `LoraModel.inference.patched` says with what, and is what a script calls.
 
-The four synthesizer classes get methods and lose nothing. Their `forward` and `infer` are not touched, so that a network with no
-adapter on it gives what RVC gives, bit for bit. `VC`, the realtime class and the API scripts all make their networks of them.
+The four synthesizer classes get methods and lose nothing. Their `forward` and `infer` are not touched, so that a
+network with no adapter on it gives what RVC gives, bit for bit. `VC`, the realtime class and the API scripts all make
+their networks of them.
 
-Around `VC`: a change of weights waits for the conversions under way, and they for it (`in_use`); a base that was put into
-`vc` by our panel stays when the page's own, emptied voice list says so (see `get` below). Files that torch >= 2.6 refuses
-are let through type by type, while they are read (`safe_types`).
+Around `VC`: a change of weights waits for the conversions under way, and they for it (`in_use`); a base that was put
+into `vc` by our panel stays when the page's own, emptied voice list says so (see `get` below). Files that torch >= 2.6
+refuses are let through type by type, while they are read (`safe_types`).
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from .safe_types import hubert_allowed, voice_allowed
 
 _PATCHED = "_rvc_lora_patched"
 CONFIG, HASH, NAME = "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name"
-"""What a network knows of itself: RVC's list of 18 values; the hash of its tensors, where weight norm has been taken off since;
-the voice that RVC loaded it from."""
+"""What a network knows of itself: RVC's list of 18 values; the hash of its tensors, where weight norm has been taken
+off since; the voice that RVC loaded it from."""
 BASE = "rvc_lora_base"
 """The attribute of a `VC` that holds the network which our panel put into it."""
 _UPDATE = {"__type__": "update"}
 
 
 class Use:
-    """Conversions use the weights side by side; a change of weights has them alone, and goes before conversions that come later."""
+    """Conversions use the weights side by side; a change of weights has them alone, and goes before conversions that
+    come later."""
 
     def __init__(self) -> None:
         self._turn = threading.Condition()
@@ -80,14 +82,16 @@ in_use = Use()
 
 
 def patch_host(
-    host: Host, vc: Optional[Type[Any]], methods: Mapping[str, Callable[..., Any]], tensors_hash: Callable[[nn.Module], str]
+    host: Host, vc: Optional[Type[Any]], methods: Mapping[str, Callable[..., Any]],
+    tensors_hash: Callable[[nn.Module], str]
 ) -> None:
     """Patch the host's classes; a second time changes nothing.
 
     Args:
         vc: the class `VC` of the WebUI; None patches the networks alone.
         methods: what the synthesizer classes get, by name.
-        tensors_hash: of a network's base; asked before weight norm is taken off a network, after which its tensors are other ones.
+        tensors_hash: of a network's base; asked before weight norm is taken off a network, after which its tensors are
+            other ones.
 
     Raises:
         UserError: the models module cannot be imported.
@@ -103,7 +107,8 @@ def patch_host(
         _patch_fairseq()
 
 
-def _patch_network(cls: Type[nn.Module], methods: Mapping[str, Callable[..., Any]], tensors_hash: Callable[[nn.Module], str]) -> None:
+def _patch_network(cls: Type[nn.Module], methods: Mapping[str, Callable[..., Any]],
+                   tensors_hash: Callable[[nn.Module], str]) -> None:
     init, remove_weight_norm = cls.__init__, cls.remove_weight_norm
     signature = inspect.signature(init)
 
@@ -144,8 +149,8 @@ def _patch_vc(vc: Type[Any]) -> None:
     def get(self: Any, sid: Any, *args: Any, **kwargs: Any) -> Any:
         """RVC's own choice of a voice.
 
-        Our panel empties RVC's list when it puts a base into `vc`, and the page then asks for the voice "": that is no wish
-        to unload the base. RVC's button for unloading reaches the panel by itself.
+        Our panel empties RVC's list when it puts a base into `vc`, and the page then asks for the voice "": that is no
+        wish to unload the base. RVC's button for unloading reaches the panel by itself.
         """
         before = None
         with in_use.change(), voice_allowed():
@@ -177,8 +182,10 @@ _checked: Dict[Tuple[str, int, int, int], Optional[UserError]] = {}
 
 
 def _wrong_index(vc: Any, given: Mapping[str, Any]) -> Optional[UserError]:
-    """Why RVC's conversion cannot use the index that it is given: some would end the whole process. None where it can, or has none."""
-    chosen = next((given[name] for name in ("file_index", "file_index2") if isinstance(given.get(name), str) and given[name].strip()), "")
+    """Why RVC's conversion cannot use the index that it is given: some would end the whole process. None where it can,
+    or has none."""
+    chosen = next((given[name] for name in ("file_index", "file_index2") if isinstance(given.get(name), str)
+                   and given[name].strip()), "")
     path = Path(chosen.strip().strip('"').strip().replace("trained", "added"))  # as RVC reads it
     if not chosen or not given.get("index_rate", 1) or not path.is_file():
         return None

@@ -1,4 +1,5 @@
-"""RVC's own conversion: its Config, its HuBERT and its `Pipeline`, built and called the same way for both checkout layouts."""
+"""RVC's own conversion: its Config, its HuBERT and its `Pipeline`, built and called the same way for both checkout
+layouts."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from .layout import Host, quiet_import
 from .safe_types import hubert_allowed
 
 _ENVIRONMENT = {
-    "weight_root": "assets/weights", "index_root": "logs", "outside_index_root": "assets/indices", "rmvpe_root": "assets/rmvpe",
+    "weight_root": "assets/weights", "index_root": "logs", "outside_index_root": "assets/indices",
+    "rmvpe_root": "assets/rmvpe",
     "weight_uvr5_root": "assets/uvr5_weights", "weight_pymss_root": "assets/pymss_weights", "RVC_CUDA_GRAPH": "0",
 }
 WEBUI_RMS_MIX_RATE, WEBUI_FILTER_RADIUS = 0.25, 3
@@ -75,8 +77,10 @@ def check_f0_method(host: Host, method: Optional[str]) -> str:
     if method is None:
         return default_f0_method(host)
     if method not in host.layout.f0_conversion:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from {', '.join(host.layout.f0_conversion)}",
-                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 {'、'.join(host.layout.f0_conversion)}")
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from "
+                        f"{', '.join(host.layout.f0_conversion)}",
+                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 "
+                        f"{'、'.join(host.layout.f0_conversion)}")
     return method
 
 
@@ -100,7 +104,8 @@ class HostPipeline:
         self.host, self.tgt_sr = host, tgt_sr
         hubert = host.root / host.layout.hubert
         if not hubert.is_file():
-            raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+            raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says",
+                            f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
         with at_root(host):
             module = host.module("pipeline")
             utils = host.module("vc_utils")
@@ -132,11 +137,13 @@ class HostPipeline:
                 return utils.load_hubert(self.config)
         except pickle.UnpicklingError as error:
             said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-            raise UserError(f"{path} is unsafe and was not loaded ({said.strip()}): download HuBERT again from RVC's own source",
+            raise UserError(f"{path} is unsafe and was not loaded ({said.strip()}): download HuBERT again from RVC's "
+                            f"own source",
                             f"{path} 不安全，未加载（{said.strip()}）：请从 RVC 官方来源重新下载 HuBERT") from None
 
     def convert(
-        self, network: nn.Module, audio: np.ndarray, *, version: str, f0: bool, speaker: int = 0, transpose: float = 0.0,
+        self, network: nn.Module, audio: np.ndarray, *, version: str, f0: bool, speaker: int = 0,
+        transpose: float = 0.0,
         f0_method: Optional[str] = None, index: Optional[Path] = None, index_rate: float = 0.75, protect: float = 0.33,
         rms_mix_rate: Optional[float] = None, seed: int = 0,
     ) -> np.ndarray:
@@ -157,14 +164,17 @@ class HostPipeline:
         loudest = float(np.abs(audio).max()) / 0.95
         audio = (audio / loudest if loudest > 1 else audio).astype(np.float32)
         if len(audio) < 1600:  # the Pipeline filters there and back: it needs some samples to do so
-            raise UserError("the recording is shorter than 0.1 s: choose a longer one", "录音短于 0.1 秒：请选择更长的录音")
+            raise UserError("the recording is shorter than 0.1 s: choose a longer one",
+                            "录音短于 0.1 秒：请选择更长的录音")
         known = {
-            "model": self.hubert, "net_g": network, "sid": speaker, "audio": audio, "times": [0, 0, 0], "f0_up_key": transpose,
+            "model": self.hubert, "net_g": network, "sid": speaker, "audio": audio, "times": [0, 0, 0],
+            "f0_up_key": transpose,
             # harvest keeps its results by this name: two recordings must not share one
             "input_audio_path": hashlib.sha1(audio.tobytes()).hexdigest(),
-            "f0_method": method, "file_index": str(index) if index is not None else "", "index_rate": index_rate, "if_f0": int(f0),
-            "filter_radius": WEBUI_FILTER_RADIUS, "tgt_sr": self.tgt_sr, "resample_sr": 0,
-            "rms_mix_rate": WEBUI_RMS_MIX_RATE if rms_mix_rate is None else rms_mix_rate, "version": version, "protect": protect, "f0_file": None,
+            "f0_method": method, "file_index": str(index) if index is not None else "", "index_rate": index_rate,
+            "if_f0": int(f0), "filter_radius": WEBUI_FILTER_RADIUS, "tgt_sr": self.tgt_sr, "resample_sr": 0,
+            "rms_mix_rate": WEBUI_RMS_MIX_RATE if rms_mix_rate is None else rms_mix_rate, "version": version,
+            "protect": protect, "f0_file": None,
         }
         arguments = {}
         for name, parameter in inspect.signature(self._pipeline.pipeline).parameters.items():

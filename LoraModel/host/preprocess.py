@@ -1,4 +1,5 @@
-"""RVC's own data preparation, run as its WebUI runs it: slicing, pitch, features, index. Each step is a process of the host's script.
+"""RVC's own data preparation, run as its WebUI runs it: slicing, pitch, features, index. Each step is a process of the
+host's script.
 
 The scripts exit with 0 after errors and go on without the recordings that failed, so what they produced is counted, and
 what their logs say of an error is passed on.
@@ -36,24 +37,31 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
     """
     hubert = host.root / host.layout.hubert
     if not hubert.is_file():
-        raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says", f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+        raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says",
+                        f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
     if f0_method is not None and f0_method not in host.layout.f0_training:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from {', '.join(host.layout.f0_training)}",
-                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 {'、'.join(host.layout.f0_training)}")
+        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from "
+                        f"{', '.join(host.layout.f0_training)}",
+                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 "
+                        f"{'、'.join(host.layout.f0_training)}")
     if f0_method == "rmvpe" and not (host.root / "assets/rmvpe/rmvpe.pt").is_file():
-        raise UserError(f"rmvpe is missing ({host.root / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README says, or use --f0_method pm",
-                        f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 --f0_method pm")
+        raise UserError(f"rmvpe is missing ({host.root / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README says, "
+                        f"or use --f0_method pm",
+                        f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 "
+                        f"--f0_method pm")
 
 
 def slice_recordings(
-    host: Host, recordings: Path, experiment: Path, sample_rate: int, workers: int, progress: Progress, names: Optional[Sequence[str]] = None
+    host: Host, recordings: Path, experiment: Path, sample_rate: int, workers: int, progress: Progress,
+    names: Optional[Sequence[str]] = None
 ) -> None:
     """Cut the recordings into `0_gt_wavs` (at `sample_rate`, Hz) and `1_16k_wavs`; progress counts recordings begun.
 
     A recording that RVC cannot read is named on standard error and left out.
 
     Args:
-        recordings: a folder that holds them and nothing else. names: how messages call them, in the order of their files' names.
+        recordings: a folder that holds them and nothing else. names: how messages call them, in the order of their
+            files' names.
 
     Raises:
         UserError: nothing came out, the script broke off, or the disk is full.
@@ -61,7 +69,8 @@ def slice_recordings(
     folder = experiment / WAVS_16K
     inputs = list(names) if names is not None else sorted(file.name for file in recordings.iterdir())
     numbers = lambda: {name.split("_")[0] for name in stems(folder, ".wav")}  # noqa: E731  slices are NUMBER_PART.wav
-    output = _run(host, "slice", [str(recordings), str(sample_rate), str(workers), str(experiment), "False", _SLICE_SECONDS],
+    output = _run(host, "slice", [str(recordings), str(sample_rate), str(workers), str(experiment), "False",
+                                  _SLICE_SECONDS],
                   lambda: progress(len(numbers())))
     lost = [name for number, name in enumerate(inputs) if str(number) not in numbers()]
     _judge(len(inputs), lost, output, "slicing", "切分", skip=True)
@@ -86,7 +95,8 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
     wanted, folder = stems(experiment / WAVS_16K, ".wav"), feature_folder(experiment, version)
     cuda = torch.cuda.is_available()
-    # With a graphics card named, all versions of the script take the same arguments: tag 2.2.231006 knows no half precision, and without
+    # With a graphics card named, all versions of the script take the same arguments: tag 2.2.231006 knows no half
+    # precision, and without
     # a card it would take a further argument for another form.
     card = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     arguments = ["cuda:0" if cuda else "cpu", "1", "0", card, str(experiment), version, "True" if cuda else "False"]
@@ -125,7 +135,8 @@ def script_command(host: Host, step: str, arguments: List[str]) -> Tuple[List[st
     launcher = ["LoraModel.host.launch"] if step in _READS_HUBERT else []
     environment = {**host_environment(host), **os.environ}
     package = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join([str(host.root), package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join([str(host.root), package,
+                                                 *filter(None, [os.environ.get("PYTHONPATH")])])
     environment["PYTHONIOENCODING"] = "utf-8"
     return [sys.executable, "-m", *launcher, script, *arguments], environment
 
@@ -134,7 +145,8 @@ def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) 
     """Run a step's script at the checkout's root -> (exit code, what it said)."""
     command, environment = script_command(host, step, arguments)
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said,
+                                   stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 time.sleep(0.25)
@@ -149,7 +161,8 @@ def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) 
 
 
 def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: str, skip: bool = False) -> None:
-    """Raise for a step that failed; say on standard error what was left out, by RVC's own judgement or, with `skip`, after an error.
+    """Raise for a step that failed; say on standard error what was left out, by RVC's own judgement or, with `skip`,
+    after an error.
 
     Raises:
         UserError: the step failed, or, with `skip`, failed for all.
@@ -168,7 +181,8 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: s
     full = bool(code or lost) and disk_full(OSError(text))
     some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
     if full:
-        raise UserError(f"the disk is full: RVC's {en} failed for {len(lost)} of {wanted} ({reason}): free some space and run this again",
+        raise UserError(f"the disk is full: RVC's {en} failed for {len(lost)} of {wanted} ({reason}): free some space "
+                        f"and run this again",
                         f"磁盘已满：RVC 的{zh}在 {wanted} 个中有 {len(lost)} 个失败（{reason}）：请清理空间后重新运行")
     if code or (lost and (traces and not skip or wanted == len(lost))):
         raise UserError(f"RVC's {en} failed for {len(lost)} of {wanted} ({some}): {reason or f'exit code {code}'}",

@@ -1,9 +1,9 @@
 """Let the host read files of RVC's own under torch >= 2.6, whose `torch.load` takes only tensors and plain types.
 
-HuBERT's file (classic layout, fairseq) holds, beside tensors, fairseq's dictionary of labels and, in files that newer fairseq
-wrote, its configuration as OmegaConf objects. Older voices may hold numbers of NumPy's where newer ones have plain ones.
-Exactly these types are allowed, each only while its own kind of file is read; the check itself stays on, so that a file
-with anything else in it is refused.
+HuBERT's file (classic layout, fairseq) holds, beside tensors, fairseq's dictionary of labels and, in files that newer
+fairseq wrote, its configuration as OmegaConf objects. Older voices may hold numbers of NumPy's where newer ones have
+plain ones. Exactly these types are allowed, each only while its own kind of file is read; the check itself stays on,
+so that a file with anything else in it is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def hubert_types() -> List[Any]:
 
 
 def voice_types() -> List[Any]:
-    """The types that an older voice may hold: NumPy's single numbers, under the names that NumPy 1 and 2 give their maker."""
+    """The types that an older voice may hold: NumPy's single numbers, under the names that NumPy 1 and 2 give their
+    maker."""
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     return [*((scalar, name) for name in names), np.dtype, *(type(np.dtype(kind)) for kind in _NUMBERS)]
@@ -57,11 +58,11 @@ def _allowed(types: List[Any]) -> Iterator[None]:
         yield
 
 
-def hubert_allowed() -> "contextlib.AbstractContextManager[None]":
+def hubert_allowed() -> contextlib.AbstractContextManager[None]:
     """While the block runs, `torch.load` with its safety check on takes `hubert_types()` too."""
     return _allowed(hubert_types())
 
 
-def voice_allowed() -> "contextlib.AbstractContextManager[None]":
+def voice_allowed() -> contextlib.AbstractContextManager[None]:
     """While the block runs, `torch.load` with its safety check on takes `voice_types()` too."""
     return _allowed(voice_types())

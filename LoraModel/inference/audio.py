@@ -163,7 +163,7 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
     # "file:" keeps a name such as "concat:x" from being taken for one of ffmpeg's protocols.
     command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le",
                "-ar", str(rate), "-"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
@@ -196,7 +196,7 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
         return UserError(f"it cannot be read ({why}); ffmpeg, which reads more formats, is not installed",
                          f"无法读取（{why}）；未安装支持更多格式的 ffmpeg")
     done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1", "-f", "f32le", "-ac", "1", "-"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read", "不是 libsndfile 或 ffmpeg 能读取的音频")
 
 

@@ -34,6 +34,7 @@ from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.messages import UserError, cli, tr
 
+
 def parser() -> argparse.ArgumentParser:
     p = commands.Parser(prog="infer_lora.py", description=tr(
         "Convert recordings with a base and adapters (--base_model, --lora_weights) or with a full voice (--model).",

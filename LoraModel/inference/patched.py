@@ -71,7 +71,7 @@ class _Slot:
     def __init__(self) -> None:
         self.voice: Optional[VoiceLoader] = None
 
-    def __reduce__(self) -> Tuple[Type["_Slot"], Tuple[()]]:
+    def __reduce__(self) -> Tuple[Type[_Slot], Tuple[()]]:
         return _Slot, ()
 
 

@@ -1,4 +1,5 @@
-"""What `install_into_rvc.py` needs. Standard library only (with LoraModel/messages.py and files.py, which are the same).
+"""What `install_into_rvc.py` needs. Standard library only (with LoraModel/messages.py and files.py, which are the
+same).
 
 | file | what it knows |
 |---|---|

@@ -45,8 +45,8 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
         if found is None:
             continue
         if not found[1].is_file():
-            raise UserError(f"{root} is an RVC checkout without its WebUI script {found[1].name}: restore it, then run this again",
-                            f"{root} 中缺少 RVC 的 WebUI 脚本 {found[1].name}：请恢复它，然后重新运行")
+            raise UserError(f"{root} is an RVC checkout without its WebUI script {found[1].name}: restore it, then run "
+                            f"this again", f"{root} 中缺少 RVC 的 WebUI 脚本 {found[1].name}：请恢复它，然后重新运行")
         return Checkout(found[0], root, found[1])
     raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds {webui_scripts()}",
                     f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹")
@@ -56,8 +56,9 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
 def alone_in(root: Path) -> Iterator[None]:
     """Let one installer at a time work on the checkout in `root`.
 
-    The operating system holds the lock and lets it go however its owner ends, so that a killed run leaves nothing to clear.
-    No file is made in the checkout: the lock is on its folder, and on Windows on a file in the user's temporary folder.
+    The operating system holds the lock and lets it go however its owner ends, so that a killed run leaves nothing to
+    clear. No file is made in the checkout: the lock is on its folder, and on Windows on a file in the user's temporary
+    folder.
 
     Raises:
         UserError: another installer, whose process is named where the system tells, is at work there.
@@ -67,8 +68,8 @@ def alone_in(root: Path) -> Iterator[None]:
         owner = _lock(descriptor)
         if owner is not None:
             named = f" (process {owner})" if owner else ""
-            raise UserError(f"another installer{named} is at work in {root}: wait until it has finished, then run this again",
-                            f"另一个安装程序{named}正在处理 {root}：请等待其完成后重新运行")
+            raise UserError(f"another installer{named} is at work in {root}: wait until it has finished, then run this "
+                            f"again", f"另一个安装程序{named}正在处理 {root}：请等待其完成后重新运行")
         yield
     finally:
         os.close(descriptor)

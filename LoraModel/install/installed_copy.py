@@ -1,8 +1,8 @@
 """The folder LoraModel/ inside an RVC checkout, as `install_into_rvc.py` finds and leaves it.
 
 Standard library only (with LoraModel/messages.py and files.py, which are the same).
-`installed.json` in the folder names every file that an installer put there with the SHA-256 of what it wrote. Whatever is not named
-there, or has another checksum, is the user's: it is never overwritten and never deleted.
+`installed.json` in the folder names every file that an installer put there with the SHA-256 of what it wrote. Whatever
+is not named there, or has another checksum, is the user's: it is never overwritten and never deleted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Folder:
         state: the manifest's: "whole", or "installing" / "uninstalling" where a run was cut off; "" without a manifest.
         version: the manifest's.
         known: name -> checksums of the contents that an installer may have put there.
-        own: files of ours as they were put there. edited: those changed since, or made links. lacking: those that are gone.
+        own: files of ours as they were put there. edited: those changed since, or made links. lacking: those that are
+            gone.
         waste: what Python and cut-off runs leave behind. strange: everything else, the user's.
     """
 
@@ -66,7 +67,8 @@ class Folder:
         elif is_source:
             self.kind = "source"
         elif not path.is_dir():
-            raise UserError(f"{path} is a file: move it away, then run this again", f"{path} 是一个文件：请移走它，然后重新运行")
+            raise UserError(f"{path} is a file: move it away, then run this again",
+                            f"{path} 是一个文件：请移走它，然后重新运行")
         else:
             self.kind = "copy"
             self._read_manifest()
@@ -84,7 +86,9 @@ class Folder:
         if self.kind != "copy":
             return False
         empty = not self.state and not self.strange
-        return empty or self.state in ("installing", "uninstalling") or bool(self.lacking) or any(n.endswith(".tmp") for n in self.waste)
+        return empty or self.state in ("installing",
+                                       "uninstalling") or bool(self.lacking) or any(n.endswith(".tmp")
+                                                                                    for n in self.waste)
 
     def _read_manifest(self) -> None:
         try:
@@ -99,9 +103,11 @@ class Folder:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: move what you want to keep out of {self.path}, delete that folder, "
+            raise UserError(f"{self.path / MANIFEST} is damaged: move what you want to keep out of {self.path}, delete "
+                            f"that folder, "
                             "then run this again",
-                            f"{self.path / MANIFEST} 已损坏：请移出 {self.path} 中要保留的文件，删除该文件夹，然后重新运行") from error
+                            f"{self.path / MANIFEST} 已损坏：请移出 {self.path} 中要保留的文件，删除该文件夹，"
+                            f"然后重新运行") from error
 
     def _read_files(self) -> None:
         for folder, folders, files in os.walk(str(self.path)):
@@ -120,7 +126,8 @@ class Folder:
                     self.strange.append(name)
 
     def _is_waste(self, name: str) -> bool:
-        """Compiled files beside ours, and what `atomic_write` leaves when it is killed: `.NAME.*.tmp` for a NAME of ours."""
+        """Compiled files beside ours, and what `atomic_write` leaves when it is killed: `.NAME.*.tmp` for a NAME of
+        ours."""
         path = Path(name)
         if path.parent.name == "__pycache__":
             return bool(self.known) and ".pyc" in path.name
@@ -137,7 +144,8 @@ class Folder:
     def delete(self, names: List[str]) -> None:
         """Delete files by their names, and every folder inside that is empty then."""
         for name in names:
-            with contextlib.suppress(FileNotFoundError):  # a temporary file may be gone: the next write of its name removes it, too
+            # a temporary file may be gone: the next write of its name removes it, too
+            with contextlib.suppress(FileNotFoundError):
                 (self.path / name).unlink()
         for folder, _, _ in os.walk(str(self.path), topdown=False):
             if Path(folder) != self.path and not os.listdir(folder):

@@ -11,9 +11,10 @@ from typing import List, Optional
 from ..messages import UserError, say
 from .checkout import Checkout
 
-NEEDS = {"torch": "torch", "gradio": "gradio", "numpy": "numpy", "scipy": "scipy", "librosa": "librosa", "faiss": "faiss-cpu",
-         "soundfile": "soundfile", "parselmouth": "praat-parselmouth", "safetensors": "safetensors", "tensorboard": "tensorboard",
-         "tqdm": "tqdm"}
+NEEDS = {"torch": "torch", "gradio": "gradio", "numpy": "numpy", "scipy": "scipy", "librosa": "librosa",
+         "faiss": "faiss-cpu",
+         "soundfile": "soundfile", "parselmouth": "praat-parselmouth", "safetensors": "safetensors",
+         "tensorboard": "tensorboard", "tqdm": "tqdm"}
 """Name to import -> name to install."""
 RVCS_OWN = ("torch", "gradio")  # never named to pip: RVC runs with builds and versions of its own
 
@@ -29,14 +30,17 @@ def python_for(checkout: Checkout, named: Optional[str]) -> str:
 
 def lacking_packages(python: str, root: Path) -> List[str]:
     """Names to import that `python` does not find."""
-    code = "import importlib.util, sys; print(' '.join(['found:'] + [n for n in sys.argv[1:] if importlib.util.find_spec(n) is None]))"
+    code = ("import importlib.util, sys; print(' '.join(['found:'] + [n for n in sys.argv[1:] if "
+            "importlib.util.find_spec(n) is None]))")
     try:
-        done = subprocess.run([python, "-c", code, *NEEDS], cwd=str(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        done = subprocess.run([python, "-c", code, *NEEDS], cwd=str(root), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=120)
         told = done.stdout.decode("utf-8", "replace").split("found:")
     except (OSError, subprocess.TimeoutExpired) as error:
         told = [str(error)]
     if len(told) != 2:
-        raise UserError(f"{python} does not run as a Python ({told[0].strip()[-200:]}): give --python the one that runs RVC",
+        raise UserError(f"{python} does not run as a Python ({told[0].strip()[-200:]}): give --python the one that "
+                        f"runs RVC",
                         f"无法运行 {python}（{told[0].strip()[-200:]}）：请用 --python 指定运行 RVC 的 Python")
     return told[1].split()
 
@@ -46,7 +50,8 @@ def tell_packages(python: str, lacking: List[str]) -> None:
     if own:
         say(f"Python packages: {python} lacks {', '.join(own)}, without which RVC itself does not run: "
             "give --python the one that runs RVC, or install RVC's own requirements into it first",
-            f"Python 依赖：{python} 缺少 {'、'.join(own)}，RVC 本身也无法运行：请用 --python 指定运行 RVC 的 Python，或先为其安装 RVC 的依赖")
+            f"Python 依赖：{python} 缺少 {'、'.join(own)}，RVC 本身也无法运行：请用 --python 指定运行 RVC 的 Python，"
+            f"或先为其安装 RVC 的依赖")
     others = [NEEDS[name] for name in lacking if name not in RVCS_OWN]
     if others:
         command = " ".join([f'"{python}"' if " " in python else python, "-m pip install", *others])

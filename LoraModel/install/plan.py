@@ -15,8 +15,8 @@ from .installed_copy import Folder, checksum
 
 
 def in_the_way(folder: Folder, names: List[str]) -> List[str]:
-    """What lies in `folder` where one of the files `names`, or a folder for it, is to be, and is the user's: a file, a link
-    (to a file or a folder: nothing is ever written through it), a folder under the name of a file."""
+    """What lies in `folder` where one of the files `names`, or a folder for it, is to be, and is the user's: a file, a
+    link (to a file or a folder: nothing is ever written through it), a folder under the name of a file."""
     strange = set(folder.strange)
     found = {name for name in names if name in strange or os.path.isdir(str(folder.path / name))}
     for name in names:
@@ -44,8 +44,10 @@ class Plan:
                             f"RVC-LoRA 已位于 {checkout.root} 中：无需链接")
         if link and self.folder.kind == "copy" and self.folder.strange + self.folder.edited:
             raise self._refuse_for(self.folder.strange + self.folder.edited)
-        if self.folder.kind == "link" and checkout.folder.exists() and not (checkout.folder / "install" / "webui_script.py").is_file():
-            raise UserError(f"{checkout.folder} is a link to something that is not RVC-LoRA: move it away, then run this again",
+        if self.folder.kind == "link" and checkout.folder.exists() and not (checkout.folder / "install"
+                                                                            / "webui_script.py").is_file():
+            raise UserError(f"{checkout.folder} is a link to something that is not RVC-LoRA: move it away, then run "
+                            f"this again",
                             f"{checkout.folder} 是指向其他内容（并非 RVC-LoRA）的链接：请移走它，然后重新运行")
         if self.copying:
             self._compare()
@@ -71,7 +73,8 @@ class Plan:
 
     def _refuse_for(self, names: List[str]) -> UserError:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        return UserError(f"{self.folder.path} holds files that this installer did not put there ({shown}): move them away, then run this again",
+        return UserError(f"{self.folder.path} holds files that this installer did not put there ({shown}): move them "
+                         f"away, then run this again",
                          f"{self.folder.path} 中有并非由本程序安装的文件（{shown}）：请移走它们，然后重新运行")
 
     def _compare(self) -> None:
@@ -79,7 +82,8 @@ class Plan:
         ours = installed_copy.files_of(self.package)
         self.sums = {name: checksum(path) for name, path in ours.items()}
         there = {name: checksum(folder.path / name) for name in [*folder.own, *folder.edited, *folder.strange]
-                 if name in ours and not os.path.islink(str(folder.path / name))}  # a link is the user's, whatever it leads to
+                 # a link is the user's, whatever it leads to
+                 if name in ours and not os.path.islink(str(folder.path / name))}
         self.write = {name: path for name, path in ours.items() if there.get(name) != self.sums[name]}
         foreign = in_the_way(folder, list(self.write))
         if foreign:
@@ -88,11 +92,13 @@ class Plan:
         self.drop = [name for name in folder.own if name not in ours]
 
     def _check_rights(self) -> None:
-        """Refuse before the first byte is written what would fail in the middle: a script or a folder that is read-only."""
+        """Refuse before the first byte is written what would fail in the middle: a script or a folder that is
+        read-only."""
         changed = [self.script] if self.before != self.after else []
         places = changed + ([self.checkout.root] if changed or self.folder_changes else [])
         if self.folder_changes and self.folder.kind == "copy":
-            names = [*self.write, *self.set_aside, *self.drop] if self.copying else [*self.folder.own, *self.folder.waste]
+            names = [*self.write, *self.set_aside, *self.drop] if self.copying else [*self.folder.own,
+                                                                                     *self.folder.waste]
             folders = {self.folder.path} | {(self.folder.path / name).parent for name in names}
             places += sorted(path for path in folders if path.is_dir())
         for path in places:
@@ -134,8 +140,10 @@ class Plan:
             try:
                 os.symlink(str(self.package), str(folder.path), target_is_directory=True)
             except (OSError, NotImplementedError) as error:
-                raise UserError(f"no link could be made ({error}): on Windows turn Developer Mode on, or install without --link",
-                                f"无法创建链接（{error}）：在 Windows 上请开启开发者模式，或不使用 --link 安装")
+                raise UserError(f"no link could be made ({error}): on Windows turn Developer Mode on, or install "
+                                f"without --link",
+                                f"无法创建链接（{error}）：在 Windows 上请开启开发者模式，或不使用 "
+                                f"--link 安装") from None
             return
         folder.path.mkdir(exist_ok=True)
         known = {name: sorted({*folder.known.get(name, []), *([self.sums[name]] if name in self.sums else [])})

@@ -13,8 +13,8 @@ Version = Tuple[int, int]
 OLDEST, NEWEST = (3, 8), (3, 13)  # what the package promises; numba and faiss set the other end
 WITH_NEEDS = ("-r", "requirements.txt", "-r", "requirements-dev.txt", "webrtcvad-wheels")
 ALONE = ("rvc==0.3.5", "Resemblyzer==0.1.4")
-"""Installed without what they ask for: their own pins want another torch, fairseq and a compiler. rvc asks for Python 3.10 and
-runs on 3.8 as well."""
+"""Installed without what they ask for: their own pins want another torch, fairseq and a compiler. rvc asks for Python
+3.10 and runs on 3.8 as well."""
 
 
 class Environment(NamedTuple):
@@ -35,7 +35,8 @@ class Environment(NamedTuple):
 
 
 USUAL = Environment(".venv")
-LOWEST = Environment(".venv-lowest", (*WITH_NEEDS, "torch==1.13.1", "numpy==1.23.5", "librosa==0.9.1"), constrained=False, python=OLDEST)
+LOWEST = Environment(".venv-lowest", (*WITH_NEEDS, "torch==1.13.1", "numpy==1.23.5", "librosa==0.9.1"),
+                     constrained=False, python=OLDEST)
 LATEST = Environment(".venv-newest", constrained=False, python=())
 BY_OPTION = {"--lowest": LOWEST, "--newest": LATEST}
 
@@ -55,7 +56,7 @@ def find(version: Version) -> Optional[str]:
     """The path of a Python of `version`: the running one, one on PATH, one of pyenv's, on Windows what `py` knows."""
     if sys.version_info[:2] == version:
         return sys.executable
-    name = "%d.%d" % version
+    name = ".".join(map(str, version))
     found = [shutil.which("python" + name)]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found += [str(path) for path in sorted(pyenv.glob(f"versions/{name}.*/bin/python"))]
@@ -78,4 +79,5 @@ def _output(command: List[str]) -> str:
 def needs_browser(tests: Path) -> List[str]:
     """The names of the test files that open a browser (they import tests/browser.py)."""
     return sorted(path.name for path in tests.glob("test_*.py") if any(
-        line.split()[:2] in (["import", "browser"], ["from", "browser"]) for line in path.read_text(encoding="utf-8").splitlines()))
+        line.split()[:2] in (["import", "browser"], ["from", "browser"])
+        for line in path.read_text(encoding="utf-8").splitlines()))

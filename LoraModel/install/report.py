@@ -17,7 +17,8 @@ from .plan import Plan
 def diff(plan: Plan) -> str:
     """The script's change, without the line endings' differences."""
     name = plan.script.name
-    old, new = ([line.decode("utf-8", "backslashreplace") for line in text.splitlines()] for text in (plan.before, plan.after))
+    old, new = ([line.decode("utf-8", "backslashreplace") for line in text.splitlines()]
+                for text in (plan.before, plan.after))
     return "\n".join(difflib.unified_diff(old, new, f"a/{name}", f"b/{name}", lineterm=""))
 
 
@@ -47,7 +48,8 @@ def tell(plan: Plan) -> None:
         say(f"you had changed {PACKAGE}/{name}: your version is now beside it, ending in .yours1 (2, ...)",
             f"您修改过 {PACKAGE}/{name}：您的版本保存在旁边，以 .yours1（2、……）结尾")
     if plan.install and plan.nothing_to_do:
-        say(f"RVC-LoRA {__version__} is already installed in {root}: nothing changed", f"{root} 中已安装 RVC-LoRA {__version__}：未作改动")
+        say(f"RVC-LoRA {__version__} is already installed in {root}: nothing changed",
+            f"{root} 中已安装 RVC-LoRA {__version__}：未作改动")
     elif plan.install:
         say(f"RVC-LoRA {__version__} is installed in {root}: start RVC as always ({plan.script.name})",
             f"RVC-LoRA {__version__} 已安装到 {root}：请照常启动 RVC（{plan.script.name}）")
@@ -61,7 +63,8 @@ def tell(plan: Plan) -> None:
             say(f"kept in {plan.folder.path}, because they are yours or were changed by you: {', '.join(kept)}",
                 f"{plan.folder.path} 中保留了属于您或被您修改过的文件：{'、'.join(kept)}")
         if plan.folder.kind == "source":
-            say(f"{plan.folder.path} stays: it is the copy that this installer belongs to", f"{plan.folder.path} 保留：本安装程序属于该副本")
+            say(f"{plan.folder.path} stays: it is the copy that this installer belongs to",
+                f"{plan.folder.path} 保留：本安装程序属于该副本")
 
 
 def tell_status(checkout: Checkout, source: Path) -> bool:
@@ -99,8 +102,8 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
         say(f"{PACKAGE}/: {'a link to ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}",
             f"{PACKAGE}/：{'链接到 ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}")
     else:
-        say(f"{PACKAGE}/: version {folder.version or '?'}, {len(folder.own)} files as installed, {len(folder.lacking)} lacking, "
-            f"{len(folder.edited)} changed by you, {len(folder.strange)} yours",
+        say(f"{PACKAGE}/: version {folder.version or '?'}, {len(folder.own)} files as installed, {len(folder.lacking)} "
+            f"lacking, {len(folder.edited)} changed by you, {len(folder.strange)} yours",
             f"{PACKAGE}/：版本 {folder.version or '?'}，{len(folder.own)} 个文件完好，缺少 {len(folder.lacking)} 个，"
             f"被您修改 {len(folder.edited)} 个，您自己的 {len(folder.strange)} 个")
     if lines == "there" and current and not cut_off:
@@ -110,8 +113,8 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
     elif lines == "damaged":
         say("=> RVC-LoRA's lines need your hand, as said above", "=> 需要您按上面的说明手动处理 RVC-LoRA 的行")
     elif cut_off or lines == "none" or folder.bare:
-        say("=> an installation or removal was cut off: run the installer again to finish it, or with --uninstall to take all of it out",
-            "=> 安装或卸载曾被中断：请重新运行安装程序以完成安装，或使用 --uninstall 全部移除")
+        say("=> an installation or removal was cut off: run the installer again to finish it, or with --uninstall to "
+            "take all of it out", "=> 安装或卸载曾被中断：请重新运行安装程序以完成安装，或使用 --uninstall 全部移除")
     else:
         say("=> another version of RVC-LoRA is installed: run the installer again to update it",
             "=> 已安装另一版本的 RVC-LoRA：请重新运行安装程序进行更新")

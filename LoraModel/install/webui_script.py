@@ -2,19 +2,25 @@
 
 Standard library only (with LoraModel/messages.py, which is the same).
 
-The lines call `LoraModel/webui/hooks.py`, which has three functions. Each takes the script's own `globals()`, a live dictionary:
+The lines call `LoraModel/webui/hooks.py`, which has three functions. Each takes the script's own `globals()`, a live
+dictionary:
 
     setup(namespace)            at module level, just before `vc = VC(config)`: `config`, `VC`, `torch`, `gr` are in it.
-                                The place to patch classes; no component may be made here. `vc` and `i18n` come later, in the same dictionary.
-    inference_panel(namespace)  inside the first tab, right below the row that holds RVC's voice list, as a child of that tab: `vc`, `i18n`,
-                                `sid0`, `refresh_button`, `clean_button`, `spk_item` are in it; `file_index1`... and `protect0`... are not yet.
-    train_tab(namespace)        inside `with gr.Tabs():`, after its last tab: makes the tab (`with gr.TabItem(...)`) and attaches the panel's
-                                events that need what came later: `file_index1`, `protect0`, `protect1`, `vc_output2`, `but0`, and
-                                `file_index2`... where the script has them (classic). `app` is the open `gr.Blocks`, under the name that the script
-                                gives it; `gradio.context.Context.root_block` is the same object under any name.
+                                The place to patch classes; no component may be made here. `vc` and `i18n` come later,
+                                in the same dictionary.
+    inference_panel(namespace)  inside the first tab, right below the row that holds RVC's voice list, as a child of
+    that tab: `vc`, `i18n`,
+                                `sid0`, `refresh_button`, `clean_button`, `spk_item` are in it; `file_index1`... and
+                                `protect0`... are not yet.
+    train_tab(namespace)        inside `with gr.Tabs():`, after its last tab: makes the tab (`with gr.TabItem(...)`)
+    and attaches the panel's
+                                events that need what came later: `file_index1`, `protect0`, `protect1`, `vc_output2`,
+                                `but0`, and `file_index2`... where the script has them (classic). `app` is the open
+                                `gr.Blocks`, under the name that the script gives it;
+                                `gradio.context.Context.root_block` is the same object under any name.
 
-An exception in one of them, or its absence, is printed; the parts after it are skipped and RVC goes on without them. So a part should
-gather what can fail before it makes its first component.
+An exception in one of them, or its absence, is printed; the parts after it are skipped and RVC goes on without them.
+So a part should gather what can fail before it makes its first component.
 """
 
 from __future__ import annotations
@@ -97,8 +103,10 @@ def _block(insertion: _Insertion, ending: bytes, encoding: str) -> List[bytes]:
 
 
 def _insert(lines: List[bytes], insertion: _Insertion, encoding: str) -> None:
-    """Put one block in, ended as the line beside it is. At the end of a file that ends without a newline, so does the block."""
-    beside = [*lines[insertion.line - 1:insertion.line], *lines[insertion.line:insertion.line + 1], *reversed(lines[:insertion.line])]
+    """Put one block in, ended as the line beside it is. At the end of a file that ends without a newline, so does the
+    block."""
+    beside = [*lines[insertion.line - 1:insertion.line], *lines[insertion.line:insertion.line + 1],
+              *reversed(lines[:insertion.line])]
     ending = next((_ending(line) for line in beside if _ending(line)), b"\n")
     block = _block(insertion, ending, encoding)
     if insertion.line == len(lines) and not _ending(lines[-1]):
@@ -157,28 +165,33 @@ def _after(statement: ast.stmt, lines: List[bytes], text: str, script: str) -> _
 def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Insertion]:
     converter = next((i for i, statement in enumerate(tree.body) if _makes_vc(statement)), None)
     if converter is None:
-        raise _refuse(script, "it has no `vc = VC(config)` at its top level, where RVC makes its converter: put the line back "
+        raise _refuse(script, "it has no `vc = VC(config)` at its top level, where RVC makes its converter: put the "
+                      "line back "
                       f"(`git diff -- {script}` shows what was changed), then run this again",
-                      f"顶层没有 `vc = VC(config)`（RVC 在此创建转换器）：请恢复这一行（`git diff -- {script}` 可查看改动），然后重新运行")
+                      f"顶层没有 `vc = VC(config)`（RVC 在此创建转换器）：请恢复这一行（`git diff -- {script}` "
+                      f"可查看改动），然后重新运行")
     while converter and tree.body[converter - 1].end_lineno == tree.body[converter].lineno:  # a; b
         converter -= 1
     pages = [node for node in _outside_functions(tree) if _opens(node, *ANCHORS.page)]
     tabs = [node for page in pages for node in _outside_functions(page) if _opens(node, *ANCHORS.tabs)]
     if not tabs:
-        raise _refuse(script, "it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, where RVC lays out its page",
-                      "顶层的 `with gr.Blocks(...):` 中没有 `with gr.Tabs():`（RVC 在此布置页面）")
+        raise _refuse(script, "it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, where RVC "
+                      "lays out its page", "顶层的 `with gr.Blocks(...):` 中没有 `with gr.Tabs():`（RVC 在此布置页面）")
     for group in tabs:
         for tab in (node for node in _outside_functions(group) if _opens(node, *ANCHORS.tab)):
             holder = next((statement for statement in tab.body if _sets(statement, ANCHORS.voice_list)), None)
             if holder is not None and holder.lineno < tree.body[converter].lineno:
-                raise _refuse(script, f"it makes its converter (`vc`, line {tree.body[converter].lineno}) after its page: move the line up",
-                              f"创建转换器 `vc` 的语句（第 {tree.body[converter].lineno} 行）位于页面之后：请把它移到前面")
+                raise _refuse(script, f"it makes its converter (`vc`, line {tree.body[converter].lineno}) after its "
+                              f"page: move the line up",
+                              f"创建转换器 `vc` 的语句（第 {tree.body[converter].lineno} 行）位于页面之后："
+                              f"请把它移到前面")
             if holder is not None:
                 return [_Insertion(tree.body[converter].lineno - 1, b"", _SETUP),
                         _after(holder, lines, _PANEL, script), _after(group.body[-1], lines, _TAB, script)]
-    raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel goes: "
-                  "give the voice list its name back, then run this again",
-                  "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，然后重新运行")
+    raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel "
+                  "goes: give the voice list its name back, then run this again",
+                  "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，"
+                  "然后重新运行")
 
 
 def _parse(source: bytes, script: str) -> ast.Module:
@@ -186,8 +199,10 @@ def _parse(source: bytes, script: str) -> ast.Module:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
         line, reason = getattr(error, "lineno", None) or 0, getattr(error, "msg", None) or str(error)
-        raise _refuse(script, f"this Python cannot read its line {line} ({reason}): mend the line, or run this with the Python that runs RVC",
-                      f"当前 Python 无法解析第 {line} 行（{reason}）：请修正该行，或用运行 RVC 的 Python 来运行本程序") from error
+        raise _refuse(script, f"this Python cannot read its line {line} ({reason}): mend the line, or run this with "
+                      f"the Python that runs RVC",
+                      f"当前 Python 无法解析第 {line} 行（{reason}）：请修正该行，或用运行 RVC 的 Python "
+                      f"来运行本程序") from error
 
 
 class _WithoutOurs(ast.NodeTransformer):
@@ -213,8 +228,8 @@ def with_lines(source: bytes, script: str) -> bytes:
     try:
         return _with_lines(without_lines(source, script), script)
     except RecursionError as error:
-        raise _refuse(script, "an expression in it is nested too deep to be read: write it in several statements, then run this again",
-                      "其中某个表达式嵌套过深，无法解析：请拆分为多条语句，然后重新运行") from error
+        raise _refuse(script, "an expression in it is nested too deep to be read: write it in several statements, then "
+                      "run this again", "其中某个表达式嵌套过深，无法解析：请拆分为多条语句，然后重新运行") from error
 
 
 def _with_lines(plain: bytes, script: str) -> bytes:
@@ -222,7 +237,7 @@ def _with_lines(plain: bytes, script: str) -> bytes:
     tree = _parse(plain, script)
     lines = _lines(plain)
     encoding = tokenize.detect_encoding(io.BytesIO(plain).readline)[0].replace("-sig", "")
-    from_the_end = sorted(reversed(_insertions(tree, lines, script)), key=lambda insertion: insertion.line, reverse=True)
+    from_the_end = sorted(_insertions(tree, lines, script), key=lambda insertion: insertion.line, reverse=True)
     for insertion in from_the_end:  # two at the same line: the one further in comes first
         _insert(lines, insertion, encoding)
     done = b"".join(lines)
@@ -241,7 +256,8 @@ def without_lines(source: bytes, script: str) -> bytes:
     kept: List[bytes] = []
     inner: List[bytes] = []
     begun, told = 0, b""  # the line of the open block's first marker, the checksum written there
-    remedy_en = (f"Delete by hand what is left of RVC-LoRA's lines (each names rvc_lora or stands between its markers), or restore the script "
+    remedy_en = (f"Delete by hand what is left of RVC-LoRA's lines (each names rvc_lora or stands between its "
+                 f"markers), or restore the script "
                  f"(`git checkout -- {script}` drops every change in it); then run this again")
     remedy_zh = (f"请手动删除 RVC-LoRA 残留的行（含 rvc_lora 或位于其标记之间），或还原脚本"
                  f"（`git checkout -- {script}` 会丢弃其中所有改动），然后重新运行")
@@ -250,13 +266,14 @@ def without_lines(source: bytes, script: str) -> bytes:
         begins, ends = _BEGIN.match(line), _END.match(line)
         if (begins and begun) or (ends and not begun):
             at = begun if begins else number
-            raise _refuse(script, f"the marker on line {at} has lost its other half. {remedy_en}", f"第 {at} 行的标记不成对。{remedy_zh}")
+            raise _refuse(script, f"the marker on line {at} has lost its other half. {remedy_en}",
+                          f"第 {at} 行的标记不成对。{remedy_zh}")
         if begins:
             begun, told, inner = number, begins.group(1) or b"", []
         elif ends:
             if told.decode() != _checksum(inner):
-                raise _refuse(script, f"lines {begun} to {number}, which RVC-LoRA put in, were changed since. {remedy_en}",
-                              f"RVC-LoRA 写入的第 {begun} 至 {number} 行已被改动。{remedy_zh}")
+                raise _refuse(script, f"lines {begun} to {number}, which RVC-LoRA put in, were changed since. "
+                              f"{remedy_en}", f"RVC-LoRA 写入的第 {begun} 至 {number} 行已被改动。{remedy_zh}")
             begun = 0
             if number == len(lines) and not _ending(line) and kept:
                 kept[-1] = kept[-1][:-len(_ending(kept[-1])) or None]
@@ -265,11 +282,13 @@ def without_lines(source: bytes, script: str) -> bytes:
         else:
             kept.append(line)
     if begun:
-        raise _refuse(script, f"the marker on line {begun} has lost its other half. {remedy_en}", f"第 {begun} 行的标记不成对。{remedy_zh}")
+        raise _refuse(script, f"the marker on line {begun} has lost its other half. {remedy_en}",
+                      f"第 {begun} 行的标记不成对。{remedy_zh}")
     plain = b"".join(kept)
     stray = _stray(plain)
     if stray:
-        raise _refuse(script, f"`{stray}` stands outside RVC-LoRA's markers. {remedy_en}", f"`{stray}` 位于 RVC-LoRA 的标记之外。{remedy_zh}")
+        raise _refuse(script, f"`{stray}` stands outside RVC-LoRA's markers. {remedy_en}",
+                      f"`{stray}` 位于 RVC-LoRA 的标记之外。{remedy_zh}")
     return plain
 
 

@@ -1,14 +1,16 @@
 """The adapter file: one `.safetensors` a voice.
 
-Tensors are named `<module path>.lora_A.weight`, `<module path>.lora_B.weight` (PEFT's names and shapes where PEFT has the
-layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, listed in `FIELDS`. Nothing in it is ever
-unpickled, mapped or trusted: `adapter_bytes` and `adapter_metadata` check before memory is taken.
+Tensors are named `<module path>.lora_A.weight`, `<module path>.lora_B.weight` (PEFT's names and shapes where PEFT has
+the layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, listed in `FIELDS`. Nothing in it is
+ever unpickled, mapped or trusted: `adapter_bytes` and `adapter_metadata` check before memory is taken.
 docs/phase1_lora_core.md describes the format for other programs.
 
 In 8 bits each rank component of a factor (a row of A, a column of B) is stored as int8 with one fp16 scale, in a
-tensor named `<tensor>_scale`: the error of a value is at most half its scale, about 1/254 of the largest of its component.
+tensor named `<tensor>_scale`: the error of a value is at most half its scale, about 1/254 of the largest of its
+component.
 
-A safetensors file has no checksum of its own: `checksum` in the metadata is one, over metadata and tensors (`checksum()`).
+A safetensors file has no checksum of its own: `checksum` in the metadata is one, over metadata and tensors
+(`checksum()`).
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ class Adapter:
         layers = self.layers()
         expected = {path: target for path, target in ((p, self.config.target_of(p)) for p in modules) if target}
         for path in sorted(set(expected) ^ set(layers)):
-            what = ("lacks", "缺少") if path in expected else ("has, but its configuration or the network does not know,", "包含但配置或网络中没有")
+            what = ("lacks", "缺少") if path in expected else ("has, but its configuration or the network does not "
+                                                               "know,", "包含但配置或网络中没有")
             raise UserError(f"adapter {self.name!r} {what[0]} the layer {path}: it is damaged or of another network",
                             f"适配器 {self.name!r} {what[1]} 层 {path}：文件已损坏或属于其他网络")
         for path, target in expected.items():
@@ -88,8 +91,10 @@ class Adapter:
                 raise UserError(f"adapter {self.name!r}: {path} has {found}, the network wants {wanted}",
                                 f"适配器 {self.name!r}：{path} 的形状为 {found}，而网络需要 {wanted}")
             if is_row(target) and not 0 <= self.speaker < modules[path].num_embeddings:
-                raise UserError(f"adapter {self.name!r} adapts speaker {self.speaker}, the base has {modules[path].num_embeddings}",
-                                f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 {modules[path].num_embeddings} 个")
+                raise UserError(f"adapter {self.name!r} adapts speaker {self.speaker}, the base has "
+                                f"{modules[path].num_embeddings}",
+                                f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 "
+                                f"{modules[path].num_embeddings} 个")
 
     def deltas(self, network: nn.Module, strength: float = 1.0) -> Dict[str, Tensor]:
         """strength * scale * B A for each layer, dense, fp32, on the network's device."""
@@ -103,7 +108,8 @@ class Adapter:
     def products(self, network: nn.Module) -> Dict[str, Tuple[Tensor, Tensor]]:
         """The delta of each layer as (left, right), for `LiveWeights.write_products`: fp32, on the network's device."""
         return {
-            path: delta_product(network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)), self.speaker)
+            path: delta_product(network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)),
+                                self.speaker)
             for path, tensors in self.layers().items()
         }
 
@@ -151,7 +157,8 @@ def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
     rows = tensor.float().transpose(0, axis)  # (components, ...)
     exact = rows.flatten(1).abs().amax(1) / 127  # (components,)
     scale = exact.to(torch.float16)
-    # Rounded up, never down: a scale below the exact one would clip the largest values, and small scales round coarsely.
+    # Rounded up, never down: a scale below the exact one would clip the largest values, and small scales round
+    # coarsely.
     # Adding one to the bits of a positive fp16 number gives the next larger one.
     scale = torch.where(scale.float() < exact, (scale.view(torch.int16) + 1).view(torch.float16), scale)
     # A component of zeros has scale 0.
@@ -163,7 +170,8 @@ def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
 def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
     axis = _component_axis(name, tensor)
     if tensor.dim() < 2 or scale.shape != (tensor.shape[axis],):
-        raise UserError(f"tensor {name} has shape {tuple(tensor.shape)} but {tuple(scale.shape)} scales: the file is damaged",
+        raise UserError(f"tensor {name} has shape {tuple(tensor.shape)} but {tuple(scale.shape)} scales: the file is "
+                        f"damaged",
                         f"张量 {name} 的形状为 {tuple(tensor.shape)}，却有 {tuple(scale.shape)} 个缩放值：文件已损坏")
     shape = [1] * tensor.dim()
     shape[axis] = -1
@@ -171,13 +179,15 @@ def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
 
 
 def save_adapter(
-    path: Union[str, Path], tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any], bits: int = 16
+    path: Union[str, Path], tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any],
+    bits: int = 16
 ) -> Path:
     """Write an adapter file, whole or not at all.
 
     Args:
         tensors: by the file's names, as `Injection.tensors()` gives them.
-        metadata: fields of FIELDS; values are written as strings. What a loaded adapter's metadata holds beside them is made anew.
+        metadata: fields of FIELDS; values are written as strings. What a loaded adapter's metadata holds beside them
+            is made anew.
         bits: 16 (fp16) or 8.
 
     Raises:
@@ -209,12 +219,14 @@ def save_adapter(
 
 
 _HEADERS: Recent[Tuple[Stamp, Dict[str, str]]] = Recent(512)
-"""Metadata of the files that were asked for last: a page asks for it several times a click, a list for that of every file."""
+"""Metadata of the files that were asked for last: a page asks for it several times a click, a list for that of every
+file."""
 _HEADERS_LOCK = threading.Lock()
 
 
 def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
-    """The metadata of an adapter file, checked (`adapter_metadata`), without its tensors; one that has not changed is not read again.
+    """The metadata of an adapter file, checked (`adapter_metadata`), without its tensors; one that has not changed is
+    not read again.
 
     Raises:
         UserError: not a safetensors file, or not an adapter of this format.
@@ -233,7 +245,8 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
     return dict(metadata)
 
 
-def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_name: str = "", force: bool = False) -> Adapter:
+def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_name: str = "",
+                 force: bool = False) -> Adapter:
     """Read an adapter file.
 
     Args:
@@ -241,7 +254,8 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
         force: take the adapter on another base than its own.
 
     Raises:
-        UserError: the file is missing, damaged or of another format, or was trained on another base; the message names both.
+        UserError: the file is missing, damaged or of another format, or was trained on another base; the message names
+            both.
     """
     path = Path(path)
     with _opened(path) as stream:
@@ -258,8 +272,8 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
     if base_hash is not None and metadata["base_hash"] != base_hash and not force:
         base = one_line(base_name)
         raise UserError(
-            f"adapter {adapter.name!r} was trained on base {metadata['base_name']} ({metadata['base_hash'][:8]}…), the loaded base is "
-            f"{base} ({base_hash[:8]}…): choose that base or pass --force",
+            f"adapter {adapter.name!r} was trained on base {metadata['base_name']} ({metadata['base_hash'][:8]}…), the "
+            f"loaded base is {base} ({base_hash[:8]}…): choose that base or pass --force",
             f"适配器 {adapter.name!r} 训练自底模 {metadata['base_name']}（{metadata['base_hash'][:8]}…），当前底模为 "
             f"{base}（{base_hash[:8]}…）：请选择对应的底模，或使用 --force",
         )

@@ -55,7 +55,7 @@ class LoRAConfig:
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     use_rslora: bool = False
-    targets: Dict[str, Any] = field(default_factory=lambda: {name: True for name in PRESETS[default_preset()]})
+    targets: Dict[str, Any] = field(default_factory=lambda: dict.fromkeys(PRESETS[default_preset()], True))
     preset: str = "custom"
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class LoRAConfig:
         return checked if "lora_alpha" in value else TargetConfig(r, r * ratio)
 
     @classmethod
-    def from_preset(cls, name: Optional[str] = None, rank: Optional[int] = None, **overrides: Any) -> "LoRAConfig":
+    def from_preset(cls, name: Optional[str] = None, rank: Optional[int] = None, **overrides: Any) -> LoRAConfig:
         """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank); None is the default preset."""
         name = default_preset() if name is None else name
         if name not in PRESETS:
@@ -135,7 +135,7 @@ class LoRAConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Dict[str, Any]) -> "LoRAConfig":
+    def from_dict(cls, values: Dict[str, Any]) -> LoRAConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise UserError(f"unknown key {sorted(unknown)[0]!r} in the LoRA configuration: known are "
@@ -147,7 +147,7 @@ class LoRAConfig:
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "LoRAConfig":
+    def from_json(cls, text: str) -> LoRAConfig:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:

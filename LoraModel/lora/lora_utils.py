@@ -61,7 +61,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew",
                         "该网络已经注入了 LoRA：请先调用 extract(network)，或重新加载底模")
     layers: Dict[str, nn.Module] = {}
-    taken = {name: 0 for name in config.targets}
+    taken = dict.fromkeys(config.targets, 0)
     for path, module in network.named_modules():
         target = config.target_of(path)
         if target is None:

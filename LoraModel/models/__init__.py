@@ -12,7 +12,7 @@ from .synthesizer_lora import SynthesizerLoRA
 from .targets import DEFAULT_PRESET, PRESETS
 
 __all__ = [
-    "Base", "BaseInfo", "DEFAULT_PRESET", "GeneratorLoRA", "ModelKind", "PRESETS", "SynthesizerLoRA", "load_base", "load_base_beside_config",
-    "load_discriminator",
+    "Base", "BaseInfo", "DEFAULT_PRESET", "GeneratorLoRA", "ModelKind", "PRESETS", "SynthesizerLoRA", "load_base",
+    "load_base_beside_config", "load_discriminator",
     "model_kind", "read_checkpoint",
 ]

@@ -61,7 +61,8 @@ def _unsafe(path: Path, kind: str) -> UserError:
         f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. "
         "It was not loaded; "
         "get the model from a source you trust, as weights only",
-        f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；请从可信来源获取仅含权重的模型",
+        f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；"
+        f"请从可信来源获取仅含权重的模型",
     )
 
 

@@ -2,7 +2,7 @@
 
 | found | made of it |
 |---|---|
-| `{"weight": …}`, `{"model": …}`, `{"net_g": …}`, `{"generator": …}`, `{"state_dict": …}`, the tensors alone | the tensors |
+| `{KEY: …}`, KEY one of weight, model, net_g, generator, state_dict; the tensors alone | the tensors |
 | `module.` and `_orig_mod.` before every name, in any order | taken off |
 | weight norm as `parametrizations.weight.original0` and `.original1` | `weight_g` and `weight_v` |
 | weight norm folded into `weight` | a length `weight_g` and a direction `weight_v` |

@@ -55,7 +55,8 @@ class ModelKind:
             UserError: it is no generator, or damaged.
         """
         if not self.is_generator:
-            raise self.problem or UserError(f"{self.path} is no base: choose another file", f"{self.path} 不是底模：请选择其他文件")
+            raise self.problem or UserError(f"{self.path} is no base: choose another file",
+                                            f"{self.path} 不是底模：请选择其他文件")
         with open_checkpoint(self.path) as file:
             form = normalise(file.contents)
             assert form is not None
@@ -146,7 +147,8 @@ def other_vocoder(path: Path, vocoder: str) -> UserError:
     name = vocoder or "another vocoder"
     return UserError(f"{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained "
                      "with HiFi-GAN",
-                     f"{path} 使用 {vocoder or '其他声码器'} 训练，而 RVC 只支持 HiFi-GAN：请选择用 HiFi-GAN 训练的模型")
+                     f"{path} 使用 {vocoder or '其他声码器'} 训练，而 RVC 只支持 HiFi-GAN：请选择用 HiFi-GAN "
+                     f"训练的模型")
 
 
 def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> UserError:
@@ -162,7 +164,9 @@ def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> Us
     elif any(name.startswith(("mpd.", "msd.")) for name in names):
         en, zh = "a discriminator of another program", "其他程序的判别器"
     else:
-        en, zh = "no model of RVC's: it lacks the key enc_p.emb_phone.weight", "不是 RVC 模型：缺少键 enc_p.emb_phone.weight"
+        en, zh = ("no model of RVC's: it lacks the key enc_p.emb_phone.weight",
+                  "不是 RVC 模型：缺少键 enc_p.emb_phone.weight")
         return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice",
                          f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
-    return UserError(f"{path} is {en}: choose a generator (f0G….pth) or a voice", f"{path} 是{zh}：请选择生成器（f0G….pth）或声音模型")
+    return UserError(f"{path} is {en}: choose a generator (f0G….pth) or a voice",
+                     f"{path} 是{zh}：请选择生成器（f0G….pth）或声音模型")

@@ -135,7 +135,8 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
     if kind.kind == "adapter":
         raise UserError(f"{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
                         "trained on to --base_model",
-                        f"{path} 是适配器而不是底模：请用 --lora_weights 指定它，并用 --base_model 指定训练它所用的底模")
+                        f"{path} 是适配器而不是底模：请用 --lora_weights 指定它，并用 --base_model "
+                        f"指定训练它所用的底模")
     for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
         if key not in form.weights:
             if kind.kind == "other" and kind.problem and "lacks the key" not in kind.problem.en:
@@ -196,7 +197,8 @@ def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> N
             raise UserError(
                 f"{path}: {key} has shape {tuple(weights[key].shape)}, {type(network).__name__} wants "
                 f"{tuple(own[key].shape)}",
-                f"{path}：{key} 的形状为 {tuple(weights[key].shape)}，而 {type(network).__name__} 需要 {tuple(own[key].shape)}",
+                f"{path}：{key} 的形状为 {tuple(weights[key].shape)}，而 {type(network).__name__} 需要 "
+                f"{tuple(own[key].shape)}",
             )
     extra = [key for key in weights if key not in own]
     if extra:
@@ -234,7 +236,8 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
         values = [*values, form.sample_rate]
     if not isinstance(values, (list, tuple)) or len(values) != 18:
         found = f"{len(values)} values" if isinstance(values, (list, tuple)) else f"a {type(values).__name__}"
-        raise damaged(path, f"its configuration has {found} instead of a list of 18", f"其配置为 {found}，而不是 18 个值的列表")
+        raise damaged(path, f"its configuration has {found} instead of a list of 18",
+                      f"其配置为 {found}，而不是 18 个值的列表")
     f0 = "enc_p.emb_pitch.weight" in form.weights
     try:
         config = checked([*values[:15], form.weights["emb_g.weight"].shape[0], *values[16:]])
@@ -245,12 +248,14 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
     except Missing as error:
         raise _lacks(path, error.args[0]) from None
     if wrong:
-        raise damaged(path, f"no network can be built from its configuration: {wrong[0]}", f"无法根据其配置构建网络：{wrong[0]}")
+        raise damaged(path, f"no network can be built from its configuration: {wrong[0]}",
+                      f"无法根据其配置构建网络：{wrong[0]}")
     return config
 
 
 def _lacks(path: Path, key: str) -> UserError:
-    return UserError(f"{path} lacks the key {key}: it does not fit RVC's network", f"{path} 缺少键 {key}：与 RVC 网络不匹配")
+    return UserError(f"{path} lacks the key {key}: it does not fit RVC's network",
+                     f"{path} 缺少键 {key}：与 RVC 网络不匹配")
 
 
 def _config_of_json(file: Path, path: Path, shapes: Dict[str, torch.Size], f0: bool) -> List[Any]:
@@ -295,7 +300,8 @@ def _config_from_shapes(
         raise NoConfiguration(
             f"{path} is a {version} base of {rates} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
             f"or choose a base of {sample_rate} Hz",
-            f"{path} 是 {rates} Hz 的 {version} 底模，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 {sample_rate} Hz 的底模")
+            f"{path} 是 {rates} Hz 的 {version} 底模，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 "
+            f"{sample_rate} Hz 的底模")
     fitting = [config for config in fitting if sample_rate in (None, config[-1])]
     if len(fitting) == 1:
         return fitting[0]

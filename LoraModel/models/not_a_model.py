@@ -58,16 +58,19 @@ def what_it_is(path: Path) -> Optional[Finding]:
                        "open the link in a browser, go on to the file itself and download it again",
                        "请用浏览器打开链接，找到文件本身后重新下载")
     if text.startswith(b"version https://git-lfs"):
-        return Finding("it is a pointer of Git LFS, the model itself was not downloaded", "这是 Git LFS 指针，模型本身并未下载",
+        return Finding("it is a pointer of Git LFS, the model itself was not downloaded",
+                       "这是 Git LFS 指针，模型本身并未下载",
                        "run `git lfs pull` in its folder, or download it again from the web page",
                        "请在其目录运行 `git lfs pull`，或从网页重新下载")
     for magic, en, zh in _MAGICS:
         if start.startswith(magic):
             if "archive" in en:
-                return Finding(f"it is {en}", f"这是{zh}", "unpack it and choose the .pth inside", "请解压后选择其中的 .pth")
+                return Finding(f"it is {en}", f"这是{zh}", "unpack it and choose the .pth inside",
+                               "请解压后选择其中的 .pth")
             return Finding(f"it is {en}", f"这是{zh}")
     if _is_onnx(start):
-        return Finding("it is an ONNX model, which can be neither trained nor changed", "这是 ONNX 模型，无法训练或修改",
+        return Finding("it is an ONNX model, which can be neither trained nor changed",
+                       "这是 ONNX 模型，无法训练或修改",
                        "choose the .pth that it was made from", "请选择导出它所用的 .pth")
     if text[:1] in (b"{", b"["):
         return Finding("it is a text file, JSON", "这是 JSON 文本文件")
@@ -80,8 +83,8 @@ def _zip(stream: BinaryIO, size: int) -> Optional[Finding]:
     try:
         names = [name for name in open_directory(stream).namelist() if not name.endswith("/")]
     except zipfile.BadZipFile:
-        return Finding(f"it is cut short after {size:,} bytes, such as half a download", f"文件在 {size:,} 字节处中断，可能只下载了一半",
-                       "download it again", "请重新下载")
+        return Finding(f"it is cut short after {size:,} bytes, such as half a download",
+                       f"文件在 {size:,} 字节处中断，可能只下载了一半", "download it again", "请重新下载")
     if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
         return Finding("it is a TorchScript program", "这是 TorchScript 程序", "choose the .pth that it was made from",
                        "请选择导出它所用的 .pth")

@@ -71,7 +71,7 @@ def _array(data: Any, kind: Any, shape: Any, order: Any = "C") -> List[Any]:
     return np.frombuffer(bytes(data), kind.value).reshape(shape, order=order).tolist()
 
 
-def _frombuffer(data: Any, kind: Any, shape: Any, order: Any = "C", *_rest: Any) -> "NumpyArray":
+def _frombuffer(data: Any, kind: Any, shape: Any, order: Any = "C", *_rest: Any) -> NumpyArray:
     array = NumpyArray()
     array.value = _array(data, kind, shape, order)
     return array

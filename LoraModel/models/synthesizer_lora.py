@@ -56,7 +56,8 @@ class SynthesizerLoRA:
         if not 0 <= speaker < base.info.speakers:
             raise UserError(f"speaker {speaker} is not among the base's {base.info.speakers}: choose 0 to "
                             f"{base.info.speakers - 1}",
-                            f"底模只有 {base.info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {base.info.speakers - 1}")
+                            f"底模只有 {base.info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 "
+                            f"{base.info.speakers - 1}")
         self.speaker = self.posterior_speaker = speaker
         self.injection: Injection = inject(self.network, config, speaker)
         self.trainable = mark_only_lora_as_trainable(self.network)
@@ -65,7 +66,7 @@ class SynthesizerLoRA:
     def count(self) -> ParameterCount:
         return count_parameters(self.network)
 
-    def to(self, device: torch.device) -> "SynthesizerLoRA":
+    def to(self, device: torch.device) -> SynthesizerLoRA:
         self.network.to(device)
         self.injection.to(device)
         return self
@@ -81,7 +82,7 @@ class SynthesizerLoRA:
         Does nothing to the row where target `spk_row` is off.
         """
         table = self.network.emb_g.weight
-        for name, layer in self.injection.items():
+        for _name, layer in self.injection.items():
             if isinstance(layer, SpeakerRow):
                 layer.lora_row.weight.copy_((table[row] - table[self.speaker])[None])
                 self.posterior_speaker = row

@@ -43,7 +43,7 @@ class TensorFile:
         self._storages: Dict[str, Tensor] = {}
         self._bytes = 0
 
-    def __enter__(self) -> "TensorFile":
+    def __enter__(self) -> TensorFile:
         return self
 
     def __exit__(self, *_: Any) -> None:

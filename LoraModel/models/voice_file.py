@@ -57,7 +57,8 @@ def check_output(path: Path, force: bool, *inputs: Path) -> None:
         UserError: it is there and `force` is off, it is an input, or it has another ending than .pth.
     """
     if path.suffix.lower() != ".pth":
-        raise UserError(f"{path} must end in .pth: RVC lists only such files", f"{path} 必须以 .pth 结尾：RVC 只识别此类文件")
+        raise UserError(f"{path} must end in .pth: RVC lists only such files",
+                        f"{path} 必须以 .pth 结尾：RVC 只识别此类文件")
     if path.resolve() in {file.resolve() for file in inputs}:
         raise UserError(f"{path} is an input: choose another --output, bases are never overwritten",
                         f"{path} 是输入文件：请更换 --output，底模不会被覆盖")

@@ -31,7 +31,7 @@ class _Request:
 
     def __init__(self, key: _Key, chosen: List[Tuple[Source, float]], force: bool, any_strength: bool):
         self.key, self.chosen, self.force, self.any_strength = key, chosen, force, any_strength
-        self.answer: "Future[bool]" = Future()
+        self.answer: Future[bool] = Future()
         self.answer.set_running_or_notify_cancel()
 
 
@@ -49,7 +49,7 @@ class VoiceChanges:
         self._in_place = voice.device.type == "cuda" if in_place is None else in_place
         self._room = room
         self._turn = threading.Condition()  # held for moments only; never while `voice.lock` is waited for
-        self._kept: "OrderedDict[_Key, Blend]" = OrderedDict()  # the one used longest ago first
+        self._kept: OrderedDict[_Key, Blend] = OrderedDict()  # the one used longest ago first
         self._request: Optional[_Request] = None
         self._ready: Optional[Blend] = None
         self._shown: Optional[Blend] = None
@@ -58,7 +58,7 @@ class VoiceChanges:
         self.held = 0.0
         """Seconds that the last change of voice held the audio thread."""
 
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
         """Ask for a blend; returns at once, from any thread. Of several requests the last one counts.
 
         Args:

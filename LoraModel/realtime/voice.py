@@ -29,7 +29,8 @@ SEARCH = 1
 
 
 class Shape(NamedTuple):
-    """How long everything is: in frames of 10 ms, and a block in samples of the stream too. `step` frames are whole samples."""
+    """How long everything is: in frames of 10 ms, and a block in samples of the stream too. `step` frames are whole
+    samples."""
 
     block: int
     context: int
@@ -54,9 +55,11 @@ def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape
     Raises:
         UserError: a length that no stream has.
     """
-    for name, value, low, high in (("block", block, 0.02, 10), ("context", context, 0.1, 60), ("crossfade", crossfade, 0.0, 1)):
+    for name, value, low, high in (("block", block, 0.02, 10), ("context", context, 0.1, 60),
+                                   ("crossfade", crossfade, 0.0, 1)):
         if not low <= value <= high:
-            raise UserError(f"{name}={value} must be between {low} and {high} seconds", f"{name}={value} 必须在 {low} 到 {high} 秒之间")
+            raise UserError(f"{name}={value} must be between {low} and {high} seconds",
+                            f"{name}={value} 必须在 {low} 到 {high} 秒之间")
     step = FRAMES_A_SECOND // math.gcd(rate, FRAMES_A_SECOND)
     frames = max(int(round(block * FRAMES_A_SECOND / step)), 1) * step
     fade = min(int(round(crossfade * FRAMES_A_SECOND)), LONGEST_FADE, frames)
@@ -66,8 +69,9 @@ def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape
 class RealtimeVoice:
     """A base, and a stream that is converted on it block by block.
 
-    The window of input that RVC's realtime class looks at, its parts of the network and its way to join blocks (SOLA) are kept: a
-    recording fed block by block sounds as RVC's realtime window makes it. In a checkout RVC's own class does the work.
+    The window of input that RVC's realtime class looks at, its parts of the network and its way to join blocks (SOLA)
+    are kept: a recording fed block by block sounds as RVC's realtime window makes it. In a checkout RVC's own class
+    does the work.
 
     Attributes:
         rate: of input and output, in Hz.
@@ -82,18 +86,21 @@ class RealtimeVoice:
         transpose: semitones.
         index, index_rate: a faiss index of the target's features, and its share.
         f0_method: how pitch is found in a checkout; None for the best that is there.
-        seed: of all noise, so that the same sound is always converted the same way; None for RVC's own, other in each block.
+        seed: of all noise, so that the same sound is always converted the same way; None for RVC's own, other in each
+            block.
         host: the RVC installation; None finds it.
         room: bytes for prepared voices that are kept.
         sample_rate, config_json: as `load_base` takes them, for a base's file.
 
     Raises:
-        UserError: the base, the device or the index cannot be used; a length out of range; without a checkout, a v1 base.
+        UserError: the base, the device or the index cannot be used; a length out of range; without a checkout, a v1
+            base.
     """
 
     def __init__(
         self, base: Union[str, Path, Base, VoiceLoader], device: str = "cpu", block: float = 0.25, context: float = 2.5,
-        crossfade: float = 0.05, *, rate: Optional[int] = None, transpose: float = 0.0, index: Union[str, Path, None] = None,
+        crossfade: float = 0.05, *, rate: Optional[int] = None, transpose: float = 0.0,
+        index: Union[str, Path, None] = None,
         index_rate: float = 0.75, f0_method: Optional[str] = None, seed: Optional[int] = 0, host: Optional[Host] = None,
         room: int = ROOM, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None,
     ):
@@ -102,7 +109,8 @@ class RealtimeVoice:
             base = light(VoiceLoader(base, host, check_device(device), sample_rate, config_json))
         self.voice = base
         if rate is not None and not 4000 <= rate <= 384000:
-            raise UserError(f"rate={rate} must be between 4000 and 384000 Hz", f"rate={rate} 必须在 4000 到 384000 Hz 之间")
+            raise UserError(f"rate={rate} must be between 4000 and 384000 Hz",
+                            f"rate={rate} 必须在 4000 到 384000 Hz 之间")
         self.rate = int(rate or base.info.sample_rate)
         self.shape = shape = shape_of(self.rate, block, context, crossfade)
         if base.host.is_checkout:
@@ -113,7 +121,8 @@ class RealtimeVoice:
             self._synthesis = StandInSynthesis(base, shape.window, transpose, index, index_rate, seed)
         self._changes = VoiceChanges(base, room=room)
         self.block_samples = shape.block_samples
-        self._joiner = Joiner(shape.block_samples, shape.fade * self.rate // FRAMES_A_SECOND, SEARCH * self.rate // FRAMES_A_SECOND)
+        self._joiner = Joiner(shape.block_samples, shape.fade * self.rate // FRAMES_A_SECOND,
+                              SEARCH * self.rate // FRAMES_A_SECOND)
         self._lead = max(shape.step, 2)  # frames that are resampled again before a block
         self._heard = np.zeros(self._lead * self.rate // FRAMES_A_SECOND + shape.block_samples, dtype=np.float32)
         self._window = np.zeros(shape.window * FRAME, dtype=np.float32)
@@ -136,7 +145,8 @@ class RealtimeVoice:
         """Change the voice: at any time, from any thread; returns at once (`VoiceChanges.use`).
 
         Args:
-            adapters: {file or adapter: strength}, such as {"anna.safetensors": 0.7, "bob.safetensors": 0.3}; {} for the plain base.
+            adapters: {file or adapter: strength}, such as {"anna.safetensors": 0.7, "bob.safetensors": 0.3}; {} for
+                the plain base.
         """
         return self._changes.use(adapters, force, any_strength)
 
@@ -158,7 +168,8 @@ class RealtimeVoice:
         """
         block = np.asarray(block, dtype=np.float32)
         if block.shape != (self.block_samples,):
-            raise UserError(f"a block of this stream has {self.block_samples} samples, not {block.shape}: cut or fill it to this length",
+            raise UserError(f"a block of this stream has {self.block_samples} samples, not {block.shape}: cut or fill "
+                            f"it to this length",
                             f"此音频流的每个块为 {self.block_samples} 个采样，而不是 {block.shape}：请裁剪或补齐")
         if not np.isfinite(block).all():
             raise UserError("the block holds samples that are no numbers (NaN or infinity): check what gives the sound",
@@ -188,7 +199,8 @@ class RealtimeVoice:
     # Parts
 
     def _hear(self, block: np.ndarray) -> None:
-        """Put a block into the window at 16 kHz. What was at the end before is resampled again, now that its right side is known."""
+        """Put a block into the window at 16 kHz. What was at the end before is resampled again, now that its right
+        side is known."""
         self._heard = np.concatenate([self._heard[self.block_samples:], block])
         ratio = Fraction(INPUT_RATE, self.rate)
         low = resample_poly(self._heard, ratio.numerator, ratio.denominator) if ratio != 1 else self._heard

@@ -138,7 +138,7 @@ class TrainConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Dict[str, Any]) -> "TrainConfig":
+    def from_dict(cls, values: Dict[str, Any]) -> TrainConfig:
         """Unknown keys raise."""
         known = [f.name for f in fields(cls)]
         for key in values:

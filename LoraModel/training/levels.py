@@ -38,7 +38,7 @@ class Levels:
         elif peak > 0.5 and float((size >= 0.999 * peak).float().mean()) > CLIPPED:
             self.clipped.append(name)
 
-    def join(self, other: "Levels") -> "Levels":
+    def join(self, other: Levels) -> Levels:
         """Both together."""
         both = Levels()
         both.count = self.count + other.count

@@ -34,12 +34,12 @@ for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read w
 import gradio as gr  # noqa: E402
 import numpy as np  # noqa: E402
 
-from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
 from LoraModel.files import atomic_file  # noqa: E402
 from LoraModel.host import Host, find_host  # noqa: E402
 from LoraModel.inference.audio import read_audio  # noqa: E402
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
 from LoraModel.inference.patched import patch, voice_of  # noqa: E402
+from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
 from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
 from LoraModel.names import shown  # noqa: E402
 from LoraModel.webui import entries, hooks  # noqa: E402

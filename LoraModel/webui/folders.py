@@ -82,7 +82,7 @@ class Folders:
 
     def names(self) -> List[str]:
         """The experiments that have a run, the newest first."""
-        runs = [path for path in self.logs.glob("*/lora/job.json")] if self.logs.is_dir() else []
+        runs = list(self.logs.glob("*/lora/job.json")) if self.logs.is_dir() else []
         return [path.parent.parent.name for path in sorted(runs, key=_changed, reverse=True)]
 
 

@@ -40,7 +40,7 @@ def update(**changes: Any) -> Update:
     return {**changes, "__type__": "update"}
 
 
-def build(namespace: Dict[str, Any]) -> "Panel":
+def build(namespace: Dict[str, Any]) -> Panel:
     """Make the panel where the page is being built.
 
     namespace: the script's own `globals()`: `vc`, `i18n`, `sid0` and, in a page that is no RVC checkout's, `rvc_lora_host` (a

@@ -17,17 +17,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
+from ..commands import parse_rate
 from ..files import atomic_write
 from ..host import find_host, preprocess
 from ..host.index import build_index
-from ..commands import parse_rate
 from ..messages import UserError, language
 from ..preparation.options import network_config
 from ..preparation.recordings import find_recordings, flat_folder
 from . import processes
 from .made import Made
 from .run_log import tail
-from .runs import CODE, RunSettings, Runs, child_environment
+from .runs import CODE, Runs, RunSettings, child_environment
 
 STEPS = ("preprocess", "extract", "index", "train")
 FUNCTIONS = {"preprocess": "preprocess_dataset", "extract": "extract_f0_feature", "index": "train_index"}

@@ -36,7 +36,7 @@ class Publisher:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Publisher":
+    def __enter__(self) -> Publisher:
         self._thread.start()
         return self
 

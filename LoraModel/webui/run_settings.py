@@ -62,7 +62,7 @@ class RunSettings:
         self.f0 = entries.flag(self.f0, WORDS["f0"])
 
     @classmethod
-    def read(cls, kept: Any) -> "RunSettings":
+    def read(cls, kept: Any) -> RunSettings:
         """The settings as a file keeps them, which may be of another version of this program or damaged.
 
         Raises:

@@ -6,7 +6,8 @@ import re
 from typing import Any, Callable, Dict
 
 from ..faults import describe_fault
-from ..messages import UserError, tr as system_tr
+from ..messages import UserError
+from ..messages import tr as system_tr
 from ..paths import printable
 
 Tr = Callable[[str, str], str]
@@ -40,7 +41,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
 
 def fields_for_options(text: str, tr: Tr) -> str:
     """A message of a command in the page's words: the field where it names an option; where the page has none, that is said."""
-    def word(match: "re.Match[str]") -> str:
+    def word(match: re.Match[str]) -> str:
         option = match.group()
         if option in FIELDS:
             return tr(*FIELDS[option])

@@ -22,6 +22,7 @@ from LoraModel.commands import start  # noqa: E402
 from LoraModel.files import atomic_write  # noqa: E402
 from LoraModel.webui.publishing import Publisher, improves  # noqa: E402
 
+
 def run(job: Dict[str, Any]) -> int:
     with Publisher(Path(job["adapter"]), Path(job["publish"]), Path(job["record"]), improves):
         return start("LoraModel.training.train_lora", job["train"])

@@ -1,4 +1,5 @@
-"""Hostile and damaged adapter files: each is refused in one printable line, or loads as what it was; none takes memory or a voice along."""
+"""Hostile and damaged adapter files: each is refused in one printable line, or loads as what it was; none takes memory
+or a voice along."""
 
 import json
 import random
@@ -71,7 +72,8 @@ def test_mutated_files_are_refused_in_one_printable_line_or_load_as_they_were(tm
 
 
 @pytest.mark.parametrize("field, value", [
-    ("speaker", "²"), ("speaker", "１"), ("speaker", "9" * 4000), ("sample_rate", "٣"), ("sample_rate", "0"), ("f0", "yes"),
+    ("speaker", "²"), ("speaker", "１"), ("speaker", "9" * 4000), ("sample_rate", "٣"), ("sample_rate", "0"),
+    ("f0", "yes"),
     ("base_hash", "x" * 64), ("rvc_version", "v\x1b[2J"), ("lora_config", "[" * 100_000), ("lora_config", " " * 50_000),
 ])
 def test_a_field_the_program_works_with_must_be_what_it_should(tmp_path, field, value):
@@ -82,8 +84,8 @@ def test_a_field_the_program_works_with_must_be_what_it_should(tmp_path, field, 
 
 def test_fields_that_describe_are_left_out_or_cut_and_made_printable(tmp_path):
     path, _ = saved(tmp_path)
-    with_metadata(path, name="a\x1b[31m\nb" + "x" * 100_000, steps="²", epochs="1e999", data_seconds="１", heldout='{"base": NaN}',
-                  author="\u202e evil", notes="y" * 100_000)
+    with_metadata(path, name="a\x1b[31m\nb" + "x" * 100_000, steps="²", epochs="1e999", data_seconds="１",
+                  heldout='{"base": NaN}', author="\u202e evil", notes="y" * 100_000)
     metadata = load_adapter(path).metadata
     assert metadata == read_metadata(path) and all(value.isprintable() for value in metadata.values())
     assert len(metadata["name"]) == 200 and len(metadata["notes"]) == 10_000 and metadata["author"] == "evil"
@@ -115,8 +117,10 @@ def test_a_file_changed_under_a_loaded_adapter_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("entry", [
-    {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}, {"dtype": ["F16"], "shape": [1], "data_offsets": [0, 2]},
-    {"dtype": "F16", "shape": [-1], "data_offsets": [0, 2]}, {"dtype": "F16", "shape": [1], "data_offsets": [0, True]}, 3,
+    {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]},
+    {"dtype": ["F16"], "shape": [1], "data_offsets": [0, 2]},
+    {"dtype": "F16", "shape": [-1], "data_offsets": [0, 2]}, {"dtype": "F16", "shape": [1], "data_offsets": [0, True]},
+    3,
 ])
 def test_tensors_of_other_types_and_nonsense_are_refused(tmp_path, entry):
     path = tmp_path / "a.safetensors"

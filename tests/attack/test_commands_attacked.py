@@ -19,8 +19,8 @@ from LoraModel.scripts import convert_model, merge_lora
 pytestmark = pytest.mark.attack
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "LoraModel" / "demo" / "base" / "f0G16k.pth"
-HOSTILE = ["a\0b", "\ud800", "x" * 5000, "a/" * 3000, "~nosuchuser/x", "", "\"\"", "/dev/null/x", "/proc/self/mem", "n" * 256, "\x1b[31m",
-           "a\nb", "."]
+HOSTILE = ["a\0b", "\ud800", "x" * 5000, "a/" * 3000, "~nosuchuser/x", "", "\"\"", "/dev/null/x", "/proc/self/mem",
+           "n" * 256, "\x1b[31m", "a\nb", "."]
 
 
 def refused(main, argv):

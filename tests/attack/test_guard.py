@@ -1,7 +1,8 @@
 """A stranger's web page, and requests made by hand, against the guard around our page and around RVC's.
 
-Two pages are served on loopback: `python run.py app`'s own, and a small one guarded as RVC's is, with a recording in and a recording out.
-The same small page without the guard, beside it, shows that each attack works where nothing stops it.
+Two pages are served on loopback: `python run.py app`'s own, and a small one guarded as RVC's is, with a recording in
+and a recording out. The same small page without the guard, beside it, shows that each attack works where nothing stops
+it.
 """
 
 import base64
@@ -62,7 +63,7 @@ page(int(os.environ["UNGUARDED"]), prevent_thread_lock=True)
 del os.environ["RVC_LORA_GUARD"]
 assert guard_rvc()
 page(given.port)
-'''
+'''  # noqa: E501
 
 
 def recording(seconds=0.5):
@@ -98,12 +99,14 @@ class Served:
     def join(self, file, origin=None, host=None, number=None):
         """What the queue says last of an event with `file`; (None, code) where it closes first."""
         fresh = socket.create_connection(("127.0.0.1", self.port))
-        with websockets.sync.client.connect(f"ws://{host or f'127.0.0.1:{self.port}'}/queue/join", sock=fresh, origin=origin) as queue:
+        with websockets.sync.client.connect(f"ws://{host or f'127.0.0.1:{self.port}'}/queue/join", sock=fresh,
+                                            origin=origin) as queue:
             try:
                 while True:
                     said = json.loads(queue.recv(60))
                     if said["msg"] == "send_hash":
-                        queue.send(json.dumps({"session_hash": "abc", "fn_index": self.echo if number is None else number}))
+                        queue.send(json.dumps({"session_hash": "abc",
+                                               "fn_index": self.echo if number is None else number}))
                     elif said["msg"] == "send_data":
                         queue.send(json.dumps(self.event(file, number)))
                     elif said["msg"] == "process_completed":
@@ -135,7 +138,8 @@ def guarded(tmp_path_factory):
     (folder / "page.py").write_text(PAGE)
     temporary, beside = folder.parent / "temporary", free_port()
     temporary.mkdir()
-    settings = {"UNGUARDED": str(beside), "RVC_LORA_HOSTS": "my-proxy.example", "RVC_LORA_UPLOAD_MB": "2", "RVC_LORA_LANG": "en"}
+    settings = {"UNGUARDED": str(beside), "RVC_LORA_HOSTS": "my-proxy.example", "RVC_LORA_UPLOAD_MB": "2",
+                "RVC_LORA_LANG": "en"}
     with served(["page.py"], folder, folder.parent / "page.log", TMPDIR=str(temporary), **settings) as address:
         page = Served(address, folder, secret, dependency(address, "echo"))
         page.beside = f"http://127.0.0.1:{beside}/"
@@ -152,8 +156,8 @@ def own(tmp_path_factory):
     """`python run.py app`'s page."""
     folder = tmp_path_factory.mktemp("own") / "page"
     secret = put_secret(folder)
-    with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(folder / "data")], folder, folder.parent / "app.log",
-                RVC_LORA_LANG="en", RVC_LORA_UPLOAD_MB="2") as address:
+    with served([str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(folder / "data")], folder,
+                folder.parent / "app.log", RVC_LORA_LANG="en", RVC_LORA_UPLOAD_MB="2") as address:
         yield Served(address, folder, secret, dependency(address, "infer_convert"))
 
 
@@ -171,8 +175,10 @@ def named(path):
 def test_only_the_pages_own_names_are_answered(page):
     for host in (f"127.0.0.1:{page.port}", f"localhost:{page.port}", f"LOCALHOST:{page.port}"):
         assert page.get("/", Host=host).status_code == 200, host
-    for host in ("evil.example", f"evil.example:{page.port}", f"127.0.0.1.evil.example:{page.port}", f"localhost.evil.example:{page.port}",
-                 f"evil.example@127.0.0.1:{page.port}", f"127.0.0.1:{page.port}, evil.example", f"[::1]evil:{page.port}", ""):
+    for host in ("evil.example", f"evil.example:{page.port}", f"127.0.0.1.evil.example:{page.port}",
+                 f"localhost.evil.example:{page.port}",
+                 f"evil.example@127.0.0.1:{page.port}", f"127.0.0.1:{page.port}, evil.example",
+                 f"[::1]evil:{page.port}", ""):
         for path in ("/", "/config", "/file=x", "/queue/status", "/theme.css"):
             answer = page.get(path, Host=host)
             assert answer.status_code in (400, 403), (host, path)  # 400: the server itself found the header malformed
@@ -183,22 +189,28 @@ def test_only_the_pages_own_names_are_answered(page):
 
 def test_a_page_for_the_network_answers_under_its_addresses_and_names(guarded, own):
     name = socket.gethostname()
-    for host in ("192.168.1.20:7865", "10.0.0.3", "[fe80::1]:7865", f"{name}:7865", f"{name.split('.')[0]}.local", "my-proxy.example"):
+    for host in ("192.168.1.20:7865", "10.0.0.3", "[fe80::1]:7865", f"{name}:7865", f"{name.split('.')[0]}.local",
+                 "my-proxy.example"):
         assert guarded.get("/", Host=host).status_code == 200, host
-        assert guarded.post(body=guarded.event(None), headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200, host
+        assert guarded.post(body=guarded.event(None),
+                            headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200, host
         assert own.get("/", Host=host).status_code == 403, host
-    assert guarded.post(body=guarded.event(None), headers={"Host": "my-proxy.example", "Origin": "https://my-proxy.example"}).status_code == 200
+    assert guarded.post(body=guarded.event(None),
+                        headers={"Host": "my-proxy.example", "Origin": "https://my-proxy.example"}).status_code == 200
     assert own.get("/", Host="127.0.0.1:80").status_code == 403
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "https://127.0.0.1", "file://", "http://127.0.0.1.evil.example"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "https://127.0.0.1", "file://",
+                                    "http://127.0.0.1.evil.example"])
 def test_other_origins_are_refused(page, origin):
     for path in ("/", "/config", "/file=notes.txt", "/startup-events"):
         answer = page.get(path, Origin=origin)
-        assert answer.status_code == 403 and not [key for key in answer.headers if key.lower().startswith("access-control-")]
+        assert answer.status_code == 403 and not [key for key in answer.headers
+                                                  if key.lower().startswith("access-control-")]
     assert page.post(body=page.event(None), headers={"Origin": origin}).status_code == 403
     assert page.upload(recording(), Origin=origin).status_code == 403
-    asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST",
+             "Access-Control-Request-Headers": "content-type"}
     answer = requests.options(page.address + "/run/predict", headers=asked, timeout=60)
     assert answer.status_code >= 400 and "Access-Control-Allow-Origin" not in answer.headers
     with pytest.raises(websockets.exceptions.InvalidStatus):
@@ -207,19 +219,23 @@ def test_other_origins_are_refused(page, origin):
 
 def test_the_own_origin_is_answered_without_cors(page):
     answer = page.get("/config", Origin=page.address)
-    assert answer.status_code == 200 and not [key for key in answer.headers if key.lower().startswith("access-control-")]
+    assert answer.status_code == 200 and not [key for key in answer.headers
+                                              if key.lower().startswith("access-control-")]
     assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
         assert requests.request(method, page.address + "/run/predict", timeout=60).status_code == 405
 
 
 def test_what_a_browser_says_of_the_asking_site_counts(page):
-    assert page.get("/", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200  # a link to the page
+    # a link to the page
+    assert page.get("/", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200
     assert page.get("/", **{"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}).status_code == 200
-    for path, mode in (("/", "no-cors"), ("/config", "navigate"), ("/assets/x.js", "no-cors"), ("/startup-events", "no-cors")):
+    for path, mode in (("/", "no-cors"), ("/config", "navigate"), ("/assets/x.js", "no-cors"),
+                       ("/startup-events", "no-cors")):
         for site in ("cross-site", "same-site"):
             assert page.get(path, **{"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}).status_code == 403
-    assert page.post(body=page.event(None), headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 403
+    assert page.post(body=page.event(None),
+                     headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 403
 
 
 def test_the_queue_is_for_the_pages_own_names(page):
@@ -227,10 +243,12 @@ def test_the_queue_is_for_the_pages_own_names(page):
         page.join(None, host=f"evil.example:{page.port}")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+                                  "text/json"])
 def test_a_post_without_a_preflight_is_refused(page, kind):
     for path in ("/run/predict", "/api/predict", "/api/predict/", "/run/echo", "/reset"):
-        assert page.post(path, data=json.dumps(page.event(None)).encode(), headers={"Content-Type": kind}).status_code == 415
+        assert page.post(path, data=json.dumps(page.event(None)).encode(),
+                         headers={"Content-Type": kind}).status_code == 415
     for wrong in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
         assert page.post("/upload", data=b"x", headers=wrong).status_code == 415
 
@@ -244,18 +262,22 @@ def test_a_post_without_a_type_is_a_programs_or_refused(page):
     for headers in ({"Origin": own}, {"Referer": own + "/"}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "cors"}):
         assert page.post("/run/predict", data=body, headers=headers).status_code == 415
     assert page.post("/run/predict", data=body, headers={"Origin": "null"}).status_code == 403
-    assert page.post("/run/predict", data=json.dumps(page.event({"name": "/etc/hostname", "is_file": True})).encode(), headers={}).status_code == 400
+    assert page.post("/run/predict", data=json.dumps(page.event({"name": "/etc/hostname", "is_file": True})).encode(),
+                     headers={}).status_code == 400
 
 
 # ---------------------------------------------------------------- files
 
 def test_a_file_of_the_machine_cannot_be_named_in_an_event(page, unguarded):
     secret = page.secret
-    payloads = [named(secret), named(page.folder / "notes.txt"), named("notes.txt"), named("linked.wav"), named("/etc/hostname"),
-                {"name": str(secret), "data": "x", "is_file": 1}, {"name": str(secret)}, {"name": str(secret), "data": ""},
-                {"name": str(secret), "data": "/file=x", "is_file": False}, named("http://127.0.0.1:9/x.wav"), named(f"file://{secret}"),
-                [named(secret)], [[named(secret)]], {"a": {"b": [1, named(secret)]}}, {"is_file": True}, named(["x"]), named({"name": "x"}),
-                named(str(secret) + "\0"), named(f"{page.folder}/../{secret.name}")]
+    payloads = [named(secret), named(page.folder / "notes.txt"), named("notes.txt"), named("linked.wav"),
+                named("/etc/hostname"),
+                {"name": str(secret), "data": "x", "is_file": 1}, {"name": str(secret)},
+                {"name": str(secret), "data": ""},
+                {"name": str(secret), "data": "/file=x", "is_file": False}, named("http://127.0.0.1:9/x.wav"),
+                named(f"file://{secret}"),
+                [named(secret)], [[named(secret)]], {"a": {"b": [1, named(secret)]}}, {"is_file": True}, named(["x"]),
+                named({"name": "x"}), named(str(secret) + "\0"), named(f"{page.folder}/../{secret.name}")]
     for payload in payloads:
         answer = page.post(body=page.event(payload))
         assert answer.status_code == 400 and "drop the file into its field again" in answer.json()["error"], payload
@@ -272,15 +294,16 @@ def test_a_file_of_the_machine_cannot_be_named_in_an_event(page, unguarded):
 
 
 def test_no_file_of_the_machine_is_served(page, unguarded):
-    own_files = [page.secret, page.folder / "notes.txt", "notes.txt", "linked.wav", page.folder / "linked.wav", "/etc/hostname",
-                 "./notes.txt", f"../{page.folder.name}/notes.txt",
+    own_files = [page.secret, page.folder / "notes.txt", "notes.txt", "linked.wav", page.folder / "linked.wav",
+                 "/etc/hostname", "./notes.txt", f"../{page.folder.name}/notes.txt",
                  "http://127.0.0.1:9/", "https://evil.example/", "", "/", ".", "notes.txt\0", "\ud800", "x" * 5000]
     for path in own_files:
         asked = quote(str(path), safe="/:", errors="surrogatepass")
         for start in ("/file=", "/file/", "/proxy=", "//file=", "/./file=", "/%66ile=", "/file%3D"):
             answer = page.get(start + asked)
             assert answer.status_code in (400, 403, 404) and SECRET not in answer.text, start + asked
-    assert SECRET in unguarded.get("/file=notes.txt").text and SECRET.encode() in unguarded.get("/file=linked.wav").content
+    assert SECRET in unguarded.get("/file=notes.txt").text and SECRET.encode() in unguarded.get(
+        "/file=linked.wav").content
 
 
 def test_an_upload_is_served_and_used_and_nothing_beside_it(page):
@@ -302,15 +325,19 @@ def test_an_upload_is_served_and_used_and_nothing_beside_it(page):
 
 def test_what_an_event_made_is_served(guarded):
     [path] = guarded.upload(recording()).json()
-    for made in (guarded.post(body=guarded.event(named(path))).json()["data"][0], guarded.join(named(path))["output"]["data"][0]):
+    for made in (guarded.post(body=guarded.event(named(path))).json()["data"][0],
+                 guarded.join(named(path))["output"]["data"][0]):
         audio, rate = soundfile.read(io.BytesIO(guarded.get("/file=" + made["name"]).content))
         assert rate == 16000 and len(audio) == 8000
         assert guarded.post(body=guarded.event(made)).status_code == 200  # an output given back as an input
-    inline = {"name": "tone.wav", "data": "data:audio/wav;base64," + base64.b64encode(recording()).decode(), "is_file": False}  # as Gradio 3.14 does
+    # as Gradio 3.14 does
+    inline = {"name": "tone.wav", "data": "data:audio/wav;base64," + base64.b64encode(recording()).decode(),
+              "is_file": False}
     assert guarded.get("/file=" + guarded.post(body=guarded.event(inline)).json()["data"][0]["name"]).status_code == 200
     files = guarded.upload(recording(), "a.wav").json() + guarded.upload(recording(), "b.wav").json()
     number = dependency(guarded.address + "/", "count")
-    assert guarded.post(body=guarded.event([named(file) for file in files], number)).json()["data"] == ["['a.wav', 'b.wav']"]
+    assert guarded.post(body=guarded.event([named(file) for file in files],
+                                           number)).json()["data"] == ["['a.wav', 'b.wav']"]
     assert guarded.post(body=guarded.event([named(files[0]), named(guarded.secret)], number)).status_code == 400
 
 
@@ -334,9 +361,11 @@ def test_an_upload_beyond_the_limit_is_refused(page):
         yield from (whole[start:start + 2**16] for start in range(0, len(whole), 2**16))
 
     head, tail = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n', b"\r\n--x--\r\n"
-    for path, kind, body in (("/upload", "multipart/form-data; boundary=x", head + big + tail), ("/run/predict", "application/json", big)):
+    for path, kind, body in (("/upload", "multipart/form-data; boundary=x", head + big + tail),
+                             ("/run/predict", "application/json", big)):
         with contextlib.suppress(requests.ConnectionError):  # the server may close before all is sent
-            assert page.post(path, data=pieces(body), headers={"Content-Type": kind}).status_code == 413  # without a Content-Length
+            # without a Content-Length
+            assert page.post(path, data=pieces(body), headers={"Content-Type": kind}).status_code == 413
     said = page.join({"name": "a.wav", "is_file": False, "data": "data:," + "x" * len(big)})
     assert said[1] == 1009 if isinstance(said, tuple) else "2 MB" in said["output"]["error"]
     assert page.get("/config").status_code == 200  # and goes on
@@ -345,13 +374,16 @@ def test_an_upload_beyond_the_limit_is_refused(page):
 # ---------------------------------------------------------------- malformed events
 
 def test_a_request_that_is_no_event_is_told_so(page):
-    for body in (None, [], "x", 1, {"data": {}}, {"data": "x"}, {"data": [], "fn_index": -1}, {"data": [], "fn_index": 10**6},
-                 {"data": [], "fn_index": True}, {"data": [], "fn_index": "0"}, {"data": [], "fn_index": 0, "session_hash": ["x"]},
+    for body in (None, [], "x", 1, {"data": {}}, {"data": "x"}, {"data": [], "fn_index": -1},
+                 {"data": [], "fn_index": 10**6},
+                 {"data": [], "fn_index": True}, {"data": [], "fn_index": "0"},
+                 {"data": [], "fn_index": 0, "session_hash": ["x"]},
                  {"data": [], "fn_index": 0, "session_hash": "x" * 10**5}):
         answer = page.post(data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
         assert answer.status_code == 400 and "reload the page" in answer.json()["error"], body
     deep = b"[" * 200000 + b"]" * 200000
-    for body in (b"{", b"\xff\xfe", b"nan", b'{"data": [NaN]}', b'{"data": [Infinity]}', b'{"data": [1e999]}', b'{"data": ["\\ud800"]}', deep, b""):
+    for body in (b"{", b"\xff\xfe", b"nan", b'{"data": [NaN]}', b'{"data": [Infinity]}', b'{"data": [1e999]}',
+                 b'{"data": ["\\ud800"]}', deep, b""):
         answer = page.post(data=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400 and answer.json()["error"], body[:40]
 
@@ -361,7 +393,8 @@ def test_values_that_gradio_stumbles_over_are_answered_in_words(guarded):
     assert guarded.post(body=guarded.event(3, half)).json()["data"] == ["1.5"]
     assert guarded.post("/run/half", body={"data": [1e308]}).json()["data"] == ["5e+307"]
     for value in ([], {}, True, "3", "x", [3]):
-        for answer in (guarded.post(body=guarded.event(value, half)), guarded.post("/api/half/", body={"data": [value]})):
+        for answer in (guarded.post(body=guarded.event(value, half)),
+                       guarded.post("/api/half/", body={"data": [value]})):
             assert answer.status_code == 400 and "enter a number" in answer.json()["error"], value
         assert "enter a number" in guarded.join(value, number=half)["output"]["error"]
     for number, values in ((guarded.echo, ([], "x", 3, True)), (count, ("x", 3, True))):
@@ -379,7 +412,8 @@ def test_random_bodies_name_no_file(attack_rounds):
     class Blocks:
         dependencies = [None]
 
-    wraps = [lambda v: [v], lambda v: {"x": v}, lambda v: [1, None, v, "y"], lambda v: {"data": v}, lambda v: {"name": None, "z": [v]}]
+    wraps = [lambda v: [v], lambda v: {"x": v}, lambda v: [1, None, v, "y"], lambda v: {"data": v},
+             lambda v: {"name": None, "z": [v]}]
 
     def wrapped(value, depth):
         for _ in range(depth):
@@ -391,7 +425,8 @@ def test_random_bodies_name_no_file(attack_rounds):
         bad = {"data": [wrapped(named("/etc/passwd"), depth)], "fn_index": 0}
         with pytest.raises(ValueError):
             check(parse(json.dumps(bad)), Blocks, lambda path: False)
-        good = {"data": [wrapped(named("/up/a.wav"), depth), wrapped({"name": "x", "data": "data:,", "is_file": False}, 2)], "fn_index": 0}
+        good = {"data": [wrapped(named("/up/a.wav"), depth),
+                         wrapped({"name": "x", "data": "data:,", "is_file": False}, 2)], "fn_index": 0}
         check(parse(json.dumps(good)), Blocks, lambda path: path == "/up/a.wav")
 
 
@@ -399,15 +434,21 @@ def test_the_rules_of_addresses():
     local, network = Addresses.local(), Addresses.open(["my.example:8443", "2001:db8::1"])
     for host in ("127.0.0.1:7865", "localhost:7865", "[::1]:7865", "localhost.:7865"):
         assert local.answers(host, 7865), host
-    for host in ("127.0.0.1", "127.0.0.2:7865", "localhost:7866", "10.0.0.1:7865", "", ":7865", "localhost:", "localhost:x", "local host:7865",
+    for host in ("127.0.0.1", "127.0.0.2:7865", "localhost:7866", "10.0.0.1:7865", "", ":7865", "localhost:",
+                 "localhost:x", "local host:7865",
                  "localhost:7865:7865", "localhost:٧٨٦٥", "[::1:7865", "0x7f000001:7865", "2130706433:7865"):
         assert not local.answers(host, 7865), host
-    assert network.answers("my.example", 7865) and network.answers("[2001:db8::1]", 7865) and network.answers("0.0.0.0:7865", 7865)
+    assert network.answers("my.example", 7865) and network.answers("[2001:db8::1]",
+                                                                   7865) and network.answers("0.0.0.0:7865", 7865)
     assert not network.answers("2130706433:7865", 7865) and not network.answers("my.example.evil.example", 7865)
-    assert network.answers("abc.gradio.live", 7865, "https://abc.gradio.live") and not network.answers("abd.gradio.live", 7865, "https://abc.gradio.live")
-    for origin, host in (("http://a:80", "A"), ("https://a", "a:443"), ("https://a", "a"), ("http://[::1]:7", "[::1]:7")):
+    assert network.answers("abc.gradio.live", 7865,
+                           "https://abc.gradio.live") and not network.answers("abd.gradio.live", 7865,
+                                                                              "https://abc.gradio.live")
+    for origin, host in (("http://a:80", "A"), ("https://a", "a:443"), ("https://a", "a"),
+                         ("http://[::1]:7", "[::1]:7")):
         assert same_origin(origin, host)
-    for origin in ("http://a:81", "null", "", "a", "ftp://a", "http://a/x", "http://b@a", "http://a:80:80", "http://", "//a"):
+    for origin in ("http://a:81", "null", "", "a", "ftp://a", "http://a/x", "http://b@a", "http://a:80:80", "http://",
+                   "//a"):
         assert not same_origin(origin, "a:80"), origin
 
 
@@ -445,7 +486,7 @@ ATTACK = """async ({address, secret, number}) => {
         sound.src = address + '/file=linked.wav';
     }));
     return said;
-}"""
+}"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -477,7 +518,9 @@ def attacked(browser, elsewhere, page):
 
 def test_a_page_of_another_site_reads_nothing(chromium, elsewhere, page, unguarded):  # noqa: F811
     reached = attacked(chromium, elsewhere, unguarded)
-    assert "RIFF" in reached[1] and sum(SECRET in told for told in reached) == 2 and '"success": true' in reached[-2].replace(":true", ": true")
+    assert "RIFF" in reached[1] and sum(SECRET in told
+                                        for told in reached) == 2 and '"success": true' in reached[-2].replace(
+                                            ":true", ": true")
     assert reached[-1] == "the sound plays"  # all this where nothing stops it
     said = attacked(chromium, elsewhere, page)
     assert said == ["TypeError: Failed to fetch"] * 5 + ["no queue", "no sound"]
@@ -486,14 +529,17 @@ def test_a_page_of_another_site_reads_nothing(chromium, elsewhere, page, unguard
 def test_the_page_itself_uploads_plays_and_downloads(chromium, guarded, tmp_path):  # noqa: F811
     tab, wrong = chromium.new_page(), []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 and answer.url.startswith(guarded.address) else None)
+    tab.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400
+           and answer.url.startswith(guarded.address) else None)
     (tmp_path / "tone.wav").write_bytes(recording(1.5))
     tab.goto(guarded.address, wait_until="domcontentloaded")
     tab.locator("input[type=file]").first.set_input_files(str(tmp_path / "tone.wav"))
     tab.locator("audio").first.wait_for(state="attached")
     tab.get_by_role("button", name="Go").click()
-    tab.wait_for_function("[...document.querySelectorAll('audio')].filter(e => e.src && e.readyState > 0 && e.duration > 1.4).length == 2")
-    length = tab.evaluate("""async () => (await (await fetch([...document.querySelectorAll('audio')].pop().src)).arrayBuffer()).byteLength""")
+    tab.wait_for_function("[...document.querySelectorAll('audio')].filter(e => e.src && e.readyState > 0 && e.duration "
+                          "> 1.4).length == 2")
+    length = tab.evaluate(
+        """async () => (await (await fetch([...document.querySelectorAll('audio')].pop().src)).arrayBuffer()).byteLength""")  # noqa: E501
     assert length == len(recording(1.5))
     tab.close()
     assert not wrong

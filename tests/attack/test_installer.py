@@ -1,4 +1,5 @@
-"""install_into_rvc.py against links, hostile manifests, a full disk, read-only folders, a second installer, Ctrl-C and kill -9."""
+"""install_into_rvc.py against links, hostile manifests, a full disk, read-only folders, a second installer, Ctrl-C and
+kill -9."""
 
 from __future__ import annotations
 
@@ -57,11 +58,13 @@ def installer(source: Path, host: Path, *options: str, before: str = "", seconds
     """The installer as a process of its own; `before` is Python that runs first."""
     script = str(source / "install_into_rvc.py")
     start = [sys.executable, "-S", script] if not before else [
-        sys.executable, "-S", "-c", f"import sys; sys.argv[0] = {script!r}\n{before}\nrunpy.run_path({script!r}, run_name='__main__')"]
+        sys.executable, "-S", "-c", f"import sys; sys.argv[0] = {script!r}\n{before}\nrunpy.run_path({script!r}, "
+        f"run_name='__main__')"]
     # Ctrl-C as a terminal gives it: a suite started in the background hands its children a SIGINT that is ignored
     heard = {} if os.name == "nt" else {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     return subprocess.Popen([*start, "--rvc_root", str(host), "--python", sys.executable, *options], text=True, **heard,
-                            env={**environment(), "SECONDS": str(seconds)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            env={**environment(), "SECONDS": str(seconds)}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
 
 
 # ---------------------------------------------------------------- links, and folders in the way
@@ -69,7 +72,8 @@ def installer(source: Path, host: Path, *options: str, before: str = "", seconds
 @pytest.mark.parametrize("when", ["before", "after", "after, files gone"])
 @pytest.mark.parametrize("name", ["install", "lora"])
 def test_nothing_goes_through_a_link_to_a_folder_of_the_users(host, run, tmp_path, name, when):
-    """LoraModel/NAME is a link: an installation refuses and writes nothing, a removal takes its own and leaves the link."""
+    """LoraModel/NAME is a link: an installation refuses and writes nothing, a removal takes its own and leaves the
+    link."""
     users = tmp_path / "mine"
     if when == "before":
         users.mkdir()
@@ -130,7 +134,8 @@ def test_a_hostile_manifest_is_damaged_in_one_line_and_nothing_outside_is_touche
     whole = manifest.read_bytes()
     (tmp_path / "outside.txt").write_text("mine")
     files = json.loads(whole)["files"]
-    cases = [b"[" * 100_000, b'{"files": ' * 50_000, b"\xff\xfe", b"null", b'{"files": 3}', b" " * (9 * 2**20), b'{"files": {"a": 5}}']
+    cases = [b"[" * 100_000, b'{"files": ' * 50_000, b"\xff\xfe", b"null", b'{"files": 3}', b" " * (9 * 2**20),
+             b'{"files": {"a": 5}}']
     rng = random.Random(1)
     for _ in range(20 * attack_rounds):
         cut = bytearray(whole)
@@ -138,7 +143,8 @@ def test_a_hostile_manifest_is_damaged_in_one_line_and_nothing_outside_is_touche
             cut[rng.randrange(len(cut))] = rng.randrange(256)
         cases.append(bytes(cut))
     cases.append(json.dumps({"version": "1", "state": "whole",
-                             "files": {**files, "../../outside.txt": ["x"], "/etc/passwd": ["x"], "C:x": ["x"]}}).encode())
+                             "files": {**files, "../../outside.txt": ["x"], "/etc/passwd": ["x"],
+                                       "C:x": ["x"]}}).encode())
     for case in cases:
         manifest.write_bytes(case)
         for options in (["--status"], ["--dry-run"], ["--uninstall", "--dry-run"]):
@@ -147,7 +153,8 @@ def test_a_hostile_manifest_is_damaged_in_one_line_and_nothing_outside_is_touche
     assert code in (0, 1) and (tmp_path / "outside.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ["x = " + "(" * 5000 + "1" + ")" * 5000, "x = " + "+".join(["1"] * 20_000), "x = " + "[" * 150 + "]" * 150])
+@pytest.mark.parametrize("text", ["x = " + "(" * 5000 + "1" + ")" * 5000, "x = " + "+".join(["1"] * 20_000),
+                                  "x = " + "[" * 150 + "]" * 150])
 def test_a_script_nested_deep_is_refused_or_taken(host, run, text):
     script = script_of(host)
     script.write_text(script.read_text(encoding="utf-8") + text + "\n", encoding="utf-8")
@@ -170,10 +177,12 @@ def test_a_full_disk_is_one_line_and_the_next_run_mends_it(host, source, run, op
         if option:
             run(host)
         script = str(source / "install_into_rvc.py")
-        done = subprocess.run([sys.executable, "-S", "-c", LIMITED, str(limit), script, "--rvc_root", str(host), *option],
+        done = subprocess.run([sys.executable, "-S", "-c", LIMITED, str(limit), script, "--rvc_root", str(host),
+                               *option],
                               env=environment(), capture_output=True, text=True)
         failed = done.returncode == 2 and "disk is full" in done.stderr and len(done.stderr.splitlines()) == 1
-        assert failed or (limit == 8000 and option and done.returncode == 0), done.stderr  # a removal writes less than that
+        # a removal writes less than that
+        assert failed or (limit == 8000 and option and done.returncode == 0), done.stderr
         assert not list(host.rglob("*.tmp"))
         assert run(host, "--uninstall")[0] == 0 and tree(host) == before, limit
 

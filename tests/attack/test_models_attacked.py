@@ -41,8 +41,10 @@ def stretched(shape, stride, stored):
     def numbers(values):
         return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", value) for value in values) + b"t"
 
-    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuM" + struct.pack("<H", stored) + b"tQ"
-    return (b"\x80\x02}X\x05\x00\x00\x00model}X\x0c\x00\x00\x00emb_g.weightctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00"
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuM" + struct.pack(
+        "<H", stored) + b"tQ"
+    return (b"\x80\x02}X\x05\x00\x00\x00model}X\x0c\x00\x00\x00emb_g.weightctorch._utils\n_rebuild_tensor_v2\n("
+            + storage + b"K\x00"
             + numbers(shape) + numbers(stride) + b"\x89Nt" + b"Rss.")
 
 
@@ -50,14 +52,16 @@ HOSTILE = {
     "nested lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
     "lists without end": b"\x80\x02" + b"]" * 1_000_000,
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
-    "twice the list before": b"\x80\x02]" + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(60) if n not in (10, 13)) + b".",
+    "twice the list before": b"\x80\x02]"
+    + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(60) if n not in (10, 13)) + b".",
     "a key that is never hashed": tuples(60),
     "a number of gigabytes": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"\1" * 100 + b".",
     "a number of many digits": b"I" + b"9" * 3_000_000 + b"\n.",
     "a text longer than the file": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x" * 100 + b".",
     "a memo far away": b"\x80\x02]r\xff\xff\xff\x7f.",
     "no stack": b"\x80\x02a.", "marks": b"\x80\x02" + b"(" * 40_000 + b"t" * 40_000 + b".",
-    "stride 0 of a terabyte": stretched((2**20, 2**18), (0, 0), 4), "a tensor beyond its storage": stretched((3, 2), (2, 1), 4),
+    "stride 0 of a terabyte": stretched((2**20, 2**18), (0, 0), 4),
+    "a tensor beyond its storage": stretched((3, 2), (2, 1), 4),
     "a description of gigabytes": b"\x80\x02" + bytes(40 * 2**20),
 }
 
@@ -96,12 +100,14 @@ def test_configurations_that_ask_for_gigabytes(tmp_path):
     from model_files import demo_config, demo_weights, save, voice, without_posterior
 
     weights, files = without_posterior(demo_weights()), []
-    for at, value in ((2, 20_000), (3, 20_000), (4, 10**9), (6, 1_000_000), (13, 100_000), (0, 10**9), (14, [20_000] * 4), (15, 10**9),
-                      (16, 10**8), (12, [10**6] * 3), (8, "x" * 100_000), (9, [["y" * 10_000]]), (10, list(range(1, 99_999)))):
+    for at, value in ((2, 20_000), (3, 20_000), (4, 10**9), (6, 1_000_000), (13, 100_000), (0, 10**9),
+                      (14, [20_000] * 4), (15, 10**9),
+                      (16, 10**8), (12, [10**6] * 3), (8, "x" * 100_000), (9, [["y" * 10_000]]),
+                      (10, list(range(1, 99_999)))):
         config = demo_config()
         config[at] = value
         files.append(save(tmp_path / f"{len(files)}.pth", voice(weights, config=config)))
-    result = subprocess.run([sys.executable, "-c", CHILD, *map(str, files)], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    result = subprocess.run([sys.executable, "-c", CHILD, *map(str, files)], cwd=str(ROOT), capture_output=True,
                             text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120, check=False)
     lines = result.stdout.splitlines()
     assert result.returncode == 0 and len(lines) == len(files), result.stderr[-2000:]
@@ -124,7 +130,8 @@ def test_nothing_of_a_pickle_is_called(tmp_path):
 
     command = f"open({str(marker)!r}, 'w').close()"
     for item in (Runs(os.system, f"touch '{marker}'"), Runs(exec, command), Runs(eval, command), Runs(torch.load, "x"),
-                 Runs(torch.hub.load, "a/b", "c"), Runs(getattr, "a", "b"), Runs(__import__, "os"), Runs(io.open, str(marker), "w")):
+                 Runs(torch.hub.load, "a/b", "c"), Runs(getattr, "a", "b"), Runs(__import__, "os"),
+                 Runs(io.open, str(marker), "w")):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             path = zipped(tmp_path / "x.pth", pickle.dumps({"model": {"a": item}}, protocol))
             with pytest.raises(UserError, match="is unsafe: it holds an object of type"):
@@ -133,7 +140,8 @@ def test_nothing_of_a_pickle_is_called(tmp_path):
 
 
 def test_mutated_files(tmp_path, attack_rounds, library):
-    """Bytes changed, cut and moved anywhere in a real file: refused in one line, or the very tensors that were written."""
+    """Bytes changed, cut and moved anywhere in a real file: refused in one line, or the very tensors that were
+    written."""
     chance, path = random.Random(7), tmp_path / "x.pth"
     small = {"model": {f"dec.{n}.weight": torch.randn(4, 3) for n in range(6)}, "info": "é", "iteration": 3}
     for options in ({}, {"_use_new_zipfile_serialization": False}):

@@ -11,9 +11,10 @@ from LoraModel.messages import UserError
 
 pytestmark = pytest.mark.attack
 
-WRONG = [None, True, False, [], [1], ["x", ["y"]], {}, {"a": 1}, {"name": "/etc/passwd", "is_file": True}, -1, 0, 3, 0.5, 1e308,
-         float("nan"), float("inf"), 10**400, "", " ", "²", "１", "1e3", "../../etc/passwd", "/etc/passwd", "C:\\x", ".", "..", "~root",
-         "~nosuchuser/x", "a\0b", "\ud800", "\u202ex",
+WRONG = [None, True, False, [], [1], ["x", ["y"]], {}, {"a": 1}, {"name": "/etc/passwd", "is_file": True}, -1, 0, 3,
+         0.5, 1e308,
+         float("nan"), float("inf"), 10**400, "", " ", "²", "１", "1e3", "../../etc/passwd", "/etc/passwd", "C:\\x",
+         ".", "..", "~root", "~nosuchuser/x", "a\0b", "\ud800", "\u202ex",
          "con", "voice.", "<script>alert(1)</script>", "x" * 5000, "[" * 3000, "\x1b[31m"]
 
 
@@ -41,7 +42,8 @@ def page(tmp_path_factory):
     events = []
     for dependency, function in zip(blocks.config["dependencies"], blocks.fns):
         if function.fn is not None and "LoraModel" in (getattr(function.fn, "__module__", None) or "LoraModel"):
-            events.append((dependency["api_name"] or getattr(function.fn, "__name__", "?"), function.fn, len(dependency["inputs"])))
+            events.append((dependency["api_name"] or getattr(function.fn, "__name__", "?"), function.fn,
+                           len(dependency["inputs"])))
     yield root, events
     inference_panel._DRAG = drag
 
@@ -57,14 +59,16 @@ def _answered(name, function, values):
         assert name == "infer_change_voice" and len(error.en) < 600
         answer = [error.en, error.zh]
     text = json.dumps(answer, ensure_ascii=False, default=str)
-    assert text.encode("utf-8") and "Traceback" not in text and not any(ord(character) < 32 for character in text), (name, values)
+    assert text.encode("utf-8") and "Traceback" not in text and not any(ord(character) < 32
+                                                                        for character in text), (name, values)
     return text
 
 
 def test_every_event_answers_every_wrong_value_in_words(page, attack_rounds):
     root, events = page
     names = {name for name, _, _ in events}
-    assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge", "lora_train_start", "lora_train_stop", "lora_train_resume", "lora_train_status",
+    assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge", "lora_train_start", "lora_train_stop",
+            "lora_train_resume", "lora_train_status",
             "infer_convert", "infer_change_voice", "tick", "begin", "settle", "choose_bases", "choose_adapter"} <= names
     before, rng, calls = _files(root), random.Random(0), 0
     for name, function, count in events:
@@ -90,7 +94,8 @@ def test_one_wrong_value_among_good_ones_is_named(page, attack_rounds):
     loaded = ["pretrained_v2/f0G16k.pth", "", 1]
     for place in range(3):
         for value in WRONG:
-            if place == 2 and value in (0, 3, 0.5) and not isinstance(value, bool) or value in (None, "", " ", "1") and place < 2:
+            if place == 2 and value in (0, 3, 0.5) and not isinstance(value, bool) or value in (None, "", " ",
+                                                                                                "1") and place < 2:
                 continue
             said = functions["lora_load"](*loaded[:place], value, *loaded[place + 1:])[0]
             assert said.startswith("Error: ") and len(said) < 700, (place, value, said)
@@ -101,13 +106,17 @@ def test_one_wrong_value_among_good_ones_is_named(page, attack_rounds):
 def test_a_live_page_answers_wrong_values_in_words(tmp_path, attack_rounds):
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     rng = random.Random(1)
-    inputs = {"lora_train_start": 14, "lora_train_stop": 1, "lora_train_resume": 2, "lora_train_status": 1, "lora_load": 3, "lora_merge": 1}
+    inputs = {"lora_train_start": 14, "lora_train_stop": 1, "lora_train_resume": 2, "lora_train_status": 1,
+              "lora_load": 3, "lora_merge": 1}
     command = [str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(tmp_path / "data")]
     with served(command, tmp_path, tmp_path / "log", RVC_LORA_LANG="en") as address:
         for name, count in inputs.items():
             for _ in range(12 * attack_rounds):
                 data = json.dumps({"data": [rng.choice(WRONG) for _ in range(count)]})
-                answer = requests.post(f"{address}run/{name}", data=data, headers={"Content-Type": "application/json"}, timeout=60)
-                by_the_guard = answer.status_code == 400 and answer.json()["error"]  # what is no event of the page, and files of others
-                assert answer.status_code == 200 or by_the_guard, (name, data[:200], answer.status_code, answer.text[:300])
+                answer = requests.post(f"{address}run/{name}", data=data, headers={"Content-Type": "application/json"},
+                                       timeout=60)
+                # what is no event of the page, and files of others
+                by_the_guard = answer.status_code == 400 and answer.json()["error"]
+                assert answer.status_code == 200 or by_the_guard, (name, data[:200], answer.status_code,
+                                                                   answer.text[:300])
     assert not list((tmp_path / "data/logs").glob("[!.]*"))

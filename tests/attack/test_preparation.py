@@ -21,7 +21,8 @@ RUN = "import sys; from LoraModel import commands; from LoraModel.scripts.prepar
 
 def process(raw, out, before=""):
     code = before + RUN + "sys.exit(commands.run(main, sys.argv[1:]))"
-    return subprocess.Popen([sys.executable, "-c", code, "--input_dir", str(raw), "--output_dir", str(out)], cwd=str(ROOT),
+    return subprocess.Popen([sys.executable, "-c", code, "--input_dir", str(raw), "--output_dir", str(out)],
+                            cwd=str(ROOT),
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -46,7 +47,7 @@ def test_killed_again_and_again_it_ends_with_the_same_result(tmp_path, raw, atta
     whole, out = tmp_path / "whole" / "voice", tmp_path / "killed" / "voice"
     assert cli(prepare_data.main, ["--input_dir", str(raw), "--output_dir", str(whole)]) == 0
     dice, marks = random.Random(0), ["prepared.json", "1_16k_wavs/*.wav", "3_feature768/*.npy"]
-    for round_ in range(2 * attack_rounds):
+    for _ in range(2 * attack_rounds):
         victim = process(raw, out)
         pattern, end = dice.choice(marks), time.time() + 60
         while victim.poll() is None and time.time() < end and not list(out.glob(pattern)):
@@ -75,7 +76,8 @@ def test_hostile_names_and_contents_leave_the_good_recording(tmp_path, raw, atta
     from LoraModel.scripts import prepare_data
 
     dice = random.Random(1)
-    names = ["-i.wav", "a b.wav", "\u2028.wav", "con\x1b[31m.wav", "x" * 200 + ".wav", "'\".wav", "concat:x.wav", "$(touch y).flac"]
+    names = ["-i.wav", "a b.wav", "\u2028.wav", "con\x1b[31m.wav", "x" * 200 + ".wav", "'\".wav", "concat:x.wav",
+             "$(touch y).flac"]
     for number in range(8 * attack_rounds):
         name = names[number % len(names)] if number < len(names) else f"{number}.wav"
         (raw / name).write_bytes(bytes(dice.randrange(256) for _ in range(dice.randrange(200))))

@@ -66,7 +66,8 @@ def flipped(data, dice):
     return bytes(data)
 
 
-@pytest.mark.parametrize("part", ["0_gt_wavs/1_0.wav", "3_feature768/1_0.npy", "2a_f0/1_0.wav.npy", "2b-f0nsf/1_0.wav.npy", "filelist.txt"])
+@pytest.mark.parametrize("part", ["0_gt_wavs/1_0.wav", "3_feature768/1_0.npy", "2a_f0/1_0.wav.npy",
+                                  "2b-f0nsf/1_0.wav.npy", "filelist.txt"])
 def test_mutated_data_is_refused_in_words_or_taken(voice, tmp_path, library, attack_rounds, part):
     """Never a fault of the program, and never a byte written."""
     from training_data import BASE, DEMO

@@ -1,9 +1,9 @@
 """The guard around a web page: who may ask, what may be asked for, and which files a request may name.
 
-Gradio 3 answers every Host and every Origin, takes posts of any type, copies any file of the machine that an event names into a folder
-that it serves, and serves the whole working folder, through links too. So a page of any other site, open in the same browser, could read
-the user's files through ours. The guard is an ASGI middleware around Gradio's application, in this project's own page always, and in RVC's
-page where the plugin is installed.
+Gradio 3 answers every Host and every Origin, takes posts of any type, copies any file of the machine that an event
+names into a folder that it serves, and serves the whole working folder, through links too. So a page of any other
+site, open in the same browser, could read the user's files through ours. The guard is an ASGI middleware around
+Gradio's application, in this project's own page always, and in RVC's page where the plugin is installed.
 
 - `addresses.py`: which Host and Origin headers are answered.
 - `served.py`: the files that this process made or was given, told by their real paths.
@@ -14,7 +14,8 @@ page where the plugin is installed.
 Settings, read from the environment:
 
 - `RVC_LORA_GUARD=0` leaves RVC's own page without a guard; `python run.py app` is always guarded.
-- `RVC_LORA_HOSTS=name,other.example` names further hosts under which an open page may be reached, for one behind a proxy.
+- `RVC_LORA_HOSTS=name,other.example` names further hosts under which an open page may be reached, for one behind a
+  proxy.
 - `RVC_LORA_UPLOAD_MB=2000` is the most that one request may carry (1024 MB).
 """
 
@@ -70,8 +71,8 @@ def guard_pages(addresses: Addresses, limit: int, before: Optional[Callable[[Any
     made = getattr(getattr(routes, "App", None), "create_app", None)
     made = getattr(made, "without_guard", made)
     if not callable(made):
-        raise UserError("this version of Gradio is not known to the guard: install gradio 3.34.0, or 3.14.0 for RVC of 2026",
-                        "防护不支持当前的 Gradio 版本：请安装 gradio 3.34.0（2026 版 RVC 请安装 3.14.0）")
+        raise UserError("this version of Gradio is not known to the guard: install gradio 3.34.0, or 3.14.0 for RVC "
+                        "of 2026", "防护不支持当前的 Gradio 版本：请安装 gradio 3.34.0（2026 版 RVC 请安装 3.14.0）")
 
     def create_app(*given: Any, **named: Any) -> Any:
         app = made(*given, **named)
@@ -87,11 +88,14 @@ def guard_pages(addresses: Addresses, limit: int, before: Optional[Callable[[Any
 def guard_rvc() -> bool:
     """Put the guard around RVC's own page, unless RVC_LORA_GUARD=0; whether it is on.
 
-    RVC's page is meant for the local network (it listens on 0.0.0.0), so it is reached under any address or name of this machine.
+    RVC's page is meant for the local network (it listens on 0.0.0.0), so it is reached under any address or name of
+    this machine.
     """
     if os.environ.get("RVC_LORA_GUARD", "").strip().lower() in _OFF:
-        print(tr("RVC-LoRA: RVC_LORA_GUARD=0: the page is not guarded: a web page of any site may read files of this machine through it",
-                 "RVC-LoRA：RVC_LORA_GUARD=0：页面未受防护，任意网站的网页都可能通过它读取本机文件"), file=sys.stderr, flush=True)
+        print(tr("RVC-LoRA: RVC_LORA_GUARD=0: the page is not guarded: a web page of any site may read files of this "
+                 "machine through it",
+                 "RVC-LoRA：RVC_LORA_GUARD=0：页面未受防护，任意网站的网页都可能通过它读取本机文件"), file=sys.stderr,
+              flush=True)
         return False
     try:
         limit = upload_limit()

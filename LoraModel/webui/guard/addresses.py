@@ -1,7 +1,7 @@
 """Which Host and Origin headers a page answers.
 
-A page of another site cannot choose them. Under its own name made to point at this machine (DNS rebinding) it sends that name as Host;
-asking from where it is, it sends its own Origin.
+A page of another site cannot choose them. Under its own name made to point at this machine (DNS rebinding) it sends
+that name as Host; asking from where it is, it sends its own Origin.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def split_origin(header: str) -> Optional[Tuple[str, str, int]]:
 
 
 def _names(told: Iterable[str]) -> Tuple[str, ...]:
-    """The names in settings, as a Host header gives them; an IPv6 address may lack its brackets, and what is no host is left out."""
+    """The names in settings, as a Host header gives them; an IPv6 address may lack its brackets, and what is no host
+    is left out."""
     split = [split_host(f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name) for name in told]
     return tuple(host[0] for host in split if host is not None)
 
@@ -50,8 +51,9 @@ class Addresses(NamedTuple):
 
     Attributes:
         names: host names and addresses, lower case, IPv6 in brackets.
-        any_address: any address in figures too. A site that makes its name point here still sends that name; only a machine
-            reached under the address itself sends it (also from outside a container or behind a router, where the address is not ours).
+        any_address: any address in figures too. A site that makes its name point here still sends that name; only a
+            machine reached under the address itself sends it (also from outside a container or behind a router, where
+            the address is not ours).
         own_port: the Host's port must be the one that the server listens on.
     """
 
@@ -60,12 +62,12 @@ class Addresses(NamedTuple):
     own_port: bool
 
     @classmethod
-    def local(cls, *listening: str) -> "Addresses":
+    def local(cls, *listening: str) -> Addresses:
         """For a page that this machine alone reaches, under its loopback names and those it is `listening` at."""
         return cls(frozenset([*LOOPBACK, *_names(listening)]), False, True)
 
     @classmethod
-    def open(cls, further: Iterable[str] = ()) -> "Addresses":
+    def open(cls, further: Iterable[str] = ()) -> Addresses:
         """For a page that other machines reach: any address in figures, this machine's names, and `further` names."""
         return cls(frozenset([*LOOPBACK, *_own_names(), *_names(further)]), True, False)
 
@@ -73,7 +75,8 @@ class Addresses(NamedTuple):
         """Whether a request with this Host header is answered.
 
         Args:
-            host: the header. port: the port that the server listens on. shared: the address that Gradio's `share=True` gave the page.
+            host: the header. port: the port that the server listens on. shared: the address that Gradio's `share=True`
+                gave the page.
         """
         split = split_host(host)
         if split is None:

@@ -24,18 +24,21 @@ def parse(body: Any) -> Any:
     try:
         return json.loads(body, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        raise UserError("the request is no JSON that this page takes: reload the page", "请求不是本页面接受的 JSON：请刷新页面") from error
+        raise UserError("the request is no JSON that this page takes: reload the page",
+                        "请求不是本页面接受的 JSON：请刷新页面") from error
 
 
 def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "") -> None:
     """Look through an event's body.
 
     Args:
-        body: what `parse` gave. blocks: Gradio's `Blocks`. allows: whether a path is a file that this page made or was given.
+        body: what `parse` gave. blocks: Gradio's `Blocks`. allows: whether a path is a file that this page made or was
+            given.
         called: the event's name in the address, for a body without a number.
 
     Raises:
-        UserError: its shape is not that of an event, or it names a file that is neither an upload to this page nor made by it.
+        UserError: its shape is not that of an event, or it names a file that is neither an upload to this page nor
+            made by it.
     """
     if not isinstance(body, dict):
         raise _shape("an object", "对象")
@@ -64,7 +67,8 @@ def _shape(en: str, zh: str) -> UserError:
 
 
 def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
-    """As many values as the event has fields, and in a field what Gradio does not stumble over before the event itself sees it."""
+    """As many values as the event has fields, and in a field what Gradio does not stumble over before the event itself
+    sees it."""
     if dependency.get("cancels"):  # Gradio puts in what such an event needs
         return
     fields = dependency["inputs"]
@@ -72,10 +76,15 @@ def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
         raise _shape(f"{len(fields)} values in data", f"data 中 {len(fields)} 个值")
     for value, field in zip(data, fields):
         kind = blocks.blocks[field].get_block_name()
-        if kind == "number" and not (value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))):
-            raise UserError("a field for a number holds something else: enter a number", "数字输入框中不是数字：请输入数字")
-        if (kind == "audio" and not isinstance(value, (dict, type(None)))) or (kind == "file" and not isinstance(value, (dict, list, type(None)))):
-            raise UserError("a field for a file holds something else: drop a file into it", "文件输入框中不是文件：请拖入文件")
+        if kind == "number" and not (value is None
+                                     or (isinstance(value, (int, float)) and not isinstance(value, bool))):
+            raise UserError("a field for a number holds something else: enter a number",
+                            "数字输入框中不是数字：请输入数字")
+        if (kind == "audio" and not isinstance(value, (dict, type(None)))) or (kind == "file"
+                                                                               and not isinstance(
+                                                                                   value, (dict, list, type(None)))):
+            raise UserError("a field for a file holds something else: drop a file into it",
+                            "文件输入框中不是文件：请拖入文件")
 
 
 def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:
@@ -91,9 +100,11 @@ def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:
         elif isinstance(value, list):
             waiting.extend(value)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise UserError("the request holds a number that is too large: enter a smaller one", "请求中的数值过大：请输入较小的数值")
+            raise UserError("the request holds a number that is too large: enter a smaller one",
+                            "请求中的数值过大：请输入较小的数值")
         elif isinstance(value, str) and not _is_text(value):
-            raise UserError("the request holds half a character: enter the text again", "请求中有不完整的字符：请重新输入文本")
+            raise UserError("the request holds half a character: enter the text again",
+                            "请求中有不完整的字符：请重新输入文本")
 
 
 def _is_text(value: str) -> bool:
@@ -104,7 +115,8 @@ def _is_text(value: str) -> bool:
 
 
 def _file(value: Any, allows: Callable[[str], bool]) -> None:
-    """A file as Gradio's events carry it: its content within (`data` is a data: address), or the name of one that the server holds.
+    """A file as Gradio's events carry it: its content within (`data` is a data: address), or the name of one that the
+    server holds.
 
     Gradio reads the file `name` of the machine, or fetches it from another one, wherever the content is not within.
     """

@@ -34,7 +34,8 @@ class Guard:
     """Lets a request through to `app`, or answers why not.
 
     Args:
-        app: what is guarded. page: Gradio's application (`page.blocks`). addresses: which Host and Origin headers are answered.
+        app: what is guarded. page: Gradio's application (`page.blocks`). addresses: which Host and Origin headers are
+            answered.
         limit: bytes that one request, or one message of the queue, may carry.
     """
 
@@ -53,22 +54,27 @@ class Guard:
     # ---------------------------------------------------------------- who asks
 
     def _check_sender(self, scope: Message, headers: Dict[str, List[str]]) -> None:
-        """The Host must be the page's own; an Origin, where the browser sends one, the same; and no other site may ask in its own name."""
+        """The Host must be the page's own; an Origin, where the browser sends one, the same; and no other site may ask
+        in its own name."""
         hosts = headers.get("host", [])
         host, port = hosts[0] if len(hosts) == 1 else "", (scope.get("server") or (None, None))[1]
         shared = getattr(self.page.blocks, "share_url", None)
         if not self.addresses.answers(host, port, shared):
-            raise Refusal(403, f"this page does not answer under the address {ascii(host)[:120]}: open it under the address that it printed when "
-                          "it started. For a page that is meant to be reached under another name, set RVC_LORA_HOSTS to that name",
-                          f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。"
+            raise Refusal(403, f"this page does not answer under the address {ascii(host)[:120]}: open it under the "
+                          f"address that it printed when "
+                          "it started. For a page that is meant to be reached under another name, set RVC_LORA_HOSTS "
+                          "to that name", f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。"
                           "若需通过其他名称访问，请将 RVC_LORA_HOSTS 设为该名称")
         origins = headers.get("origin", [])
-        foreign = len(origins) > 1 or any(not same_origin(origin, host) and origin.rstrip("/") != (shared or "").rstrip("/") for origin in origins)
-        site, opened = (headers.get("sec-fetch-site") or ["none"])[0], (headers.get("sec-fetch-mode") or [""])[0] == "navigate"
-        visit = opened and scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"  # a link to the page
+        foreign = len(origins) > 1 or any(not same_origin(origin, host)
+                                          and origin.rstrip("/") != (shared or "").rstrip("/") for origin in origins)
+        site, opened = (headers.get("sec-fetch-site") or ["none"])[0], (headers.get("sec-fetch-mode")
+                                                                        or [""])[0] == "navigate"
+        # a link to the page
+        visit = opened and scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
         if foreign or (site not in ("same-origin", "none") and not visit):
-            raise Refusal(403, "another site's page asked for this: what belongs to this page is given to this page alone",
-                          "该请求来自其他网站的网页：本页面的内容只提供给本页面自身")
+            raise Refusal(403, "another site's page asked for this: what belongs to this page is given to this page "
+                          "alone", "该请求来自其他网站的网页：本页面的内容只提供给本页面自身")
 
     # ---------------------------------------------------------------- requests
 
@@ -85,9 +91,11 @@ class Guard:
             if scope["method"] == "POST":
                 wanted = FORMS.get(scope["path"].rstrip("/"), ("application/json",))
                 given = [value.split(";")[0].strip().lower() for value in headers.get("content-type", [])]
-                untyped = not given and wanted == ("application/json",) and not _from_browser(headers)  # as gradio_client 0.2 posts
+                # as gradio_client 0.2 posts
+                untyped = not given and wanted == ("application/json",) and not _from_browser(headers)
                 if not untyped and (len(given) != 1 or given[0] not in wanted):
-                    raise Refusal(415, f"a post to this address must be {wanted[0]}", f"发送到该地址的请求必须为 {wanted[0]}")
+                    raise Refusal(415, f"a post to this address must be {wanted[0]}",
+                                  f"发送到该地址的请求必须为 {wanted[0]}")
                 if wanted == ("application/json",):
                     receive = await self._checked_body(receive, scope["path"])
         except Refusal as refusal:
@@ -100,7 +108,8 @@ class Guard:
             raise Refusal(403, "this page does not fetch or run that", "本页面不提供该功能")
         for start in FILES:
             if path.startswith(start) and not self.files.allows(path[len(start):]):
-                raise Refusal(403, "this file was neither made by this page nor uploaded to it", "该文件既不是本页面生成的，也不是上传到本页面的")
+                raise Refusal(403, "this file was neither made by this page nor uploaded to it",
+                              "该文件既不是本页面生成的，也不是上传到本页面的")
 
     async def _checked_body(self, receive: Receive, path: str) -> Receive:
         """Read a JSON body to its end and look through it; a `receive` that gives it again."""
@@ -127,7 +136,8 @@ class Guard:
 
     def _too_big(self) -> Refusal:
         most = self.limit // 2**20
-        return Refusal(413, f"this is more than the {most} MB that one upload may have: give a shorter recording, or set RVC_LORA_UPLOAD_MB higher",
+        return Refusal(413, f"this is more than the {most} MB that one upload may have: give a shorter recording, or "
+                       f"set RVC_LORA_UPLOAD_MB higher",
                        f"超过单次上传上限 {most} MB：请使用较短的录音，或调大 RVC_LORA_UPLOAD_MB")
 
     # ---------------------------------------------------------------- the queue
@@ -146,7 +156,8 @@ class Guard:
         async def close(code: int, text: str) -> None:
             nonlocal closed
             closed = True
-            told = {"msg": "process_completed", "output": {"error": text}, "success": False}  # the page shows it as an event's failure
+            # the page shows it as an event's failure
+            told = {"msg": "process_completed", "output": {"error": text}, "success": False}
             await send({"type": "websocket.send", "text": json.dumps(told)})
             await send({"type": "websocket.close", "code": code})
 
@@ -224,8 +235,8 @@ class _Exchange:
 
     def _safer(self, headers: Any) -> List[Any]:
         kept = [(key, value) for key, value in headers if not key.lower().startswith(b"access-control-")]
-        kept += [(b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"SAMEORIGIN"), (b"referrer-policy", b"same-origin"),
-                 (b"cross-origin-resource-policy", b"same-origin")]
+        kept += [(b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"SAMEORIGIN"),
+                 (b"referrer-policy", b"same-origin"), (b"cross-origin-resource-policy", b"same-origin")]
         if self.path.startswith(FILES):
             kept.append((b"content-security-policy", b"sandbox"))  # an uploaded page runs nothing in this page's name
         return kept
@@ -239,14 +250,15 @@ def _headers(scope: Message) -> Dict[str, List[str]]:
 
 
 def _from_browser(headers: Dict[str, List[str]]) -> bool:
-    """Whether a browser sent this: each of them names the asking page with every post, also where it hides which page it was."""
+    """Whether a browser sent this: each of them names the asking page with every post, also where it hides which page
+    it was."""
     return any(name == "origin" or name == "referer" or name.startswith("sec-fetch-") for name in headers)
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:
     """The reason, under the names in which Gradio's pages look for it."""
     body = json.dumps({"error": refusal.text, "detail": refusal.text}, ensure_ascii=False).encode("utf-8")
-    headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
-               (b"x-content-type-options", b"nosniff")]
+    headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", str(len(body)).encode()),
+               (b"connection", b"close"), (b"x-content-type-options", b"nosniff")]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

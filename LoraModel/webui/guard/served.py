@@ -10,9 +10,10 @@ from typing import Any, Dict, Optional, Set
 class ServedFiles:
     """An allow-list by real path.
 
-    On it are the temporary files that Gradio made for what events gave back and for uploads (`Blocks.temp_file_sets`), the files that
-    `/upload` of Gradio 3.34 wrote, and what the script itself names in `launch(allowed_paths=...)`. Each is remembered with the real path
-    that it had when it was first seen, so that a link that takes its place later is not followed.
+    On it are the temporary files that Gradio made for what events gave back and for uploads (`Blocks.temp_file_sets`),
+    the files that `/upload` of Gradio 3.34 wrote, and what the script itself names in `launch(allowed_paths=...)`.
+    Each is remembered with the real path that it had when it was first seen, so that a link that takes its place later
+    is not followed.
 
     Args:
         page: Gradio's application.
