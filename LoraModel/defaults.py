@@ -1,8 +1,8 @@
 """PyTorch's usual defaults, while networks are built and run.
 
-Another plugin in the same process may have set another default type or device (`torch.set_default_dtype`, `torch.set_default_device`).
-RVC's networks make tensors of the default type on the default device in the middle of a forward; ours must come out the same whatever
-stands there.
+Another plugin in the same process may have set another default type or device (`torch.set_default_dtype`,
+`torch.set_default_device`). RVC's networks make tensors of the default type on the default device in the middle of a
+forward; ours must come out the same whatever stands there.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ _former = torch.float32  # the default type before the first of them
 
 @contextlib.contextmanager
 def usual_defaults() -> Iterator[None]:
-    """New tensors are fp32 and on the CPU, unless they name another type or device. What was set before is set again afterwards.
+    """New tensors are fp32 and on the CPU, unless they name another type or device. What was set before is set again
+    afterwards.
 
-    The default type belongs to the process, the default device to the thread. Uses may overlap, in one thread or in several.
+    The default type belongs to the process, the default device to the thread. Uses may overlap, in one thread or in
+    several.
     """
     global _users, _former
     with _lock:

@@ -128,11 +128,14 @@ def _memory_words(chain: list) -> UserError:
 
 def _operator_words(text: str) -> UserError:
     found = _NO_OPERATOR.search(text)
-    operator, device = next((pair for pair in ((found.group(1), found.group(2)), (found.group(3), found.group(4))) if pair[0]), ("?", "?"))
+    operator, device = next((pair for pair in ((found.group(1), found.group(2)), (found.group(3), found.group(4)))
+                             if pair[0]), ("?", "?"))
     return UserError(
-        f"PyTorch has no operator {operator} for this device ({device}): use --device cpu, on a Mac set PYTORCH_ENABLE_MPS_FALLBACK=1, "
+        f"PyTorch has no operator {operator} for this device ({device}): use --device cpu, on a Mac set "
+        f"PYTORCH_ENABLE_MPS_FALLBACK=1, "
         "or install a newer PyTorch",
-        f"PyTorch 在此设备（{device}）上没有算子 {operator}：请使用 --device cpu，在 Mac 上可设置 PYTORCH_ENABLE_MPS_FALLBACK=1，或安装更新的 PyTorch")
+        f"PyTorch 在此设备（{device}）上没有算子 {operator}：请使用 --device cpu，在 Mac 上可设置 "
+        f"PYTORCH_ENABLE_MPS_FALLBACK=1，或安装更新的 PyTorch")
 
 
 def os_error(error: OSError) -> UserError:

@@ -18,7 +18,7 @@ class Recent(Generic[Value]):
 
     def __init__(self, limit: int, weigh: Optional[Callable[[Value], int]] = None):
         self._limit, self._weigh = limit, weigh or _one
-        self._values: "OrderedDict[Hashable, Value]" = OrderedDict()
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self.weight = 0
 
     def __len__(self) -> int:

@@ -1,4 +1,5 @@
-"""What another plugin may have set in the same process (PyTorch's default type and device) changes nothing of what we make."""
+"""What another plugin may have set in the same process (PyTorch's default type and device) changes nothing of what we
+make."""
 
 import contextlib
 import hashlib
@@ -45,7 +46,8 @@ def use(library, file, folder, speech):
     voice.set_adapters([(file, 0.7), (voice.load(file), 0.2)])
     save_model(folder / "voice.pth", small_model(voice.network, voice.info, "a note"))
     phone, f0 = (torch.ones(size, dtype=torch.float32, device="cpu") for size in ((1, 30, 768), (1, 30)))
-    pitch, lengths, speaker = (torch.full(size, value, dtype=torch.int64, device="cpu") for size, value in (((1, 30), 9), ((1,), 30), ((1,), 2)))
+    pitch, lengths, speaker = (torch.full(size, value, dtype=torch.int64, device="cpu") for size,
+                               value in (((1, 30), 9), ((1,), 30), ((1,), 2)))
     torch.manual_seed(3)
     heard = infer(voice.network, phone, lengths, pitch, f0, speaker)
     return (state(voice), go(voice, speech), heard, (folder / "voice.pth").read_bytes())
@@ -66,7 +68,8 @@ def test_voices_are_the_same(library, file, tmp_path, speech, usual, kind):
     with another_plugin(kind):
         found = use(library, file, tmp_path / "voice", speech[:8000])
     assert found[0].keys() == usual[0].keys()
-    assert all(found[0][name].dtype is tensor.dtype and torch.equal(found[0][name], tensor) for name, tensor in usual[0].items())
+    assert all(found[0][name].dtype is tensor.dtype and torch.equal(found[0][name], tensor) for name,
+               tensor in usual[0].items())
     assert np.array_equal(found[1], usual[1]) and torch.equal(found[2], usual[2]) and found[3] == usual[3]
 
 
@@ -74,7 +77,8 @@ def train(experiment, output):
     trainer = prepare(TrainConfig.from_dict(settings(experiment, output, epochs=1, **SMALL)))
     trainer.run()
     tensors = safetensors.torch.load_file(str(trainer.adapter_path))
-    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest(), trainer.best
+    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes()
+                                   for name in sorted(tensors))).hexdigest(), trainer.best
 
 
 def test_training_is_the_same(tmp_path):

@@ -266,7 +266,8 @@ def test_ten_threads_change_and_convert_and_every_block_is_one_blend(library, ad
 
 # ---------------------------------------------------------------- devices
 
-@pytest.mark.parametrize("here, best", [({"cuda", "mps", "xpu"}, "cuda"), ({"mps", "xpu"}, "mps"), ({"xpu"}, "xpu"), (set(), "cpu")])
+@pytest.mark.parametrize("here, best", [({"cuda", "mps", "xpu"}, "cuda"), ({"mps", "xpu"}, "mps"), ({"xpu"}, "xpu"),
+                                        (set(), "cpu")])
 def test_auto_takes_the_best_device_that_is_here(monkeypatch, here, best):
     class Found:
         def __init__(self, kind):
@@ -285,8 +286,10 @@ def test_auto_takes_the_best_device_that_is_here(monkeypatch, here, best):
 
 
 @pytest.mark.parametrize("said, device", [
-    ("The operator 'aten::unfold_backward' is not currently implemented for the MPS device. If you want this op to be added …", "MPS"),
-    ("Could not run 'aten::_fft_r2c' with arguments from the 'XPU' backend. This could be because the operator doesn't exist …", "XPU")])
+    ("The operator 'aten::unfold_backward' is not currently implemented for the MPS device. If you want this op to be "
+     "added …", "MPS"),
+    ("Could not run 'aten::_fft_r2c' with arguments from the 'XPU' backend. This could be because the operator doesn't "
+     "exist …", "XPU")])
 def test_an_operator_that_a_device_lacks_is_told_in_words(said, device):
     words = describe_fault(NotImplementedError(said))
     assert device in str(words) and "aten::" in str(words) and "--device cpu" in str(words)

@@ -1,4 +1,5 @@
-"""`inference/realtime.py`: a recording block by block, with changes of voice at the times that were asked for; sound devices by a stand-in."""
+"""`inference/realtime.py`: a recording block by block, with changes of voice at the times that were asked for; sound
+devices by a stand-in."""
 
 import json
 import sys
@@ -26,14 +27,17 @@ def recording(tmp_path_factory):
 
 
 @pytest.mark.parametrize("text, at, voice", [
-    ("2.0:bob", 2.0, {BOB: 1.0}), ("0:anna=0.5,bob=0.5", 0.0, {ANNA: 0.5, BOB: 0.5}), ("1.5:1", 1.5, {ANNA: 1.0}), ("3:2=0.25", 3.0, {BOB: 0.25}),
+    ("2.0:bob", 2.0, {BOB: 1.0}), ("0:anna=0.5,bob=0.5", 0.0, {ANNA: 0.5, BOB: 0.5}), ("1.5:1", 1.5, {ANNA: 1.0}),
+    ("3:2=0.25", 3.0, {BOB: 0.25}),
     ("3:base", 3.0, {}), ("3: /voices/bob.safetensors=1", 3.0, {BOB: 1.0}), ("3:bob.safetensors", 3.0, {BOB: 1.0})])
 def test_switches_are_read(text, at, voice):
     assert parse_switch(text, NAMES) == Switch(at, voice)
 
 
-@pytest.mark.parametrize("text, said", [("bob", "SECONDS:VOICE"), ("x:bob", "SECONDS:VOICE"), ("-1:bob", "SECONDS:VOICE"), ("nan:bob", "SECONDS:VOICE"),
-                                        ("1:eve", "anna, bob"), ("1:bob=7", "strength"), ("1:bob=x", "strength"), ("1:", "no adapter")])
+@pytest.mark.parametrize("text, said", [("bob", "SECONDS:VOICE"), ("x:bob", "SECONDS:VOICE"),
+                                        ("-1:bob", "SECONDS:VOICE"), ("nan:bob", "SECONDS:VOICE"),
+                                        ("1:eve", "anna, bob"), ("1:bob=7", "strength"), ("1:bob=x", "strength"),
+                                        ("1:", "no adapter")])
 def test_switches_that_say_nothing_are_refused(text, said):
     with pytest.raises(UserError, match=said):
         parse_switch(text, NAMES)
@@ -47,7 +51,8 @@ def test_two_files_of_one_name_are_told_apart_by_path_and_number():
 
 def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording):
     out, figures = tmp_path / "out.wav", tmp_path / "figures.json"
-    argv = ["--base_model", str(BASE), "--lora_weights", *map(str, adapters), "--input", str(recording), "--output", str(out), "--json", str(figures),
+    argv = ["--base_model", str(BASE), "--lora_weights", *map(str, adapters), "--input", str(recording), "--output",
+            str(out), "--json", str(figures),
             "--block", "0.1", "--context", "0.2", "--switch", "0.32:two", "0.5:one=0.5,two=0.5", "--device", "cpu"]
     assert realtime.main(argv) == 0
     told = json.loads(figures.read_text())
@@ -58,13 +63,15 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
     assert len(sound) == 12800 and told["blocks"] == 9 and told["seconds_a_block_most"] >= told["seconds_a_block"] > 0
     # the same as the class gives, by hand
     with RealtimeVoice(BASE, block=0.1, context=0.2) as live:
-        played = play(live, read_audio(recording, 16000), [Switch(0.0, {adapters[0]: 1.0}), Switch(0.32, {adapters[1]: 1.0}),
-                                                           Switch(0.5, {adapters[0]: 0.5, adapters[1]: 0.5})])
+        played = play(live, read_audio(recording, 16000),
+                      [Switch(0.0, {adapters[0]: 1.0}), Switch(0.32, {adapters[1]: 1.0}),
+                       Switch(0.5, {adapters[0]: 0.5, adapters[1]: 0.5})])
     np.testing.assert_allclose(sound, played.sound, atol=1 / 32000)
 
 
 @pytest.mark.parametrize("options, said", [
-    (["--input", "in.wav"], "--output"), ([], "--input"), (["--input", "a", "--output", "b", "--device_in", "1"], "--device_in"),
+    (["--input", "in.wav"], "--output"), ([], "--input"),
+    (["--input", "a", "--output", "b", "--device_in", "1"], "--device_in"),
     (["--input", "no.wav", "--output", "b.wav"], "no.wav"), (["--device_in", "0", "--switch", "1:base"], "--switch")])
 def test_options_that_do_not_go_together_are_refused(options, said, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -74,7 +81,8 @@ def test_options_that_do_not_go_together_are_refused(options, said, monkeypatch,
 
 
 def stand_in_sounddevice(heard):
-    """A `sounddevice` whose stream calls its callback with each of the blocks that it is given, as soon as it starts."""
+    """A `sounddevice` whose stream calls its callback with each of the blocks that it is given, as soon as it
+    starts."""
     module = types.ModuleType("sounddevice")
 
     class PortAudioError(Exception):
@@ -106,8 +114,10 @@ def test_devices_hear_and_speak_in_the_voice_that_is_typed(monkeypatch, adapters
     with RealtimeVoice(BASE, block=0.1, context=0.2) as live, RealtimeVoice(BASE, block=0.1, context=0.2) as other:
         blocks = list(np.random.default_rng(0).normal(0, 0.1, (2, live.block_samples)).astype(np.float32))
         monkeypatch.setitem(sys.modules, "sounddevice", stand_in_sounddevice(blocks))
-        devices.talk(live, "3", "loudspeaker", names_of(adapters), lines=["two=0.5\n", "\n", "nobody\n", "q\n", "one\n"])
-        assert all(np.array_equal(one, other.process(block)) for one, block in zip(sys.modules["sounddevice"].opened.out, blocks))
+        devices.talk(live, "3", "loudspeaker", names_of(adapters),
+                     lines=["two=0.5\n", "\n", "nobody\n", "q\n", "one\n"])
+        assert all(np.array_equal(one, other.process(block)) for one,
+                   block in zip(sys.modules["sounddevice"].opened.out, blocks))
         live.process(blocks[0])
         assert [(a.adapter.name, a.strength) for a in live.applied] == [("two", 0.5)]
     assert "nobody" in capsys.readouterr().err

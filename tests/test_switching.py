@@ -263,9 +263,9 @@ def make_small(path, voice):
     tensors = {name: tensor.detach().clone() for name, tensor in injection.tensors().items()}
     extract(voice.network)
     info = voice.info
-    return save_adapter(path, tensors, injection.config, dict(
-        name="small", base_hash=info.base_hash, base_name=info.name, rvc_version=info.version, sample_rate=info.sample_rate, f0=int(info.f0),
-        speaker=0))
+    return save_adapter(path, tensors, injection.config, {
+        "name": "small", "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
+        "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": 0})
 
 
 def test_an_adapter_is_checked_once_however_often_it_is_applied(voice, adapters, monkeypatch):

@@ -68,7 +68,7 @@ def train_index(exp_dir1, version19):
     for path in glob.glob(os.path.join("logs", exp_dir1, "added_*.index")):
         os.utime(path)
     yield "index"
-'''
+'''  # noqa: E501
 
 
 def git(folder, *options):

@@ -77,7 +77,7 @@ def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) 
 
 
 def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],
-         progress: Optional[Callable[[float], None]] = None, force: bool = False, any_strength: bool = False) -> "Played":
+         progress: Optional[Callable[[float], None]] = None, force: bool = False, any_strength: bool = False) -> Played:
     """Feed a recording block by block, with each change of voice from the block on that its time falls into.
 
     Args:

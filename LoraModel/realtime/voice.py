@@ -141,7 +141,7 @@ class RealtimeVoice:
         """Seconds that the last change of voice held `process` up."""
         return self._changes.held
 
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
         """Change the voice: at any time, from any thread; returns at once (`VoiceChanges.use`).
 
         Args:
@@ -190,7 +190,7 @@ class RealtimeVoice:
         """End the thread that prepares voices."""
         self._changes.close()
 
-    def __enter__(self) -> "RealtimeVoice":
+    def __enter__(self) -> RealtimeVoice:
         return self
 
     def __exit__(self, *_: object) -> None:
