@@ -25,29 +25,34 @@ def gliding_voice() -> np.ndarray:
 def test_content_features_match_those_that_the_base_was_trained_on():
     found = features.content_features(gliding_voice())
     assert found.shape == (51, 768) and found.dtype == np.float32
-    columns = [0, 40, 79, 320, 360, 719]
-    np.testing.assert_allclose(found[10, columns],
-                               [1.0178552, 0.6814478, -0.39414033, 0.3336899, -0.5265129, -0.39414033], atol=2e-4)
-    np.testing.assert_allclose(found[30, columns], [-0.34565127, -0.44048324, -0.39414033, -0.6834161, -0.5179522,
-                                                    -0.39414033], atol=2e-4)
-    assert np.abs(found).sum(dtype=float) == pytest.approx(30806.558, rel=1e-4)
+    # what Whisper base's own encoder gives, in CTranslate2 and before its weights were rounded to 95 levels
+    wanted = {10: [-0.99, 1.22, 0.21, -1.5, -0.28, -0.32, -0.12, -0.4, -2.14, -0.06, -0.93, -0.31, -0.04, 0.82, 0.22, -0.72],
+              30: [-0.36, -0.26, -0.1, -0.21, 0.64, 1.52, 0.15, 0.73, -1.02, 1.44, 0.58, 1.5, -0.04, 1.05, -0.02, 1.94]}
+    for frame, values in wanted.items():
+        np.testing.assert_allclose(found[frame, 0:512:32], values, atol=0.4)
+        assert np.corrcoef(found[frame, 0:512:32], values)[0, 1] > 0.97
+    assert np.abs(found).sum(dtype=float) == pytest.approx(16873.4, rel=2e-3)
 
 
-def test_content_features_layout_is_nine_frames_then_zeros():
+def test_content_features_are_the_encoders_then_zeros():
     found = features.content_features(gliding_voice())
-    for k in range(9):  # block k of frame i is the middle block of frame i + k - 4
-        middle = found[4 + k - 4 : 47 + k - 4, 320:400]
-        np.testing.assert_array_equal(found[4:47, k * 80 : (k + 1) * 80], middle)
-    np.testing.assert_array_equal(found[0, 0:80], found[0, 320:400])
-    assert not found[:, 720:].any()
-    np.testing.assert_allclose(found[:, 320:400].mean(axis=0), 0, atol=1e-4)
+    assert found[:, :512].std(axis=0).min() > 0.01
+    assert not found[:, 512:].any() and np.abs(found).max() <= 6
 
 
 def test_content_features_hardly_depend_on_level():
     voice = gliding_voice()
     difference = features.content_features(voice) - features.content_features(0.5 * voice)
-    # bands near the floor of 1e-6 do move; unnormalised it is 1.39
-    assert np.median(np.abs(difference[:, :720])) < 0.01
+    assert np.median(np.abs(difference[:, :512])) < 0.15  # of a standard deviation
+
+
+def test_long_audio_is_encoded_in_stretches_that_join():
+    speech = np.tile(soundfile.read(str(DEMO / "recordings" / "source" / "01.flac"), dtype="float32")[0], 8)[: 25 * 16000]
+    found = features.content_features(speech)
+    assert found.shape == (1251, 768)
+    alone = features.content_features(speech[18 * 16000:])
+    joint = np.corrcoef(found[960:1240, :512].ravel(), alone[60:340, :512].ravel())[0, 1]
+    assert joint > 0.9
 
 
 @pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((2, 800)), np.array([0.0, np.nan, 0.0])])
@@ -77,18 +82,28 @@ def test_pitch_fits_the_frames_asked_for():
 
 
 def test_coarse_pitch_by_hand():
-    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408; at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 =
-    # 60.24
+    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408; at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 = 60.24
     found = features.coarse_pitch(np.array([0, 50, 100, 220, 440, 1100, 2000.0]))
     np.testing.assert_array_equal(found, [1, 1, 20, 60, 122, 255, 255])
     assert found.dtype == np.int64
 
 
-def test_features_stand_alone():
-    tree = ast.parse(Path(features.__file__).read_text(encoding="utf-8"))
+def imports(path: Path) -> set:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "functools", "librosa", "numpy", "parselmouth"}
+    return imported | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+
+def test_features_stand_alone():
+    stand_in = Path(features.__file__)
+    assert imports(stand_in) == {"__future__", "numpy", "parselmouth", "content_encoder"}
+    assert imports(stand_in.with_name("content_encoder.py")) == {
+        "__future__", "functools", "pathlib", "typing", "librosa", "numpy", "torch", "torch.nn.functional"}
+
+
+def test_base_and_encoder_are_small():
+    assert (DEMO / "base" / "f0G16k.pth").stat().st_size < 15_000_000
+    assert Path(features.__file__).with_name("content_encoder.npz").stat().st_size < 15_000_000
 
 
 def test_recordings_are_those_of_the_manifest():

@@ -1,38 +1,25 @@
-"""A stand-in for HuBERT, and pitch: what the demo feeds to its base.
+"""What takes the place of RVC's feature extraction where there is no RVC: content features, and pitch.
 
-THIS IS NOT HUBERT. RVC takes its content features from a HuBERT network whose weights are a download of several hundred
-megabytes; the demo must run without any download. What stands in for them here is plain signal processing: 80 log-mel
-bands, each normalised over the utterance (which takes away most of what is the speaker's), with four frames of context
-on either side, filled up with zeros to HuBERT's 768 values. The demo's base was trained on exactly these features; RVC's
-own bases were not, and sound like noise with them. With a real RVC checkout, use RVC's own feature extraction.
+RVC takes its content features from HuBERT, a download of several hundred megabytes. Here the encoder of Whisper base gives them
+(content_encoder.py): 512 values a frame, filled up with zeros to HuBERT's 768. The demo's base was trained on exactly these features;
+RVC's own bases were not, and sound like noise with them. With a real RVC checkout, use RVC's own feature extraction.
 
 Pitch follows RVC's "pm" method: Praat's autocorrelation, 50 to 1100 Hz, and the coarse scale of 255 steps in mel.
-This file imports nothing of the package, so that it can be copied and read alone.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import librosa
 import numpy as np
 import parselmouth
+
+from .content_encoder import standardised
 
 SAMPLE_RATE = 16000  # Hz, of every audio passed in
 FEATURE_HOP = 320  # samples: 50 frames a second
 PITCH_HOP = 160  # samples: 100 frames a second
 FEATURE_SIZE = 768
-N_FFT = 1024
-N_MELS = 80
-CONTEXT = 4  # frames on either side
 F0_MIN, F0_MAX = 50.0, 1100.0  # Hz
 F0_BINS = 256  # coarse pitch takes the values 1 to F0_BINS - 1; 0 is padding's
-
-
-@lru_cache(maxsize=1)
-def _mel_bands() -> np.ndarray:
-    """Mel filter bank: (80, 513) float32."""
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)
 
 
 def _checked(audio16k: np.ndarray) -> np.ndarray:
@@ -46,24 +33,17 @@ def _checked(audio16k: np.ndarray) -> np.ndarray:
 
 
 def content_features(audio16k: np.ndarray) -> np.ndarray:
-    """Content features of an utterance; the stand-in for HuBERT that this file's header describes.
+    """Content features of an utterance, in place of HuBERT's.
 
     Args:
         audio16k: (samples,) at 16 kHz, full scale 1.
 
     Returns:
-        (samples // 320 + 1, 768) float32, 50 frames a second. Columns 80 k to 80 k + 79 hold the 80 bands of the frame
-        k - 4 away, for k from 0 to 8; columns 720 to 767 are zero. At either end the last frame is repeated.
+        (samples // 320 + 1, 768) float32, 50 frames a second. Columns 0 to 511 are the encoder's, standardised; the rest are zero.
     """
-    audio = _checked(audio16k)
-    spectrum = librosa.stft(audio, n_fft=N_FFT, hop_length=FEATURE_HOP, win_length=N_FFT, center=True, pad_mode="constant")
-    bands = np.log(_mel_bands() @ np.abs(spectrum) ** 2 + 1e-6)  # (80, frames)
-    bands = (bands - bands.mean(axis=1, keepdims=True)) / (bands.std(axis=1, keepdims=True) + 1e-5)
-    frames = bands.shape[1]
-    around = np.pad(bands, ((0, 0), (CONTEXT, CONTEXT)), mode="edge")  # (80, frames + 8)
-    features = np.zeros((frames, FEATURE_SIZE), dtype=np.float32)
-    for k in range(2 * CONTEXT + 1):
-        features[:, k * N_MELS : (k + 1) * N_MELS] = around[:, k : k + frames].T
+    found = standardised(_checked(audio16k))
+    features = np.zeros((len(found), FEATURE_SIZE), dtype=np.float32)
+    features[:, : found.shape[1]] = found
     return features
 
 

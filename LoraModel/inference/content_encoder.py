@@ -1,0 +1,113 @@
+"""Content features where there is no RVC: the encoder of OpenAI's Whisper base (Radford et al. 2022, arXiv:2212.04356), MIT licence.
+
+`content_encoder.npz` beside this file holds its weights as whole numbers of at most 47 either way, a scale for each row, and the
+mean and deviation by which the features are standardised. numpy reads it without pickle; nothing is downloaded.
+RVC's own bases expect HuBERT's features and sound like noise with these. The demo's base was trained on exactly these.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict
+
+import librosa
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WEIGHTS = Path(__file__).with_name("content_encoder.npz")
+SAMPLE_RATE = 16000  # Hz
+HOP = 320  # samples: 50 frames a second
+N_FFT, MEL_HOP, N_MELS = 400, 160, 80
+WIDTH, HEADS, LAYERS = 512, 8, 6
+LIMIT = 6.0  # standard deviations, beyond which a feature is cut off
+WINDOW, OVERLAP = 20 * SAMPLE_RATE, 2 * SAMPLE_RATE  # longer audio is encoded in such stretches: attention grows with the square
+
+
+@lru_cache(maxsize=1)
+def weights() -> Dict[str, Tensor]:
+    """The network's tensors by name, float32; read once in a process."""
+    stored: Dict[str, Tensor] = {}
+    with np.load(str(WEIGHTS), allow_pickle=False) as file:
+        for name in file.files:
+            if name.endswith(".scale"):
+                continue
+            values = file[name].astype(np.float32)
+            if name + ".scale" in file.files:
+                values = values * file[name + ".scale"].astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+            stored[name] = torch.from_numpy(values)
+    return stored
+
+
+@lru_cache(maxsize=1)
+def _mel_bands() -> Tensor:
+    """Mel filter bank: (80, 201)."""
+    return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)).float()
+
+
+def log_mel(audio: Tensor) -> Tensor:
+    """Whisper's input: audio (samples,) -> (80, samples // 160), base 10, the lowest 8 below the highest, about -1 to 1."""
+    window = torch.hann_window(N_FFT, dtype=torch.float32, device="cpu")
+    spectrum = torch.stft(audio, N_FFT, MEL_HOP, N_FFT, window, center=True, pad_mode="reflect", return_complex=True)
+    bands = (_mel_bands() @ spectrum[:, :-1].abs() ** 2).clamp(min=1e-10).log10()
+    return (torch.maximum(bands, bands.max() - 8) + 4) / 4
+
+
+def _positions(frames: int) -> Tensor:
+    """Sine and cosine of each frame's position: (frames, 512)."""
+    half = WIDTH // 2
+    rates = torch.exp(-np.log(10000.0) / (half - 1) * torch.arange(half, dtype=torch.float32, device="cpu"))
+    angles = torch.arange(frames, dtype=torch.float32, device="cpu")[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def _attend(x: Tensor, w: Dict[str, Tensor], layer: str) -> Tensor:
+    """Self-attention of all frames: (frames, 512) -> (frames, 512)."""
+    split = F.linear(x, w[layer + "attention.in.weight"], w[layer + "attention.in.bias"])  # (frames, 3 * 512)
+    query, key, value = split.view(-1, 3, HEADS, WIDTH // HEADS).permute(1, 2, 0, 3)  # each (heads, frames, 64)
+    scores = torch.softmax(query @ key.transpose(1, 2) / (WIDTH // HEADS) ** 0.5, dim=-1)  # (heads, frames, frames)
+    mixed = (scores @ value).transpose(0, 1).reshape(-1, WIDTH)
+    return F.linear(mixed, w[layer + "attention.out.weight"], w[layer + "attention.out.bias"])
+
+
+def _norm(x: Tensor, w: Dict[str, Tensor], name: str) -> Tensor:
+    return F.layer_norm(x, (WIDTH,), w[name + ".weight"], w[name + ".bias"])
+
+
+def encode(audio: Tensor) -> Tensor:
+    """The encoder's last layer: audio (samples,) at 16 kHz -> (samples // 320 + 1, 512), not standardised."""
+    w = weights()
+    mel = log_mel(torch.cat([audio, torch.zeros(SAMPLE_RATE + MEL_HOP, dtype=torch.float32, device="cpu")]))
+    mel = mel[:, : mel.shape[1] // 2 * 2][None]  # (1, 80, frames at 100 a second)
+    x = F.gelu(F.conv1d(mel, w["conv1.weight"], w["conv1.bias"], padding=1))
+    x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1))[0].t()  # (frames at 50 a second, 512)
+    x = x + _positions(len(x))
+    for index in range(LAYERS):
+        layer = f"layer{index}."
+        x = x + _attend(_norm(x, w, layer + "attention.norm"), w, layer)
+        wide = F.gelu(F.linear(_norm(x, w, layer + "mlp.norm"), w[layer + "mlp.in.weight"], w[layer + "mlp.in.bias"]))
+        x = x + F.linear(wide, w[layer + "mlp.out.weight"], w[layer + "mlp.out.bias"])
+    return _norm(x, w, "norm")[: len(audio) // HOP + 1]
+
+
+def standardised(audio: np.ndarray) -> np.ndarray:
+    """Features of an utterance with mean 0 and deviation 1 over the speech that the demo's base was trained on.
+
+    Args:
+        audio: (samples,) float32 at 16 kHz. Longer than 20 s, it is encoded in stretches that overlap by 2 s.
+
+    Returns:
+        (samples // 320 + 1, 512) float32, 50 frames a second, none beyond 6 either way.
+    """
+    with torch.no_grad():
+        parts = []
+        step = WINDOW - OVERLAP
+        for start in range(0, max(len(audio) - OVERLAP, 1), step):
+            piece = encode(torch.from_numpy(np.ascontiguousarray(audio[start:start + WINDOW], dtype=np.float32)))
+            first = 0 if start == 0 else OVERLAP // 2 // HOP
+            last = len(piece) if start + WINDOW >= len(audio) else (step + OVERLAP // 2) // HOP
+            parts.append(piece[first:last])
+        w = weights()
+        return ((torch.cat(parts) - w["mean"]) / w["deviation"]).clamp(-LIMIT, LIMIT).numpy()
