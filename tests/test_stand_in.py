@@ -26,8 +26,10 @@ def test_content_features_match_those_that_the_base_was_trained_on():
     found = features.content_features(gliding_voice())
     assert found.shape == (51, 768) and found.dtype == np.float32
     # what Whisper base's own encoder gives, in CTranslate2 and before its weights were rounded to 95 levels
-    wanted = {10: [-0.99, 1.22, 0.21, -1.5, -0.28, -0.32, -0.12, -0.4, -2.14, -0.06, -0.93, -0.31, -0.04, 0.82, 0.22, -0.72],
-              30: [-0.36, -0.26, -0.1, -0.21, 0.64, 1.52, 0.15, 0.73, -1.02, 1.44, 0.58, 1.5, -0.04, 1.05, -0.02, 1.94]}
+    wanted = {
+        10: [-0.99, 1.22, 0.21, -1.5, -0.28, -0.32, -0.12, -0.4, -2.14, -0.06, -0.93, -0.31, -0.04, 0.82, 0.22, -0.72],
+        30: [-0.36, -0.26, -0.1, -0.21, 0.64, 1.52, 0.15, 0.73, -1.02, 1.44, 0.58, 1.5, -0.04, 1.05, -0.02, 1.94],
+    }
     for frame, values in wanted.items():
         np.testing.assert_allclose(found[frame, 0:512:32], values, atol=0.4)
         assert np.corrcoef(found[frame, 0:512:32], values)[0, 1] > 0.97
@@ -47,7 +49,8 @@ def test_content_features_hardly_depend_on_level():
 
 
 def test_long_audio_is_encoded_in_stretches_that_join():
-    speech = np.tile(soundfile.read(str(DEMO / "recordings" / "source" / "01.flac"), dtype="float32")[0], 8)[: 25 * 16000]
+    recording = soundfile.read(str(DEMO / "recordings" / "source" / "01.flac"), dtype="float32")[0]
+    speech = np.tile(recording, 8)[: 25 * 16000]
     found = features.content_features(speech)
     assert found.shape == (1251, 768)
     alone = features.content_features(speech[18 * 16000:])
@@ -82,7 +85,8 @@ def test_pitch_fits_the_frames_asked_for():
 
 
 def test_coarse_pitch_by_hand():
-    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408; at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 = 60.24
+    # 1127 ln(1 + 50/700) = 77.755, of 1100 Hz 1064.408
+    # at 220 Hz 307.880: (307.880 - 77.755) * 254 / 986.653 + 1 = 60.24
     found = features.coarse_pitch(np.array([0, 50, 100, 220, 440, 1100, 2000.0]))
     np.testing.assert_array_equal(found, [1, 1, 20, 60, 122, 255, 255])
     assert found.dtype == np.int64

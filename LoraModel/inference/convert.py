@@ -28,6 +28,7 @@ from ..host.networks import excitation, given_excitation
 from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
+from .loudness import MIX_RATE, follow
 from .model_loader import VoiceLoader
 from .sound import check_length
 
@@ -55,7 +56,7 @@ class ConvertOptions:
         index_rate: share of the retrieved features, 0 to 1.
         protect: 0 to 0.5; below 0.5, unvoiced frames keep all but this share of the source's own features.
         f0_method: how pitch is found; None for the best that is there.
-        rms_mix_rate: 1 keeps the network's loudness, 0 gives the source's (in a checkout only; None for the WebUI's 0.25).
+        rms_mix_rate: 1 keeps the network's loudness, 0 gives the source's; None for the WebUI's 0.25.
         speaker: row of the speaker table; None for the voice's own.
         seed: of all noise: equal seeds give equal audio.
     """
@@ -198,7 +199,8 @@ def convert(
         synthesis = _Synthesis(network, voice.device, speaker, f0 if info.f0 else None, coarse(f0) if info.f0 else None)
         result = synthesis.run(phone, total, info.hop_length, options.seed, section, chunk, progress)
     wanted = int(round(samples * info.sample_rate / INPUT_RATE))
-    return np.pad(result, (0, max(wanted - len(result), 0)))[:wanted]
+    result = np.pad(result, (0, max(wanted - len(result), 0)))[:wanted]
+    return follow(audio[:samples], INPUT_RATE, result, info.sample_rate, MIX_RATE if options.rms_mix_rate is None else options.rms_mix_rate)
 
 
 class _Synthesis:

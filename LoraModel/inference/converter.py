@@ -63,8 +63,6 @@ class Converter:
         method = check_f0_method(self.host, options.f0_method)
         size = voice.network.enc_p.emb_phone.in_features
         if self._pipeline is None:
-            if options.rms_mix_rate not in (None, 1.0):
-                raise UserError("--rms_mix_rate is RVC's own: it needs an RVC checkout (--rvc_root)", "--rms_mix_rate 需要 RVC 目录（--rvc_root）")
             from . import stand_in
 
             retrieval = self._read_index(options, size)

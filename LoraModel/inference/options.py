@@ -14,8 +14,8 @@ def add_conversion_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers (rmvpe if it is there, else pm)",
                                           "音高算法：取决于 RVC（有 rmvpe 则用之，否则 pm）"))
     p.add_argument("--protect", type=commands.number(-1e6, 1e6), default=0.33, help="0 … 0.5 (0.33)")
-    p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr("loudness, in a checkout only: 0 the source's, 1 the network's (0.25)",
-                                                         "响度（仅限 RVC 目录）：0 为源，1 为网络输出（0.25）"))
+    p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr("loudness: 0 the source's, 1 the network's (0.25)",
+                                                         "响度：0 为源，1 为网络输出（0.25）"))
     p.add_argument("--seed", type=commands.seed, default=0)
     add_device_options(p)
 
