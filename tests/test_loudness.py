@@ -17,7 +17,8 @@ def level(audio):
 
 def tone(decibels, seconds=2.0, rate=RATE, hertz=300.0):
     """A sine whose RMS is `decibels`."""
-    return (10 ** (decibels / 20) * np.sqrt(2) * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+    phase = 2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate
+    return (10 ** (decibels / 20) * np.sqrt(2) * np.sin(phase)).astype(np.float32)
 
 
 def test_envelope_by_hand():

@@ -1,7 +1,10 @@
-"""Content features where there is no RVC: the encoder of OpenAI's Whisper base (Radford et al. 2022, arXiv:2212.04356), MIT licence.
+"""Content features where there is no RVC: the encoder of OpenAI's Whisper base, MIT licence.
 
-`content_encoder.npz` beside this file holds its weights as whole numbers of at most 47 either way, a scale for each row, and the
-mean and deviation by which the features are standardised. numpy reads it without pickle; nothing is downloaded.
+Radford et al. 2022, arXiv:2212.04356.
+
+`content_encoder.npz` beside this file holds its weights as whole numbers of at most 47 either way, a scale for each
+row, and the mean and deviation by which the features are standardised. numpy reads it without pickle;
+nothing is downloaded.
 RVC's own bases expect HuBERT's features and sound like noise with these. The demo's base was trained on exactly these.
 """
 
@@ -23,7 +26,7 @@ HOP = 320  # samples: 50 frames a second
 N_FFT, MEL_HOP, N_MELS = 400, 160, 80
 WIDTH, HEADS, LAYERS = 512, 8, 6
 LIMIT = 6.0  # standard deviations, beyond which a feature is cut off
-WINDOW, OVERLAP = 20 * SAMPLE_RATE, 2 * SAMPLE_RATE  # longer audio is encoded in such stretches: attention grows with the square
+WINDOW, OVERLAP = 20 * SAMPLE_RATE, 2 * SAMPLE_RATE  # longer audio is cut: attention grows with the square
 
 
 @lru_cache(maxsize=1)
@@ -44,11 +47,12 @@ def weights() -> Dict[str, Tensor]:
 @lru_cache(maxsize=1)
 def _mel_bands() -> Tensor:
     """Mel filter bank: (80, 201)."""
-    return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)).float()
+    bands = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)
+    return torch.from_numpy(bands).float()
 
 
 def log_mel(audio: Tensor) -> Tensor:
-    """Whisper's input: audio (samples,) -> (80, samples // 160), base 10, the lowest 8 below the highest, about -1 to 1."""
+    """Whisper's input: audio (samples,) -> (80, samples // 160), base 10, the lowest 8 below the highest."""
     window = torch.hann_window(N_FFT, dtype=torch.float32, device="cpu")
     spectrum = torch.stft(audio, N_FFT, MEL_HOP, N_FFT, window, center=True, pad_mode="reflect", return_complex=True)
     bands = (_mel_bands() @ spectrum[:, :-1].abs() ** 2).clamp(min=1e-10).log10()
@@ -82,7 +86,7 @@ def encode(audio: Tensor) -> Tensor:
     mel = log_mel(torch.cat([audio, torch.zeros(SAMPLE_RATE + MEL_HOP, dtype=torch.float32, device="cpu")]))
     mel = mel[:, : mel.shape[1] // 2 * 2][None]  # (1, 80, frames at 100 a second)
     x = F.gelu(F.conv1d(mel, w["conv1.weight"], w["conv1.bias"], padding=1))
-    x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1))[0].t()  # (frames at 50 a second, 512)
+    x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1))[0].t()  # (frames, 512)
     x = x + _positions(len(x))
     for index in range(LAYERS):
         layer = f"layer{index}."

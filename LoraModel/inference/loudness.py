@@ -1,7 +1,7 @@
 """The loudness of a conversion: it follows the source's, and where the source is silent so is the result.
 
-RVC's pipeline does the first in a checkout (`rms_mix_rate`); where the small conversion stands in for it, this does. RVC leaves the
-second out: the decoder makes up a breath or a murmur where its input says nothing.
+RVC's pipeline does the first in a checkout (`rms_mix_rate`); where the small conversion stands in for it, this does.
+RVC leaves the second out: the decoder makes up a breath or a murmur where its input says nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def envelope(audio: np.ndarray, rate: int, window: float, step: float) -> np.nda
     size, hop = max(int(window * rate), 1), max(int(step * rate), 1)
     energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
     centres = np.arange(1 + len(audio) // hop) * hop
-    first, last = np.clip(centres - size // 2, 0, len(audio)), np.clip(centres + size - size // 2, 0, len(audio))
+    first = np.clip(centres - size // 2, 0, len(audio))
+    last = np.clip(centres - size // 2 + size, 0, len(audio))
     return np.sqrt(np.maximum(energy[last] - energy[first], 0.0) / np.maximum(last - first, 1))
 
 
@@ -33,8 +34,9 @@ def follow(source: np.ndarray, source_rate: int, result: np.ndarray, rate: int, 
     """Give a converted recording the loudness of its source, and silence where the source has it.
 
     Args:
-        source: (samples,) at `source_rate` Hz. result: the converted audio, (samples,) at `rate` Hz, of the same duration.
-        mix: 0 takes the source's loudness, 1 leaves the result as it is; between, the product of their powers as in RVC.
+        source: (samples,) at `source_rate` Hz.
+        result: the converted audio, (samples,) at `rate` Hz, of the same duration.
+        mix: 0 takes the source's loudness, 1 leaves the result as it is; between, their powers multiplied, as in RVC.
 
     Returns:
         (samples,) float32, with no peak above full scale that was not there before.

@@ -1,8 +1,9 @@
 """What takes the place of RVC's feature extraction where there is no RVC: content features, and pitch.
 
-RVC takes its content features from HuBERT, a download of several hundred megabytes. Here the encoder of Whisper base gives them
-(content_encoder.py): 512 values a frame, filled up with zeros to HuBERT's 768. The demo's base was trained on exactly these features;
-RVC's own bases were not, and sound like noise with them. With a real RVC checkout, use RVC's own feature extraction.
+RVC takes its content features from HuBERT, a download of several hundred megabytes. Here the encoder of Whisper base
+gives them (content_encoder.py): 512 values a frame, filled up with zeros to HuBERT's 768. The demo's base was trained
+on exactly these features; RVC's own bases were not, and sound like noise with them. With a real RVC checkout, use RVC's
+own feature extraction.
 
 Pitch follows RVC's "pm" method: Praat's autocorrelation, 50 to 1100 Hz, and the coarse scale of 255 steps in mel.
 """
@@ -39,7 +40,8 @@ def content_features(audio16k: np.ndarray) -> np.ndarray:
         audio16k: (samples,) at 16 kHz, full scale 1.
 
     Returns:
-        (samples // 320 + 1, 768) float32, 50 frames a second. Columns 0 to 511 are the encoder's, standardised; the rest are zero.
+        (samples // 320 + 1, 768) float32, 50 frames a second. Columns 0 to 511 are the encoder's, standardised; the
+        rest are zero.
     """
     found = standardised(_checked(audio16k))
     features = np.zeros((len(found), FEATURE_SIZE), dtype=np.float32)
