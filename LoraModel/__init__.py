@@ -27,6 +27,7 @@ _PUBLIC = {
     "load_base": ".models",
     "merge": ".lora",
     "save_adapter": ".lora",
+    "rvc_lora_voices": ".realtime.rvc_class",
     "unmerge": ".lora",
 }
 

@@ -84,6 +84,18 @@ def check_f0_method(host: Host, method: Optional[str]) -> str:
     return method
 
 
+def host_config(device: Optional[str]) -> Any:
+    """RVC's Config for a device, None for its own choice; only with `at_root`."""
+    import importlib
+
+    config = importlib.import_module("configs.config").Config()
+    if device is not None and torch.device(device) != torch.device(config.device):
+        config.device = device
+        if torch.device(device).type == "cpu":
+            config.is_half = False
+    return config
+
+
 class HostPipeline:
     """A checkout's conversion for one sample rate.
 
@@ -109,7 +121,7 @@ class HostPipeline:
         with at_root(host):
             module = host.module("pipeline")
             utils = host.module("vc_utils")
-            self.config = self._config(device)
+            self.config = host_config(device)
             self.hubert = self._load_hubert(utils, hubert)
             self._pipeline = module.Pipeline(tgt_sr, self.config)
 
@@ -120,16 +132,6 @@ class HostPipeline:
     @property
     def is_half(self) -> bool:
         return bool(self.config.is_half)
-
-    def _config(self, device: Optional[str]) -> Any:
-        import importlib
-
-        config = importlib.import_module("configs.config").Config()
-        if device is not None and torch.device(device) != torch.device(config.device):
-            config.device = device
-            if torch.device(device).type == "cpu":
-                config.is_half = False
-        return config
 
     def _load_hubert(self, utils: Any, path: Path) -> nn.Module:
         try:

@@ -13,8 +13,9 @@ API scripts. `host.patch` says what else changes, which is nothing that can be h
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple, Type
+from typing import Any, ContextManager, List, Optional, Sequence, Tuple, Type
 
 from torch import nn
 
@@ -97,3 +98,9 @@ def voice_of(network: nn.Module, host: Host) -> VoiceLoader:
 def give_voice(network: nn.Module, voice: VoiceLoader) -> None:
     """Let `network.set_adapters` use `voice`, which knows where its base came from."""
     network.__dict__.setdefault(_SLOT, _Slot()).voice = voice
+
+
+def lock_of(network: nn.Module) -> ContextManager[Any]:
+    """What is held while `network` converts, so that its weights are one blend's; nothing where no voice was ever on it."""
+    slot = network.__dict__.get(_SLOT)
+    return slot.voice.lock if slot is not None and slot.voice is not None else contextlib.nullcontext()

@@ -116,7 +116,7 @@ class RealtimeVoice:
         if base.host.is_checkout:
             from .by_rvc import RvcSynthesis
 
-            self._synthesis = RvcSynthesis(base, shape.window, transpose, index, index_rate, f0_method, seed)
+            self._synthesis = RvcSynthesis(base, transpose, index, index_rate, f0_method, seed)
         else:
             self._synthesis = StandInSynthesis(base, shape.window, transpose, index, index_rate, seed)
         self._changes = VoiceChanges(base, room=room)
