@@ -43,7 +43,8 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "demo": {"evaluation", "conversion", "training", "preparation", "inference", "models", "lora", "host"},
     "examples": {"evaluation", "training", "preparation", "inference", "models", "lora", "host"},
 }
-"""Folder -> the folders that it may import; the files of LoraModel/ itself are everybody's."""
+"""Folder -> the folders that it may import; the files of LoraModel/ itself are everybody's. A command may import what
+scripts/ may, wherever it lies: nothing imports it."""
 ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}}
 """Where not the whole folder may be imported: the installer needs the standard library alone."""
 
@@ -102,7 +103,8 @@ def against_the_arrows(source: str, path: Path, commands: Set[str] = COMMANDS) -
         parts = module.split(".")
         if folder and parts[0] == PACKAGE and len(parts) > 1 and parts[1] in MAY_IMPORT and parts[1] != folder:
             only = ONLY.get((folder, parts[1]))
-            if parts[1] not in MAY_IMPORT[folder] or (only and not any(module.startswith(name) for name in only)):
+            allowed = MAY_IMPORT["scripts"] if is_command(source) and folder in MAY_IMPORT["scripts"] else MAY_IMPORT[folder]
+            if parts[1] not in allowed or (only and not any(module.startswith(name) for name in only)):
                 found.append((line, f"{folder}/ imports {module}"))
         if any(module == name or module.startswith(f"{name}.") for name in commands):
             found.append((line, f"{module} is a command: put what is shared into a module"))
