@@ -4,6 +4,7 @@ pasted path."""
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from typing import Any, Tuple
 
@@ -85,3 +86,18 @@ def shown(value: Any, most: int = 80) -> str:
     text = value if isinstance(value, str) else repr(value) if small else type(value).__name__
     text = "".join(character if character.isprintable() else "?" for character in text[: most + 1])
     return f"'{text[:most]}…'" if len(text) > most else f"'{text}'"
+
+
+def bare(value: Any, most: int = 80) -> str:
+    """As `shown`, the way it is written in JSON or Python: 4, 0.5, '4', ['ups']; of long ones the beginning."""
+    if isinstance(value, str):
+        return shown(value, most)
+    try:
+        text = _SHORT.repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        text = type(value).__name__
+    return shown(text, most)[1:-1]
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 40

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, Optional
 
 from ..messages import UserError
+from ..names import bare, shown
 from .targets import PRESETS, TARGETS, default_preset, is_row
 
 MAX_RANK = 4096
@@ -25,13 +26,13 @@ class TargetConfig:
     def __post_init__(self) -> None:
         if isinstance(self.r, bool) or not isinstance(self.r, int) or not 1 <= self.r <= MAX_RANK:
             raise UserError(
-                f"rank r={self.r!r} must be a whole number from 1 to {MAX_RANK}: leave the target out to switch it off",
-                f"秩 r={self.r!r} 必须是 1 到 {MAX_RANK} 之间的整数：若要关闭该目标，请将其移除",
+                f"rank r={bare(self.r)} must be a whole number from 1 to {MAX_RANK}: leave the target out to switch it off",
+                f"秩 r={bare(self.r)} 必须是 1 到 {MAX_RANK} 之间的整数：若要关闭该目标，请将其移除",
             )
         if isinstance(self.lora_alpha, bool) or not isinstance(self.lora_alpha, (int, float)) or not 0 < self.lora_alpha < 1e6:
             raise UserError(
-                f"lora_alpha={self.lora_alpha!r} must be a number above 0 and below a million (twice the rank is usual)",
-                f"lora_alpha={self.lora_alpha!r} 必须大于 0 且小于一百万（通常取秩的两倍）",
+                f"lora_alpha={bare(self.lora_alpha)} must be a number above 0 and below a million (twice the rank is usual)",
+                f"lora_alpha={bare(self.lora_alpha)} 必须大于 0 且小于一百万（通常取秩的两倍）",
             )
 
 
@@ -62,14 +63,14 @@ class LoRAConfig:
         TargetConfig(self.r, self.lora_alpha)
         if isinstance(self.lora_dropout, bool) or not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
             raise UserError(
-                f"lora_dropout={self.lora_dropout!r} must be at least 0 and below 1",
-                f"lora_dropout={self.lora_dropout!r} 必须在 0（含）到 1（不含）之间",
+                f"lora_dropout={bare(self.lora_dropout)} must be at least 0 and below 1",
+                f"lora_dropout={bare(self.lora_dropout)} 必须在 0（含）到 1（不含）之间",
             )
         if not isinstance(self.use_rslora, bool):
-            raise UserError(f"use_rslora={self.use_rslora!r} must be true or false", f"use_rslora={self.use_rslora!r} 必须是 true 或 false")
+            raise UserError(f"use_rslora={bare(self.use_rslora)} must be true or false", f"use_rslora={bare(self.use_rslora)} 必须是 true 或 false")
         if not isinstance(self.targets, dict):
-            raise UserError(f"targets must be an object like {{\"ups\": true}}, not {self.targets!r}",
-                            f"targets 必须是形如 {{\"ups\": true}} 的对象，而不是 {self.targets!r}")
+            raise UserError(f"targets must be an object like {{\"ups\": true}}, not {bare(self.targets)}",
+                            f"targets 必须是形如 {{\"ups\": true}} 的对象，而不是 {bare(self.targets)}")
         self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
         if not self.targets:
             raise UserError(
@@ -87,20 +88,25 @@ class LoRAConfig:
     def _target(self, name: str, value: Any) -> Optional[TargetConfig]:
         if name not in TARGETS:
             raise UserError(
-                f"unknown target {name!r}: choose from {', '.join(TARGETS)}",
-                f"未知的目标层 {name!r}：可选 {'、'.join(TARGETS)}",
+                f"unknown target {bare(name)}: choose from {', '.join(TARGETS)}",
+                f"未知的目标层 {bare(name)}：可选 {'、'.join(TARGETS)}",
             )
         if isinstance(value, TargetConfig):
-            return value
+            value = asdict(value)
         if value is None or value is False:
             return None
         if value is True:
             value = {}
         if not isinstance(value, dict) or set(value) - {"r", "lora_alpha"}:
             raise UserError(
-                f"target {name!r} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {value!r}",
-                f"目标层 {name!r} 只接受 true、false 或 {{\"r\": …, \"lora_alpha\": …}}，而不是 {value!r}",
+                f"target {shown(name)} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {bare(value)}",
+                f"目标层 {shown(name)} 只接受 true、false 或 {{\"r\": …, \"lora_alpha\": …}}，而不是 {bare(value)}",
             )
+        if is_row(name):
+            if value.get("r", 1) != 1 or value.get("lora_alpha", 1) != 1:
+                raise UserError(f"target {shown(name)} is one row of a table and has neither rank nor alpha: give true or false",
+                                f"目标层 {shown(name)} 是表中的一行，没有秩与 alpha：请给出 true 或 false")
+            return TargetConfig(1, 1)
         r = value.get("r", self.r)
         ratio = self.lora_alpha / self.r
         checked = TargetConfig(r, value.get("lora_alpha", self.lora_alpha))
@@ -111,8 +117,8 @@ class LoRAConfig:
         """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank); None is the default preset."""
         name = default_preset() if name is None else name
         if name not in PRESETS:
-            raise UserError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}",
-                            f"未知的预设 {name!r}：可选 {'、'.join(PRESETS)}")
+            raise UserError(f"unknown preset {shown(name)}: choose from {', '.join(PRESETS)}",
+                            f"未知的预设 {shown(name)}：可选 {'、'.join(PRESETS)}")
         if rank is not None:
             TargetConfig(rank, 1)
         targets = {}
@@ -138,9 +144,10 @@ class LoRAConfig:
     def from_dict(cls, values: Dict[str, Any]) -> LoRAConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise UserError(f"unknown key {sorted(unknown)[0]!r} in the LoRA configuration: known are "
-                            + ", ".join(f.name for f in fields(cls)),
-                            f"LoRA 配置中有未知的键 {sorted(unknown)[0]!r}：可用 " + "、".join(f.name for f in fields(cls)))
+            named = shown(next(key for key in values if key in unknown))
+            known = [f.name for f in fields(cls)]
+            raise UserError(f"unknown key {named} in the LoRA configuration: known are {', '.join(known)}",
+                            f"LoRA 配置中有未知的键 {named}：可用 {'、'.join(known)}")
         return cls(**values)
 
     def to_json(self) -> str:
@@ -148,6 +155,7 @@ class LoRAConfig:
 
     @classmethod
     def from_json(cls, text: str) -> LoRAConfig:
+        """What `to_json` wrote. Older files have a rank and an alpha, without a meaning, for a row as well: they are passed over."""
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -155,4 +163,7 @@ class LoRAConfig:
         if not isinstance(values, dict):
             raise UserError(f"the LoRA configuration must be a JSON object, not {type(values).__name__}",
                             f"LoRA 配置必须是 JSON 对象，而不是 {type(values).__name__}")
+        targets = values.get("targets")
+        if isinstance(targets, dict):
+            values["targets"] = {name: True if is_row(name) and isinstance(value, dict) else value for name, value in targets.items()}
         return cls.from_dict(values)

@@ -20,6 +20,7 @@ from ..messages import UserError
 from . import functional as LF
 from .adapter_layer import AdapterLayer
 from .fused import Geometry, fused
+from .hanging import Hanging
 from .lora_config import LoRAConfig
 
 
@@ -38,7 +39,7 @@ def _autocasting(device: str) -> bool:
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
-class LoRALayer(nn.Module):
+class LoRALayer(Hanging, nn.Module):
     """What all kinds share.
 
     Args:
@@ -127,20 +128,6 @@ class LoRALayer(nn.Module):
         """scale * B A in fp32, in the shape of the base's weight."""
         return self.delta(self.lora_A.weight.detach().float(), self.lora_B.weight.detach().float()) * self.scaling
 
-    def attach(self) -> None:
-        """Hang the branch on the base layer. Attaching twice does nothing."""
-        # A method, not a lambda: a deep copy of the network then hangs on the copy's own branch.
-        self.base.__dict__["forward"] = self._adapted
-
-    def detach(self) -> None:
-        """Take the branch off again."""
-        self.base.__dict__.pop("forward", None)
-
-    def _adapted(self, x: Tensor, *rest: Any) -> Tensor:
-        """The base's forward with the branch."""
-        output = type(self.base).forward(self.base, x, *rest)
-        return output + self(x).to(output.dtype)
-
 
 class LoRALinear(LoRALayer):
     """A: (r, in), B: (out, r)."""
@@ -161,8 +148,10 @@ class _Convolution(LoRALayer):
 
     def _adapted(self, x: Tensor, *rest: Any) -> Tensor:
         base: Any = self.base
+        if rest or self._below is not None or not self._attached:
+            return super()._adapted(x, *rest)
         weight = base.weight
-        if rest or not self._fusible(x, weight):
+        if not self._fusible(x, weight):
             return super()._adapted(x, *rest)
         geometry = Geometry(base.stride, base.padding, base.dilation, base.output_padding, base.transposed)
         return fused(x, weight, base.bias, self.lora_A.weight, self.lora_B.weight, self.scaling, geometry)
@@ -263,7 +252,7 @@ class LoRAEmbedding(LoRALayer):
         return self.branch(x) * self.scaling
 
 
-class SpeakerRow(nn.Module):
+class SpeakerRow(Hanging, nn.Module):
     """The delta of one row of an embedding: all that one voice needs of the speaker table. Row: (1, dim), zero at the start."""
 
     kind = nn.Embedding
@@ -288,7 +277,7 @@ class SpeakerRow(nn.Module):
 
     @classmethod
     def make(cls, base: nn.Embedding, target: str, config: LoRAConfig, speaker: int) -> SpeakerRow:
-        """The row of `speaker`; rank and alpha do not apply to it."""
+        """The row of `speaker`, which has neither rank nor alpha (`LoRAConfig` lets none be given)."""
         return cls(base, speaker)
 
     @classmethod
@@ -311,10 +300,6 @@ class SpeakerRow(nn.Module):
         left = torch.zeros(base.num_embeddings, 1, dtype=torch.float32, device=row.device)
         left[speaker] = 1.0
         return left, row
-
-    attach = LoRALayer.attach
-    detach = LoRALayer.detach
-    _adapted = LoRALayer._adapted
 
 
 LAYER_KINDS: Tuple[Type[LoRALayer], ...] = (LoRALinear, LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding)
