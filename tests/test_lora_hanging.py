@@ -30,7 +30,7 @@ def hang(network):
 
 
 def other_tool(layer, times=10.0):
-    """Puts a forward of its own on the layer, which multiplies what was there before. Returns what takes it off again."""
+    """Put a forward on the layer that multiplies what was there before; return what takes it off again."""
     before, had = layer.forward, layer.__dict__.get("forward")
     layer.forward = lambda *given: before(*given) * times
 
