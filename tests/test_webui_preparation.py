@@ -3,6 +3,7 @@ failure is told."""
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -15,6 +16,7 @@ from voice_data import BASE
 
 from LoraModel.host import Host
 from LoraModel.messages import UserError
+from LoraModel.preparation.checks import only_preparation
 from LoraModel.webui import preparation
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparation import Preparer
@@ -147,7 +149,7 @@ def test_a_rate_that_rvc_does_not_offer_is_prepared_without_its_function(checkou
     preparer = Preparer(Runs(Folders(checkout), "en"),
                         {**rvc.names(), "sr_dict": {"32k": 32000, "40k": 40000, "48k": 48000}})
 
-    def slice_recordings(host, folder, experiment, rate, workers, progress):
+    def slice_recordings(host, folder, experiment, rate, workers, progress, names=None):
         sliced.append(rate)
         list(rvc.preprocess_dataset(str(folder), experiment.name, "16k", 1))
         progress(1)
@@ -173,12 +175,44 @@ def test_a_rescued_step_does_not_show_the_error_that_it_was_rescued_from(checkou
         raise RuntimeError("子进程执行失败")
 
     preparer = Preparer(Runs(Folders(checkout), "en"), {**rvc.names(), "preprocess_dataset": fails})
-    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda host, folder, experiment, rate, workers,
-                        progress: (
+    monkeypatch.setattr(preparation.preprocess, "slice_recordings",
+                        lambda host, folder, experiment, rate, workers, progress, names: (
                             list(rvc.preprocess_dataset(str(folder), experiment.name, "16k", 1)), progress(1)))
     preparer.begin(("preprocess",), settings(), str(recordings(tmp_path / "first", 0.1)), "pm")
     job = ended(preparer)
     assert job.error is None and job.texts["preprocess"] == "done again by RVC-LoRA: 1"
+
+
+def test_recordings_in_subfolders_reach_rvcs_function_and_what_is_none_is_named(checkout, tmp_path):
+    """RVC's slicing reads one folder alone, and ends with an error at the first file in it that is no audio."""
+    rvc, folder = Rvc(checkout), tmp_path / "raw"
+    recordings(folder / "one", 0.1, 0.2), recordings(folder / "two" / "deep", 0.3)
+    (folder / "cover.jpg").write_bytes(b"a picture")
+    (folder / "one" / "half.wav").write_bytes(b"RIFF")
+    preparer = Preparer(Runs(Folders(checkout), "en"), rvc.names())
+    preparer.begin(("preprocess",), settings(), str(folder), "pm")
+    job = ended(preparer)
+    assert job.error is None and len(list((checkout / "logs/voice/1_16k_wavs").glob("*.wav"))) == 3
+    assert "no audio: cover.jpg" in job.notes["preprocess"] and "left out: one/half.wav" in job.notes["preprocess"]
+
+
+def test_what_cannot_be_trained_on_is_said_after_its_step(checkout, tmp_path):
+    rvc = Rvc(checkout)
+    preparer = Preparer(Runs(Folders(checkout), "zh"), rvc.names())
+    preparer.begin(("preprocess", "extract"), settings(), str(recordings(tmp_path / "raw", 0.0)), "pm")
+    job = ended(preparer)
+    assert job.error is None and "只有 1 个切片" in job.notes["preprocess"] and "没有任何浊音帧" in job.notes["extract"]
+
+
+def test_another_preparation_of_the_folder_is_waited_for(checkout, tmp_path):
+    raw = recordings(tmp_path / "raw", 0.1, 0.2)
+    preparer = Preparer(Runs(Folders(checkout), "en"), Rvc(checkout).names())
+    with only_preparation(checkout / "logs/voice"):  # as the command's
+        preparer.begin(("preprocess",), settings(), str(raw), "pm")
+        assert re.search(rf"is being prepared already \(process {os.getpid()}\)", str(ended(preparer).error))
+    assert not (checkout / "logs/voice").exists()  # nothing had come into it
+    preparer.begin(("preprocess",), settings(), str(raw), "pm")
+    assert ended(preparer).error is None and not (checkout / "logs/voice/.preparing").exists()
 
 
 def test_one_click_tells_its_failure_under_its_own_button(checkout, tmp_path):

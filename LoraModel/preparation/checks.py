@@ -1,22 +1,28 @@
 """Whether features and pitch are those of the slices that are there.
 
 RVC's extractors skip every file that exists. A feature or pitch file that belongs to no slice, is older than its slice, of another
-length or not readable is moved out of their way here, so that they make it anew.
+length or not readable is moved out of their way here, so that they make it anew. And what else is said of a prepared folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import soundfile
 
+from .. import folder_lock
 from ..host import FEATURE_SIZES
 from ..host import experiment as layout
+from ..messages import UserError
 from .fingerprint import move_aside
 
 PITCH_HOP, FEATURE_HOP = 160, 320  # samples at 16 kHz of a frame
+LOCK_FILE = ".preparing"
+LEAST_SLICES = 2
+"""One to train on and one to keep out of training."""
 SPARE_FRAMES = 3
 """RVC's methods differ by so many frames at a slice's ends."""
 
@@ -66,6 +72,48 @@ def has_voice(experiment: Path) -> bool:
     """Whether any slice has a voiced frame; True where there is no pitch to look at."""
     names = layout.stems(experiment / layout.PITCH, ".wav.npy")
     return not names or any(np.load(str(experiment / layout.PITCH / f"{name}.wav.npy"), allow_pickle=False).any() for name in names)
+
+
+def no_voice(experiment: Path) -> Optional[UserError]:
+    """What to say where no slice has a voiced frame; None where one has, or where there is no pitch to look at."""
+    if has_voice(experiment):
+        return None
+    return UserError(f"the pitch of {experiment} has no voiced frame at all: a base with pitch learns nothing from it; look at the recordings, or "
+                     "try another --f0_method",
+                     f"{experiment} 的音高中没有任何浊音帧：含音高的底模无法从中学习；请检查录音，或更换 --f0_method")
+
+
+def too_few(experiment: Path, slices: int) -> Optional[UserError]:
+    """What to say of a folder that training would refuse for having one slice alone; None for any other number."""
+    if slices >= LEAST_SLICES:
+        return None
+    return UserError(f"{experiment} has {slices} slice, and training takes {LEAST_SLICES} at least, since some are kept out of it: "
+                     "add recordings (a few minutes are usual) and prepare again",
+                     f"{experiment} 只有 {slices} 个切片，而训练至少需要 {LEAST_SLICES} 个（其中一部分留作验证）：请增加录音（通常需要几分钟）后重新处理")
+
+
+@contextlib.contextmanager
+def only_preparation(experiment: Path) -> Iterator[None]:
+    """Hold the folder against every other preparation of it, by command or page, in this process or another. It is made where it is
+    missing, and taken away again where nothing has come into it.
+
+    Raises:
+        UserError: another one is at work in it. OSError: as the file system gives it.
+    """
+    def taken(pid: int) -> UserError:
+        who = (f" (process {pid})", f"（进程 {pid}）") if pid else ("", "")
+        return UserError(f"{experiment} is being prepared already{who[0]}: wait for the end of it, or choose another --output_dir",
+                         f"{experiment} 正在由另一个程序处理{who[1]}：请等待其结束，或更换 --output_dir")
+
+    new = not experiment.is_dir()
+    experiment.mkdir(parents=True, exist_ok=True)
+    try:
+        with folder_lock.hold(experiment / LOCK_FILE, taken):
+            yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                experiment.rmdir()
 
 
 def _samples(wav: Path) -> Optional[int]:

@@ -91,14 +91,22 @@ def _is_experiment(folder: Path, without: Optional[Path]) -> bool:
     return folder == without or (folder / layout.WAVS).is_dir() or (folder / layout.WAVS_16K).is_dir()
 
 
-def say_left_out(recordings: Recordings) -> None:
-    """Name on standard error what was found beside the recordings."""
+def left_out(recordings: Recordings) -> List[Tuple[str, str]]:
+    """What to say of what was found beside the recordings: (English, Chinese) of each line."""
+    said = []
     if recordings.other:
         names = listed([recordings.name(file) for file in recordings.other])
-        print(tr(f"left out, since they are no audio: {names}", f"以下文件不是音频，已忽略：{names}"), file=sys.stderr)
+        said.append((f"left out, since they are no audio: {names}", f"以下文件不是音频，已忽略：{names}"))
     for file, problem in recordings.broken:
         name = recordings.name(file)
-        print(tr(f"left out: {name}: {problem.en}", f"已跳过：{name}：{problem.zh}"), file=sys.stderr)
+        said.append((f"left out: {name}: {problem.en}", f"已跳过：{name}：{problem.zh}"))
+    return said
+
+
+def say_left_out(recordings: Recordings) -> None:
+    """Name on standard error what was found beside the recordings."""
+    for en, zh in left_out(recordings):
+        print(tr(en, zh), file=sys.stderr)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from . import checks
 from .by_rvc import RVCSteps
 from .by_stand_in import StandInSteps
 from .fingerprint import PRODUCTS, SET_ASIDE, Record, Settings, describe_recordings, fingerprints
-from .recordings import find_recordings, say_left_out
+from .recordings import Recordings, find_recordings, say_left_out
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,17 @@ def prepare(host: Host, plan: Plan, until: Optional[str] = None) -> int:
     """
     experiment, settings = plan.experiment, plan.settings
     check_speaker(plan)
-    record = check_folder(experiment)
+    check_folder(experiment)
     recordings = find_recordings(plan.source, without=experiment)
     say_left_out(recordings)
     described = describe_recordings(recordings.files, recordings.folder)
-    marks = fingerprints(described, settings)
+    with checks.only_preparation(experiment):
+        return _prepare(host, plan, until, recordings, described)
+
+
+def _prepare(host: Host, plan: Plan, until: Optional[str], recordings: Recordings, described: List[List[Any]]) -> int:
+    experiment, settings = plan.experiment, plan.settings
+    record, marks = Record(experiment), fingerprints(described, settings)
     different = record.changed(described, settings)
     record.describe(described, settings)
     tools: Union[RVCSteps, StandInSteps]
@@ -73,10 +79,9 @@ def prepare(host: Host, plan: Plan, until: Optional[str] = None) -> int:
     slices = len(layout.stems(experiment / layout.WAVS_16K, ".wav"))
     if settings.f0_method is not None:
         steps.run("f0", slices, tools.f0)
-        if not checks.has_voice(experiment):
-            print(tr(f"warning: the pitch of {experiment} has no voiced frame at all: a base with pitch learns nothing from it; look at "
-                     "the recordings, or try another --f0_method",
-                     f"警告：{experiment} 的音高中没有任何浊音帧：含音高的底模无法从中学习；请检查录音，或更换 --f0_method"), file=sys.stderr)
+        silent = checks.no_voice(experiment)
+        if silent is not None:
+            print(tr(f"warning: {silent.en}", f"警告：{silent.zh}"), file=sys.stderr)
     if until == "f0":
         return 0
     steps.run("features", slices, tools.find_features)

@@ -18,6 +18,7 @@ from typing import Optional
 
 from LoraModel import commands
 from LoraModel.messages import tr
+from LoraModel.preparation.checks import too_few
 from LoraModel.preparation.options import parser, plan_from
 from LoraModel.preparation.steps import prepare
 
@@ -25,9 +26,10 @@ from LoraModel.preparation.steps import prepare
 def main(argv: Optional[list] = None) -> int:
     host, plan = plan_from(parser().parse_args(argv))
     count = prepare(host, plan)
+    few = too_few(plan.experiment, count)
     of = tr(f" of speaker {plan.speaker}", f"（说话人 {plan.speaker}）") if plan.speaker else ""
-    print(tr(f"{plan.experiment}: {count} slices{of}, ready for train_lora.py --data_dir",
-             f"{plan.experiment}：{count} 个切片{of}，可用于 train_lora.py --data_dir"))
+    print(few or tr(f"{plan.experiment}: {count} slices{of}, ready for train_lora.py --data_dir",
+                    f"{plan.experiment}：{count} 个切片{of}，可用于 train_lora.py --data_dir"))
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Dict, Optional
 from ..commands import parse_rate
 from ..preparation.checks import drop_unfit
 from ..preparation.fingerprint import Record, Settings, describe_recordings, fingerprints, fingerprints_after
-from ..preparation.recordings import find_recordings
+from ..preparation.recordings import Recordings, find_recordings
 from .run_settings import RunSettings
 
 PARTS = {"preprocess": ("slices",), "extract": ("f0", "features"), "index": ("index",)}
@@ -22,6 +22,7 @@ class Made:
         f0_method: as the tab offers it. source: the folder of recordings, for the step "preprocess".
 
     Attributes:
+        recordings: after `begin("preprocess")`: what was found in the folder; None else.
         sliced: after `begin("preprocess")`: whether the slices that are there are those of the same recordings and settings.
     """
 
@@ -30,6 +31,7 @@ class Made:
         method = f0_method.replace("_gpu", "") if settings.f0 else None  # where it runs changes nothing that it finds
         self.settings = Settings(settings.version, parse_rate(settings.sample_rate) or 40000, method)
         self.record, self.sliced = Record(experiment), False
+        self.recordings: Optional[Recordings] = None
         self._marks: Dict[str, str] = {}
 
     def begin(self, step: str) -> Optional[Path]:
@@ -42,7 +44,7 @@ class Made:
             UserError: there are no recordings. OSError: as the file system gives it.
         """
         if step == "preprocess" and self.source is not None:
-            found = find_recordings(self.source, without=self.experiment)
+            found = self.recordings = find_recordings(self.source, without=self.experiment)
             recordings = describe_recordings(found.files, found.folder)
             self._marks = fingerprints(recordings, self.settings)
             self.sliced = self.record.is_done("slices", self._marks)

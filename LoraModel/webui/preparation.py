@@ -22,8 +22,9 @@ from ..files import atomic_write
 from ..host import find_host, preprocess
 from ..host.index import build_index
 from ..messages import UserError, language
+from ..preparation import checks
 from ..preparation.options import network_config
-from ..preparation.recordings import find_recordings, flat_folder
+from ..preparation.recordings import Recordings, flat_folder, left_out
 from . import processes
 from .made import Made
 from .run_log import tail
@@ -202,37 +203,59 @@ class Preparer:
 
     # RVC's own functions
 
+    def _tr(self, en: str, zh: str) -> str:
+        return zh if (self.runs.language or language()) == "zh" else en
+
+    def _note_of(self, job: Preparation, step: str, en: str, zh: str) -> None:
+        job.notes[step] = "\n".join(filter(None, [job.notes.get(step, ""), self._tr(en, zh)]))
+
     def _by_rvc(self, job: Preparation, step: str) -> None:
         """A step by RVC's own function, and what `prepared.json` notes of it: RVC's scripts skip what is there, whatever it was made of."""
-        made = Made(self.folders.experiment(job.name), job.settings, job.f0_method, job.source)
-        moved = made.begin(step)
-        if moved is not None:
-            chinese = (self.runs.language or language()) == "zh"
-            job.notes[step] = (f"该实验名下由其他录音或设置得到的旧数据已移至 {moved}，并重新生成" if chinese else
-                               f"what was made of other recordings or settings under this name is kept in {moved}, and made anew")
-        if step == "preprocess" and made.sliced:
-            job.texts[step] = "录音和设置未变，已有切片" if (self.runs.language or language()) == "zh" else "the slices of these recordings are there"
-        else:
-            started = time.time() - 2
-            if self._rvc_knows(job.settings.sample_rate) or step != "preprocess":
-                self._call_rvc(job, step)
-            if self._closing:
-                return
-            self._check(job, step, started)
-        if not self._closing:
-            made.finish(step)
-            self._write_config(job)
+        experiment = self.folders.experiment(job.name)
+        with checks.only_preparation(experiment):
+            made = Made(experiment, job.settings, job.f0_method, job.source)
+            moved = made.begin(step)
+            if moved is not None:
+                self._note_of(job, step, f"what was made of other recordings or settings under this name is kept in {moved}, and made anew",
+                              f"该实验名下由其他录音或设置得到的旧数据已移至 {moved}，并重新生成")
+            for said in left_out(made.recordings) if made.recordings is not None else ():
+                self._note_of(job, step, *said)
+            if step == "preprocess" and made.sliced:
+                job.texts[step] = self._tr("the slices of these recordings are there", "录音和设置未变，已有切片")
+            else:
+                started = time.time() - 2
+                with flat_folder(made.recordings) if made.recordings is not None else contextlib.nullcontext() as folder:
+                    if self._rvc_knows(job.settings.sample_rate) or step != "preprocess":
+                        self._call_rvc(job, step, folder)
+                    if self._closing:
+                        return
+                    self._check(job, step, started, folder, made.recordings)
+            if not self._closing:
+                made.finish(step)
+                self._write_config(job)
+                self._warn(job, step, experiment)
+
+    def _warn(self, job: Preparation, step: str, experiment: Path) -> None:
+        """What is to be known of a step's results before anything is trained on them."""
+        found = None
+        if step == "preprocess":
+            found = checks.too_few(experiment, len(preprocess.stems(experiment / "1_16k_wavs", ".wav")))
+        elif step == "extract" and job.settings.f0:
+            found = checks.no_voice(experiment)
+        if found is not None:
+            self._note_of(job, step, f"warning: {found.en}", f"警告：{found.zh}")
 
     def _rvc_knows(self, rate: str) -> bool:
         """Whether RVC's page offers the sample rate: for others its function fails."""
         known = self._namespace.get("sr_dict")
         return not isinstance(known, dict) or rate in known
 
-    def _call_rvc(self, job: Preparation, step: str) -> None:
+    def _call_rvc(self, job: Preparation, step: str, source: Optional[Path]) -> None:
+        """source: the folder of recordings for RVC's slicing, which reads no subfolders and fails on every file that is no audio."""
         namespace, name = self._namespace, job.name
         gpus = str(namespace.get("gpus") or "")
         known = {
-            "trainset_dir": str(job.source), "exp_dir": name, "exp_dir1": name, "sr": job.settings.sample_rate,
+            "trainset_dir": str(source), "exp_dir": name, "exp_dir1": name, "sr": job.settings.sample_rate,
             "n_p": max(1, (os.cpu_count() or 2) * 2 // 3), "gpus": gpus, "f0method": job.f0_method,
             "if_f0": job.settings.f0, "version19": job.settings.version, "gpus_rmvpe": f"{gpus}-{gpus}",
         }
@@ -272,7 +295,7 @@ class Preparer:
         elif path.is_file():  # of another sample rate, which the folder had before
             path.unlink()
 
-    def _check(self, job: Preparation, step: str, started: float) -> None:
+    def _check(self, job: Preparation, step: str, started: float, source: Optional[Path], recordings: Optional[Recordings]) -> None:
         """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly missing again.
 
         That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot read HuBERT where
@@ -284,14 +307,13 @@ class Preparer:
         settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
         host = find_host(self.folders.root)
         def progress(count: int) -> None:
-            again = "由 RVC-LoRA 重新执行" if (self.runs.language or language()) == "zh" else "done again by RVC-LoRA"
-            job.texts[step] = f"{again}: {count}"
+            job.texts[step] = self._tr(f"done again by RVC-LoRA: {count}", f"由 RVC-LoRA 重新执行：{count}")
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
-        if step == "preprocess" and job.source is not None:
+        if step == "preprocess" and source is not None and recordings is not None:
             if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
-                with flat_folder(find_recordings(job.source, without=experiment)) as folder:
-                    preprocess.slice_recordings(host, folder, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress)
+                names = [recordings.name(file) for file in recordings.files]
+                preprocess.slice_recordings(host, source, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress, names)
         elif not slices:
             raise UserError(f"{experiment} holds no slices: process the data first", f"{experiment} 中没有切片：请先处理数据")
         elif step == "extract":
