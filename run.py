@@ -27,7 +27,7 @@ from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from LoraModel.install.progress import Progress
 from LoraModel.install.pythons import ALONE, BY_OPTION, NEWEST, OLDEST, USUAL, Environment, needs_browser, wanted  # noqa: F401
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, cli, say, tr
 
 ROOT = Path(__file__).resolve().parent
 TESTED = (3, 11)  # the Python that constraints.txt is for
@@ -317,11 +317,6 @@ def launch(command: List[str]) -> NoReturn:
             sys.exit(process.wait())
         except KeyboardInterrupt:
             continue  # the child has got the same Ctrl-C and ends in its own way
-
-
-def say(en: str, zh: str) -> None:
-    """One line to the user."""
-    print(tr(en, zh), flush=True)
 
 
 def run_with(kind: Environment, argv: List[str]) -> None:

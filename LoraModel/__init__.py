@@ -1,8 +1,9 @@
 """RVC-LoRA: one frozen RVC base in memory, a small adapter for each voice.
 
-More than nine files beside the folders: each is one thing that every folder uses (messages, names, paths, files, arrays,
-devices, commands, faults and the like). What a program may import stands in `__all__`; everything else is this project's own business. Names are loaded when
-they are first used, so that `import LoraModel` alone needs nothing but Python.
+More than nine files beside the folders: each is one thing that every folder uses (messages, names, paths, files,
+arrays, devices, commands, faults and the like). What a program may import stands in `__all__`; everything else is this
+project's own business. Names are loaded when they are first used, so that `import LoraModel` alone needs nothing but
+Python.
 """
 
 from importlib import import_module

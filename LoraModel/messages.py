@@ -1,18 +1,34 @@
-"""What users read: English or Simplified Chinese, and errors that say what to do next."""
+"""What users read: a catalogue of texts, and errors that say what to do next.
+
+The English text is the key; `locale/NAME.json` (NAME as in `zh_CN`) holds its translation. Placeholders have names:
+
+    raise UserError("{path} is no WAV file: choose another recording", path=path)
+
+A further language is one more JSON file; English is shown where a text is missing. In RVC's WebUI the page's language
+chooses, elsewhere the environment. Standard library alone.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import locale
 import os
+import string
 import unicodedata
-from typing import Any, Callable, Optional, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+LOCALES = Path(__file__).resolve().parent / "locale"
+ENGLISH = "en"
 
 
-def language() -> str:
-    """Return "zh" or "en": `RVC_LORA_LANG` if it is set, else the system's locale."""
+# ---------------------------------------------------------------- languages
+
+def wanted_language() -> str:
+    """What the environment asks for: `RVC_LORA_LANG` if it is set, else the system's locale; such as "zh_CN.UTF-8"."""
     chosen = os.environ.get("RVC_LORA_LANG")
     if not chosen:
         chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
@@ -21,12 +37,127 @@ def language() -> str:
             chosen = locale.getlocale()[0]
         except ValueError:
             chosen = None
-    return "zh" if (chosen or "").lower().startswith(("zh", "chinese")) else "en"
+    return chosen or ENGLISH
 
 
-def tr(en: str, zh: str) -> str:
-    """Return `en` or `zh`, whichever the user reads."""
-    return zh if language() == "zh" else en
+@lru_cache(maxsize=None)
+def languages() -> Tuple[str, ...]:
+    """The languages that there are: English, and one for each file of locale/."""
+    return (ENGLISH, *sorted(file.stem for file in LOCALES.glob("*.json")))
+
+
+@lru_cache(maxsize=None)
+def catalogue(name: str) -> Mapping[str, str]:
+    """English text -> its translation. Empty for English, and where the file is missing or damaged."""
+    try:
+        texts = json.loads((LOCALES / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return texts if isinstance(texts, dict) else {}
+
+
+def closest(wanted: str) -> str:
+    """The language of `languages()` that is closest to a name such as "zh_TW.UTF-8", "zh" or "Chinese
+    (Simplified)_China"."""
+    code = wanted.split(".")[0].replace("-", "_").lower()
+    code = "zh_cn" if code.startswith("chinese") else code
+    there = {name.lower(): name for name in languages()}
+    if code in there:
+        return there[code]
+    return next((name for name in languages() if name.split("_")[0].lower() == code.split("_")[0]), ENGLISH)
+
+
+def language() -> str:
+    """The user's language as two letters: "en", "zh", ..."""
+    return closest(wanted_language()).split("_")[0].lower()
+
+
+# ---------------------------------------------------------------- texts
+
+class Listing(List[Any]):
+    """Values that a text lists: joined as the language does."""
+
+    def in_language(self, name: str) -> str:
+        return str(Text(", ").in_language(name)).join(_shown(value, name) for value in self)
+
+    def __str__(self) -> str:
+        return self.in_language(closest(wanted_language()))
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+class Text:
+    """A text that can be shown in each language.
+
+    Args:
+        english: the text, with placeholders such as {path}; a brace itself is doubled. It is the catalogue's key.
+        chinese: its Chinese, where it stands beside the English and not in the catalogue.
+        values: what the placeholders stand for; a `Text`, a `UserError` or a `Listing` among them is shown in the same
+            language.
+    """
+
+    def __init__(self, english: str, chinese: Optional[str] = None, /, **values: Any):
+        self.english, self.chinese, self.values = english, chinese, values
+
+    def in_language(self, name: str) -> str:
+        """The text in a language of `languages()`; English where it has no translation."""
+        if self.chinese is not None:
+            return self._filled(self.chinese if name.startswith("zh") else self.english, name, bool(self.values))
+        return self._filled(catalogue(name).get(self.english, self.english), name, True)
+
+    def _filled(self, text: str, name: str, always: bool) -> str:
+        if not always:
+            return text
+        try:
+            return string.Formatter().vformat(text, (),
+                                              {key: _Shown(value, name) for key, value in self.values.items()})
+        except (LookupError, ValueError):  # a text that was written without the catalogue in mind
+            return text
+
+    def __str__(self) -> str:
+        return self.in_language(closest(wanted_language()))
+
+
+class _Shown:
+    """A value of a text, which a translation may show in its own language."""
+
+    def __init__(self, value: Any, language: str):
+        self._value, self._language = value, language
+
+    def __format__(self, spec: str) -> str:
+        if hasattr(self._value, "in_language"):
+            return format(self._value.in_language(self._language), spec)
+        return format(self._value, spec)
+
+    def __str__(self) -> str:
+        return _shown(self._value, self._language)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+def _shown(value: Any, language: str) -> str:
+    return value.in_language(language) if hasattr(value, "in_language") else str(value)
+
+
+def tr(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
+    """The text in the user's language. Arguments as `Text`."""
+    return str(Text(english, chinese, **values))
+
+
+def tr_in(name: str) -> Callable[..., str]:
+    """`tr` for a language of `languages()` instead of the user's."""
+
+    def translate(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
+        return Text(english, chinese, **values).in_language(name)
+
+    return translate
+
+
+def listing(values: Iterable[Any]) -> Listing:
+    """Values as a text lists them: "a, b" in English, with the language's own comma elsewhere."""
+    return Listing(values)
 
 
 def columns_of(text: str) -> int:
@@ -43,29 +174,53 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def say(en: str, zh: str) -> None:
-    """One line to the user, at once."""
-    print(tr(en, zh), flush=True)
+def say(english: str, chinese: Optional[str] = None, /, **values: Any) -> None:
+    """One line to the user, at once. Arguments as `Text`."""
+    print(tr(english, chinese, **values), flush=True)
 
 
 class UserError(ValueError):
     """Something the user can put right. The text says what, where and what to do next.
 
     Args:
-        en, zh: the same message in English and in Simplified Chinese.
+        english, chinese, values: as `Text`.
 
     Attributes:
         lines: whether the message is meant to have several lines; a command prints all others as one.
+        text: the message in every language.
     """
 
     lines = False
 
-    def __init__(self, en: str, zh: str):
-        super().__init__(en, zh)
-        self.en, self.zh = en, zh
+    def __init__(self, english: str, chinese: Optional[str] = None, /, **values: Any):
+        super().__init__(english)
+        self.text = Text(english, chinese, **values)
+
+    @property
+    def en(self) -> str:
+        return self.text.in_language(ENGLISH)
+
+    @property
+    def zh(self) -> str:
+        return self.text.in_language("zh_CN")
+
+    def in_language(self, name: str) -> str:
+        """The message in a language of `languages()`."""
+        return self.text.in_language(name)
 
     def __str__(self) -> str:
-        return tr(self.en, self.zh)
+        return str(self.text)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _again, (type(self), self.en, self.zh), {key: value for key, value in self.__dict__.items()
+                                                        if key != "text"}
+
+
+def _again(kind: Any, english: str, chinese: str) -> UserError:
+    """A UserError that came from another process, its text filled in."""
+    error: UserError = kind.__new__(kind, english)
+    UserError.__init__(error, english, chinese)
+    return error
 
 
 _FULL_WORDS = ("PytorchStreamWriter failed writing file", ". unexpected pos ", " requested and ",

@@ -103,7 +103,8 @@ def against_the_arrows(source: str, path: Path, commands: Set[str] = COMMANDS) -
         parts = module.split(".")
         if folder and parts[0] == PACKAGE and len(parts) > 1 and parts[1] in MAY_IMPORT and parts[1] != folder:
             only = ONLY.get((folder, parts[1]))
-            allowed = MAY_IMPORT["scripts"] if is_command(source) and folder in MAY_IMPORT["scripts"] else MAY_IMPORT[folder]
+            allowed = MAY_IMPORT["scripts"] if is_command(source) and folder in MAY_IMPORT["scripts"] else MAY_IMPORT[
+                folder]
             if parts[1] not in allowed or (only and not any(module.startswith(name) for name in only)):
                 found.append((line, f"{folder}/ imports {module}"))
         if any(module == name or module.startswith(f"{name}.") for name in commands):

@@ -1,4 +1,5 @@
-"""RVC's own realtime class with our voices: an adapter where a `.pth` is given, changes between two blocks, no block half in a voice."""
+"""RVC's own realtime class with our voices: an adapter where a `.pth` is given, changes between two blocks, no block
+half in a voice."""
 
 import os
 import shutil
@@ -27,7 +28,8 @@ CHECKOUTS = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) 
 
 @pytest.fixture
 def checkout(tmp_path, library, monkeypatch):
-    """A folder with a base where a checkout has it, and a module with a realtime class of the shape of RVC's, patched."""
+    """A folder with a base where a checkout has it, and a module with a realtime class of the shape of RVC's,
+    patched."""
     folder = tmp_path / "assets/pretrained_v2"
     folder.mkdir(parents=True)
     shutil.copy(str(BASE), str(folder / "f0G16k.pth"))
@@ -52,7 +54,8 @@ def checkout(tmp_path, library, monkeypatch):
             try:
                 self.net_g = None
                 self.net_g, contents = module.get_synthesizer(pth_path, "cpu")
-                self.tgt_sr, self.if_f0, self.version = contents["config"][-1], contents.get("f0", 1), contents["version"]
+                self.tgt_sr, self.if_f0, self.version = contents["config"][-1], contents.get("f0",
+                                                                                             1), contents["version"]
                 self.speakers = contents["weight"]["emb_g.weight"].shape[0]
             except Exception:
                 self.failed = True
@@ -220,7 +223,7 @@ if __name__ == "__main__":  # the classic module starts a process
             heard.append(live.process(sound[4800:6400].numpy()))
             assert all(abs(one).max() > 0 for one in heard[1:]) and live.applied[0].strength == 1.0
     print("HOST OK")
-'''
+'''  # noqa: E501
 
 
 def link_large(source, target):
@@ -248,11 +251,13 @@ def test_the_realtime_class_of_a_checkout(root, tmp_path, library):
     base = load_base(BASE, library, config_json=BASE.parent / "config.json")
     plain = tmp_path / "plain.pth"
     torch.save(small_model(base.network, base.info, "t"), str(plain))
-    adapters = [make_adapter(tmp_path / f"{name}.safetensors", library, seed) for seed, name in enumerate(("one", "two"))]
+    adapters = [make_adapter(tmp_path / f"{name}.safetensors", library, seed) for seed,
+                name in enumerate(("one", "two"))]
     recording = write_audio(tmp_path / "in.wav", read_audio(SOURCE, 16000)[:16000], 16000)
     script = tmp_path / "host.py"
     script.write_text(HOST, encoding="utf-8")
     given = [place, ROOT, folder / "f0G16k.pth", *adapters, plain, recording]
-    done = subprocess.run([sys.executable, str(script), *map(str, given)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    done = subprocess.run([sys.executable, str(script), *map(str, given)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True,
                           encoding="utf-8", timeout=900, check=False, env={**os.environ, "RVC_LORA_LANG": "en"})
     assert "HOST OK" in done.stdout, done.stdout[-3000:]

@@ -16,7 +16,7 @@ from voice_data import make_adapter
 
 from LoraModel.host import Host
 from LoraModel.lora.adapter_file import load_adapter
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, tr_in
 from LoraModel.scripts import prepare_data
 from LoraModel.webui import curves, processes, run_log, worker
 from LoraModel.webui.folders import Folders
@@ -115,7 +115,7 @@ def test_a_run_from_start_to_done(runs):
                                                             range(1, steps + 1))
     with pytest.raises(UserError, match="choose more epochs"):
         runs.resume("voice")
-    picture = curves.charts(runs.curves("voice"), done.base, lambda en, zh: en)
+    picture = curves.charts(runs.curves("voice"), done.base, tr_in("en"))
     assert picture.count("<svg") == 2 and "held-out" in picture
 
     runs.start(settings(epochs=1), anew=True)
@@ -178,9 +178,9 @@ def test_a_crash_shows_the_last_lines_and_resumes(runs):
     os.kill(runs._read(runs.folders.run("voice"), "process.json")["pid"], signal.SIGKILL)
     broken = until(runs, lambda s: not s.active)
     assert broken.state == "broken" and broken.resumable and broken.log
-    shown = curves.progress(broken, lambda en, zh: en)
+    shown = curves.progress(broken, tr_in("en"))
     assert "without a word" in shown and "Resume" in shown
-    assert "意外结束" in curves.progress(broken, lambda en, zh: zh)
+    assert "意外结束" in curves.progress(broken, tr_in("zh_CN"))
     runs.resume("voice")
     until(runs, lambda s: s.step > broken.step)
 
@@ -190,7 +190,7 @@ def test_what_the_trainer_refuses_is_shown(runs):
     runs.start(settings())
     failed = until(runs, lambda s: not s.active)
     assert failed.state == "failed" and "error:" in failed.log[-1] and not failed.resumable
-    assert failed.log[-1][:60] in curves.progress(failed, lambda en, zh: en).replace("&#x27;", "'")
+    assert failed.log[-1][:60] in curves.progress(failed, tr_in("en")).replace("&#x27;", "'")
 
 
 def test_an_adapter_of_the_users_is_never_replaced(runs, tmp_path):
@@ -256,7 +256,7 @@ def test_a_run_that_made_the_voice_worse_says_so_loudly(runs):
 
     def shown(**run):
         (folder / "run.json").write_text(json.dumps({"state": "done", "steps": 4, "total_steps": 4, **run}))
-        return runs.status("voice").verdict, curves.progress(runs.status("voice"), lambda en, zh: en)
+        return runs.status("voice").verdict, curves.progress(runs.status("voice"), tr_in("en"))
 
     verdict, text = shown(base_heldout=0.87, best_heldout=5.33)
     assert (verdict == "worse" and "makes the voice worse" in text and "5.3300" in text

@@ -77,8 +77,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def say(en: str, zh: str) -> None:
-    print(tr(en, zh), file=sys.stderr, flush=True)
+def say(english: str, chinese: Optional[str] = None, /, **values: Any) -> None:
+    """One line to the user on standard error. Arguments as `messages.Text`."""
+    print(tr(english, chinese, **values), file=sys.stderr, flush=True)
 
 
 def step(command: str, *arguments: Any) -> None:

@@ -14,15 +14,17 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ..files import atomic_write
-from ..messages import language
+from ..messages import ENGLISH, Text, language
 from .pictures import data_uri, flac, spectrogram_png
 
 _TEMPLATE = Path(__file__).with_name("page_template.html")
 
 
-def two(en: str, zh: str) -> str:
-    """Both languages as HTML; the style sheet shows one. The arguments are HTML already."""
-    return f'<span lang="en">{en}</span><span lang="zh-CN">{zh}</span>'
+def two(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
+    """Both languages as HTML; the style sheet shows one. Arguments as `messages.Text`, HTML already."""
+    text = Text(english, chinese, **values)
+    shown = ((code, text.in_language(name)) for code, name in (("en", ENGLISH), ("zh-CN", "zh_CN")))
+    return "".join(f'<span lang="{code}">{words}</span>' for code, words in shown)
 
 
 def size(count: Optional[float]) -> str:

@@ -1,7 +1,8 @@
 """RVC's realtime class (`RVC` of rtrvc.py): its voice may be an adapter, and changes between two blocks.
 
-The class gets no line of its own changed: its network is made by `get_synthesizer`, which is asked first whether the file is ours, and
-around `infer` the change of voice that is ready is taken. What those two do is given by `LoraModel.realtime.rvc_class`.
+The class gets no line of its own changed: its network is made by `get_synthesizer`, which is asked first whether the
+file is ours, and around `infer` the change of voice that is ready is taken. What those two do is given by
+`LoraModel.realtime.rvc_class`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def realtime_module(host: Host) -> ModuleType:
         UserError: the checkout has none, or a package that it needs is missing.
     """
     if host.root is None:
-        raise UserError("RVC's realtime class is in RVC's checkout: name one with --rvc_root", "实时变声类位于 RVC 目录中：请用 --rvc_root 指定")
+        raise UserError("RVC's realtime class is in RVC's checkout: name one with --rvc_root",
+                        "实时变声类位于 RVC 目录中：请用 --rvc_root 指定")
     with at_root(host):
         for name in host.layout.realtime:
             if not (host.root / (name.replace(".", "/") + ".py")).is_file():
@@ -43,13 +45,17 @@ def realtime_module(host: Host) -> ModuleType:
             try:
                 return importlib.import_module(name)
             except ImportError as error:
-                raise UserError(f"RVC's realtime class ({name}) cannot be imported: {error}. Install what it needs (its requirements file)",
-                                f"无法导入 RVC 的实时变声类（{name}）：{error}。请按其 requirements 文件安装依赖") from error
-    raise UserError(f"this RVC has no realtime class ({', '.join(host.layout.realtime)})", f"该 RVC 没有实时变声类（{'、'.join(host.layout.realtime)}）")
+                raise UserError(f"RVC's realtime class ({name}) cannot be imported: {error}. Install what it needs "
+                                f"(its requirements file)",
+                                f"无法导入 RVC 的实时变声类（{name}）：{error}。请按其 requirements "
+                                f"文件安装依赖") from error
+    raise UserError(f"this RVC has no realtime class ({', '.join(host.layout.realtime)})",
+                    f"该 RVC 没有实时变声类（{'、'.join(host.layout.realtime)}）")
 
 
 def takes_frames(module: ModuleType) -> bool:
-    """Whether `infer` is told in frames what to skip and what to return: since 2024; before that, the window did it itself."""
+    """Whether `infer` is told in frames what to skip and what to return: since 2024; before that, the window did it
+    itself."""
     return "skip_head" in inspect.signature(module.RVC.infer).parameters
 
 
@@ -61,7 +67,8 @@ def patch_realtime(module: ModuleType, make: MakeNetwork, describe: Describe, ma
         make: asked for a network before RVC reads the file itself.
         describe: of a network that `make` made.
         made: called with the object when it has been made.
-        block: called with the object for each block, which is converted inside of it; no change of weights is under way then.
+        block: called with the object for each block, which is converted inside of it; no change of weights is under
+            way then.
     """
     cls: Type[Any] = module.RVC
     if hasattr(cls, _PATCHED):
@@ -97,7 +104,8 @@ def patch_realtime(module: ModuleType, make: MakeNetwork, describe: Describe, ma
     setattr(cls, _PATCHED, True)
 
 
-def make_realtime(module: ModuleType, config: Any, path: str, transpose: float = 0.0, index: str = "", index_rate: float = 0.0) -> Any:
+def make_realtime(module: ModuleType, config: Any, path: str, transpose: float = 0.0, index: str = "",
+                  index_rate: float = 0.0) -> Any:
     """An object of the realtime class, for a script that has none of its own; what it prints is left out.
 
     Args:
@@ -107,14 +115,16 @@ def make_realtime(module: ModuleType, config: Any, path: str, transpose: float =
     Raises:
         UserError: it could not be made; RVC's own words are in the message.
     """
-    given = {"key": transpose, "formant": 0.0, "pth_path": path, "index_path": index, "index_rate": index_rate, "n_cpu": 1, "inp_q": None,
-             "opt_q": None, "config": config, "last_rvc": None}
+    given = {"key": transpose, "formant": 0.0, "pth_path": path, "index_path": index, "index_rate": index_rate,
+             "n_cpu": 1, "inp_q": None, "opt_q": None, "config": config, "last_rvc": None}
     wanted = inspect.signature(module.RVC.__init__).parameters
     said: List[str] = []
     module.printt = lambda text, *values: said.append(text % values if values else str(text))
     made = module.RVC(**{name: value for name, value in given.items() if name in wanted})
     module.printt = lambda *_: None
     if getattr(made, "net_g", None) is None:
-        reason = next((line for text in reversed(said) for line in reversed(text.strip().splitlines()) if line.strip()), "?")
-        raise UserError(f"RVC's realtime class could not be made ({reason.strip()[:200]})", f"无法创建 RVC 的实时变声对象（{reason.strip()[:200]}）")
+        reason = next((line for text in reversed(said) for line in reversed(text.strip().splitlines()) if line.strip()),
+                      "?")
+        raise UserError(f"RVC's realtime class could not be made ({reason.strip()[:200]})",
+                        f"无法创建 RVC 的实时变声对象（{reason.strip()[:200]}）")
     return made

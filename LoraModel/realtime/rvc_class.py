@@ -67,7 +67,7 @@ class LiveVoices:
         """Seconds that the last change of voice held the audio thread."""
         return self._changes.held
 
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> "Future[bool]":
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
         """Change the voice; returns at once, from any thread, and is heard from the next block on (`VoiceChanges.use`)."""
         return self._changes.use(adapters, force, any_strength)
 

@@ -6,21 +6,31 @@ import re
 from typing import Any, Callable, Dict
 
 from ..faults import describe_fault
-from ..messages import UserError
+from ..messages import UserError, closest, tr_in, wanted_language
 from ..messages import tr as system_tr
 from ..paths import printable
 
-Tr = Callable[[str, str], str]
-"""tr(en, zh) -> one of them."""
+Tr = Callable[..., str]
+"""A text in the page's language; arguments as `messages.Text`."""
+
+
+def _asked_of(namespace: Dict[str, Any]) -> str:
+    """What RVC's script says of its language; "" where it says nothing."""
+    asked = getattr(namespace.get("i18n"), "language", None)
+    return asked if isinstance(asked, str) else ""
+
+
+def page_language(namespace: Dict[str, Any]) -> str:
+    """The page's language as two letters: "en", "zh", ..."""
+    return closest(_asked_of(namespace) or wanted_language()).split("_")[0].lower()
 
 
 def translator(namespace: Dict[str, Any]) -> Tr:
-    """tr(en, zh) by the language of the page: `i18n.language` of RVC's script ("zh_CN", "en_US", ...), else the system's."""
-    language = getattr(namespace.get("i18n"), "language", None)
-    if not isinstance(language, str) or not language:
+    """`tr` for the language of the page: `i18n.language` of RVC's script ("zh_CN", "en_US", ...), else the system's."""
+    asked = _asked_of(namespace)
+    if not asked:
         return system_tr
-    chinese = language.lower().startswith("zh")
-    return lambda en, zh: zh if chinese else en
+    return tr_in(closest(asked))
 
 
 FIELDS = {
@@ -54,5 +64,5 @@ def told(error: Exception, tr: Tr) -> str:
     """What to show of an error, in the page's language: a `UserError` and the machine's own faults in words, anything else by its type."""
     found = error if isinstance(error, UserError) else describe_fault(error)
     if found is not None:
-        return fields_for_options(tr(found.en, found.zh), tr)
+        return fields_for_options(tr("{words}", words=found), tr)
     return f"{type(error).__name__}: {printable(str(error))[:500]}"

@@ -27,7 +27,7 @@ from .preparation import Preparation, Preparer
 from .run_settings import LIMITS, WORDS, RunSettings
 from .runs import Runs, Status
 from .tab_words import RVC_WORDS, START_ANEW, STEP_WORDS
-from .text import fields_for_options, told, translator
+from .text import fields_for_options, page_language, told, translator
 
 STOP_SECONDS = 60.0
 """How long Stop waits for the run's last save before it says that it will come."""
@@ -64,7 +64,7 @@ class _Page:
         root = root_of(namespace)
         host = namespace.get("rvc_lora_host") or find_host(root)
         self.folders = Folders(root.resolve(), host.is_checkout)
-        self.runs = Runs(self.folders, self.tr("en", "zh"))
+        self.runs = Runs(self.folders, page_language(namespace))
         self.preparer = Preparer(self.runs, namespace)
         self.f0_methods = [*host.layout.f0_training, *(host.layout.f0_training_cuda if namespace.get("gpus") else ())]
         self.devices = ["auto", "cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
