@@ -1,4 +1,5 @@
-"""One process at a time in a folder: a lock file that the system lets go of when its owner ends, however it ends. Standard library only."""
+"""One process at a time in a folder: a lock file that the system lets go of when its owner ends, however it ends.
+Standard library only."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ Taken = Callable[[int], Exception]
 
 @contextlib.contextmanager
 def hold(path: Path, taken: Taken) -> Iterator[None]:
-    """Hold the lock file `path`, which names the owner's process and when it began. What a dead owner left is taken over.
+    """Hold the lock file `path`, which names the owner's process and when it began. What a dead owner left is taken
+    over.
 
     Raises:
-        What `taken` gives: another process, or another thread of this one, holds it. OSError: as the file system gives it.
+        What `taken` gives: another process, or another thread of this one, holds it. OSError: as the file system gives
+        it.
     """
     descriptor = _take(path)
     if descriptor is None:
@@ -28,7 +31,8 @@ def hold(path: Path, taken: Taken) -> Iterator[None]:
         os.write(descriptor, json.dumps({"pid": os.getpid(), "started": round(time.time())}).encode())
         yield
     finally:
-        with contextlib.suppress(OSError):  # first the name: whoever waits for the file would hold one that nobody else finds
+        # first the name: whoever waits for the file would hold one that nobody else finds
+        with contextlib.suppress(OSError):
             if os.name == "nt":
                 os.close(descriptor)
             path.unlink()

@@ -21,4 +21,5 @@ def test_one_preparation_at_a_time_and_one_slice_is_not_called_ready(tmp_path, c
     (out / ".preparing").write_text('{"pid": 1, "started": 0}')  # of one that was killed
     assert cli(prepare_data.main, command(one, out)) == 0
     said = capsys.readouterr().out
-    assert "has 1 slice, and training takes 2 at least" in said and "ready" not in said and not (out / ".preparing").exists()
+    assert "has 1 slice, and training takes 2 at least" in said and "ready" not in said and not (
+        out / ".preparing").exists()

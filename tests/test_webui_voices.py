@@ -24,13 +24,7 @@ from LoraModel.webui.details import describe
 from LoraModel.webui.text import fields_for_options, told, translator
 from LoraModel.webui.voices import Voices, check_strength
 
-
-def english(en, zh):
-    return en
-
-
-def chinese(en, zh):
-    return zh
+english, chinese = tr_in("en"), tr_in("zh_CN")
 
 
 @pytest.fixture(scope="module")
