@@ -15,7 +15,7 @@ from voice_data import BASE, make_adapter
 from LoraModel.host.patch import BASE as OURS
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference.patched import patch
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, tr_in
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list
 from LoraModel.names import plain_name
