@@ -18,7 +18,7 @@ from LoraModel.host import Host
 from LoraModel.models import BaseInfo
 from LoraModel.models.voice_file import save_model, small_model
 from LoraModel.training import TrainConfig, Trainer
-from LoraModel.training.heldout import Heard, HeldOut
+from LoraModel.training.heldout import Heard, HeldOut, score_of
 
 LORA, FULL = "LoRA", "full fine-tuning"
 """Names of the two."""
@@ -120,7 +120,7 @@ class LoRAArm(Arm):
 
     def save(self, folder: Path) -> Path:
         path = folder / f"{self.trainer.config.name}.safetensors"
-        self.trainer.save_adapter_file(path, self.points[-1].loss)
+        self.trainer.save_adapter_file(path, score_of(self.heard))
         return path
 
 

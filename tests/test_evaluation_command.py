@@ -23,7 +23,8 @@ from LoraModel.evaluation import compare, evaluate, recordings, results
 from LoraModel.evaluation.judges import SpeechQuality
 from LoraModel.messages import UserError, cli
 
-DISTANCES = {"mel_l1", "mcd_db", "f0_rmse_cents", "voicing_error"}
+TEXTURE = {"global_variance", "frame_contrast", "band_contrast", "modulation_db", "high_db", "hnr_db"}
+DISTANCES = {"mel_l1", "mcd_db", "f0_rmse_cents", "pitch_correlation", "voicing_error", "content"} | TEXTURE
 
 
 def cut(name, path, rate=16000, seconds=1.0):
@@ -68,13 +69,13 @@ def test_every_model_has_figures_of_every_clip(done):
     for model in (base, adapter):
         assert [clip["clip"] for clip in model["recordings"]["clips"]] == ["a.wav", "b.wav"]
         assert all(DISTANCES | {"similarity", "clip"} == set(clip) for clip in model["recordings"]["clips"])
-        assert all({"transpose", "to_target", "to_source", "clip"} == set(clip) for clip in model["sources"]["clips"])
+        assert all({"transpose", "pitch_correlation", "voicing_error", "content", "to_target", "to_source", "leak",
+                    "clip"} | TEXTURE == set(clip) for clip in model["sources"]["clips"])
         for key in DISTANCES | {"similarity"}:
             mean = model["recordings"]["means"][key]
             values = [clip[key] for clip in model["recordings"]["clips"] if clip[key] is not None]
-            assert mean["clips"] == len(values) and mean["mean"] == pytest.approx(np.mean(values)) and mean[
-                "low"] <= mean["mean"] <= mean["high"]
-    assert set(real["recordings"]["means"]) == {"similarity"} and set(real["sources"]["means"]) == {"to_target"}
+            assert mean["clips"] == len(values) and mean["mean"] == pytest.approx(np.mean(values)) and mean["low"] <= mean["mean"] <= mean["high"]
+    assert set(real["recordings"]["means"]) == {"similarity"} and set(real["sources"]["means"]) == {"to_target"} | TEXTURE
     assert real["recordings"]["means"]["similarity"]["mean"] > base["recordings"]["means"]["similarity"]["mean"]
 
 
@@ -121,7 +122,7 @@ def test_report_stands_alone_and_plays_everything(done):
     for expected in ("the <base>", "real recording", "mel-cepstral distortion", "梅尔倒谱失真", "a.wav", "source.wav",
                      "base_hash"):
         assert expected in shown, expected
-    assert text.count("<figure") == 7 and text.count('class="whisker"') > 10
+    assert text.count("<figure") == 25 and text.count('class="whisker"') > 10
 
 
 def test_in_process_a_filelist_gives_the_same_figures(done, places, tmp_path, capsys):
@@ -259,8 +260,12 @@ def test_transposition_is_the_difference_of_the_median_pitches():
 
 def test_a_voice_that_gives_its_input_back_is_perfect():
     clips = [recording(150), recording(200)]
-    found = compare.evaluate_clips(compare.Voice(lambda audio, semitones: audio, 16000), clips)
-    assert found == [{"mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0, "voicing_error": 0}] * 2
+    found = compare.evaluate_clips(compare.Voice(lambda audio, semitones: audio, 16000, content=lambda audio: audio[:300].reshape(30, 10)), clips)
+    for figures in found:
+        assert math.isnan(figures.pop("pitch_correlation"))  # a steady tone has no melody
+        assert figures.pop("content") == pytest.approx(0)
+    assert found == [{"mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0, "voicing_error": 0, "global_variance": 1, "frame_contrast": 1,
+                      "band_contrast": 1, "modulation_db": 0, "high_db": 0, "hnr_db": 0}] * 2
 
 
 def test_a_voice_that_gives_no_numbers_is_named():

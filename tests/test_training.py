@@ -25,6 +25,7 @@ from LoraModel.training.monitor import Monitor, read_log
 from LoraModel.training.objective import can_autocast
 from LoraModel.training.train_lora import main
 
+HELDOUT_KEYS = {"heldout_mel", "heldout_variance", "heldout_contrast", "heldout_score"}
 STEP_KEYS = {"step", "epoch", "kl", "mel", "stft", "total", "grad_norm", "lr", "seconds"}
 
 
@@ -84,7 +85,7 @@ def test_the_command(voice, tmp_path, module):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5,
                                                 6] and [line["epoch"] for line in lines] == [1, 1, 2, 2, 3, 3]
     for line in lines:
-        assert set(line) == STEP_KEYS | ({"heldout_mel"} if line["step"] in saves else set())
+        assert set(line) == STEP_KEYS | (HELDOUT_KEYS if line["step"] in saves else set())
     board = EventAccumulator(str(output / "tensorboard"), size_guidance={"audio": 0, "images": 0, "scalars": 0})
     board.Reload()
     tags = board.Tags()
@@ -119,7 +120,8 @@ def test_it_learns(finished):
     lines = read_log(output)
     assert sum(line["total"] for line in lines[-4:]) < 0.95 * sum(line["total"] for line in lines[:4])
     assert trainer.best < trainer.base_heldout
-    assert trainer.best == min(line["heldout_mel"] for line in lines if "heldout_mel" in line)
+    best = min((line for line in lines if "heldout_mel" in line), key=lambda line: line["heldout_score"])
+    assert trainer.best == best["heldout_mel"] and trainer.best_step == best["step"]
 
 
 def test_the_base_is_never_written(finished):
@@ -192,8 +194,7 @@ def test_same_seed_same_losses(voice, tmp_path):
 def test_evaluation_does_not_disturb_training(voice, tmp_path):
     trained(voice, tmp_path / "often", save_every=1)
     trained(voice, tmp_path / "once", save_every=3)
-    often, once = ([{k: v for k, v in line.items() if k != "heldout_mel"} for line in log(tmp_path / name)]
-                   for name in ("often", "once"))
+    often, once = ([{k: v for k, v in line.items() if not k.startswith("heldout_")} for line in log(tmp_path / name)] for name in ("often", "once"))
     assert often == once
     assert log(tmp_path / "often")[-1] == log(tmp_path / "once")[-1]
 
@@ -204,7 +205,7 @@ def test_patience_ends_early_and_keeps_the_best(voice, tmp_path, capsys):
                                                      warmup_steps=3, ema_decay=0.0)))
     assert trainer.run() is True
     lines = read_log(tmp_path / "out")
-    losses = {line["step"]: line["heldout_mel"] for line in lines if "heldout_mel" in line}
+    losses = {line["step"]: line["heldout_score"] for line in lines if "heldout_mel" in line}
     assert lines[-1]["step"] < trainer.total_steps and "ended early" in capsys.readouterr().err
     assert trainer.best_step == min(losses, key=losses.get) and list(losses)[-3] == trainer.best_step
     best, last = (load_adapter(tmp_path / "out" / f"voice{end}.safetensors") for end in ("", "_last"))

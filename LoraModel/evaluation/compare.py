@@ -8,45 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..inference.stand_in import SAMPLE_RATE
 from ..messages import UserError
 from .bootstrap import difference_interval, mean_interval
-from .judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
-from .metrics import pair_metrics
+from .judges import SpeakerEncoder, SpeechQuality, cosine_to_mean, speaker_leak
+from .metrics import at_16k, pair_metrics, pitch_figures
 from .recordings import Recording
+from .texture import mean_texture, texture, texture_figures
+from .words import Listener, content_distance, text_beside, word_error
 
 Figures = Dict[str, float]
 """One clip's figures by their key; NaN where one could not be found."""
 
 MOST_SEMITONES = 48.0
-
-
-class Figure(NamedTuple):
-    """What is known of a figure: names, unit, which way is better ("lower", "higher"), a factor and decimals for showing it."""
-
-    en: str
-    zh: str
-    unit: str
-    better: str
-    factor: float = 1.0
-    digits: int = 3
-
-
-FIGURES: Dict[str, Figure] = {
-    "mel_l1": Figure("log-mel L1", "对数梅尔 L1", "", "lower"),
-    "mcd_db": Figure("mel-cepstral distortion", "梅尔倒谱失真", "dB", "lower", 1.0, 2),
-    "f0_rmse_cents": Figure("pitch error", "音高误差", "cents", "lower", 1.0, 0),
-    "voicing_error": Figure("voicing error", "清浊音误判", "%", "lower", 100.0, 1),
-    "similarity": Figure("similarity to the speaker", "与说话人的相似度", "", "higher"),
-    "to_target": Figure("similarity to the target", "与目标的相似度", "", "higher"),
-    "to_source": Figure("similarity to the source", "与源的相似度", "", "lower"),
-    "dnsmos": Figure("DNSMOS", "DNSMOS", "", "higher", 1.0, 2),
-}
-"""The figures that tables and charts show, in their order; DNSMOS's parts stand in the JSON alone."""
 
 
 @dataclass
@@ -55,6 +33,7 @@ class Judges:
 
     encoder: Optional[SpeakerEncoder] = None
     quality: Optional[SpeechQuality] = None
+    listener: Optional[Listener] = None
 
     def rate(self, audio: np.ndarray, sr: int) -> Figures:
         """DNSMOS of (samples,) at `sr` Hz; empty without it."""
@@ -70,6 +49,19 @@ class Judges:
             return None
 
 
+    def words(self, clip: Recording, audio: np.ndarray, sr: int) -> Figures:
+        """`word_error` of (samples,) at `sr` Hz that should say what the recording says; empty without the recogniser.
+
+        What the recording says is the text beside it, else what the recogniser hears in it.
+        """
+        if self.listener is None:
+            return {}
+        if clip.language is None:
+            heard, clip.language = self.listener.hear(clip.audio, SAMPLE_RATE)
+            clip.text = text_beside(clip.path) or heard
+        return {"word_error": word_error(self.listener.hear(audio, sr, clip.language)[0], clip.text)}
+
+
 @dataclass
 class Voice:
     """What converts.
@@ -78,11 +70,13 @@ class Voice:
         convert: (samples,) at 16 kHz and semitones to transpose -> (samples,) at `sample_rate`.
         sample_rate: Hz.
         label: how messages call it.
+        content: (samples,) at 16 kHz -> content features (frames, size); None leaves their distance out.
     """
 
     convert: Callable[[np.ndarray, float], np.ndarray]
     sample_rate: int
     label: str = "the voice"
+    content: Optional[Callable[[np.ndarray], np.ndarray]] = None
 
     def __call__(self, clip: Recording, semitones: float = 0.0) -> np.ndarray:
         """A recording converted; UserError where the voice gives samples that are not finite."""
@@ -91,6 +85,13 @@ class Voice:
             raise UserError(f"{self.label} turns {clip.path} into samples that are not numbers: the model is damaged, train or download it again",
                             f"{self.label} 将 {clip.path} 转换成了非数值采样：模型已损坏，请重新训练或下载")
         return generated
+
+
+    def distance(self, clip: Recording, generated: np.ndarray) -> Figures:
+        """`content`, how far the features of a conversion are from the recording's; empty where the voice has none."""
+        if self.content is None:
+            return {}
+        return {"content": content_distance(self.content(at_16k(generated, self.sample_rate)), self.content(clip.audio))}
 
 
 @dataclass
@@ -137,14 +138,16 @@ def evaluate_clips(
         done: called after each clip. listened: keeps what is to be played.
 
     Returns:
-        For each clip `metrics.pair_metrics` at the voice's rate; with an encoder `similarity`, to the speaker's other clips; with
-        DNSMOS its four ratings.
+        For each clip `metrics.pair_metrics` and `texture.texture_figures` at the voice's rate; `content` where the voice has features,
+        `word_error` with a recogniser; with an encoder `similarity`, to the speaker's other clips; with DNSMOS its four ratings.
     """
     judges = judges or Judges()
     found = []
     for clip in clips:
         generated, rate = voice(clip), voice.sample_rate
-        figures = pair_metrics(generated, clip.at(rate), rate)
+        real = clip.at(rate)
+        figures = {**pair_metrics(generated, real, rate), **texture_figures(texture(generated, rate), texture(real, rate))}
+        figures.update({**voice.distance(clip, generated), **judges.words(clip, generated, rate)})
         figures.update(_named("similarity", _to_the_others(judges.embedding(generated, rate), clips, clip), judges))
         figures.update(judges.rate(generated, rate))
         found.append(figures)
@@ -164,16 +167,24 @@ def evaluate_sources(
         sources: of other speakers. clips: of the voice's speaker; the rest as `evaluate_clips`.
 
     Returns:
-        For each source `transpose` in semitones; with an encoder `to_target` and `to_source`; with DNSMOS its four ratings.
+        For each source `transpose` in semitones, `metrics.pitch_figures` beside the source, `texture.texture_figures` beside the target's
+        recordings, `content` and `word_error` as `evaluate_clips`; with an encoder `to_target`, `to_source` and `leak`; with DNSMOS its
+        four ratings.
     """
     found = []
+    if not sources:
+        return found
+    target = mean_texture([texture(clip.at(voice.sample_rate), voice.sample_rate) for clip in clips])
     for source in sources:
         semitones = transposition(source, clips)
         generated, rate = voice(source, semitones), voice.sample_rate
         embedding = judges.embedding(generated, rate)
-        figures: Figures = {"transpose": semitones}
+        figures: Figures = {"transpose": semitones, **pitch_figures(at_16k(generated, rate), source.audio, SAMPLE_RATE)}
+        figures.update(texture_figures(texture(generated, rate), target))
+        figures.update({**voice.distance(source, generated), **judges.words(source, generated, rate)})
         figures.update(_named("to_target", _cosine(embedding, [clip.embedding for clip in clips]), judges))
         figures.update(_named("to_source", _cosine(embedding, [source.embedding]), judges))
+        figures.update(_named("leak", _leak(embedding, source, clips), judges))
         found.append({**figures, **judges.rate(generated, rate)})
         if listened is not None:
             listened.keep(source, generated, rate)
@@ -181,13 +192,22 @@ def evaluate_sources(
     return found
 
 
+def _leak(embedding: Optional[np.ndarray], source: Recording, clips: Sequence[Recording]) -> float:
+    known = [clip.embedding for clip in clips if clip.embedding is not None]
+    if embedding is None or source.embedding is None or not known:
+        return math.nan
+    return speaker_leak(embedding, source.embedding, known)
+
+
 def evaluate_unconverted(sources: Sequence[Recording], clips: Sequence[Recording], judges: Judges,
                          done: Callable[[], object] = lambda: None) -> List[Figures]:
-    """The sources as they are, where conversion starts: `to_target` of each, DNSMOS."""
-    found = []
+    """The sources as they are, where conversion starts: beside the target's recordings, `to_target` of each, DNSMOS."""
+    found: List[Figures] = []
+    target = mean_texture([texture(clip.audio, SAMPLE_RATE) for clip in clips]) if sources else None
     for source in sources:
         to_target = _cosine(source.embedding, [clip.embedding for clip in clips])
-        found.append({**_named("to_target", to_target, judges), **judges.rate(source.audio, SAMPLE_RATE)})
+        found.append({**texture_figures(texture(source.audio, SAMPLE_RATE), target), **_named("to_target", to_target, judges),
+                      **judges.rate(source.audio, SAMPLE_RATE)})
         done()
     return found
 

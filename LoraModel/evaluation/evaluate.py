@@ -28,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from LoraModel import commands
+from LoraModel.evaluation.abx import MOST_CLIPS, Question, write_abx
 from LoraModel.evaluation.compare import (
     Judges,
     Listened,
@@ -41,6 +42,8 @@ from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.evaluation.recordings import Recording, find, read
 from LoraModel.evaluation.report import write_report
 from LoraModel.evaluation.results import Result, as_json, summary, versions
+from LoraModel.evaluation.words import Listener
+from LoraModel import commands
 from LoraModel.files import atomic_write, check_file_place, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.host.pipeline import check_f0_method
@@ -132,9 +135,14 @@ def parser() -> argparse.ArgumentParser:
                    help=tr("where report.html and report.json go (quality_report)",
                                                                              "report.html 与 report.json 的输出文件夹（quality_report）"))
     p.add_argument("--json", type=commands.path, metavar="FILE", help=tr("write the figures here as well", "另将数据写入该文件"))
+    p.add_argument("--abx", type=commands.path, metavar="DIR", help=tr(
+        "also write DIR/abx.html, a blind listening test between the models", "另写出 DIR/abx.html：各模型之间的盲听测试"))
     p.add_argument("--players", type=commands.whole(-1000, 1000), default=4,
                    help=tr("how many recordings and how many sources can be played in the report (4)",
                                                              "报告中可试听的录音数与源数（4）"))
+    p.add_argument("--asr", type=commands.path, metavar="DIR", help=tr(
+        "folder of a faster-whisper model: count the words that are still understood (pip install -r requirements-asr.txt)",
+        "faster-whisper 模型文件夹：统计仍能听懂的词（pip install -r requirements-asr.txt）"))
     p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out", "不计算音色相似度"))
     p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest", "不计算 DNSMOS（耗时最长）"))
     add_conversion_options(p)
@@ -205,8 +213,9 @@ class Session:
             return result
 
         info = loader.info
-        voice = Voice(convert, info.sample_rate, str(entry.label))
-        own, other = Listened(args.players), Listened(args.players)
+        voice = Voice(convert, info.sample_rate, str(entry.label), converter.content_features)
+        most = max(args.players, MOST_CLIPS if args.abx else 0)
+        own, other = Listened(most), Listened(most)
         clips = evaluate_clips(voice, self.clips, self.judges, done, own)
         sources = evaluate_sources(voice, self.sources, self.clips, self.judges, done, other)
         about = {"file": entry.file, "base": info.name, "base_file": entry.base or (entry.file if entry.kind == "base" else None),
@@ -214,6 +223,18 @@ class Session:
                  "strength": entry.strength if entry.kind == "adapter" else None, "index": entry.index,
                  "speaker": loader.speaker if entry.speaker is None else entry.speaker, "seconds_converting": round(seconds, 3)}
         return Result(entry.kind, str(entry.label), about, clips, sources, own, other)
+
+    def questions(self, results: List[Result]) -> List[Question]:
+        """What the listening test asks. X is the recording itself, or for a source one of the target's recordings after the other."""
+        models = results[1:]
+        rate = max(result.about["sample_rate"] for result in models)
+        asked = []
+        for part, recordings in (("own", self.clips), ("other", self.sources)):
+            for place, recording in enumerate(recordings[:MOST_CLIPS]):
+                real = recording if part == "own" else self.clips[place % len(self.clips)]
+                sounds = {result.label: getattr(result, part).sounds[place][1:] for result in models}
+                asked.append(Question(recording.name, (real.at(rate), rate), sounds))
+        return asked
 
 
 def check_entries(entries: List[Entry], host: Host) -> None:
@@ -250,6 +271,8 @@ def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]
             setattr(judges, name, make())
         except UserError as error:
             notes.append({"en": f"left out: {error.en}", "zh": f"已略去：{error.zh}"})
+    if args.asr:
+        judges.listener = Listener(args.asr)
     return judges, notes
 
 
@@ -291,6 +314,9 @@ def main(argv: Optional[list] = None) -> int:
     hush_torch()
     out = check_folder_place(args.out, "--out")
     copies = [check_file_place(args.json, "--json")] if args.json else []
+    if args.abx and len(args.entries) == 1:
+        raise UserError("--abx compares voices: name two models or more", "--abx 用于比较声音：请给出至少两个模型")
+    blind = check_folder_place(args.abx, "--abx") if args.abx else None
     session = prepare(args)
     out.mkdir(parents=True, exist_ok=True)
     results = session.run()
@@ -304,6 +330,10 @@ def main(argv: Optional[list] = None) -> int:
     for path in [out / "report.json", *copies]:
         atomic_write(path, data)
     report = write_report(out / "report.html", results, contents, PLAYED_SECONDS)
+    if blind is not None:
+        blind.mkdir(parents=True, exist_ok=True)
+        page = write_abx(blind, session.questions(results), args.seed)
+        print(tr(f"open {page} to compare by ear, without seeing which is which", f"打开 {page} 进行盲听比较"))
     print(summary(results))
     for note in notes[len(session.notes):]:
         print(tr(note["en"], note["zh"]))

@@ -7,6 +7,7 @@ people rate speech from 1 to 5. The weights of both come with their packages, wh
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Dict, Sequence
@@ -21,8 +22,12 @@ from .metrics import at_16k
 QUALITY = {"ovrl_mos": "dnsmos", "sig_mos": "dnsmos_signal", "bak_mos": "dnsmos_background", "p808_mos": "dnsmos_p808"}
 """What speechmos calls its figures -> what they are called here."""
 
+SAME_SPEAKER = 0.95
+"""Cosine from which two embeddings say nothing of two speakers."""
 
-def _missing(what_en: str, what_zh: str, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
+
+def missing_package(what_en: str, what_zh: str, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
+    """What to say where the package of a figure cannot be imported. commands: what installs it."""
     run_en, run_zh = (word.join(f"`{command}`" for command in commands) for word in (" and ", " 和 "))
     return UserError(
         f"{what_en} needs {package}, which cannot be imported ({error}): run {run_en}",
@@ -34,6 +39,22 @@ def cosine_to_mean(embedding: np.ndarray, references: Sequence[np.ndarray]) -> f
     """Cosine between an embedding (size,) and the mean of the reference embeddings, (size,) each."""
     reference = np.mean(references, axis=0)
     return float(embedding @ reference / (np.linalg.norm(embedding) * np.linalg.norm(reference)))
+
+
+def speaker_leak(made: np.ndarray, source: np.ndarray, target: Sequence[np.ndarray]) -> float:
+    """How much of the source speaker is left in a conversion: 0 where it is no more like the source than the target's own recordings
+    are, 1 where it is the source; below 0 it is less like the source than they are.
+
+    With s(x) the cosine between x and the source, t the mean of the target's embeddings: (s(made) - s(t)) / (1 - s(t)).
+
+    Args:
+        made, source: embeddings (size,). target: of the target's recordings.
+
+    Returns:
+        NaN where source and target are one speaker to the network.
+    """
+    between = cosine_to_mean(source, target)
+    return (cosine_to_mean(made, [source]) - between) / (1 - between) if between < SAME_SPEAKER else math.nan
 
 
 class SpeakerEncoder:
@@ -49,7 +70,7 @@ class SpeakerEncoder:
             try:
                 from resemblyzer import VoiceEncoder, preprocess_wav
             except ImportError as error:
-                raise _missing("speaker similarity", "音色相似度", "Resemblyzer", error,
+                raise missing_package("speaker similarity", "音色相似度", "Resemblyzer", error,
                                ["pip install webrtcvad-wheels", "pip install --no-deps Resemblyzer==0.1.4"]) from error
         self._network = VoiceEncoder("cpu", verbose=False)
         self._prepare = preprocess_wav
@@ -104,7 +125,7 @@ class SpeechQuality:
         except ImportError as error:
             # named only where it is missing: beside onnxruntime-gpu, which RVC may have brought, it would do harm
             both = "onnxruntime " if error.name == "onnxruntime" else ""
-            raise _missing("speech quality (DNSMOS)", "语音质量（DNSMOS）", "speechmos", error,
+            raise missing_package("speech quality (DNSMOS)", "语音质量（DNSMOS）", "speechmos", error,
                            [f"pip install {both}speechmos==0.0.1.1"]) from error
         onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
         options = onnxruntime.SessionOptions()

@@ -23,6 +23,8 @@ N_MELS = 80
 FRAMES_PER_SECOND = 100
 ALIGNED_WITHIN = 0.2  # seconds by which two recordings of the same words may differ in length
 CEPSTRUM_ORDERS = 24  # 1 to 24: the spectrum's envelope; higher ones begin to follow single harmonics
+FEWEST_VOICED = 10  # frames: a correlation of fewer says nothing
+SINGLE_TONE = 0.01  # octaves, 12 cents: a pitch that moves less has no melody
 SPEECH_WITHIN = 40.0  # dB below the loudest frame: what is quieter is taken for a pause
 
 
@@ -152,6 +154,32 @@ def voicing_error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean((a > 0) != (b > 0)))
 
 
+def pitch_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation (Pearson) of the logarithms of two pitches over the frames voiced in both: 1 where one is the other, at whatever
+    transposition, 0 where the melody is lost.
+
+    Args:
+        a, b: (frames,) in Hz, 0 where unvoiced.
+
+    Returns:
+        NaN where fewer than ten frames are voiced in both, or one of the two is a single tone.
+    """
+    both = (a > 0) & (b > 0)
+    if both.sum() < FEWEST_VOICED:
+        return float("nan")
+    x, y = (np.log2(each[both]) - np.log2(each[both]).mean() for each in (a, b))
+    size = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum() / size) if min(np.ptp(x), np.ptp(y)) > SINGLE_TONE else float("nan")
+
+
+def pitch_figures(generated: np.ndarray, real: np.ndarray, sr: int) -> Dict[str, float]:
+    """`pitch_correlation` and `voicing_error` of two recordings with the same timing, (samples,) at `sr` Hz each."""
+    ours, theirs = pitch_of(generated, sr), pitch_of(real, sr)
+    frames = min(len(ours), len(theirs))
+    ours, theirs = ours[:frames], theirs[:frames]
+    return {"pitch_correlation": pitch_correlation(ours, theirs), "voicing_error": voicing_error(ours, theirs)}
+
+
 def at_16k(audio: np.ndarray, sr: int) -> np.ndarray:
     """(samples,) at `sr` Hz -> (samples,) float32 at 16 kHz."""
     audio = np.asarray(audio, dtype=np.float32)
@@ -165,13 +193,14 @@ def pitch_of(audio: np.ndarray, sr: int) -> np.ndarray:
 
 
 def pair_metrics(generated: np.ndarray, real: np.ndarray, sample_rate: int) -> Dict[str, float]:
-    """All distances between a resynthesised recording and the recording itself; 0 is identical in each.
+    """All distances between a resynthesised recording and the recording itself; 0 is identical in each, a correlation of 1.
 
     Args:
         generated, real: (samples,) at `sample_rate` Hz, full scale 1; the longer one is cut at its end.
 
     Returns:
-        `mel_l1` (natural logarithm), `mcd_db`, `f0_rmse_cents` (NaN where no frame is voiced in both), `voicing_error` (0 to 1).
+        `mel_l1` (natural logarithm), `mcd_db`, `f0_rmse_cents` and `pitch_correlation` (NaN where too few frames are voiced in both),
+        `voicing_error` (0 to 1).
 
     Raises:
         ValueError: more than 0.2 seconds of difference in length, less than 64 ms of audio, samples that are not finite.
@@ -179,4 +208,5 @@ def pair_metrics(generated: np.ndarray, real: np.ndarray, sample_rate: int) -> D
     generated, real = _aligned(generated, real, sample_rate)
     distances = {"mel_l1": mel_l1(generated, real, sample_rate), "mcd_db": mcd(generated, real, sample_rate)}
     ours, theirs = pitch_of(generated, sample_rate), pitch_of(real, sample_rate)
-    return {**distances, "f0_rmse_cents": f0_rmse_cents(ours, theirs), "voicing_error": voicing_error(ours, theirs)}
+    return {**distances, "f0_rmse_cents": f0_rmse_cents(ours, theirs), "pitch_correlation": pitch_correlation(ours, theirs),
+            "voicing_error": voicing_error(ours, theirs)}

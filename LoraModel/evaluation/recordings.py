@@ -28,12 +28,15 @@ class Recording:
         name: how it is called in tables, printable. path: its file.
         audio: (samples,) at 16 kHz, full scale 1.
         embedding: (256,) of its speaker; None where similarity is not asked for.
+        text: what is said in it, language: in which tongue; both only once words have been counted.
     """
 
     name: str
     path: Path
     audio: np.ndarray
     embedding: Optional[np.ndarray] = None
+    text: str = ""
+    language: Optional[str] = None
     _f0: Optional[np.ndarray] = field(default=None, repr=False)
 
     @property

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from . import page
-from .compare import FIGURES, Listened
+from .compare import Listened
+from .figures import FIGURES
 from .pictures import interval_chart
 from .results import Result, present
 
-HINTS = {
-    "mel_l1": ("lower is nearer; 0.69 is a factor of two in every band", "越低越接近；0.69 相当于各频带相差一倍"),
-    "mcd_db": ("lower is nearer; the spectrum’s envelope, pauses left out", "越低越接近；频谱包络，不含停顿"),
-    "f0_rmse_cents": ("lower is nearer; 100 are a semitone; frames voiced in both", "越低越接近；100 为一个半音；只计双方均为浊音的帧"),
-    "voicing_error": ("lower is better; frames voiced in only one of the two", "越低越好；只有一方为浊音的帧所占比例"),
-    "similarity": ("higher is better; to the speaker’s other recordings", "越高越好；与该说话人的其他录音比较"),
-    "to_target": ("higher is better; to the recordings above", "越高越好；与上方的录音比较"),
-    "to_source": ("lower is better; what is left of the source speaker", "越低越好；源说话人的残留"),
-    "dnsmos": ("higher is better; rated by a network from 1 to 5, without a reference", "越高越好；由网络打 1 至 5 分，无需参考"),
-}
 JUDGED_FROM = 5  # clips: the interval of fewer says nothing of a difference
+WAYS = {"lower": ("lower is better", "越低越好"), "higher": ("higher is better", "越高越好")}
 Names = List[Tuple[str, str]]
 
 
@@ -54,7 +46,7 @@ def _cell(key: str, model: Dict[str, Any], part: str, best: float) -> str:
     small = f"{text(mean['low'])} – {text(mean['high'])}" if mean["clips"] > 1 else "&nbsp;"
     difference = model[part]["difference"].get(key)
     if difference is not None and difference["clips"] >= JUDGED_FROM and difference["low"] * difference["high"] > 0:
-        better = (difference["mean"] < 0) == (figure.better == "lower")
+        better = figure.badness(mean["mean"]) < figure.badness(mean["mean"] - difference["mean"])
         change = text(difference["mean"])
         small += f'<br><span class="{"better" if better else "worse"}">{"+" if difference["mean"] > 0 else ""}{change}</span>'
     style = ' class="best"' if text(mean["mean"]) == text(best) else ""  # equal as shown is equal
@@ -67,11 +59,11 @@ def _table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
     for key in present([model[part]["means"] for model in models]):
         figure = FIGURES[key]
         found = [model[part]["means"][key]["mean"] for model in models[1:] if key in model[part]["means"]]
-        best = (min if figure.better == "lower" else max)(found) if len(found) > 1 else float("nan")
+        best = min(found, key=figure.badness) if len(found) > 1 else float("nan")
         unit = f" [{figure.unit}]" if figure.unit else ""
         title = page.two(escape(figure.en) + unit, escape(figure.zh) + unit)
         cells = "".join(_cell(key, model, part, best) for model in models)
-        rows += f"<tr><th scope='row'>{title}<small>{page.two(*map(escape, HINTS[key]))}</small></th>{cells}</tr>"
+        rows += f"<tr><th scope='row'>{title}<small>{page.two(escape(figure.means_en), escape(figure.means_zh))}</small></th>{cells}</tr>"
     return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
@@ -85,9 +77,10 @@ def _charts(models: List[Dict[str, Any]], names: Names, part: str) -> str:
             if mean is not None:
                 rows.append((name, *(mean[which] * figure.factor for which in ("mean", "low", "high"))))
         unit = f" [{figure.unit}]" if figure.unit else ""
-        way = page.two("lower is better", "越低越好") if figure.better == "lower" else page.two("higher is better", "越高越好")
+        way = page.two(*WAYS[figure.better]) if figure.better in WAYS else page.two(f"{figure.aim:g} is best", f"{figure.aim:g} 为最佳")
         charts += page.chart(page.two(escape(figure.en) + unit, escape(figure.zh) + unit), way, interval_chart(rows, figure.en))
-    return f'<section class="charts more">{charts}</section>'
+    title = page.two("The same as charts", "以图表显示")
+    return f'<details><summary class="card">{title}</summary><section class="charts more">{charts}</section></details>'
 
 
 def _settings(contents: Dict[str, Any]) -> str:

@@ -11,12 +11,14 @@ from typing import Any, Dict, List, Sequence
 
 from .. import __version__
 from ..messages import table, tr
-from .compare import FIGURES, Figures, Listened, differences, means
+from .compare import Figures, Listened, differences, means
+from .figures import FIGURES
 from .recordings import Recording
 
 FORMAT = "rvc-lora-quality"
 FORMAT_VERSION = 1
-_PACKAGES = {"torch": "torch", "numpy": "numpy", "librosa": "librosa", "parselmouth": "parselmouth", "onnxruntime": "onnxruntime"}
+_PACKAGES = {"torch": "torch", "numpy": "numpy", "librosa": "librosa", "parselmouth": "parselmouth", "onnxruntime": "onnxruntime",
+             "faster_whisper": "faster_whisper"}
 
 
 @dataclass
@@ -72,7 +74,7 @@ def as_json(results: Sequence[Result], clips: Sequence[Recording], sources: Sequ
 
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "settings": settings,
-        "figures": {key: {"name": figure.en, "unit": figure.unit.replace("%", "share, 0 to 1"), "better": figure.better}
+        "figures": {key: {"name": figure.en, "unit": figure.unit.replace("%", "share, 0 to 1"), "better": figure.way, "means": figure.means_en}
                     for key, figure in FIGURES.items()},
         "recordings": places(clips), "sources": places(sources),
         "models": [{"label": result.label, "kind": result.kind, "about": result.about,

@@ -189,3 +189,24 @@ class HostPipeline:
         with at_root(self.host):
             result = self._pipeline.pipeline(**arguments)
         return np.asarray(result, dtype=np.float32) / 32768.0
+
+    def content_features(self, audio: np.ndarray, version: str) -> np.ndarray:
+        """HuBERT's features of a recording, as the Pipeline takes them: v1 from the ninth layer, projected, v2 from the twelfth.
+
+        Args:
+            audio: (samples,) at 16 kHz.
+
+        Returns:
+            (frames, 256 or 768) float32, 50 frames a second.
+        """
+        sound = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None].to(self.device)
+        sound = sound.half() if self.is_half else sound
+        mask = torch.zeros(sound.shape, dtype=torch.bool, device=self.device)
+        extract = getattr(self.host.module("pipeline"), "extract_hubert_features", None)
+        with torch.no_grad(), at_root(self.host):
+            if extract is not None:
+                found = extract(self.hubert, sound, version, padding_mask=mask)
+            else:
+                found = self.hubert.extract_features(source=sound, padding_mask=mask, output_layer=9 if version == "v1" else 12)[0]
+                found = self.hubert.final_proj(found) if version == "v1" else found
+        return found[0].float().cpu().numpy()

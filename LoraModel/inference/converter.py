@@ -82,6 +82,14 @@ class Converter:
                 index=options.index, index_rate=options.index_rate, protect=options.protect, rms_mix_rate=options.rms_mix_rate, seed=options.seed,
             )
 
+    def content_features(self, audio: np.ndarray) -> np.ndarray:
+        """What the network is told of what is said: (samples,) at 16 kHz -> (frames, size) float32, 50 a second. HuBERT's in a checkout."""
+        if self._pipeline is not None:
+            return self._pipeline.content_features(audio, self.voice.info.version)
+        from . import stand_in
+
+        return stand_in.content_features(audio)
+
     def _read_index(self, options: ConvertOptions, size: int) -> Optional[Retrieval]:
         if options.index is None or not options.index_rate:
             return None

@@ -1,8 +1,13 @@
-"""The clips kept out of training, by the host's own inference path: the figure that tells whether a voice gets better."""
+"""The clips kept out of training, by the host's own inference path: the figures that tell whether a voice gets better.
+
+Log-mel L1 says how near a voice is, and rewards blur: where a network does not know which of two sounds it is, their mean is nearest to
+both. So sharpness stands beside it (`LoraModel/sharpness.py`), and the best save is the one of the lowest `Score.value`.
+"""
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,18 +15,88 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..host.networks import Mel
+from ..messages import tr
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import infer
+from ..sharpness import Sharpness, sharpness, sharpness_ratios
 from .data_loader import ClipSet, recording_of
 
 
 class Heard(NamedTuple):
-    """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of `audio`."""
+    """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of `audio`;
+    variance, contrast: global variance and frame contrast over the recording's, 1 is as sharp."""
 
     error: float
     audio: np.ndarray
     real: np.ndarray
     mel: Tensor
+    variance: float = math.nan
+    contrast: float = math.nan
+
+
+Sharp = Tuple[Optional[float], Optional[float]]
+"""Global variance and frame contrast over the recordings', as a run keeps them."""
+UNKNOWN: Sharp = (None, None)
+
+
+class Score(NamedTuple):
+    """How good a voice is on the clips kept out of training.
+
+    Attributes:
+        error: log-mel L1, mean over the clips. variance, contrast: means over the clips that have them, None where none has.
+    """
+
+    error: float
+    variance: Optional[float] = None
+    contrast: Optional[float] = None
+
+    @property
+    def value(self) -> float:
+        """What the best save is chosen by, lower is better: the error times 1 + the mean distance of the two ratios from 1.
+
+        So one percent of sharpness weighs as much as one percent of log-mel L1, and roughness counts as blur does.
+        """
+        off = [abs(1 - ratio) for ratio in (self.variance, self.contrast) if ratio is not None]
+        return self.error * (1 + (sum(off) / len(off) if off else 0.0))
+
+    @property
+    def sharp(self) -> Sharp:
+        return self.variance, self.contrast
+
+    def words(self) -> str:
+        """The sharpness for the user, in percent of the recordings'."""
+        variance, contrast = ("?" if ratio is None else f"{100 * ratio:.0f}%" for ratio in self.sharp)
+        return tr(f"sharpness beside the recordings: {variance} (variance), {contrast} (frame contrast)",
+                  f"与录音相比的清晰度：{variance}（方差）、{contrast}（帧间对比）")
+
+    def log(self) -> Dict[str, Any]:
+        """For train.jsonl and TensorBoard."""
+        return {"heldout_mel": self.error, "heldout_variance": self.variance, "heldout_contrast": self.contrast, "heldout_score": self.value}
+
+
+def read_sharp(saved: Any) -> Sharp:
+    """What a save holds of the sharpness; unknown in a save from before it was measured.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if saved is None:
+        return UNKNOWN
+    variance, contrast = saved
+    for ratio in (variance, contrast):
+        if ratio is not None and (type(ratio) is not float or not math.isfinite(ratio)):
+            raise ValueError("sharpness")
+    return variance, contrast
+
+
+def score_of(heard: Sequence[Heard]) -> Score:
+    """The mean over the clips."""
+    def mean(values: List[float]) -> Optional[float]:
+        known = [value for value in values if math.isfinite(value)]
+        return sum(known) / len(known) if known else None
+
+    return Score(sum(clip.error for clip in heard) / len(heard), mean([clip.variance for clip in heard]),
+                 mean([clip.contrast for clip in heard]))
 
 
 PREVIEWS = 2
@@ -66,5 +141,12 @@ class HeldOut:
                 mel, real = self._mel.of_audio(audio), self._mel.of_spectrogram(batch.spec)
                 frames = min(mel.shape[2], real.shape[2])
                 error = float(F.l1_loss(mel[..., :frames], real[..., :frames]))
-                heard.append(Heard(error, audio[0].cpu().numpy(), batch.wave[0, 0].cpu().numpy(), mel[0]))
+                sharp = sharpness_ratios(*(sharpness_of(each[0, :, :frames]) for each in (mel, real)))
+                heard.append(Heard(error, audio[0].cpu().numpy(), batch.wave[0, 0].cpu().numpy(), mel[0],
+                                   sharp["global_variance"], sharp["frame_contrast"]))
         return heard
+
+
+def sharpness_of(mel: Tensor) -> Sharpness:
+    """mel: (bands, frames). What is not finite counts as 0: the error is not finite either then, and ends the run."""
+    return sharpness(np.nan_to_num(mel.float().cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0))

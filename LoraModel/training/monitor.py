@@ -63,7 +63,8 @@ class Monitor:
         for key, value in line.items():
             if key not in ("step", "epoch") and value is not None:
                 self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
-        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel") if key in line)
+        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel", "heldout_variance", "heldout_contrast")
+                           if line.get(key) is not None)
         self._bar.set_postfix(epoch=line["epoch"], **self._shown, refresh=False)
         self._bar.update(1)
 

@@ -24,6 +24,7 @@ from LoraModel.models import PRESETS
 from LoraModel.names import shown
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig, read_config_file
+from LoraModel.training.heldout import Score
 from LoraModel.training.signals import handle_signals
 from LoraModel.training.trainer import Trainer
 
@@ -107,10 +108,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 def report(trainer: Trainer, seconds: float) -> int:
     """Tell how the run ended, and return the exit code."""
     best, path = trainer.best, trainer.adapter_path
-    print(tr(f"done in {seconds:.0f} s. Held-out log-mel L1: base {trainer.base_heldout:.4f}, adapter {best:.4f} (step {trainer.best_step}). "
-             f"Adapter: {path} ({path.stat().st_size:,} bytes)",
-             f"完成，用时 {seconds:.0f} 秒。留出集 log-mel L1：底模 {trainer.base_heldout:.4f}，适配器 {best:.4f}（第 {trainer.best_step} 步）。"
-             f"适配器：{path}（{path.stat().st_size:,} 字节）"))
+    sharp = Score(best, *trainer.best_sharp).words()
+    print(tr(f"done in {seconds:.0f} s. Held-out log-mel L1: base {trainer.base_heldout:.4f}, adapter {best:.4f} (step {trainer.best_step}); "
+             f"{sharp}. Adapter: {path} ({path.stat().st_size:,} bytes)",
+             f"完成，用时 {seconds:.0f} 秒。留出集 log-mel L1：底模 {trainer.base_heldout:.4f}，适配器 {best:.4f}（第 {trainer.best_step} 步）；"
+             f"{sharp}。适配器：{path}（{path.stat().st_size:,} 字节）"))
     if trainer.base_heldout is None or best <= trainer.base_heldout:
         return 0
     print(tr("warning: THE ADAPTER IS WORSE THAN THE BASE ALONE on the recordings kept out of training: do not use it. Train again with a lower "

@@ -26,7 +26,7 @@ from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment
-from .heldout import Heard, HeldOut
+from .heldout import UNKNOWN, Heard, HeldOut, Score, read_sharp, score_of
 from .monitor import Monitor
 from .objective import Objective
 from .posteriors import Posteriors
@@ -79,6 +79,7 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch
         self.done_steps, self.best, self.best_step, self.saves_without_gain, self.train_seconds = 0, math.inf, 0, 0, 0.0
         self.base_heldout: Optional[float] = None
+        self.base_sharp = self.best_sharp = UNKNOWN
         self.start_speaker = config.speaker
         self.stop_asked = False
         self.data = checkpoint.describe_clips(experiment.clips)
@@ -168,13 +169,13 @@ class Trainer:
             parameter.copy_(value)
 
     @usual_defaults()
-    def evaluate(self) -> Tuple[float, List[Heard]]:
-        """L1 of log-mel on the held-out clips with the averaged adapter, and the clips themselves."""
+    def evaluate(self) -> Tuple[Score, List[Heard]]:
+        """How good the averaged adapter is on the held-out clips, and the clips themselves."""
         with self.averaged():
             heard = self.heldout.measure(self.model.network)
-        error = sum(clip.error for clip in heard) / len(heard)
-        self._finite(error)
-        return error, heard
+        score = score_of(heard)
+        self._finite(score.error)
+        return score, heard
 
     # The run
 
@@ -222,13 +223,15 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.model.trainable]
 
     def _begin(self, monitor: Monitor) -> None:
-        self.base_heldout, heard = self.evaluate()
+        score, heard = self.evaluate()
+        self.base_heldout, self.base_sharp = score.error, score.sharp
         monitor.samples(0, heard)
         if self.config.init_speaker < 0:
             monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
         self.choose_start()
-        monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; starting from its speaker {self.start_speaker}",
-                           f"仅底模的留出集 log-mel L1：{self.base_heldout:.4f}；从说话人 {self.start_speaker} 开始"))
+        monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; {score.words()}; "
+                           f"starting from its speaker {self.start_speaker}",
+                           f"仅底模的留出集 log-mel L1：{self.base_heldout:.4f}；{score.words()}；从说话人 {self.start_speaker} 开始"))
 
     def _loop(self, monitor: Monitor) -> bool:
         epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
@@ -243,13 +246,15 @@ class Trainer:
                 end_of_epoch = self.done_steps % self.steps_per_epoch == 0
                 due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
                 stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
+                score: Optional[Score] = None
                 if due:
-                    line["heldout_mel"], heard = self.evaluate()
+                    score, heard = self.evaluate()
+                    line.update(score.log())
                     monitor.samples(self.done_steps, heard)
-                    stale = self._judge(line["heldout_mel"])
+                    stale = self._judge(score)
                 monitor.step(line)
                 if due or stopping:
-                    self._save(monitor, line.get("heldout_mel"))
+                    self._save(monitor, score)
                     self._write_run("running")
                 if stopping and self.done_steps < self.total_steps and not stale:
                     monitor.message(tr("stopped and saved: go on with --resume", "已停止并保存：使用 --resume 继续"))
@@ -260,11 +265,11 @@ class Trainer:
                                f"连续 {self.config.patience} 次保存没有改善：提前结束"))
         return True
 
-    def _judge(self, heldout: float) -> bool:
-        """Keep the best adapter; whether patience has run out."""
-        if heldout < self.best:
-            self.best, self.best_step, self.saves_without_gain = heldout, self.done_steps, 0
-            self.save_adapter_file(self.adapter_path, heldout)
+    def _judge(self, score: Score) -> bool:
+        """Keep the best adapter, by `Score.value`; whether patience has run out."""
+        if score.value < Score(self.best, *self.best_sharp).value:
+            self.best, self.best_sharp, self.best_step, self.saves_without_gain = score.error, score.sharp, self.done_steps, 0
+            self.save_adapter_file(self.adapter_path, score)
         else:
             self.saves_without_gain += 1
         return self._stale()
@@ -283,11 +288,13 @@ class Trainer:
     def last_adapter_path(self) -> Path:
         return self.folder / f"{self.config.name}_last.safetensors"
 
-    def save_adapter_file(self, path: Path, heldout: Optional[float]) -> None:
-        """Write the averaged adapter. heldout: its log-mel L1 on the held-out clips, where that is known."""
+    def save_adapter_file(self, path: Path, score: Optional[Score]) -> None:
+        """Write the averaged adapter. score: how good it is on the held-out clips, where that is known."""
         c, info = self.config, self.info
         names = list(self.model.injection.tensors())
-        losses = {"base": self.base_heldout, "adapter": heldout, "metric": "log-mel L1, inference path"}
+        losses = {"base": self.base_heldout, "adapter": score.error if score else None, "metric": "log-mel L1, inference path"}
+        for whose, sharp in (("base_", self.base_sharp), ("", score.sharp if score else UNKNOWN)):
+            losses.update({f"{whose}global_variance": sharp[0], f"{whose}frame_contrast": sharp[1]})
         save_adapter(path, dict(zip(names, self.average)), self.model.injection.config, {
             "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
             "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
@@ -296,8 +303,8 @@ class Trainer:
             "author": c.author, "license": c.license, "notes": c.notes,
         })
 
-    def _save(self, monitor: Monitor, heldout: Optional[float]) -> None:
-        self.save_adapter_file(self.last_adapter_path, heldout)
+    def _save(self, monitor: Monitor, score: Optional[Score]) -> None:
+        self.save_adapter_file(self.last_adapter_path, score)
         if not self.adapter_path.exists():
             self.save_adapter_file(self.adapter_path, None)
         monitor.sync()
@@ -307,6 +314,7 @@ class Trainer:
         """All that is saved, and that `_load` brings back."""
         return {
             **{name: getattr(self, name) for name, _ in _NUMBERS}, "steps": self.done_steps,
+            "base_sharp": list(self.base_sharp), "best_sharp": list(self.best_sharp),
             "posterior_speaker": self.model.posterior_speaker, "data": self.data, "shape": self._shape(),
             "adapter": [p.detach().cpu() for p in self.model.trainable], "average": [p.cpu() for p in self.average],
             "optimizer": checkpoint.optimizer_state(self.optimizer), "scaler": self.scaler.state_dict(),
@@ -341,6 +349,7 @@ class Trainer:
             if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, int) and value < 0):
                 raise TypeError(name)
             setattr(self, name, value)
+        self.base_sharp, self.best_sharp = read_sharp(state.get("base_sharp")), read_sharp(state.get("best_sharp"))
         steps, speaker = state["steps"], state["posterior_speaker"]
         if steps < 0 or type(speaker) is not int or not 0 <= min(speaker, self.start_speaker) <= max(
                 speaker, self.start_speaker) < self.info.speakers:
@@ -366,6 +375,7 @@ class Trainer:
             **self.identity(), "state": state, "base_name": self.info.name, "config": self.config.to_dict(), "steps": self.done_steps,
             "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "sample_rate": self.info.sample_rate,
             "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best, "best_step": self.best_step,
+            "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
             "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train), "heldout_clips": [c.wav.name for c in self.held.clips],
             "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
         })

@@ -1,0 +1,113 @@
+"""Whether what is said can still be understood: words by a speech recogniser, or else the distance of content features.
+
+The recogniser is a faster-whisper model in a folder (`--asr DIR`; `pip install -r requirements-asr.txt`). Nothing is downloaded.
+What should be heard is the text beside a recording (NAME.txt) where there is one, else what the recogniser hears in the recording
+itself: then its own errors on real speech do not count against the voice.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ..messages import UserError
+from .judges import missing_package
+from .metrics import at_16k
+
+MODEL_FILE = "model.bin"
+MOST_TEXT = 100_000
+"""Bytes of a NAME.txt: a recording has fewer words."""
+
+
+def words_of(text: str) -> List[str]:
+    """The words of a text, without capitals and punctuation; a character of Chinese, Japanese or Korean is a word by itself."""
+    parts: List[str] = []
+    for character in unicodedata.normalize("NFKC", text).lower():
+        kind = unicodedata.category(character)
+        if unicodedata.east_asian_width(character) in "WF" and kind[0] == "L":
+            parts.append(f" {character} ")
+        elif kind[0] in "LNM":
+            parts.append(character)
+        elif character not in "'’":  # it's is one word
+            parts.append(" ")
+    return "".join(parts).split()
+
+
+def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
+    """The fewest insertions, deletions and substitutions that make `b` of `a` (Levenshtein, 1966)."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+def word_error(heard: str, meant: str) -> float:
+    """Word error rate: edits over the words that were meant; above 1 where more is heard than said. NaN where nothing was meant."""
+    wanted = words_of(meant)
+    return edit_distance(words_of(heard), wanted) / len(wanted) if wanted else math.nan
+
+
+def content_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """1 less the mean cosine of the content features of two recordings with the same timing: 0 for the same, 1 for unrelated ones.
+
+    Args:
+        a, b: (frames, size), 50 a second; the longer one is cut at its end.
+
+    Returns:
+        NaN where there is no frame.
+    """
+    frames = min(len(a), len(b))
+    if frames == 0:
+        return math.nan
+    a, b = (np.asarray(each[:frames], dtype=np.float64) for each in (a, b))
+    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(1 - np.mean((a * b).sum(axis=1) / np.maximum(sizes, 1e-12)))
+
+
+def text_beside(path: Path) -> Optional[str]:
+    """The text of a recording, from NAME.txt beside NAME.wav; None where there is none."""
+    beside = path.with_suffix(".txt")
+    if not beside.is_file() or beside.stat().st_size > MOST_TEXT:
+        return None
+    text = beside.read_text(encoding="utf-8", errors="replace")
+    return text if words_of(text) else None
+
+
+class Listener:
+    """A faster-whisper model on the CPU, that writes down what it hears.
+
+    Args:
+        folder: holds model.bin and what belongs to it.
+
+    Raises:
+        UserError: the folder holds no such model, or faster-whisper is not installed.
+    """
+
+    def __init__(self, folder: Union[str, Path]):
+        path = Path(folder)
+        if not (path / MODEL_FILE).is_file():
+            raise UserError(f"{path} holds no {MODEL_FILE}: give --asr the folder of a faster-whisper model",
+                            f"{path} 中没有 {MODEL_FILE}：请用 --asr 指定 faster-whisper 模型的文件夹")
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError as error:
+            raise missing_package("counting words (--asr)", "词错误率（--asr）", "faster-whisper", error,
+                                  ["pip install -r requirements-asr.txt"]) from error
+        try:
+            self._model: Any = WhisperModel(str(path), device="cpu", compute_type="float32", local_files_only=True)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"{path} cannot be loaded as a faster-whisper model ({error}): choose another --asr folder",
+                            f"无法将 {path} 作为 faster-whisper 模型加载（{error}）：请更换 --asr 文件夹") from None
+
+    def hear(self, audio: np.ndarray, sr: int, language: Optional[str] = None) -> Tuple[str, str]:
+        """(text, language) of (samples,) at `sr` Hz. language: such as "en"; None lets the model find it."""
+        sound = np.clip(at_16k(audio, sr), -1, 1)
+        parts, about = self._model.transcribe(sound, language=language, beam_size=5, condition_on_previous_text=False, temperature=0.0)
+        return " ".join(part.text.strip() for part in parts), str(about.language)
+
