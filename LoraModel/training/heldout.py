@@ -6,6 +6,7 @@ both. So sharpness stands beside it (`LoraModel/sharpness.py`), and the best sav
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -72,6 +73,14 @@ class Score(NamedTuple):
     def log(self) -> Dict[str, Any]:
         """For train.jsonl and TensorBoard."""
         return {"heldout_mel": self.error, "heldout_variance": self.variance, "heldout_contrast": self.contrast, "heldout_score": self.value}
+
+
+def for_adapter(base: Optional[float], base_sharp: Sharp, score: Optional[Score]) -> str:
+    """What an adapter's metadata says of the clips kept out, JSON: base and adapter by log-mel L1, and how sharp both are."""
+    sharp = score.sharp if score else UNKNOWN
+    return json.dumps({"base": base, "adapter": score.error if score else None, "metric": "log-mel L1, inference path",
+                       "base_global_variance": base_sharp[0], "base_frame_contrast": base_sharp[1],
+                       "global_variance": sharp[0], "frame_contrast": sharp[1]})
 
 
 def read_sharp(saved: Any) -> Sharp:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from contextlib import contextmanager, suppress
@@ -26,7 +25,7 @@ from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment
-from .heldout import UNKNOWN, Heard, HeldOut, Score, read_sharp, score_of
+from .heldout import UNKNOWN, Heard, HeldOut, Score, for_adapter, read_sharp, score_of
 from .monitor import Monitor
 from .objective import Objective
 from .posteriors import Posteriors
@@ -292,15 +291,12 @@ class Trainer:
         """Write the averaged adapter. score: how good it is on the held-out clips, where that is known."""
         c, info = self.config, self.info
         names = list(self.model.injection.tensors())
-        losses = {"base": self.base_heldout, "adapter": score.error if score else None, "metric": "log-mel L1, inference path"}
-        for whose, sharp in (("base_", self.base_sharp), ("", score.sharp if score else UNKNOWN)):
-            losses.update({f"{whose}global_variance": sharp[0], f"{whose}frame_contrast": sharp[1]})
         save_adapter(path, dict(zip(names, self.average)), self.model.injection.config, {
             "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
             "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
             "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
-            "heldout": json.dumps(losses), "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "author": c.author, "license": c.license, "notes": c.notes,
+            "heldout": for_adapter(self.base_heldout, self.base_sharp, score),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "author": c.author, "license": c.license, "notes": c.notes,
         })
 
     def _save(self, monitor: Monitor, score: Optional[Score]) -> None:
