@@ -7,17 +7,20 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
+from tqdm import tqdm
 
 from bench.rvc_recipe import RVCStep, training_clips
+from LoraModel.files import atomic_file
 from LoraModel.host import Host
-from LoraModel.models import BaseInfo
+from LoraModel.messages import tr
+from LoraModel.models import BaseInfo, read_checkpoint
 from LoraModel.models.voice_file import save_model, small_model
-from LoraModel.training import TrainConfig, Trainer
+from LoraModel.training import TrainConfig, Trainer, checkpoint
 from LoraModel.training.heldout import Heard, HeldOut, score_of
 
 LORA, FULL = "LoRA", "full fine-tuning"
@@ -85,6 +88,28 @@ class Arm(ABC):
             torch.cuda.synchronize(self.device)
         self._clock += time.perf_counter() - started
 
+    @abstractmethod
+    def _learnt(self) -> Dict[str, Any]:
+        """What training has changed, for `checkpoint.encoded`."""
+
+    @abstractmethod
+    def _take_back(self, learnt: Dict[str, Any]) -> None:
+        """What `_learnt` gave, into the networks."""
+
+    def state(self) -> Dict[str, Any]:
+        """All that a broken-off run goes on from."""
+        return {"name": self.name, "total": self.total, "steps": self._steps, "clock": self._clock,
+                "points": [asdict(point) for point in self.points], "learnt": self._learnt()}
+
+    def restore(self, state: Dict[str, Any]) -> None:
+        """Go on from `state`, which is of the same arm on the same clips."""
+        for _ in range(state["steps"]):
+            next(self._batches)
+        self._take_back(state["learnt"])
+        self._steps, self._clock = state["steps"], state["clock"]
+        self.points = [Point(**point) for point in state["points"]]
+        self.heard = self._listen()
+
     def listen(self) -> Point:
         """Add a point to the curve."""
         self.heard = self._listen()
@@ -118,6 +143,12 @@ class LoRAArm(Arm):
     def _listen(self) -> List[Heard]:
         return self.trainer.evaluate()[1]
 
+    def _learnt(self) -> Dict[str, Any]:
+        return self.trainer.state()
+
+    def _take_back(self, learnt: Dict[str, Any]) -> None:
+        self.trainer.restore(learnt)
+
     def save(self, folder: Path) -> Path:
         path = folder / f"{self.trainer.config.name}.safetensors"
         self.trainer.save_adapter_file(path, score_of(self.heard))
@@ -143,6 +174,18 @@ class FullArm(Arm):
         batch = self._clips.batch(indices).to(self.device)
         self.step(batch._replace(speaker=torch.zeros_like(batch.speaker)))
 
+    def _learnt(self) -> Dict[str, Any]:
+        networks = [network for network in (self.step.generator, self.step.discriminator) if network is not None]
+        return {"networks": [network.state_dict() for network in networks],
+                "optimizers": [checkpoint.optimizer_state(optimizer) for optimizer in self.step.optimizers]}
+
+    def _take_back(self, learnt: Dict[str, Any]) -> None:
+        networks = [network for network in (self.step.generator, self.step.discriminator) if network is not None]
+        for network, values in zip(networks, learnt["networks"]):
+            network.load_state_dict(values)
+        for optimizer, values in zip(self.step.optimizers, learnt["optimizers"]):
+            checkpoint.load_optimizer(optimizer, values)
+
     def _listen(self) -> List[Heard]:
         self.step.generator.eval()
         try:
@@ -156,10 +199,28 @@ class FullArm(Arm):
         return path
 
 
-def take_turns(arms: Sequence[Arm], voice: str) -> None:
-    """Train all to their end, in turn, so that what else the machine does slows all; say where each stands."""
-    while any(arm.progress < 1 for arm in arms):
-        arm = min(arms, key=lambda each: each.progress)
-        point = arm.advance()
-        print(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 "
-              f"{point.loss:.4f} (base {arm.points[0].loss:.4f})", file=sys.stderr, flush=True)
+def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> None:
+    """Train all to their end, in turn, so that what else the machine does slows all; say where each stands.
+
+    Args:
+        keep: the file that holds where all stand after each turn, from which a run that was broken off goes on; None keeps nothing.
+    """
+    if keep is not None and keep.is_file():
+        saved = checkpoint.decoded(read_checkpoint(keep))
+        if [state["name"] for state in saved["arms"]] == [arm.name for arm in arms] and all(
+                state["total"] == arm.total for state, arm in zip(saved["arms"], arms)):
+            for arm, state in zip(arms, saved["arms"]):
+                arm.restore(state)
+            checkpoint.set_random_state(saved["random"], arms[0].device)
+    with tqdm(total=sum(arm.total for arm in arms), initial=sum(arm.points[-1].steps for arm in arms), unit=tr("step", "步"),
+              desc=tr("training", "训练"), file=sys.stderr) as bar:
+        while any(arm.progress < 1 for arm in arms):
+            arm = min(arms, key=lambda each: each.progress)
+            before, point = arm.points[-1].steps, arm.advance()
+            bar.update(point.steps - before)
+            bar.write(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
+                      f"(base {arm.points[0].loss:.4f})", file=sys.stderr)
+            if keep is not None:
+                state = {"arms": [arm.state() for arm in arms], "random": checkpoint.random_state(arms[0].device)}
+                with atomic_file(keep) as file:
+                    torch.save(checkpoint.encoded(state), file)

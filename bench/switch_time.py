@@ -46,19 +46,22 @@ def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
     })
 
 
-def milliseconds(do: Callable[[], Any]) -> float:
+def milliseconds(do: Callable[[], Any], device: torch.device = torch.device("cpu")) -> float:
+    """How long `do` takes, and what it has the device do."""
     started = time.perf_counter()
     do()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return 1000 * (time.perf_counter() - started)
 
 
-def load_as_rvc(host: Host, path: Path, version: str) -> torch.nn.Module:
+def load_as_rvc(host: Host, path: Path, version: str, device: torch.device = torch.device("cpu")) -> torch.nn.Module:
     """What a change of voice costs in RVC: the same calls as its VC.get_vc, without its pipeline."""
     checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
     network = host.build_synthesizer(checkpoint["config"], version, True)
     del network.enc_q
     network.load_state_dict(checkpoint["weight"], strict=False)
-    return network.eval().float()
+    return network.eval().float().to(device)
 
 
 def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: float) -> Dict[str, Any]:
@@ -91,11 +94,12 @@ def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: floa
             "convert_seconds_base": taken["base"], "converted_seconds": seconds}
 
 
-def measure(folder: Path, repeats: int, seconds: float = 5.0) -> Dict[str, Any]:
+def measure(folder: Path, repeats: int, seconds: float = 5.0, device: str = "cpu") -> Dict[str, Any]:
     """Both, with `seconds` of audio for the conversions."""
+    place = torch.device(device)
     host, version, rate = find_host(), "v2", 40000
     generator, _, _ = make_base(folder, host, version, rate)
-    voice = VoiceLoader(generator, host)
+    voice = VoiceLoader(generator, host, place)
     files = [make_adapter(folder / f"voice_{name}.safetensors", voice, seed) for seed, name in enumerate("ab")]
     small = folder / "small.pth"
     if start("LoraModel.scripts.convert_model", ["small", str(generator), "--output", str(small)]):
@@ -105,26 +109,26 @@ def measure(folder: Path, repeats: int, seconds: float = 5.0) -> Dict[str, Any]:
     ours: List[float] = []
     theirs: List[float] = []
     for index in range(repeats):
-        ours.append(milliseconds(partial(voice.set_adapters, [(adapters[index % 2], 1.0)])))
-        theirs.append(milliseconds(lambda: load_as_rvc(host, small, version)))
+        ours.append(milliseconds(lambda: voice.set_adapters([(adapters[index % 2], 1.0)]), place))
+        theirs.append(milliseconds(lambda: load_as_rvc(host, small, version, place), place))
     unload = milliseconds(voice.unload)
     identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
     middle, low, high = median_interval(ours)
     return {**ratio(ours, theirs, "ratio_switch"), **conversion(voice, adapters[0], repeats, seconds),
             "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
-            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload,
-            "unload_identical": identical, "threads": torch.get_num_threads()}
+            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
+            "device": device, "threads": torch.get_num_threads()}
 
 
 def main() -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, help="changes of voice, in turn with RVC's, and pairs of conversions")
+    parser.add_argument("--device", default="cpu", help="where the voices are (cpu)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15), 1.0 if args.quick else 5.0)
-    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"],
-                                             figures["switch_ms_high"]),
+        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15), 1.0 if args.quick else 5.0, args.device)
+    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
                  ("loading a voice as RVC", figures["rvc_ms"], min(figures["rvc_ms_all"]), max(figures["rvc_ms_all"])),
                  ("unloading", figures["unload_ms"], "", ""),
                  ("ratio", figures["ratio_switch"], figures["ratio_switch_low"], figures["ratio_switch_high"])]))

@@ -15,8 +15,9 @@ quality_ratio   (base - LoRA) / (base - full fine-tuning), of log-mel L1 at the 
 
 Their intervals are bootstrapped over the held-out clips; over all voices they are of the mean.
 
-`--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than
-RVC's. A voice that is done is not done again: OUT keeps its figures and both models.
+`--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than RVC's. A voice that
+is done is not done again: OUT keeps its figures, both models, and filelists of the clips that were kept out. One that was broken off, by a power cut too,
+goes on from the last point of its curves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -65,7 +67,9 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
     full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
                    trainer.device)
     arms: List[Arm] = [full, lora]
-    take_turns(arms, data.name)
+    trainer.held.write_filelist(folder / "heldout.txt")
+    keep = folder / "resume.pt"
+    take_turns(arms, data.name, keep)
     curves = {arm.name: [asdict(point) for point in arm.points] for arm in arms}
     figures = {**ratios([curves]), "curves": curves,
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
@@ -75,6 +79,8 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
                    ("the recordings", [(clip.real, None) for clip in full.heard]),
                    *((arm.name, [(clip.audio, clip.real) for clip in arm.heard]) for arm in arms))},
                "models": {arm.name: str(arm.save(folder)) for arm in arms}}
+    with suppress(OSError):
+        keep.unlink()
     return figures
 
 

@@ -53,7 +53,8 @@ def _cell(key: str, model: Dict[str, Any], part: str, best: float) -> str:
     return f"<td{style}>{text(mean['mean'])}<small>{small}</small></td>"
 
 
-def _table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
+def figures_table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
+    """A row for each figure, a column for each model. models: as `results.as_json` gives them; part: "recordings" or "sources"."""
     heads = "".join(f"<th>{page.two(escape(en), escape(zh)) if en != zh else escape(en)}</th>" for en, zh in names)
     rows = ""
     for key in present([model[part]["means"] for model in models]):
@@ -121,14 +122,14 @@ def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any]
                      f"(from {JUDGED_FROM} recordings on).",
                      "未参与训练的录音，由该声音自身转换后与原录音比较。均值及按录音自助法得到的 95% 区间；"
                      f"彩色为与第一个模型的差值（仅当其区间不含 0，且至少有 {JUDGED_FROM} 个录音）。"),
-        _table(models, own, "recordings"), _charts(models, own, "recordings"),
+        figures_table(models, own, "recordings"), _charts(models, own, "recordings"),
     ]
     if others:
         body += [
             page.heading("Other speakers, converted", "转换其他说话人",
                          "Transposed by the difference of the median pitches. What a real recording of the target reaches stands in the table above.",
                          "按音高中位数之差变调。目标真实录音所能达到的数值见上表。"),
-            _table(models, other, "sources"), _charts(models, other, "sources"),
+            figures_table(models, other, "sources"), _charts(models, other, "sources"),
         ]
     if sounds:
         body += [page.heading("Listen", "试听", f"Click a spectrogram to play from there. At most {seconds} seconds of each.",

@@ -57,7 +57,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> N
 def save_state(folder: Path, state: Dict[str, Any]) -> None:
     """Write OUT/state.pt atomically. state: tensors, texts, numbers, None, and dictionaries and lists of them."""
     buffer = io.BytesIO()
-    torch.save(_encoded({"version": VERSION, **state}), buffer)
+    torch.save(encoded({"version": VERSION, **state}), buffer)
     atomic_write(folder / STATE_FILE, buffer.getvalue())
 
 
@@ -69,7 +69,7 @@ def load_state(folder: Path) -> Dict[str, Any]:
     """
     path = folder / STATE_FILE
     try:
-        state = _decoded(read_checkpoint(path))
+        state = decoded(read_checkpoint(path))
     except UserError:
         raise damaged_state(folder) from None
     version = state.get("version")
@@ -89,12 +89,12 @@ def damaged_state(folder: Path) -> UserError:
                      f"{path} 已损坏，无法继续训练：删除它即可重新开始（此前旁边的适配器会保留）")
 
 
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
     """PyTorch 1.13 reads neither floats nor long integers back with `weights_only`: they become tensors without a dimension."""
     if isinstance(value, dict):
-        return {key: _encoded(one) for key, one in value.items()}
+        return {key: encoded(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_encoded(one) for one in value]
+        return [encoded(one) for one in value]
     if isinstance(value, float):
         return torch.tensor(value, dtype=torch.float64)
     if isinstance(value, int) and not isinstance(value, bool) and not 0 <= value < 2**31:
@@ -102,11 +102,11 @@ def _encoded(value: Any) -> Any:
     return value
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _decoded(one) for key, one in value.items()}
+        return {key: decoded(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_decoded(one) for one in value]
+        return [decoded(one) for one in value]
     if isinstance(value, torch.Tensor) and value.dim() == 0 and value.dtype in (torch.float64, torch.int64):
         return value.item()
     return value

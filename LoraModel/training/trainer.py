@@ -290,13 +290,13 @@ class Trainer:
     def save_adapter_file(self, path: Path, score: Optional[Score]) -> None:
         """Write the averaged adapter. score: how good it is on the held-out clips, where that is known."""
         c, info = self.config, self.info
-        names = list(self.model.injection.tensors())
-        save_adapter(path, dict(zip(names, self.average)), self.model.injection.config, {
+        save_adapter(path, dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config, {
             "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
             "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
             "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
             "heldout": for_adapter(self.base_heldout, self.base_sharp, score),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "author": c.author, "license": c.license, "notes": c.notes,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "author": c.author, "license": c.license, "notes": c.notes,
         })
 
     def _save(self, monitor: Monitor, score: Optional[Score]) -> None:
@@ -304,10 +304,10 @@ class Trainer:
         if not self.adapter_path.exists():
             self.save_adapter_file(self.adapter_path, None)
         monitor.sync()
-        checkpoint.save_state(self.folder, self._state())
+        checkpoint.save_state(self.folder, self.state())
 
-    def _state(self) -> Dict[str, Any]:
-        """All that is saved, and that `_load` brings back."""
+    def state(self) -> Dict[str, Any]:
+        """All that is saved, and that `restore` brings back."""
         return {
             **{name: getattr(self, name) for name, _ in _NUMBERS}, "steps": self.done_steps,
             "base_sharp": list(self.base_sharp), "best_sharp": list(self.best_sharp),
@@ -335,11 +335,12 @@ class Trainer:
                     f"--resume：已保存训练的 {key} 为 {old}，当前为 {new}：请使用相同设置，或更换 --output_dir",
                 )
         try:
-            self._restore(state)
+            self.restore(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):
             raise checkpoint.damaged_state(self.folder) from None
 
-    def _restore(self, state: Dict[str, Any]) -> None:
+    def restore(self, state: Dict[str, Any]) -> None:
+        """Go on from what `state` gave; raises where that is damaged."""
         for name, kinds in _NUMBERS:
             value = state[name]
             if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, int) and value < 0):

@@ -1,0 +1,206 @@
+"""RVC's own training and this project's on your machine: your checkout, your recordings, your graphics card; one report to send back.
+
+python bench/on_my_machine.py --rvc_root CHECKOUT --recordings DIR [--hours 1] [--quick] [--out DIR]
+
+Prepares the recordings by RVC's own scripts, measures a training step, peak memory, a change of voice and a conversion, trains a voice
+by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips that neither was trained on.
+It looks first whether everything is there and says how long it will take. Broken off at any moment, even by a power cut, the same
+command goes on. OUT/report.html and OUT/report.json hold no names, no paths and no audio unless you ask for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from bench.machine_report import write_reports
+from bench.machine_stages import DEMO, STAGES, TRAINING_SHARE, Task, titles
+from LoraModel import commands
+from LoraModel.files import check_folder_place
+from LoraModel.host import Host, find_host, hush_torch, preprocess
+from LoraModel.host.pipeline import default_f0_method
+from LoraModel.inference.audio import audio_files, read_audio
+from LoraModel.messages import UserError, cli, say, tr
+from LoraModel.paths import printable
+
+OFFICIAL = ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth")
+ENOUGH_SECONDS = 60.0
+"""Of recordings: less gives no clips to keep out."""
+NEEDED_BYTES = 6 * 2**30
+"""Free space that a run asks for: RVC's recipe keeps 1.3 GB where it stands, twice while it is written."""
+CHECKS = 30
+"""Recordings that are read to the end before anything begins; the rest is looked at when it is prepared."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = commands.Parser(prog="on_my_machine.py", description=tr(
+        "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to send back.",
+        "在本机上分别用 RVC 自身的方法与 RVC-LoRA 训练同一声音，评测两者，并写出一份可回传的报告。"))
+    add = p.add_argument
+    add("--rvc_root", type=commands.path, required=True, help=tr("the RVC checkout", "RVC 目录"))
+    add("--recordings", type=commands.path, metavar="DIR", help=tr("recordings of one voice, a minute or more", "单一声音的录音，至少一分钟"))
+    add("--data", type=commands.path, metavar="logs/NAME", help=tr(
+        "an experiment folder that RVC has prepared, in place of --recordings", "RVC 已处理好的实验文件夹，代替 --recordings"))
+    add("--hours", type=commands.number(0.05, 100), default=1.0, help=tr("about how long it may take (1)", "大约可用的小时数（1）"))
+    add("--quick", action="store_true", help=tr(
+        "a few steps of everything: shows that it runs, the figures say nothing", "每一项只做几步：仅验证能否运行，数据没有意义"))
+    add("--base", type=commands.path, help=tr("another generator than assets/pretrained_v2/f0G40k.pth", "其他生成器底模"))
+    add("--base_d", type=commands.path, help=tr("the discriminator that fits it", "与之配套的判别器"))
+    add("--sources", type=commands.path, metavar="DIR", help=tr(
+        "recordings of other speakers to convert (synthetic speech that comes with this project)", "要转换的其他说话人录音（默认为附带的合成语音）"))
+    add("--asr", type=commands.path, metavar="DIR", help=tr("folder of a faster-whisper model: count words", "faster-whisper 模型文件夹：统计词错误率"))
+    add("--f0_method", help=tr("rmvpe where its model is there, else pm", "有 rmvpe 模型时用 rmvpe，否则 pm"))
+    add("--device", type=commands.device, help="cpu, cuda …")
+    add("--out", type=commands.path, default="on_my_machine", metavar="DIR", help=tr("where the report and the work go", "报告与工作文件的文件夹"))
+    add("--with_names", action="store_true", help=tr("put the recordings' names into the report", "在报告中写入录音名称"))
+    add("--with_audio", action="store_true", help=tr("put two of the recordings and their conversions into the report", "在报告中放入两段录音及其转换"))
+    return p
+
+
+def check(args: argparse.Namespace) -> Tuple[Task, float]:
+    """What is to be done, and the seconds of recordings there are.
+
+    Raises:
+        UserError: everything that is missing, in one list.
+    """
+    host = find_host(args.rvc_root)
+    missing: List[Tuple[str, str]] = []
+    if (args.recordings is None) == (args.data is None):
+        missing.append(("give --recordings, a folder of one voice's recordings, or --data, a prepared experiment folder",
+                        "请给出 --recordings（单一声音的录音文件夹）或 --data（已处理好的实验文件夹）"))
+    out = check_folder_place(args.out, "--out")
+    base, base_d = _networks(args, host, Path(out), missing)
+    try:
+        preprocess.check_needs(host, args.f0_method or default_f0_method(host))
+    except UserError as error:
+        missing.append((error.en, error.zh))
+    device = args.device or ("cuda" if _has_cuda() else "cpu")
+    seconds = 0.0
+    for place, option in ((args.recordings, "--recordings"), (args.sources, "--sources")):
+        try:
+            seconds = seconds if place is None else _seconds(host.resolve(place))
+        except UserError as error:
+            missing.append((f"{option}: {error.en}", f"{option}：{error.zh}"))
+        if option == "--recordings" and args.recordings is not None and seconds < ENOUGH_SECONDS and not args.quick:
+            missing.append((f"--recordings: {seconds:.0f} s are too little, give a minute or more", f"--recordings：仅 {seconds:.0f} 秒，请至少给出一分钟"))
+    free = shutil.disk_usage(str(next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()))).free
+    if free < NEEDED_BYTES:
+        missing.append((f"{out} has {free / 2**30:.1f} GB free, {NEEDED_BYTES / 2**30:.0f} GB are needed: choose another --out",
+                        f"{out} 仅剩 {free / 2**30:.1f} GB，需要 {NEEDED_BYTES / 2**30:.0f} GB：请更换 --out"))
+    if missing or base is None or base_d is None:
+        raise UserError("; ".join(en for en, _ in missing), "；".join(zh for _, zh in missing))
+    rate, version = _kind(base, host)
+    config = base.parent / "config.json" if host.config_for(version, rate) is None else None
+    data = host.resolve(args.data) if args.data else None
+    recordings = host.resolve(args.recordings) if args.recordings else None
+    return Task(host.root, out.absolute() / "work", recordings, base, base_d, rate, version, config, device, args.hours, args.quick, data,
+                host.resolve(args.sources) if args.sources else DEMO / "recordings" / "source",
+                host.resolve(args.asr) if args.asr else None, args.f0_method), seconds
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _networks(args: argparse.Namespace, host: Host, out: Path, missing: List[Tuple[str, str]]) -> Tuple[Optional[Path], Optional[Path]]:
+    """Generator and discriminator; in --quick the demo's base and fresh weights stand in for what is not there."""
+    named = [host.resolve(given or official) for given, official in zip((args.base, args.base_d), OFFICIAL)]
+    if args.quick and not args.base and not named[0].is_file():
+        say("--quick without the official base: the demo's stands in", "--quick 且没有官方底模：以演示底模代替")
+        named = [DEMO / "base" / "f0G16k.pth", out / "work" / "f0D16k.pth"]
+        if not named[1].is_file():
+            _fresh_discriminator(host, named[1])
+    for path, option in zip(named, ("--base", "--base_d")):
+        if not path.is_file():
+            missing.append((f"there is no {path}: download it as RVC's README says, or name another by {option}",
+                            f"缺少 {path}：请按 RVC 的 README 下载，或用 {option} 指定"))
+    found = [path if path.is_file() else None for path in named]
+    return found[0], found[1]
+
+
+def _fresh_discriminator(host: Host, path: Path) -> None:
+    import torch
+
+    from LoraModel.files import atomic_file
+
+    torch.manual_seed(0)
+    with atomic_file(path) as file:
+        torch.save({"model": host.build_discriminator("v2").state_dict()}, file)
+
+
+def _kind(base: Path, host: Host) -> Tuple[int, str]:
+    """Sample rate and version of a base that can be trained."""
+    from LoraModel.models import load_base_beside_config
+    from LoraModel.training.validate import check_base
+
+    info = load_base_beside_config(base, host).info
+    check_base(info)
+    return info.sample_rate, info.version
+
+
+def _seconds(folder: Path) -> float:
+    """How long the recordings of a folder are, from the first of them where there are many."""
+    files = audio_files(folder)
+    found = [len(read_audio(path, 16000)) / 16000 for path in files[:CHECKS]]
+    return sum(found) / len(found) * len(files)
+
+
+def expected(task: Task, seconds: float) -> Dict[str, float]:
+    """About how many minutes each stage takes: what is measured here corrects it when it is known."""
+    slow = 1.0 if task.device == "cpu" else 0.1
+    prepared = 0.0 if task.data is not None else max(0.5, seconds * slow / 60)
+    if task.quick:
+        return {"prepare": prepared, "step": 2.0, "switch": 0.5, "train": 2.0, "judge": 1.0}
+    return {"prepare": prepared, "step": 1.0 + 20 * slow, "switch": 2.0, "train": 60 * task.hours * TRAINING_SHARE,
+            "judge": 1.0 + max(seconds, 60.0) * 0.1 * 3 * slow / 60 + 5}
+
+
+def go(task: Task, minutes: Dict[str, float]) -> Dict[str, Dict[str, Any]]:
+    """Every stage that is not done, with a bar over all of them; what each has left."""
+    from LoraModel.files import atomic_write
+
+    import json
+
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=round(sum(minutes.values()), 1), unit=tr("min", "分"), file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
+              desc=tr("all together", "总进度")) as bar:
+        for stage, work in STAGES.items():
+            bar.set_postfix_str(titles()[stage])
+            if task.done(stage) is None:
+                bar.write(tr(f"{titles()[stage]}: about {minutes[stage]:.0f} min", f"{titles()[stage]}：约 {minutes[stage]:.0f} 分钟"), file=sys.stderr)
+                started = time.perf_counter()
+                left = work(task)
+                left["seconds_stage"] = round(time.perf_counter() - started, 1)
+                atomic_write(task.record(stage), json.dumps(left).encode("utf-8", "backslashreplace"))
+            bar.update(round(minutes[stage], 1))
+    return {stage: task.done(stage) or {} for stage in STAGES}
+
+
+def main(argv: Optional[list] = None) -> int:
+    args = parser().parse_args(argv)
+    hush_torch()
+    task, seconds = check(args)
+    minutes = expected(task, seconds)
+    say(f"everything is there. On {task.device} this takes about {sum(minutes.values()):.0f} minutes; broken off, the same command goes on",
+        f"一切就绪。在 {task.device} 上约需 {sum(minutes.values()):.0f} 分钟；中断后重新运行同一命令即可继续")
+    found = go(task, minutes)
+    html, data = write_reports(Path(args.out).absolute(), task, found, args.with_names, args.with_audio)
+    say(f"open {printable(str(html))}; to help this project, attach {printable(str(data))} to an issue. {printable(str(task.folder))} can be deleted now",
+        f"打开 {printable(str(html))}；如愿帮助本项目，请将 {printable(str(data))} 附在 issue 中。{printable(str(task.folder))} 现在可以删除")
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUTF8", "1")
+    sys.exit(cli(main))
