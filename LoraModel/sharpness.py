@@ -1,8 +1,11 @@
 """How sharp a spectrum is: what a blurred voice lacks, and what a mean distance such as log-mel L1 does not hear.
 
-Pure functions of a log-mel spectrogram, (bands, frames) of natural logarithms. Each figure is compared with that of real recordings:
-1 is as sharp, below is blurred, above is rough. Global variance: T. Toda and K. Tokuda, "A Speech Parameter Generation Algorithm
-Considering Global Variance for HMM-Based Speech Synthesis", IEICE Transactions, 2007; taken here as the standard deviation.
+Pure functions of a log-mel spectrogram, (bands, frames) of natural logarithms. Each figure is compared with that of
+real recordings:
+1 is as sharp, below is blurred, above is rough. Global variance: T. Toda and K. Tokuda, "A Speech Parameter
+Generation Algorithm
+Considering Global Variance for HMM-Based Speech Synthesis", IEICE Transactions, 2007; taken here as the standard
+deviation.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ class Sharpness(NamedTuple):
 
 
 def spoken(mel: np.ndarray) -> np.ndarray:
-    """Which frames are louder than the quietest 30%: (bands, frames) -> (frames,) bool. All where they are equally loud."""
+    """Which frames are louder than the quietest 30%: (bands, frames) -> (frames,) bool. All where they are equally
+    loud."""
     level = mel.mean(axis=0)
     chosen = level > np.percentile(level, PAUSES)
     return chosen if chosen.any() else np.ones(len(level), dtype=bool)
@@ -43,12 +47,14 @@ def global_variance(mel: np.ndarray) -> np.ndarray:
 
 
 def frame_contrast(mel: np.ndarray) -> float:
-    """Mean absolute difference between neighbouring frames of (bands, frames): onsets, and what moves within a sound."""
+    """Mean absolute difference between neighbouring frames of (bands, frames): onsets, and what moves within a
+    sound."""
     return float(np.abs(np.diff(mel, axis=1)).mean()) if mel.shape[1] > 1 else 0.0
 
 
 def band_contrast(mel: np.ndarray) -> float:
-    """Mean absolute difference between neighbouring bands of (bands, frames): harmonics and formants against what is between them."""
+    """Mean absolute difference between neighbouring bands of (bands, frames): harmonics and formants against what is
+    between them."""
     return float(np.abs(np.diff(mel, axis=0)).mean())
 
 
@@ -71,7 +77,8 @@ def mean_sharpness(several: Sequence[Sharpness]) -> Sharpness:
 
 
 def sharpness_ratios(made: Sharpness, real: Sharpness) -> Dict[str, float]:
-    """`global_variance` (mean over the bands), `frame_contrast` and `band_contrast` of `made` over those of `real`; 1 is as sharp.
+    """`global_variance` (mean over the bands), `frame_contrast` and `band_contrast` of `made` over those of `real`; 1
+    is as sharp.
 
     Bands in which nothing moves in `real` are left out; NaN where there is nothing to compare with.
     """

@@ -203,7 +203,8 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
     """Train all to their end, in turn, so that what else the machine does slows all; say where each stands.
 
     Args:
-        keep: the file that holds where all stand after each turn, from which a run that was broken off goes on; None keeps nothing.
+        keep: the file that holds where all stand after each turn, from which a run that was broken off goes on; None
+        keeps nothing.
     """
     if keep is not None and keep.is_file():
         saved = checkpoint.decoded(read_checkpoint(keep))
@@ -212,14 +213,14 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
             for arm, state in zip(arms, saved["arms"]):
                 arm.restore(state)
             checkpoint.set_random_state(saved["random"], arms[0].device)
-    with tqdm(total=sum(arm.total for arm in arms), initial=sum(arm.points[-1].steps for arm in arms), unit=tr("step", "步"),
-              desc=tr("training", "训练"), file=sys.stderr) as bar:
+    with tqdm(total=sum(arm.total for arm in arms), initial=sum(arm.points[-1].steps for arm in arms),
+              unit=tr("step", "步"), desc=tr("training", "训练"), file=sys.stderr) as bar:
         while any(arm.progress < 1 for arm in arms):
             arm = min(arms, key=lambda each: each.progress)
             before, point = arm.points[-1].steps, arm.advance()
             bar.update(point.steps - before)
-            bar.write(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, held-out log-mel L1 {point.loss:.4f} "
-                      f"(base {arm.points[0].loss:.4f})", file=sys.stderr)
+            bar.write(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, "
+                      f"held-out log-mel L1 {point.loss:.4f} (base {arm.points[0].loss:.4f})", file=sys.stderr)
             if keep is not None:
                 state = {"arms": [arm.state() for arm in arms], "random": checkpoint.random_state(arms[0].device)}
                 with atomic_file(keep) as file:

@@ -25,10 +25,22 @@ from LoraModel.files import atomic_write
 from LoraModel.inference.audio import read_audio
 
 FORMAT, FORMAT_VERSION = "rvc-lora-machine", 1
+QUICK = {"en": "--quick: a few steps of everything. It shows that all of it runs; the figures say nothing.",
+         "zh": "--quick：每一项只做几步，仅说明一切能够运行，数据没有意义。"}
 REAL = "real recordings"
 COSTS = ("ratio_step", "ratio_peak_memory", "ratio_switch", "switch_ms", "rvc_ms", "ratio_convert", "unload_identical")
 """Of the stages "step" and "switch", each with its interval where it has one."""
-TRAINED = ("ratio_time", "quality_ratio", "seconds_step_full", "seconds_step_lora", "clips", "clips_held_out", "seconds_data", "epochs", "lora_epochs")
+TRAINED = (
+    "ratio_time",
+    "quality_ratio",
+    "seconds_step_full",
+    "seconds_step_lora",
+    "clips",
+    "clips_held_out",
+    "seconds_data",
+    "epochs",
+    "lora_epochs",
+)
 SETTINGS = ("f0_method", "index_rate", "protect", "rms_mix_rate", "seed", "features", "versions")
 
 
@@ -36,9 +48,17 @@ def machine(device: str) -> Dict[str, Any]:
     """What kind of machine this is: no host name, no user, no path."""
     import torch
 
-    found: Dict[str, Any] = {"system": platform.system(), "release": platform.release().split("-")[0], "processor": _processor(),
-                             "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device, "torch": torch.__version__,
-                             "cuda": torch.version.cuda, **versions()}
+    found: Dict[str, Any] = {
+        "system": platform.system(),
+        "release": platform.release().split("-")[0],
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        **versions(),
+    }
     try:
         found["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     except (AttributeError, ValueError, OSError):  # Windows
@@ -60,8 +80,11 @@ def _processor() -> str:
 def _chosen(figures: Dict[str, Any], names: Tuple[str, ...]) -> Dict[str, Any]:
     """The named figures and their intervals; what JSON lacks becomes null."""
     wanted = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    return {name: None if isinstance(figures[name], float) and not math.isfinite(figures[name]) else figures[name]
-            for name in wanted if name in figures}
+    return {
+        name: None if isinstance(figures[name], float) and not math.isfinite(figures[name]) else figures[name]
+        for name in wanted
+        if name in figures
+    }
 
 
 def contents_of(task: Task, found: Dict[str, Dict[str, Any]], with_names: bool) -> Dict[str, Any]:
@@ -73,24 +96,56 @@ def contents_of(task: Task, found: Dict[str, Dict[str, Any]], with_names: bool) 
     judged, trained = found["judge"], found["train"]
 
     def part(model: Dict[str, Any], kind: str) -> Dict[str, Any]:
-        clips = [{"clip": str(clip["clip"]) if with_names else place, **{key: clip[key] for key in FIGURES if key in clip}}
-                 for place, clip in enumerate(model[kind]["clips"], 1)]
-        return {"clips": clips, **{kind_of: {key: value for key, value in model[kind][kind_of].items() if key in FIGURES}
-                                   for kind_of in ("means", "difference")}}
+        clips = [
+            {"clip": str(clip["clip"]) if with_names else place, **{key: clip[key] for key in FIGURES if key in clip}}
+            for place, clip in enumerate(model[kind]["clips"], 1)
+        ]
+        return {
+            "clips": clips,
+            **{
+                kind_of: {key: value for key, value in model[kind][kind_of].items() if key in FIGURES}
+                for kind_of in ("means", "difference")
+            },
+        }
 
     labels = [REAL, BASE, LORA, FULL]
     return {
-        "format": FORMAT, "format_version": FORMAT_VERSION, "quick": task.quick, "hours": task.hours, "machine": machine(task.device),
-        "base": {"sample_rate": task.rate, "version": task.version, "base_hash": judged["models"][1]["about"]["base_hash"]},
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "quick": task.quick,
+        "hours": task.hours,
+        "machine": machine(task.device),
+        "base": {
+            "sample_rate": task.rate,
+            "version": task.version,
+            "base_hash": judged["models"][1]["about"]["base_hash"],
+        },
         "settings": {name: judged["settings"][name] for name in SETTINGS if name in judged["settings"]},
         "seconds": {stage: figures.get("seconds_stage") for stage, figures in found.items()},
-        "costs": {**_chosen(found["step"], COSTS), **_chosen(found["switch"], COSTS),
-                  "peak_bytes_ours": found["step"]["peak_bytes_ours"], "peak_bytes_rvc": found["step"]["peak_bytes_rvc"]},
-        "training": {**_chosen(trained, TRAINED), "curves": {name: [
-            {"steps": point["steps"], "seconds": point["seconds"], "log_mel_l1": sum(point["errors"]) / len(point["errors"])}
-            for point in points] for name, points in trained["curves"].items()}},
-        "models": [{"label": label, "recordings": part(model, "recordings"), "sources": part(model, "sources")}
-                   for label, model in zip(labels, judged["models"])],
+        "costs": {
+            **_chosen(found["step"], COSTS),
+            **_chosen(found["switch"], COSTS),
+            "peak_bytes_ours": found["step"]["peak_bytes_ours"],
+            "peak_bytes_rvc": found["step"]["peak_bytes_rvc"],
+        },
+        "training": {
+            **_chosen(trained, TRAINED),
+            "curves": {
+                name: [
+                    {
+                        "steps": point["steps"],
+                        "seconds": point["seconds"],
+                        "log_mel_l1": sum(point["errors"]) / len(point["errors"]),
+                    }
+                    for point in points
+                ]
+                for name, points in trained["curves"].items()
+            },
+        },
+        "models": [
+            {"label": label, "recordings": part(model, "recordings"), "sources": part(model, "sources")}
+            for label, model in zip(labels, judged["models"])
+        ],
     }
 
 
@@ -106,14 +161,29 @@ def _percent(figures: Dict[str, Any], name: str) -> str:
 def _tiles(contents: Dict[str, Any]) -> List[str]:
     costs, training = contents["costs"], contents["training"]
     return [
-        page.tile(_percent(training, "ratio_time"), page.two("of RVC’s time to the log-mel L1 that RVC’s recipe ends with",
-                                                             "达到 RVC 方法最终对数梅尔 L1 所需时间的占比")),
+        page.tile(
+            _percent(training, "ratio_time"),
+            page.two(
+                "of RVC’s time to the log-mel L1 that RVC’s recipe ends with",
+                "达到 RVC 方法最终对数梅尔 L1 所需时间的占比",
+            ),
+        ),
         page.tile(_percent(costs, "ratio_step"), page.two("of RVC’s training step", "RVC 训练步耗时的占比")),
-        page.tile(_percent(costs, "ratio_peak_memory"), page.two("of RVC’s peak memory while training", "RVC 训练峰值内存的占比")),
-        page.tile(f"{_number(costs.get('switch_ms'), 0)} ms", page.two(f"to change voices; loading one as RVC does takes "
-                                                                     f"{_number(costs.get('rvc_ms'), 0)} ms",
-                                                                     f"切换音色；按 RVC 的方式加载需 {_number(costs.get('rvc_ms'), 0)} 毫秒")),
-        page.tile(_percent(costs, "ratio_convert"), page.two("of the plain base’s time to convert, with an adapter", "加适配器后转换耗时与底模之比")),
+        page.tile(
+            _percent(costs, "ratio_peak_memory"),
+            page.two("of RVC’s peak memory while training", "RVC 训练峰值内存的占比"),
+        ),
+        page.tile(
+            f"{_number(costs.get('switch_ms'), 0)} ms",
+            page.two(
+                f"to change voices; loading one as RVC does takes {_number(costs.get('rvc_ms'), 0)} ms",
+                f"切换音色；按 RVC 的方式加载需 {_number(costs.get('rvc_ms'), 0)} 毫秒",
+            ),
+        ),
+        page.tile(
+            _percent(costs, "ratio_convert"),
+            page.two("of the plain base’s time to convert, with an adapter", "加适配器后转换耗时与底模之比"),
+        ),
     ]
 
 
@@ -123,50 +193,85 @@ def _curves(contents: Dict[str, Any]) -> str:
         points = contents["training"]["curves"].get(arm, [])
         end = contents["training"]["curves"][FULL_ARM][-1]["log_mel_l1"]
         svg = line_chart([(point["seconds"], point["log_mel_l1"]) for point in points], en, dots=True, level=end)
-        charts += page.chart(page.two(en, zh), page.two("held-out log-mel L1 over seconds of training; dashed: RVC’s end",
-                                                        "留出集对数梅尔 L1 随训练秒数的变化；虚线为 RVC 的终点"), svg)
+        charts += page.chart(
+            page.two(en, zh),
+            page.two(
+                "held-out log-mel L1 over seconds of training; dashed: RVC’s end",
+                "留出集对数梅尔 L1 随训练秒数的变化；虚线为 RVC 的终点",
+            ),
+            svg,
+        )
     return f'<section class="charts">{charts}</section>'
 
 
 def _facts(contents: Dict[str, Any]) -> str:
-    rows = {**{key: value for key, value in contents["machine"].items() if key != "versions"}, **contents["machine"]["versions"],
-            **{f"base: {key}": value for key, value in contents["base"].items()},
-            **{key: value for key, value in contents["settings"].items() if key != "versions"},
-            **{f"seconds: {key}": value for key, value in contents["seconds"].items()},
-            **{key: value for key, value in contents["training"].items() if key != "curves"}, **contents["costs"]}
-    lines = "".join(f"<tr><td><code>{escape(str(key))}</code></td><td>{escape(str(value))}</td></tr>" for key, value in rows.items()
-                    if value is not None)
+    rows = {
+        **{key: value for key, value in contents["machine"].items() if key != "versions"},
+        **contents["machine"]["versions"],
+        **{f"base: {key}": value for key, value in contents["base"].items()},
+        **{key: value for key, value in contents["settings"].items() if key != "versions"},
+        **{f"seconds: {key}": value for key, value in contents["seconds"].items()},
+        **{key: value for key, value in contents["training"].items() if key != "curves"},
+        **contents["costs"],
+    }
+    lines = "".join(
+        f"<tr><td><code>{escape(str(key))}</code></td><td>{escape(str(value))}</td></tr>"
+        for key, value in rows.items()
+        if value is not None
+    )
     title = page.two("Machine, settings and all figures of cost", "机器、设置与全部耗费数据")
     return f'<details class="card"><summary>{title}</summary><div class="wide"><table>{lines}</table></div></details>'
 
 
 def _players(task: Task) -> str:
     """The first held-out clips themselves: only where the user asked for audio."""
-    text, clips = "", (task.folder / "heldout.txt").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[:2]
+    text, clips = (
+        "",
+        (task.folder / "heldout.txt").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[:2],
+    )
     for place, line in enumerate(clips, 1):
-        text += page.player(read_audio(line.split("|")[0], task.rate), task.rate, f"recording {place}", f"recording {place}", f"录音 {place}")
+        text += page.player(
+            read_audio(line.split("|")[0], task.rate),
+            task.rate,
+            f"recording {place}",
+            f"recording {place}",
+            f"录音 {place}",
+        )
     return f'<section class="clips">{text}</section>'
 
 
-def write_reports(folder: Path, task: Task, found: Dict[str, Dict[str, Any]], with_names: bool = False,
-                  with_audio: bool = False) -> Tuple[Path, Path]:
+def write_reports(
+    folder: Path, task: Task, found: Dict[str, Dict[str, Any]], with_names: bool = False, with_audio: bool = False
+) -> Tuple[Path, Path]:
     """Write report.html and report.json into `folder`; return both."""
     contents = contents_of(task, found, with_names)
     data = folder / "report.json"
-    atomic_write(data, json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace"))
+    atomic_write(
+        data, json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    )
     names = [("real recordings", "真实录音"), ("base alone", "仅底模"), (LORA, LORA), ("RVC’s recipe", "RVC 的方法")]
-    lead = page.two("A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and recordings.",
-                    "同一台机器上，由相同的底模与录音，分别以 RVC 自身的方法与 RVC-LoRA 训练的声音。")
+    lead = page.two(
+        "A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and recordings.",
+        "同一台机器上，由相同的底模与录音，分别以 RVC 自身的方法与 RVC-LoRA 训练的声音。",
+    )
     body = [page.header(page.two("On my machine", "在我的机器上"), lead, _tiles(contents))]
     if task.quick:
-        body.append(page.notes([{"en": "--quick: a few steps of everything. It shows that all of it runs; the figures say nothing.",
-                                 "zh": "--quick：每一项只做几步，仅说明一切能够运行，数据没有意义。"}]))
+        body.append(page.notes([QUICK]))
     body += [
-        page.heading("Training", "训练", "In turn on the same machine; evaluations are left out of the clocks.", "在同一机器上轮流进行；计时不含评测。"),
+        page.heading(
+            "Training",
+            "训练",
+            "In turn on the same machine; evaluations are left out of the clocks.",
+            "在同一机器上轮流进行；计时不含评测。",
+        ),
         _curves(contents),
-        page.heading("Recordings kept out of both trainings", "两次训练均未使用的录音",
-                     "Converted by the voice itself and compared with the originals. Means, with 95% intervals over recordings; in colour, the "
-                     "difference to the base alone.", "由声音自身转换后与原录音比较。均值及 95% 区间；彩色为与仅底模的差值。"),
+        page.heading(
+            "Recordings kept out of both trainings",
+            "两次训练均未使用的录音",
+            "Converted by the voice itself and compared with the originals. Means, with 95% intervals over recordings; "
+            "in colour, the difference to the base alone.",
+            "由声音自身转换后与原录音比较。均值及 95% 区间；彩色为与仅底模的差值。",
+        ),
         figures_table(contents["models"], names, "recordings"),
         page.heading("Other speakers, converted", "转换其他说话人"),
         figures_table(contents["models"], [("not converted", "未转换"), *names[1:]], "sources"),

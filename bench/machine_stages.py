@@ -1,4 +1,5 @@
-"""What `on_my_machine.py` does, one stage after the other: each leaves its figures in a file, and one that is there is not done again."""
+"""What `on_my_machine.py` does, one stage after the other: each leaves its figures in a file, and one that is there
+is not done again."""
 
 from __future__ import annotations
 
@@ -33,9 +34,11 @@ class Task:
 
     Attributes:
         root: the checkout. folder: where all is kept until the report is written. recordings: of one voice.
-        base, base_d: generator and discriminator. rate: Hz. version: "v1" or "v2". config_json: of a base that RVC has no configuration for.
+        base, base_d: generator and discriminator. rate: Hz. version: "v1" or "v2". config_json: of a base that RVC
+        has no configuration for.
         device: "cpu", "cuda", …
-        hours: in all. quick: a few steps of everything. data: an experiment folder that is prepared already; None has it prepared.
+        hours: in all. quick: a few steps of everything. data: an experiment folder that is prepared already; None has
+        it prepared.
         sources: recordings of other speakers. asr: folder of a speech recogniser.
     """
 
@@ -74,7 +77,8 @@ class Task:
 
 
 def run(task: Task, script: str, arguments: Sequence[Any]) -> None:
-    """One of this project's commands as a process of its own: its memory is its own, and a kill leaves what it has kept.
+    """One of this project's commands as a process of its own: its memory is its own, and a kill leaves what it has
+    kept.
 
     Raises:
         UserError: it ended with an error, which stands on standard error above.
@@ -82,19 +86,38 @@ def run(task: Task, script: str, arguments: Sequence[Any]) -> None:
     environment = {**os.environ, "RVC_ROOT": str(task.root)}
     if task.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the benchmarks that name no device would take the card
-    done = subprocess.run([sys.executable, str(CODE / script), *map(str, arguments)], env=environment, cwd=str(CODE), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [sys.executable, str(CODE / script), *map(str, arguments)],
+        env=environment,
+        cwd=str(CODE),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
     if done.returncode:
-        raise UserError(f"{script} ended with exit code {done.returncode}, see above. What is done is kept: the same command goes on",
-                        f"{script} 以退出码 {done.returncode} 结束，见上文。已完成的部分会保留：重新运行同一命令即可继续")
+        raise UserError(
+            f"{script} ended with exit code {done.returncode}, see above. What is done is kept: "
+            "the same command goes on",
+            f"{script} 以退出码 {done.returncode} 结束，见上文。已完成的部分会保留：重新运行同一命令即可继续",
+        )
 
 
 def prepare(task: Task) -> Dict[str, Any]:
     """RVC's own slicing, pitch and features."""
     started = time.perf_counter()
     if task.data is None:
-        options = ["--input_dir", task.recordings, "--output_dir", task.experiment, "--rvc_root", task.root, "--version", task.version,
-                   "--sample_rate", task.rate]
+        options = [
+            "--input_dir",
+            task.recordings,
+            "--output_dir",
+            task.experiment,
+            "--rvc_root",
+            task.root,
+            "--version",
+            task.version,
+            "--sample_rate",
+            task.rate,
+        ]
         options += ["--config_json", task.config_json] if task.config_json else []
         options += ["--f0_method", task.f0_method] if task.f0_method else []
         run(task, "LoraModel/scripts/prepare_data.py", options)
@@ -105,7 +128,8 @@ def prepare(task: Task) -> Dict[str, Any]:
 
 
 def shorten(experiment: Path, frames: int = 16) -> None:
-    """Let decoder and discriminator train on stretches of so many frames: for --quick, which only shows that everything runs."""
+    """Let decoder and discriminator train on stretches of so many frames: for --quick, which only shows that
+    everything runs."""
     path = experiment / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["train"]["segment_size"] = frames * config["data"]["hop_length"]
@@ -123,12 +147,17 @@ def step(task: Task) -> Dict[str, Any]:
 def switch(task: Task) -> Dict[str, Any]:
     """Milliseconds to change voices, and what an adapter costs in a conversion."""
     out = task.folder / "switch_figures.json"
-    run(task, "bench/switch_time.py", ["--json", out, "--device", task.device, *(["--quick", "--repeats", 1] if task.quick else [])])
+    run(
+        task,
+        "bench/switch_time.py",
+        ["--json", out, "--device", task.device, *(["--quick", "--repeats", 1] if task.quick else [])],
+    )
     return json.loads(out.read_text(encoding="utf-8"))
 
 
 def epochs_for(task: Task, seconds_rvc: float, seconds_ours: float, clips: int) -> int:
-    """How many epochs of RVC's recipe, with as many times `LORA_EPOCHS` of ours after them in turn, fit into the training's share.
+    """How many epochs of RVC's recipe, with as many times `LORA_EPOCHS` of ours after them in turn, fit into the
+    training's share.
 
     Args:
         seconds_rvc, seconds_ours: of a step. clips: to train on.
@@ -150,9 +179,29 @@ def train(task: Task) -> Dict[str, Any]:
     """RVC's own recipe and ours, in turn, from the same base, discriminator, clips and split."""
     prepared, measured = task.done("prepare") or {}, task.done("step") or {}
     epochs = epochs_for(task, *step_seconds(measured), int(prepared["clips"]))
-    run(task, "bench/time_to_quality.py", [
-        "--base", task.base, "--base_d", task.base_d, "--data", task.experiment, "--epochs", epochs, "--lora_epochs", LORA_EPOCHS * epochs,
-        "--points", 2 if task.quick else 10, "--device", task.device, "--out", task.folder / "training", "--no_judges"])
+    run(
+        task,
+        "bench/time_to_quality.py",
+        [
+            "--base",
+            task.base,
+            "--base_d",
+            task.base_d,
+            "--data",
+            task.experiment,
+            "--epochs",
+            epochs,
+            "--lora_epochs",
+            LORA_EPOCHS * epochs,
+            "--points",
+            2 if task.quick else 10,
+            "--device",
+            task.device,
+            "--out",
+            task.folder / "training",
+            "--no_judges",
+        ],
+    )
     voice = json.loads((task.folder / "training" / f"{task.experiment.name}.json").read_text(encoding="utf-8"))
     return {**voice, "epochs": epochs, "lora_epochs": LORA_EPOCHS * epochs}
 
@@ -165,8 +214,24 @@ def judge(task: Task) -> Dict[str, Any]:
     recordings = task.folder / "heldout.txt"
     atomic_write(recordings, "\n".join(held[: 2 if task.quick else len(held)]).encode("utf-8", "surrogateescape"))
     sources = audio_files(task.sources)[: 1 if task.quick else MOST_SOURCES]
-    options: List[Any] = ["--base", task.base, "--label", BASE, "--adapter", models["LoRA"], "--label", LORA, "--model", models["full"],
-                          "--label", FULL, "--recordings", recordings, "--sources", *sources]
+    options: List[Any] = [
+        "--base",
+        task.base,
+        "--label",
+        BASE,
+        "--adapter",
+        models["LoRA"],
+        "--label",
+        LORA,
+        "--model",
+        models["full"],
+        "--label",
+        FULL,
+        "--recordings",
+        recordings,
+        "--sources",
+        *sources,
+    ]
     options += ["--out", task.folder / "judged", "--players", 2, "--rvc_root", task.root, "--index_rate", 0]
     options += ["--config_json", task.config_json] if task.config_json else []
     options += ["--asr", task.asr] if task.asr else []
@@ -176,13 +241,22 @@ def judge(task: Task) -> Dict[str, Any]:
     return json.loads((task.folder / "judged" / "report.json").read_text(encoding="utf-8"))
 
 
-STAGES: Dict[str, Callable[[Task], Dict[str, Any]]] = {"prepare": prepare, "step": step, "switch": switch, "train": train, "judge": judge}
+STAGES: Dict[str, Callable[[Task], Dict[str, Any]]] = {
+    "prepare": prepare,
+    "step": step,
+    "switch": switch,
+    "train": train,
+    "judge": judge,
+}
 """In their order."""
 
 
 def titles() -> Dict[str, str]:
     """What each stage is called on the terminal."""
-    return {"prepare": tr("preparing the recordings", "准备录音"), "step": tr("measuring a training step and its memory", "测量训练步耗时与内存"),
-            "switch": tr("measuring a change of voice and a conversion", "测量切换音色与转换"),
-            "train": tr("training RVC's way and ours, in turn", "轮流以 RVC 的方式与本项目的方式训练"),
-            "judge": tr("judging both voices", "评测两个声音")}
+    return {
+        "prepare": tr("preparing the recordings", "准备录音"),
+        "step": tr("measuring a training step and its memory", "测量训练步耗时与内存"),
+        "switch": tr("measuring a change of voice and a conversion", "测量切换音色与转换"),
+        "train": tr("training RVC's way and ours, in turn", "轮流以 RVC 的方式与本项目的方式训练"),
+        "judge": tr("judging both voices", "评测两个声音"),
+    }

@@ -1,10 +1,14 @@
-"""RVC's own training and this project's on your machine: your checkout, your recordings, your graphics card; one report to send back.
+"""RVC's own training and this project's on your machine: your checkout, your recordings, your graphics card; one
+report to send back.
 
 python bench/on_my_machine.py --rvc_root CHECKOUT --recordings DIR [--hours 1] [--quick] [--out DIR]
 
-Prepares the recordings by RVC's own scripts, measures a training step, peak memory, a change of voice and a conversion, trains a voice
-by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips that neither was trained on.
-It looks first whether everything is there and says how long it will take. Broken off at any moment, even by a power cut, the same
+Prepares the recordings by RVC's own scripts, measures a training step, peak memory, a change of voice and a
+conversion, trains a voice
+by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips that neither
+was trained on.
+It looks first whether everything is there and says how long it will take. Broken off at any moment, even by a power
+cut, the same
 command goes on. OUT/report.html and OUT/report.json hold no names, no paths and no audio unless you ask for them.
 """
 
@@ -42,27 +46,85 @@ CHECKS = 30
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="on_my_machine.py", description=tr(
-        "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to send back.",
-        "在本机上分别用 RVC 自身的方法与 RVC-LoRA 训练同一声音，评测两者，并写出一份可回传的报告。"))
+    p = commands.Parser(
+        prog="on_my_machine.py",
+        description=tr(
+            "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to send "
+            "back.",
+            "在本机上分别用 RVC 自身的方法与 RVC-LoRA 训练同一声音，评测两者，并写出一份可回传的报告。",
+        ),
+    )
     add = p.add_argument
     add("--rvc_root", type=commands.path, required=True, help=tr("the RVC checkout", "RVC 目录"))
-    add("--recordings", type=commands.path, metavar="DIR", help=tr("recordings of one voice, a minute or more", "单一声音的录音，至少一分钟"))
-    add("--data", type=commands.path, metavar="logs/NAME", help=tr(
-        "an experiment folder that RVC has prepared, in place of --recordings", "RVC 已处理好的实验文件夹，代替 --recordings"))
-    add("--hours", type=commands.number(0.05, 100), default=1.0, help=tr("about how long it may take (1)", "大约可用的小时数（1）"))
-    add("--quick", action="store_true", help=tr(
-        "a few steps of everything: shows that it runs, the figures say nothing", "每一项只做几步：仅验证能否运行，数据没有意义"))
-    add("--base", type=commands.path, help=tr("another generator than assets/pretrained_v2/f0G40k.pth", "其他生成器底模"))
+    add(
+        "--recordings",
+        type=commands.path,
+        metavar="DIR",
+        help=tr("recordings of one voice, a minute or more", "单一声音的录音，至少一分钟"),
+    )
+    add(
+        "--data",
+        type=commands.path,
+        metavar="logs/NAME",
+        help=tr(
+            "an experiment folder that RVC has prepared, in place of --recordings",
+            "RVC 已处理好的实验文件夹，代替 --recordings",
+        ),
+    )
+    add(
+        "--hours",
+        type=commands.number(0.05, 100),
+        default=1.0,
+        help=tr("about how long it may take (1)", "大约可用的小时数（1）"),
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help=tr(
+            "a few steps of everything: shows that it runs, the figures say nothing",
+            "每一项只做几步：仅验证能否运行，数据没有意义",
+        ),
+    )
+    add(
+        "--base",
+        type=commands.path,
+        help=tr("another generator than assets/pretrained_v2/f0G40k.pth", "其他生成器底模"),
+    )
     add("--base_d", type=commands.path, help=tr("the discriminator that fits it", "与之配套的判别器"))
-    add("--sources", type=commands.path, metavar="DIR", help=tr(
-        "recordings of other speakers to convert (synthetic speech that comes with this project)", "要转换的其他说话人录音（默认为附带的合成语音）"))
-    add("--asr", type=commands.path, metavar="DIR", help=tr("folder of a faster-whisper model: count words", "faster-whisper 模型文件夹：统计词错误率"))
+    add(
+        "--sources",
+        type=commands.path,
+        metavar="DIR",
+        help=tr(
+            "recordings of other speakers to convert (synthetic speech that comes with this project)",
+            "要转换的其他说话人录音（默认为附带的合成语音）",
+        ),
+    )
+    add(
+        "--asr",
+        type=commands.path,
+        metavar="DIR",
+        help=tr("folder of a faster-whisper model: count words", "faster-whisper 模型文件夹：统计词错误率"),
+    )
     add("--f0_method", help=tr("rmvpe where its model is there, else pm", "有 rmvpe 模型时用 rmvpe，否则 pm"))
     add("--device", type=commands.device, help="cpu, cuda …")
-    add("--out", type=commands.path, default="on_my_machine", metavar="DIR", help=tr("where the report and the work go", "报告与工作文件的文件夹"))
-    add("--with_names", action="store_true", help=tr("put the recordings' names into the report", "在报告中写入录音名称"))
-    add("--with_audio", action="store_true", help=tr("put two of the recordings and their conversions into the report", "在报告中放入两段录音及其转换"))
+    add(
+        "--out",
+        type=commands.path,
+        default="on_my_machine",
+        metavar="DIR",
+        help=tr("where the report and the work go", "报告与工作文件的文件夹"),
+    )
+    add(
+        "--with_names",
+        action="store_true",
+        help=tr("put the recordings' names into the report", "在报告中写入录音名称"),
+    )
+    add(
+        "--with_audio",
+        action="store_true",
+        help=tr("put two of the recordings and their conversions into the report", "在报告中放入两段录音及其转换"),
+    )
     return p
 
 
@@ -75,8 +137,12 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
     host = find_host(args.rvc_root)
     missing: List[Tuple[str, str]] = []
     if (args.recordings is None) == (args.data is None):
-        missing.append(("give --recordings, a folder of one voice's recordings, or --data, a prepared experiment folder",
-                        "请给出 --recordings（单一声音的录音文件夹）或 --data（已处理好的实验文件夹）"))
+        missing.append(
+            (
+                "give --recordings, a folder of one voice's recordings, or --data, a prepared experiment folder",
+                "请给出 --recordings（单一声音的录音文件夹）或 --data（已处理好的实验文件夹）",
+            )
+        )
     out = check_folder_place(args.out, "--out")
     base, base_d = _networks(args, host, Path(out), missing)
     try:
@@ -91,20 +157,45 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
         except UserError as error:
             missing.append((f"{option}: {error.en}", f"{option}：{error.zh}"))
         if option == "--recordings" and args.recordings is not None and seconds < ENOUGH_SECONDS and not args.quick:
-            missing.append((f"--recordings: {seconds:.0f} s are too little, give a minute or more", f"--recordings：仅 {seconds:.0f} 秒，请至少给出一分钟"))
-    free = shutil.disk_usage(str(next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()))).free
+            missing.append(
+                (
+                    f"--recordings: {seconds:.0f} s are too little, give a minute or more",
+                    f"--recordings：仅 {seconds:.0f} 秒，请至少给出一分钟",
+                )
+            )
+    free = shutil.disk_usage(
+        str(next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()))
+    ).free
     if free < NEEDED_BYTES:
-        missing.append((f"{out} has {free / 2**30:.1f} GB free, {NEEDED_BYTES / 2**30:.0f} GB are needed: choose another --out",
-                        f"{out} 仅剩 {free / 2**30:.1f} GB，需要 {NEEDED_BYTES / 2**30:.0f} GB：请更换 --out"))
+        missing.append(
+            (
+                f"{out} has {free / 2**30:.1f} GB free, {NEEDED_BYTES / 2**30:.0f} GB are needed: choose another --out",
+                f"{out} 仅剩 {free / 2**30:.1f} GB，需要 {NEEDED_BYTES / 2**30:.0f} GB：请更换 --out",
+            )
+        )
     if missing or base is None or base_d is None:
         raise UserError("; ".join(en for en, _ in missing), "；".join(zh for _, zh in missing))
     rate, version = _kind(base, host)
     config = base.parent / "config.json" if host.config_for(version, rate) is None else None
     data = host.resolve(args.data) if args.data else None
     recordings = host.resolve(args.recordings) if args.recordings else None
-    return Task(host.root, out.absolute() / "work", recordings, base, base_d, rate, version, config, device, args.hours, args.quick, data,
-                host.resolve(args.sources) if args.sources else DEMO / "recordings" / "source",
-                host.resolve(args.asr) if args.asr else None, args.f0_method), seconds
+    return Task(
+        host.root,
+        out.absolute() / "work",
+        recordings,
+        base,
+        base_d,
+        rate,
+        version,
+        config,
+        device,
+        args.hours,
+        args.quick,
+        data,
+        host.resolve(args.sources) if args.sources else DEMO / "recordings" / "source",
+        host.resolve(args.asr) if args.asr else None,
+        args.f0_method,
+    ), seconds
 
 
 def _has_cuda() -> bool:
@@ -113,7 +204,9 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _networks(args: argparse.Namespace, host: Host, out: Path, missing: List[Tuple[str, str]]) -> Tuple[Optional[Path], Optional[Path]]:
+def _networks(
+    args: argparse.Namespace, host: Host, out: Path, missing: List[Tuple[str, str]]
+) -> Tuple[Optional[Path], Optional[Path]]:
     """Generator and discriminator; in --quick the demo's base and fresh weights stand in for what is not there."""
     named = [host.resolve(given or official) for given, official in zip((args.base, args.base_d), OFFICIAL)]
     if args.quick and not args.base and not named[0].is_file():
@@ -123,8 +216,12 @@ def _networks(args: argparse.Namespace, host: Host, out: Path, missing: List[Tup
             _fresh_discriminator(host, named[1])
     for path, option in zip(named, ("--base", "--base_d")):
         if not path.is_file():
-            missing.append((f"there is no {path}: download it as RVC's README says, or name another by {option}",
-                            f"缺少 {path}：请按 RVC 的 README 下载，或用 {option} 指定"))
+            missing.append(
+                (
+                    f"there is no {path}: download it as RVC's README says, or name another by {option}",
+                    f"缺少 {path}：请按 RVC 的 README 下载，或用 {option} 指定",
+                )
+            )
     found = [path if path.is_file() else None for path in named]
     return found[0], found[1]
 
@@ -162,23 +259,39 @@ def expected(task: Task, seconds: float) -> Dict[str, float]:
     prepared = 0.0 if task.data is not None else max(0.5, seconds * slow / 60)
     if task.quick:
         return {"prepare": prepared, "step": 2.0, "switch": 0.5, "train": 2.0, "judge": 1.0}
-    return {"prepare": prepared, "step": 1.0 + 20 * slow, "switch": 2.0, "train": 60 * task.hours * TRAINING_SHARE,
-            "judge": 1.0 + max(seconds, 60.0) * 0.1 * 3 * slow / 60 + 5}
+    return {
+        "prepare": prepared,
+        "step": 1.0 + 20 * slow,
+        "switch": 2.0,
+        "train": 60 * task.hours * TRAINING_SHARE,
+        "judge": 1.0 + max(seconds, 60.0) * 0.1 * 3 * slow / 60 + 5,
+    }
 
 
 def go(task: Task, minutes: Dict[str, float]) -> Dict[str, Dict[str, Any]]:
     """Every stage that is not done, with a bar over all of them; what each has left."""
-    from LoraModel.files import atomic_write
-
     import json
 
+    from LoraModel.files import atomic_write
+
     task.folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=round(sum(minutes.values()), 1), unit=tr("min", "分"), file=sys.stderr, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
-              desc=tr("all together", "总进度")) as bar:
+    with tqdm(
+        total=round(sum(minutes.values()), 1),
+        unit=tr("min", "分"),
+        file=sys.stderr,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
+        desc=tr("all together", "总进度"),
+    ) as bar:
         for stage, work in STAGES.items():
             bar.set_postfix_str(titles()[stage])
             if task.done(stage) is None:
-                bar.write(tr(f"{titles()[stage]}: about {minutes[stage]:.0f} min", f"{titles()[stage]}：约 {minutes[stage]:.0f} 分钟"), file=sys.stderr)
+                bar.write(
+                    tr(
+                        f"{titles()[stage]}: about {minutes[stage]:.0f} min",
+                        f"{titles()[stage]}：约 {minutes[stage]:.0f} 分钟",
+                    ),
+                    file=sys.stderr,
+                )
                 started = time.perf_counter()
                 left = work(task)
                 left["seconds_stage"] = round(time.perf_counter() - started, 1)
@@ -192,12 +305,14 @@ def main(argv: Optional[list] = None) -> int:
     hush_torch()
     task, seconds = check(args)
     minutes = expected(task, seconds)
-    say(f"everything is there. On {task.device} this takes about {sum(minutes.values()):.0f} minutes; broken off, the same command goes on",
-        f"一切就绪。在 {task.device} 上约需 {sum(minutes.values()):.0f} 分钟；中断后重新运行同一命令即可继续")
+    total = f"{sum(minutes.values()):.0f}"
+    say(f"everything is there. On {task.device} this takes about {total} minutes; broken off, the same command goes on",
+        f"一切就绪。在 {task.device} 上约需 {total} 分钟；中断后重新运行同一命令即可继续")
     found = go(task, minutes)
     html, data = write_reports(Path(args.out).absolute(), task, found, args.with_names, args.with_audio)
-    say(f"open {printable(str(html))}; to help this project, attach {printable(str(data))} to an issue. {printable(str(task.folder))} can be deleted now",
-        f"打开 {printable(str(html))}；如愿帮助本项目，请将 {printable(str(data))} 附在 issue 中。{printable(str(task.folder))} 现在可以删除")
+    shown, sent, work = (printable(str(path)) for path in (html, data, task.folder))
+    say(f"open {shown}; to help this project, attach {sent} to an issue. {work} can be deleted now",
+        f"打开 {shown}；如愿帮助本项目，请将 {sent} 附在 issue 中。{work} 现在可以删除")
     return 0
 
 

@@ -31,6 +31,8 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.inference.convert import FRAME, INPUT_RATE, ConvertOptions, convert
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, save_adapter
 
+CPU = torch.device("cpu")
+
 
 def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
     """An adapter of the default preset with random tensors, on the loaded base."""
@@ -46,7 +48,7 @@ def make_adapter(path: Path, voice: VoiceLoader, seed: int) -> Path:
     })
 
 
-def milliseconds(do: Callable[[], Any], device: torch.device = torch.device("cpu")) -> float:
+def milliseconds(do: Callable[[], Any], device: torch.device = CPU) -> float:
     """How long `do` takes, and what it has the device do."""
     started = time.perf_counter()
     do()
@@ -55,7 +57,7 @@ def milliseconds(do: Callable[[], Any], device: torch.device = torch.device("cpu
     return 1000 * (time.perf_counter() - started)
 
 
-def load_as_rvc(host: Host, path: Path, version: str, device: torch.device = torch.device("cpu")) -> torch.nn.Module:
+def load_as_rvc(host: Host, path: Path, version: str, device: torch.device = CPU) -> torch.nn.Module:
     """What a change of voice costs in RVC: the same calls as its VC.get_vc, without its pipeline."""
     checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
     network = host.build_synthesizer(checkpoint["config"], version, True)
@@ -109,14 +111,15 @@ def measure(folder: Path, repeats: int, seconds: float = 5.0, device: str = "cpu
     ours: List[float] = []
     theirs: List[float] = []
     for index in range(repeats):
-        ours.append(milliseconds(lambda: voice.set_adapters([(adapters[index % 2], 1.0)]), place))
-        theirs.append(milliseconds(lambda: load_as_rvc(host, small, version, place), place))
+        ours.append(milliseconds(partial(voice.set_adapters, [(adapters[index % 2], 1.0)]), place))
+        theirs.append(milliseconds(partial(load_as_rvc, host, small, version, place), place))
     unload = milliseconds(voice.unload)
     identical = all(torch.equal(value, pristine[name]) for name, value in voice.network.state_dict().items())
     middle, low, high = median_interval(ours)
     return {**ratio(ours, theirs, "ratio_switch"), **conversion(voice, adapters[0], repeats, seconds),
             "switch_ms": middle, "switch_ms_low": low, "switch_ms_high": high, "switch_ms_all": ours,
-            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload, "unload_identical": identical,
+            "rvc_ms": median_interval(theirs).value, "rvc_ms_all": theirs, "unload_ms": unload,
+            "unload_identical": identical,
             "device": device, "threads": torch.get_num_threads()}
 
 
@@ -127,8 +130,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where the voices are (cpu)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), args.repeats or (3 if args.quick else 15), 1.0 if args.quick else 5.0, args.device)
-    print(table([("", "ms", "low", "high"), ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
+        repeats, seconds = (3, 1.0) if args.quick else (15, 5.0)
+        figures = measure(Path(folder), args.repeats or repeats, seconds, args.device)
+    print(table([("", "ms", "low", "high"),
+                 ("change of adapter", figures["switch_ms"], figures["switch_ms_low"], figures["switch_ms_high"]),
                  ("loading a voice as RVC", figures["rvc_ms"], min(figures["rvc_ms_all"]), max(figures["rvc_ms_all"])),
                  ("unloading", figures["unload_ms"], "", ""),
                  ("ratio", figures["ratio_switch"], figures["ratio_switch_low"], figures["ratio_switch_high"])]))

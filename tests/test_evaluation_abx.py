@@ -1,4 +1,5 @@
-"""The listening test: shuffling, what stands in its page, its interval against worked numbers, and a listener in a browser."""
+"""The listening test: shuffling, what stands in its page, its interval against worked numbers, and a listener in a
+browser."""
 
 import base64
 import hashlib
@@ -21,16 +22,28 @@ from LoraModel.messages import cli
 EVIL = "</script><img src=x onerror=document.title='gotcha'> \u2028 & \"quoted\" 声音"
 
 
-# The interval -------------------------------------------------------------------------------------------------------------
+# The interval -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chosen, answers, low, high", [
-    (8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662),  # the last is Newcombe's example, 1998
-    (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718), (0, 20, 0.0, 0.1611),
-])
+@pytest.mark.parametrize(
+    "chosen, answers, low, high",
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),  # the last is Newcombe's example, 1998
+        (15, 148, 0.0624, 0.1605),
+        (1, 29, 0.0061, 0.1718),
+        (0, 20, 0.0, 0.1611),
+    ],
+)
 def test_wilson_against_worked_numbers(chosen, answers, low, high):
     share, found_low, found_high = binomial.wilson(chosen, answers)
-    assert share == chosen / answers and found_low == pytest.approx(low, abs=5e-5) and found_high == pytest.approx(high, abs=5e-5)
+    assert (
+        share == chosen / answers
+        and found_low == pytest.approx(low, abs=5e-5)
+        and found_high == pytest.approx(high, abs=5e-5)
+    )
 
 
 def test_wilson_of_nothing_and_of_nonsense():
@@ -40,7 +53,7 @@ def test_wilson_of_nothing_and_of_nonsense():
             binomial.wilson(*wrong)
 
 
-# The trials ---------------------------------------------------------------------------------------------------------------
+# The trials ---------------------------------------------------------------------------------------------------------
 
 
 def tone(hz, level=0.1, seconds=0.2, rate=16000):
@@ -48,15 +61,25 @@ def tone(hz, level=0.1, seconds=0.2, rate=16000):
 
 
 def questions(count=6, voices=("one", EVIL)):
-    return [abx.Question(f"clip {place}", tone(200 + place), {label: tone(300 + 100 * number + place)
-                                                            for number, label in enumerate(voices)}) for place in range(count)]
+    return [
+        abx.Question(
+            f"clip {place}",
+            tone(200 + place),
+            {label: tone(300 + 100 * number + place) for number, label in enumerate(voices)},
+        )
+        for place in range(count)
+    ]
 
 
 def test_every_clip_and_pair_is_asked_once_in_an_order_that_the_seed_gives():
     trials, sounds = abx.make_trials(questions(4, ("a", "b", "c")), seed=1)
     asked = {(trial.clip, frozenset((trial.voice_a, trial.voice_b))) for trial in trials}
     assert len(trials) == len(asked) == 4 * 3 and len(sounds) == 4 * 4
-    assert trials == abx.make_trials(questions(4, ("a", "b", "c")), seed=1)[0] != abx.make_trials(questions(4, ("a", "b", "c")), seed=2)[0]
+    assert (
+        trials
+        == abx.make_trials(questions(4, ("a", "b", "c")), seed=1)[0]
+        != abx.make_trials(questions(4, ("a", "b", "c")), seed=2)[0]
+    )
     assert [trial.clip for trial in trials] != sorted(trial.clip for trial in trials)
 
 
@@ -85,7 +108,7 @@ def test_all_sounds_are_equally_loud():
     assert len(abx.even(np.ones(20 * 100), 100)) == abx.MOST_SECONDS * 100
 
 
-# The page -----------------------------------------------------------------------------------------------------------------
+# The page -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +124,16 @@ def test_the_page_stands_alone_and_nothing_in_it_is_unescaped(page_path):
     assert len(page.tags("audio")) == 6 * 3
     sound, rate = soundfile.read(io.BytesIO(base64.b64decode(page.tags("audio")[0]["src"].split(",", 1)[1])))
     assert rate == 16000 and len(sound) == 3200
-    contents = json.loads(re.search(r'<script id="contents" type="application/json">(.*?)</script>', text, re.S).group(1))
+    contents = json.loads(
+        re.search(r'<script id="contents" type="application/json">(.*?)</script>', text, re.S).group(1)
+    )
     assert {trial["voice_a"] for trial in contents["trials"]} == {"one", EVIL}
     policy = page.tags("meta")[1]["content"]
     script = re.search(r"<script>(.*?)</script>", text, re.S).group(1)
-    assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy and "default-src 'none'" in policy
+    assert (
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+        and "default-src 'none'" in policy
+    )
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
 
 
@@ -152,7 +180,9 @@ def test_a_listener_answers_by_keys_leaves_comes_back_and_saves(chromium, page_p
     assert f"{100 * expected.low:.1f}% – {100 * expected.high:.1f}%" in page.locator(".numbers").inner_text()
     assert page.locator("#pairs b").inner_text().startswith("</script>") and page.title() == "RVC-LoRA: ABX"
     page.locator("#language").click()
-    assert page.locator("html").get_attribute("lang") == "zh-CN" and "保存回答" in page.locator("#download").inner_text()
+    assert (
+        page.locator("html").get_attribute("lang") == "zh-CN" and "保存回答" in page.locator("#download").inner_text()
+    )
     with page.expect_download() as found:
         page.locator("#download").click()
     found.value.save_as(str(tmp_path / "answers.json"))
@@ -170,12 +200,36 @@ def test_the_command_writes_it(tmp_path, capsys):
     sound = soundfile.read(str(RECORDINGS / "reference" / "01.flac"), dtype="float32")[0][:16000]
     for name in ("target", "source"):
         soundfile.write(str(tmp_path / f"{name}.wav"), sound, 16000)
-    arguments = ["--base", BASE, "--speaker", 2, "--base", BASE, "--label", "other", "--speaker", 3, "--recordings", tmp_path / "target.wav",
-                 "--sources", tmp_path / "source.wav", "--out", tmp_path / "out", "--abx", tmp_path / "abx", "--players", 0, "--no_dnsmos",
-                 "--no_similarity"]
+    arguments = [
+        "--base",
+        BASE,
+        "--speaker",
+        2,
+        "--base",
+        BASE,
+        "--label",
+        "other",
+        "--speaker",
+        3,
+        "--recordings",
+        tmp_path / "target.wav",
+        "--sources",
+        tmp_path / "source.wav",
+        "--out",
+        tmp_path / "out",
+        "--abx",
+        tmp_path / "abx",
+        "--players",
+        0,
+        "--no_dnsmos",
+        "--no_similarity",
+    ]
     assert cli(evaluate.main, [str(argument) for argument in arguments]) == 0
     text = Path(tmp_path / "abx" / "abx.html").read_text(encoding="utf-8")
     contents = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.S).group(1))
     assert sorted(trial["clip"] for trial in contents["trials"]) == ["source.wav", "target.wav"]
-    assert {trial["voice_a"] for trial in contents["trials"]} | {trial["voice_b"] for trial in contents["trials"]} == {"f0G16k", "other"}
+    assert {trial["voice_a"] for trial in contents["trials"]} | {trial["voice_b"] for trial in contents["trials"]} == {
+        "f0G16k",
+        "other",
+    }
     assert "abx.html" in capsys.readouterr().out

@@ -169,8 +169,8 @@ def test_half_without_voice_is_half_the_frames():
 
 
 def test_pair_metrics_of_identical_audio_is_zero(voice):
-    assert metrics.pair_metrics(voice, voice.copy(), 16000) == {"mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0, "pitch_correlation": 1,
-                                                                  "voicing_error": 0}
+    assert metrics.pair_metrics(voice, voice.copy(), 16000) == {
+        "mel_l1": 0, "mcd_db": 0, "f0_rmse_cents": 0, "pitch_correlation": 1, "voicing_error": 0}
 
 
 def test_pair_metrics_of_noise_has_no_pitch():

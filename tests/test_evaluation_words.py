@@ -1,4 +1,5 @@
-"""What is said, whose voice is left in it and whether the melody follows: by hand, and with a recogniser that stands in for Whisper."""
+"""What is said, whose voice is left in it and whether the melody follows: by hand, and with a recogniser that stands
+in for Whisper."""
 
 import math
 import sys
@@ -11,19 +12,26 @@ from LoraModel.evaluation import compare, judges, metrics, words
 from LoraModel.evaluation.recordings import Recording
 from LoraModel.messages import UserError
 
+# Words --------------------------------------------------------------------------------------------------------------
 
-# Words --------------------------------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("text, expected", [
-    ("It's 5 o'clock, Tom-Tom!", ["its", "5", "oclock", "tom", "tom"]), ("  ", []), ("今天 good", ["今", "天", "good"]),
-    ("Ünï…é", ["ünï", "é"]), ("ＡＢ", ["ab"]),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("It's 5 o'clock, Tom-Tom!", ["its", "5", "oclock", "tom", "tom"]),
+        ("  ", []),
+        ("今天 good", ["今", "天", "good"]),
+        ("Ünï…é", ["ünï", "é"]),
+        ("ＡＢ", ["ab"]),
+    ],
+)
 def test_words_of_a_text(text, expected):
     assert words.words_of(text) == expected
 
 
-@pytest.mark.parametrize("a, b, edits", [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2)])
+@pytest.mark.parametrize(
+    "a, b, edits", [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2)]
+)
 def test_edit_distance_by_hand(a, b, edits):
     assert words.edit_distance(a, b) == words.edit_distance(b, a) == edits
 
@@ -36,7 +44,9 @@ def test_word_error_by_hand():
 
 def test_content_distance_by_hand():
     a = np.array([[1.0, 0.0], [0.0, 2.0]])
-    assert words.content_distance(a, 3 * a) == pytest.approx(0) and words.content_distance(a, a[::-1]) == pytest.approx(1)
+    assert words.content_distance(a, 3 * a) == pytest.approx(0) and words.content_distance(a, a[::-1]) == pytest.approx(
+        1
+    )
     assert words.content_distance(a, np.array([[1.0, 0.0]])) == pytest.approx(0)
     assert words.content_distance(a, np.array([[1.0, 1.0], [0.0, 1.0]])) == pytest.approx((1 - math.sqrt(1 / 2)) / 2)
     assert math.isnan(words.content_distance(a, a[:0]))
@@ -80,7 +90,9 @@ def test_words_beside_the_recordings_own(listener, tmp_path):
 
 def test_the_text_beside_a_recording_goes_before_what_is_heard_in_it(listener, tmp_path):
     (tmp_path / "a.txt").write_text("One, three.", encoding="utf-8")
-    assert compare.Judges(listener=listener).words(recording(tmp_path / "a.wav", 0.5), np.full(16000, 0.1), 16000) == {"word_error": 0.0}
+    assert compare.Judges(listener=listener).words(recording(tmp_path / "a.wav", 0.5), np.full(16000, 0.1), 16000) == {
+        "word_error": 0.0
+    }
     (tmp_path / "a.txt").write_text("…", encoding="utf-8")
     assert words.text_beside(tmp_path / "a.wav") is None and words.text_beside(tmp_path / "b.wav") is None
 
@@ -107,7 +119,7 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch):
         words.Listener(tmp_path)
 
 
-# Whose voice --------------------------------------------------------------------------------------------------------------
+# Whose voice --------------------------------------------------------------------------------------------------------
 
 
 def test_leak_by_hand():
@@ -126,29 +138,38 @@ def test_swapped_speakers_leak_the_other_way():
     assert judges.speaker_leak(a, b, [a]) == pytest.approx(0) and judges.speaker_leak(b, b, [a]) == pytest.approx(1)
 
 
-# Pitch --------------------------------------------------------------------------------------------------------------------
+# Pitch --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_shifted_pitch_has_the_same_melody():
     f0 = 200 * 2 ** np.sin(np.linspace(0, 6, 50))
-    assert metrics.pitch_correlation(f0 * 1.5, f0) == pytest.approx(1) and metrics.f0_rmse_cents(f0 * 2, f0) == pytest.approx(1200)
-    assert metrics.pitch_correlation(200 ** 2 / f0, f0) == pytest.approx(-1)
+    assert metrics.pitch_correlation(f0 * 1.5, f0) == pytest.approx(1) and metrics.f0_rmse_cents(
+        f0 * 2, f0
+    ) == pytest.approx(1200)
+    assert metrics.pitch_correlation(200**2 / f0, f0) == pytest.approx(-1)
 
 
 def test_pitch_correlation_by_hand():
-    a, b = 2.0 ** np.array([1, 2, 3, 4] * 3), 2.0 ** np.array([1, 3, 2, 4] * 3)  # 1 - 6 * 2 / (4 * 15), Spearman's formula on ranks
+    a, b = (
+        2.0 ** np.array([1, 2, 3, 4] * 3),
+        2.0 ** np.array([1, 3, 2, 4] * 3),
+    )  # 1 - 6 * 2 / (4 * 15), Spearman's formula on ranks
     assert metrics.pitch_correlation(a, b) == pytest.approx(0.8)
     unvoiced = np.append(a, [0, 500.0]), np.append(b, [300.0, 0])
     assert metrics.pitch_correlation(*unvoiced) == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("a, b", [(np.full(50, 200.0), np.arange(1, 51) * 1.0), (np.zeros(50), np.ones(50)), (np.arange(1, 10) * 1.0,) * 2])
+@pytest.mark.parametrize(
+    "a, b", [(np.full(50, 200.0), np.arange(1, 51) * 1.0), (np.zeros(50), np.ones(50)), (np.arange(1, 10) * 1.0,) * 2]
+)
 def test_no_melody_no_correlation(a, b):
     assert math.isnan(metrics.pitch_correlation(a, b))
 
 
 def test_pitch_of_recordings_of_other_lengths():
     t = np.arange(24000) / 16000
-    voice = sum(np.sin(2 * np.pi * k * np.cumsum(150 + 40 * np.sin(2 * np.pi * t)) / 16000) / k for k in range(1, 10)) * 0.1
+    voice = (
+        sum(np.sin(2 * np.pi * k * np.cumsum(150 + 40 * np.sin(2 * np.pi * t)) / 16000) / k for k in range(1, 10)) * 0.1
+    )
     figures = metrics.pitch_figures(voice[:-800], voice, 16000)
     assert figures["pitch_correlation"] > 0.99 and figures["voicing_error"] < 0.1

@@ -194,7 +194,8 @@ def test_same_seed_same_losses(voice, tmp_path):
 def test_evaluation_does_not_disturb_training(voice, tmp_path):
     trained(voice, tmp_path / "often", save_every=1)
     trained(voice, tmp_path / "once", save_every=3)
-    often, once = ([{k: v for k, v in line.items() if not k.startswith("heldout_")} for line in log(tmp_path / name)] for name in ("often", "once"))
+    often, once = ([{k: v for k, v in line.items() if not k.startswith("heldout_")} for line in log(tmp_path / name)]
+    for name in ("often", "once"))
     assert often == once
     assert log(tmp_path / "often")[-1] == log(tmp_path / "once")[-1]
 

@@ -30,7 +30,7 @@ def heard(error, variance, contrast):
     return Heard(error, np.zeros(1), np.zeros(1), torch.zeros(1, 1), variance, contrast)
 
 
-# The score ----------------------------------------------------------------------------------------------------------------
+# The score ----------------------------------------------------------------------------------------------------------
 
 
 def test_score_by_hand():
@@ -59,7 +59,7 @@ def test_nonsense_in_a_save_is_refused(saved):
     assert read_sharp(None) == UNKNOWN and read_sharp([0.5, None]) == (0.5, None)
 
 
-# A run --------------------------------------------------------------------------------------------------------------------
+# A run --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,14 @@ def test_a_run_tells_of_sharpness_everywhere(finished):
     trainer, output = finished
     line = read_log(output)[-1]
     assert 0.2 < line["heldout_variance"] < 2 and 0.2 < line["heldout_contrast"] < 2
-    assert line["heldout_score"] == pytest.approx(Score(line["heldout_mel"], line["heldout_variance"], line["heldout_contrast"]).value)
+    assert line["heldout_score"] == pytest.approx(
+        Score(line["heldout_mel"], line["heldout_variance"], line["heldout_contrast"]).value
+    )
     found = losses(load_adapter(output / "voice.safetensors").metadata["heldout"])
     assert found["global_variance"] == trainer.best_sharp[0] == line["heldout_variance"]
-    assert found["frame_contrast"] == trainer.best_sharp[1] and found["base_global_variance"] == trainer.base_sharp[0] > 0
+    assert (
+        found["frame_contrast"] == trainer.best_sharp[1] and found["base_global_variance"] == trainer.base_sharp[0] > 0
+    )
     run = json.loads((output / "run.json").read_text(encoding="utf-8"))
     assert run["best_sharpness"] == list(trainer.best_sharp) and run["base_sharpness"] == list(trainer.base_sharp)
 
@@ -87,7 +91,9 @@ def test_tensorboard_has_it(finished):
 
     board = EventAccumulator(str(finished[1] / "tensorboard"))
     board.Reload()
-    assert {"heldout/heldout_variance", "heldout/heldout_contrast", "heldout/heldout_score"} <= set(board.Tags()["scalars"])
+    assert {"heldout/heldout_variance", "heldout/heldout_contrast", "heldout/heldout_score"} <= set(
+        board.Tags()["scalars"]
+    )
 
 
 def test_the_best_save_is_the_sharper_one_of_two_that_are_as_near(voice, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ class Question(NamedTuple):
 def even(audio: np.ndarray, rate: int) -> np.ndarray:
     """At most twelve seconds of (samples,) at `rate` Hz, brought to the loudness that all sounds of a page have."""
     audio = np.asarray(audio[: MOST_SECONDS * rate], dtype=np.float64)
-    level = float(np.sqrt(np.mean(audio ** 2))) if audio.size else 0.0
+    level = float(np.sqrt(np.mean(audio**2))) if audio.size else 0.0
     if level == 0:
         return audio
     return audio * min(LOUDNESS / level, 0.99 / float(np.abs(audio).max()))
@@ -80,7 +80,9 @@ def make_trials(questions: Sequence[Question], seed: int = 0) -> Tuple[List[Tria
     sides: Dict[Tuple[str, str], int] = {}
 
     def key(sound: Sound) -> str:
-        name = f"s{hashlib.sha256(np.ascontiguousarray(sound[0]).tobytes() + str(len(sounds)).encode()).hexdigest()[:12]}"
+        name = (
+            f"s{hashlib.sha256(np.ascontiguousarray(sound[0]).tobytes() + str(len(sounds)).encode()).hexdigest()[:12]}"
+        )
         sounds[name] = sound
         return name
 
@@ -112,14 +114,28 @@ def write_abx(folder: Path, questions: Sequence[Question], seed: int = 0) -> Pat
         questions: with at least two voices each. seed: of the shuffling.
     """
     trials, sounds = make_trials(questions, seed)
-    contents = {"format": FORMAT, "format_version": 1, "seed": seed, "z": Z, "trials": [trial._asdict() for trial in trials]}
-    mark = hashlib.sha256(json.dumps([contents, sorted(sounds)], sort_keys=True).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    contents = {
+        "format": FORMAT,
+        "format_version": 1,
+        "seed": seed,
+        "z": Z,
+        "trials": [trial._asdict() for trial in trials],
+    }
+    mark = hashlib.sha256(
+        json.dumps([contents, sorted(sounds)], sort_keys=True).encode("utf-8", "backslashreplace")
+    ).hexdigest()[:16]
     script = _SCRIPT.read_text(encoding="utf-8")
-    tags = "".join(f'<audio id="{escape(name)}" preload="auto" src="{data_uri("audio/flac", flac(even(*sound), sound[1]))}"></audio>\n'
-                   for name, sound in sounds.items())
+    tags = "".join(
+        f'<audio id="{escape(name)}" preload="auto" src="{data_uri("audio/flac", flac(even(*sound), sound[1]))}"></audio>\n'
+        for name, sound in sounds.items()
+    )
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        shown=language(), script=script, sounds=tags, contents=_inside_script({**contents, "id": mark}),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"))
+        shown=language(),
+        script=script,
+        sounds=tags,
+        contents=_inside_script({**contents, "id": mark}),
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
     path = folder / FILE
     atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path

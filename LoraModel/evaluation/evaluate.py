@@ -43,7 +43,6 @@ from LoraModel.evaluation.recordings import Recording, find, read
 from LoraModel.evaluation.report import write_report
 from LoraModel.evaluation.results import Result, as_json, summary, versions
 from LoraModel.evaluation.words import Listener
-from LoraModel import commands
 from LoraModel.files import atomic_write, check_file_place, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.host.pipeline import check_f0_method

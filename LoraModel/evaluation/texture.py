@@ -64,7 +64,9 @@ def modulation_spectrum(mel: np.ndarray) -> np.ndarray:
     if mel.shape[1] < SEGMENT:
         return np.full((mel.shape[0], int(chosen.sum())), np.nan)
     starts = range(0, mel.shape[1] - SEGMENT + 1, SEGMENT // 2)
-    parts = np.stack([mel[:, start:start + SEGMENT] for start in starts]).astype(np.float64)  # (segments, bands, SEGMENT)
+    parts = np.stack([mel[:, start : start + SEGMENT] for start in starts]).astype(
+        np.float64
+    )  # (segments, bands, SEGMENT)
     parts = (parts - parts.mean(axis=2, keepdims=True)) * np.hanning(SEGMENT + 1)[:-1]
     power = (np.abs(np.fft.rfft(parts, axis=2)) ** 2).mean(axis=0)[:, chosen]
     return 10 * np.log10(np.maximum(power, 1e-12))
@@ -100,12 +102,17 @@ def harmonics_to_noise(audio16k: np.ndarray) -> float:
 
 def mean_texture(several: Sequence[Texture]) -> Texture:
     """The mean of several recordings' figures; one that has no value is left out of that figure."""
+
     def middle(values: Sequence[np.ndarray]) -> np.ndarray:
         kept = [value for value in values if np.isfinite(value).all()]
         return np.mean(kept, axis=0) if kept else values[0]
 
-    return Texture(mean_sharpness([one.sharp for one in several]), middle([one.modulation for one in several]),
-                   float(middle([np.asarray(one.high) for one in several])), float(middle([np.asarray(one.hnr) for one in several])))
+    return Texture(
+        mean_sharpness([one.sharp for one in several]),
+        middle([one.modulation for one in several]),
+        float(middle([np.asarray(one.high) for one in several])),
+        float(middle([np.asarray(one.hnr) for one in several])),
+    )
 
 
 def texture_figures(made: Texture, real: Texture) -> Dict[str, float]:
@@ -117,5 +124,9 @@ def texture_figures(made: Texture, real: Texture) -> Dict[str, float]:
     """
     moving = real.sharp.variance > STILL
     change = (made.modulation - real.modulation)[moving]
-    return {**sharpness_ratios(made.sharp, real.sharp), "modulation_db": float(change.mean()) if change.size else math.nan,
-            "high_db": made.high - real.high, "hnr_db": made.hnr - real.hnr}
+    return {
+        **sharpness_ratios(made.sharp, real.sharp),
+        "modulation_db": float(change.mean()) if change.size else math.nan,
+        "high_db": made.high - real.high,
+        "hnr_db": made.hnr - real.hnr,
+    }

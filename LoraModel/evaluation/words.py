@@ -92,22 +92,32 @@ class Listener:
     def __init__(self, folder: Union[str, Path]):
         path = Path(folder)
         if not (path / MODEL_FILE).is_file():
-            raise UserError(f"{path} holds no {MODEL_FILE}: give --asr the folder of a faster-whisper model",
-                            f"{path} 中没有 {MODEL_FILE}：请用 --asr 指定 faster-whisper 模型的文件夹")
+            raise UserError(
+                f"{path} holds no {MODEL_FILE}: give --asr the folder of a faster-whisper model",
+                f"{path} 中没有 {MODEL_FILE}：请用 --asr 指定 faster-whisper 模型的文件夹",
+            )
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
-            raise missing_package("counting words (--asr)", "词错误率（--asr）", "faster-whisper", error,
-                                  ["pip install -r requirements-asr.txt"]) from error
+            raise missing_package(
+                "counting words (--asr)",
+                "词错误率（--asr）",
+                "faster-whisper",
+                error,
+                ["pip install -r requirements-asr.txt"],
+            ) from error
         try:
             self._model: Any = WhisperModel(str(path), device="cpu", compute_type="float32", local_files_only=True)
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{path} cannot be loaded as a faster-whisper model ({error}): choose another --asr folder",
-                            f"无法将 {path} 作为 faster-whisper 模型加载（{error}）：请更换 --asr 文件夹") from None
+            raise UserError(
+                f"{path} cannot be loaded as a faster-whisper model ({error}): choose another --asr folder",
+                f"无法将 {path} 作为 faster-whisper 模型加载（{error}）：请更换 --asr 文件夹",
+            ) from None
 
     def hear(self, audio: np.ndarray, sr: int, language: Optional[str] = None) -> Tuple[str, str]:
         """(text, language) of (samples,) at `sr` Hz. language: such as "en"; None lets the model find it."""
         sound = np.clip(at_16k(audio, sr), -1, 1)
-        parts, about = self._model.transcribe(sound, language=language, beam_size=5, condition_on_previous_text=False, temperature=0.0)
+        parts, about = self._model.transcribe(
+            sound, language=language, beam_size=5, condition_on_previous_text=False, temperature=0.0
+        )
         return " ".join(part.text.strip() for part in parts), str(about.language)
-

@@ -191,7 +191,8 @@ class HostPipeline:
         return np.asarray(result, dtype=np.float32) / 32768.0
 
     def content_features(self, audio: np.ndarray, version: str) -> np.ndarray:
-        """HuBERT's features of a recording, as the Pipeline takes them: v1 from the ninth layer, projected, v2 from the twelfth.
+        """HuBERT's features of a recording, as the Pipeline takes them: v1 from the ninth layer, projected, v2 from
+        the twelfth.
 
         Args:
             audio: (samples,) at 16 kHz.
@@ -207,6 +208,7 @@ class HostPipeline:
             if extract is not None:
                 found = extract(self.hubert, sound, version, padding_mask=mask)
             else:
-                found = self.hubert.extract_features(source=sound, padding_mask=mask, output_layer=9 if version == "v1" else 12)[0]
+                layer = 9 if version == "v1" else 12
+                found = self.hubert.extract_features(source=sound, padding_mask=mask, output_layer=layer)[0]
                 found = self.hubert.final_proj(found) if version == "v1" else found
         return found[0].float().cpu().numpy()
