@@ -221,7 +221,7 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
             bar.update(point.steps - before)
             bar.write(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, "
                       f"held-out log-mel L1 {point.loss:.4f} (base {arm.points[0].loss:.4f})", file=sys.stderr)
-            if keep is not None:
+            if keep is not None and any(each.progress < 1 for each in arms):
                 state = {"arms": [arm.state() for arm in arms], "random": checkpoint.random_state(arms[0].device)}
                 with atomic_file(keep) as file:
                     torch.save(checkpoint.encoded(state), file)

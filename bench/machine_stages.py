@@ -26,6 +26,13 @@ LORA_EPOCHS = 2
 """Epochs of ours for each of RVC's, as bench/time_to_quality.py has it."""
 MOST_EPOCHS, MOST_SOURCES = 200, 12
 BATCH = 4
+WITH_PARENT = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(130)), daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script until it ends, or until whoever started it is gone: a killed run leaves nothing that works on."""
 
 
 @dataclass
@@ -86,19 +93,16 @@ def run(task: Task, script: str, arguments: Sequence[Any]) -> None:
     environment = {**os.environ, "RVC_ROOT": str(task.root)}
     if task.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the benchmarks that name no device would take the card
-    done = subprocess.run(
-        [sys.executable, str(CODE / script), *map(str, arguments)],
-        env=environment,
-        cwd=str(CODE),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
+    command = [sys.executable, "-c", WITH_PARENT, str(CODE / script), *map(str, arguments)]
+    with subprocess.Popen(
+        command, env=environment, cwd=str(CODE), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:  # its standard input stays open for as long as this process lives
+        code = process.wait()
+    if code:
         raise UserError(
-            f"{script} ended with exit code {done.returncode}, see above. What is done is kept: "
+            f"{script} ended with exit code {code}, see above. What is done is kept: "
             "the same command goes on",
-            f"{script} 以退出码 {done.returncode} 结束，见上文。已完成的部分会保留：重新运行同一命令即可继续",
+            f"{script} 以退出码 {code} 结束，见上文。已完成的部分会保留：重新运行同一命令即可继续",
         )
 
 

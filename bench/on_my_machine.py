@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p = commands.Parser(
         prog="on_my_machine.py",
         description=tr(
-            "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to send "
-            "back.",
+            "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to "
+            "send back.",
             "在本机上分别用 RVC 自身的方法与 RVC-LoRA 训练同一声音，评测两者，并写出一份可回传的报告。",
         ),
     )
