@@ -154,6 +154,16 @@ def with_speakers(voice, *speakers):
     path.write_text("\n".join(line[: line.rindex("|") + 1] + speaker for line, speaker in zip(lines, speakers)))
 
 
+def test_a_list_of_another_speaker_than_the_row_that_is_trained_is_told(voice, tmp_path, capsys):
+    with_speakers(voice, "3", "3", "3", "3")
+    note = "the filelist names speaker 3, and the voice is trained on row 0 of the base: --speaker 3 would take that row"
+    prepare(TrainConfig(**settings(voice, tmp_path / "out")))
+    assert note in capsys.readouterr().err
+    for chosen in ({"speaker": 3}, {"speaker_id": 3}):
+        prepare(TrainConfig(**settings(voice, tmp_path / "out", **chosen)))
+        assert "names speaker" not in capsys.readouterr().err
+
+
 def test_two_people_in_one_list(voice, tmp_path, refused, library, info):
     with_speakers(voice, "0", "0", "3", "3")
     error = refused(settings(voice, tmp_path / "out"))

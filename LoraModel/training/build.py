@@ -54,6 +54,7 @@ def prepare(
     check_speakers(config, base.info)
     going_on = check_output(output, run_identity(config, base.info.base_hash), resume)
     experiment = read_experiment(folder, host, base.info, config.speaker_id)
+    tell_speaker(experiment, config)
     frames = config.segment_frames or experiment.segment_frames
     check_experiment(experiment, base.info, frames)
     check_disk(output)
@@ -89,6 +90,17 @@ def check_speakers(config: TrainConfig, info: BaseInfo) -> None:
         if getattr(config, key) >= info.speakers:
             raise UserError(f"{key} {getattr(config, key)} is not among the base's {info.speakers} speakers: choose 0 to {info.speakers - 1}",
                             f"底模只有 {info.speakers} 个说话人，没有 {key} {getattr(config, key)}：请选择 0 到 {info.speakers - 1}")
+
+
+def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
+    """Say on standard error where the filelist's one speaker is another number than the row that the voice is trained on."""
+    speakers = {clip.speaker for clip in experiment.clips if not clip.mute}
+    if config.speaker_id is None and len(speakers) == 1 and config.speaker not in speakers:
+        number = speakers.pop()
+        print(tr(f"note: the filelist names speaker {number}, and the voice is trained on row {config.speaker} of the base: "
+                 f"--speaker {number} would take that row",
+                 f"提示：文件列表中的说话人为 {number}，而声音训练在底模的第 {config.speaker} 行：如需使用该行，请加 --speaker {number}"),
+              file=sys.stderr)
 
 
 def describe(trainer: Trainer) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Dict, List, Tuple
 
 from ..lora import LoRAConfig
 from ..lora.adapter_file import read_metadata
+from ..lora.adapter_metadata import losses
 from ..lora.targets import is_row
 from .text import Tr
 
@@ -69,13 +69,13 @@ def _training(own: Dict[str, str], tr: Tr) -> str:
 def _heldout(text: str, tr: Tr) -> str:
     """The held-out losses as the file keeps them (JSON), in words; "" for what is nothing of the kind."""
     try:
-        losses = json.loads(text)
-        base, adapter = losses["base"], losses["adapter"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        found = losses(text)
+    except ValueError:
         return ""
-    if adapter is None:
+    if "base" not in found:
+        return ""
+    if "adapter" not in found:
         return tr("never evaluated: how good it is, nobody has measured", "从未评估：效果未经测量")
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6 for value in (base, adapter)):
-        return ""
+    base, adapter = found["base"], found["adapter"]
     worse = tr(": WORSE than the base alone", "：比仅用底模更差") if adapter >= base else ""
     return tr(f"{adapter:.3f} (the base alone: {base:.3f})", f"{adapter:.3f}（仅底模：{base:.3f}）") + worse

@@ -290,10 +290,8 @@ class Panel:
         except Exception as error:
             said, lists = self._failed(error, still=False), [update(), update()]
         else:
-            size, state = f"{path.stat().st_size / 1e6:.0f} MB", self.voices.state
+            size = f"{path.stat().st_size / 1e6:.0f} MB"
             said = self.tr(f"Wrote {path.name} ({size}): it is in the voice list above.", f"已写入 {path.name}（{size}）：已出现在上方的音色列表中。")
-            if state is not None and state.speaker:
-                said += self.tr(f" Its speaker ID is {state.speaker}.", f"其说话人 id 为 {state.speaker}。")
             lists = [update(choices=self.voices.catalog.bases()), update(choices=self.voices.catalog.full_voices())]
         return [said, *lists[:1 if self._sid is None else 2]]
 

@@ -11,6 +11,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from ..files import atomic_write
 from ..lora.adapter_file import read_metadata
+from ..lora.adapter_metadata import losses
 from ..messages import UserError, tr
 
 SECONDS = 1.0
@@ -88,10 +89,10 @@ def may_replace(target: Path, record: Path) -> bool:
 
 
 def improves(adapter: Path) -> bool:
-    """Whether an adapter was evaluated on held-out clips and is better there than the base alone; what is not does not belong into the list."""
+    """Whether an adapter was evaluated on held-out clips and is better there than the base alone; what is not does not
+    belong into the list."""
     try:
-        losses = json.loads(read_metadata(adapter).get("heldout", ""))
-        base, own = losses["base"], losses["adapter"]
-    except (UserError, ValueError, TypeError, KeyError, RecursionError):
+        found = losses(read_metadata(adapter).get("heldout", ""))
+    except (UserError, ValueError):
         return False
-    return isinstance(base, float) and isinstance(own, float) and own < base
+    return "base" in found and "adapter" in found and found["adapter"] < found["base"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -51,11 +51,13 @@ def read_run(folder: Path) -> RunRecord:
         return RunRecord()
     record, config = RunRecord(there=True), contents.get("config")
     record.state = contents["state"] if isinstance(contents.get("state"), str) and contents["state"] in STATES else ""
-    for key in ("steps", "total_steps", "steps_per_epoch", "best_step"):
-        setattr(record, key, _count(contents.get(key)))
+    for field in fields(record):  # named as the trainer names them in run.json
+        value = contents.get(field.name)
+        if field.type == "int":
+            setattr(record, field.name, _count(value))
+        elif field.type == "Optional[float]":
+            setattr(record, field.name, float(value) if _number(value) else None)
     record.epochs = _count(config.get("epochs")) if isinstance(config, dict) else 0
-    for key in ("base_heldout", "best_heldout"):
-        setattr(record, key, float(contents[key]) if _number(contents.get(key)) else None)
     return record
 
 
