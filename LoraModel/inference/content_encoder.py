@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 import librosa
 import numpy as np
@@ -52,11 +52,12 @@ def _mel_bands() -> Tensor:
 
 
 def log_mel(audio: Tensor) -> Tensor:
-    """Whisper's input: audio (samples,) -> (80, samples // 160), base 10, the lowest 8 below the highest."""
-    window = torch.hann_window(N_FFT, dtype=torch.float32, device="cpu")
+    """Whisper's input: audio (batch, samples) -> (batch, 80, samples // 160), base 10, over a range of 8."""
+    window = torch.hann_window(N_FFT, dtype=torch.float32, device=audio.device)
     spectrum = torch.stft(audio, N_FFT, MEL_HOP, N_FFT, window, center=True, pad_mode="reflect", return_complex=True)
-    bands = (_mel_bands() @ spectrum[:, :-1].abs() ** 2).clamp(min=1e-10).log10()
-    return (torch.maximum(bands, bands.max() - 8) + 4) / 4
+    power = spectrum.real[..., :-1] ** 2 + spectrum.imag[..., :-1] ** 2
+    bands = (_mel_bands().to(audio.device) @ power).clamp(min=1e-10).log10()
+    return (torch.maximum(bands, bands.detach().amax((1, 2), keepdim=True) - 8) + 4) / 4
 
 
 def _positions(frames: int) -> Tensor:
@@ -68,11 +69,11 @@ def _positions(frames: int) -> Tensor:
 
 
 def _attend(x: Tensor, w: Dict[str, Tensor], layer: str) -> Tensor:
-    """Self-attention of all frames: (frames, 512) -> (frames, 512)."""
-    split = F.linear(x, w[layer + "attention.in.weight"], w[layer + "attention.in.bias"])  # (frames, 3 * 512)
-    query, key, value = split.view(-1, 3, HEADS, WIDTH // HEADS).permute(1, 2, 0, 3)  # each (heads, frames, 64)
-    scores = torch.softmax(query @ key.transpose(1, 2) / (WIDTH // HEADS) ** 0.5, dim=-1)  # (heads, frames, frames)
-    mixed = (scores @ value).transpose(0, 1).reshape(-1, WIDTH)
+    """Self-attention of all frames: (batch, frames, 512) -> the same."""
+    split = F.linear(x, w[layer + "attention.in.weight"], w[layer + "attention.in.bias"])  # (batch, frames, 3 * 512)
+    query, key, value = split.view(*x.shape[:2], 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+    scores = torch.softmax(query @ key.transpose(2, 3) / (WIDTH // HEADS) ** 0.5, dim=-1)  # frame by frame
+    mixed = (scores @ value).transpose(1, 2).reshape(x.shape)
     return F.linear(mixed, w[layer + "attention.out.weight"], w[layer + "attention.out.bias"])
 
 
@@ -80,20 +81,31 @@ def _norm(x: Tensor, w: Dict[str, Tensor], name: str) -> Tensor:
     return F.layer_norm(x, (WIDTH,), w[name + ".weight"], w[name + ".bias"])
 
 
-def encode(audio: Tensor) -> Tensor:
-    """The encoder's last layer: audio (samples,) at 16 kHz -> (samples // 320 + 1, 512), not standardised."""
-    w = weights()
-    mel = log_mel(torch.cat([audio, torch.zeros(SAMPLE_RATE + MEL_HOP, dtype=torch.float32, device="cpu")]))
-    mel = mel[:, : mel.shape[1] // 2 * 2][None]  # (1, 80, frames at 100 a second)
+def encode(audio: Tensor, w: Optional[Dict[str, Tensor]] = None, silence: int = SAMPLE_RATE + MEL_HOP) -> Tensor:
+    """The encoder's last layer, differentiable.
+
+    Args:
+        audio: (batch, samples) at 16 kHz.
+        w: the weights, on the audio's device; None takes `weights()`.
+        silence: samples of it put at the end: Whisper has learned on recordings that end before their frames do.
+
+    Returns:
+        (batch, samples // 320 + 1, 512), standardised: mean 0 and deviation 1 over the speech that the demo's base was
+        trained on, none beyond 6 either way.
+    """
+    w = weights() if w is None else w
+    mel = log_mel(F.pad(audio, (0, silence)))
+    mel = mel[..., : mel.shape[2] // 2 * 2]  # (batch, 80, frames at 100 a second)
     x = F.gelu(F.conv1d(mel, w["conv1.weight"], w["conv1.bias"], padding=1))
-    x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1))[0].t()  # (frames, 512)
-    x = x + _positions(len(x))
+    x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1)).transpose(1, 2)
+    x = x + _positions(x.shape[1]).to(x.device)  # (batch, frames at 50 a second, 512)
     for index in range(LAYERS):
         layer = f"layer{index}."
         x = x + _attend(_norm(x, w, layer + "attention.norm"), w, layer)
         wide = F.gelu(F.linear(_norm(x, w, layer + "mlp.norm"), w[layer + "mlp.in.weight"], w[layer + "mlp.in.bias"]))
         x = x + F.linear(wide, w[layer + "mlp.out.weight"], w[layer + "mlp.out.bias"])
-    return _norm(x, w, "norm")[: len(audio) // HOP + 1]
+    found = _norm(x, w, "norm")[:, : audio.shape[1] // HOP + 1]
+    return ((found - w["mean"]) / w["deviation"]).clamp(-LIMIT, LIMIT)
 
 
 def standardised(audio: np.ndarray) -> np.ndarray:
@@ -109,9 +121,9 @@ def standardised(audio: np.ndarray) -> np.ndarray:
         parts = []
         step = WINDOW - OVERLAP
         for start in range(0, max(len(audio) - OVERLAP, 1), step):
-            piece = encode(torch.from_numpy(np.ascontiguousarray(audio[start:start + WINDOW], dtype=np.float32)))
+            stretch = torch.from_numpy(np.ascontiguousarray(audio[start:start + WINDOW], dtype=np.float32))
+            piece = encode(stretch[None])[0]
             first = 0 if start == 0 else OVERLAP // 2 // HOP
             last = len(piece) if start + WINDOW >= len(audio) else (step + OVERLAP // 2) // HOP
             parts.append(piece[first:last])
-        w = weights()
-        return ((torch.cat(parts) - w["mean"]) / w["deviation"]).clamp(-LIMIT, LIMIT).numpy()
+        return torch.cat(parts).numpy()
