@@ -1,4 +1,5 @@
-"""python run.py demo | test | app: makes `.venv` beside this file, installs what is needed, then runs the command.
+"""python run.py demo | test | check | app: makes `.venv` beside this file, installs what is needed, then runs the
+command.
 
 Standard library only (and LoraModel/messages.py, which is the same); Windows, Linux, macOS.
 
@@ -42,18 +43,20 @@ OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "DO_NOT_TRACK": "1",
 }
-USAGE_EN = """usage: python run.py demo | test | app [options passed on]
+USAGE_EN = """usage: python run.py demo | test | check | app [options passed on]
   demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/
   test   the whole test suite (options go to pytest: python run.py test -k lora)
          --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1
                    (some GB to download)
          --newest  the same with the newest Python at hand and the newest packages
+  check  ruff and mypy, as continuous integration runs them before the tests
   app    the web page"""
-USAGE_ZH = """用法：python run.py demo | test | app [其余参数原样传递]
+USAGE_ZH = """用法：python run.py demo | test | check | app [其余参数原样传递]
   demo   用自带录音训练一个声音并进行转换，结果在 demo_output/
   test   运行全部测试（参数交给 pytest：python run.py test -k lora）
          --lowest  用 Python 3.8、PyTorch 1.13.1、NumPy 1.23、librosa 0.9.1 运行除浏览器外的测试（需下载数 GB）
          --newest  同上，但使用本机最新的 Python 与最新的依赖
+  check  运行 ruff 与 mypy（持续集成在测试前运行）
   app    打开网页界面"""
 
 
@@ -292,10 +295,19 @@ def environment() -> Dict[str, str]:
 
 # ---------------------------------------------------------------- the commands
 
+_CHECK = """import subprocess, sys
+for tool in (["ruff", "check", "."], ["mypy"]):
+    if subprocess.call([sys.executable, "-m", *tool]):
+        sys.exit(1)
+"""
+
+
 def arguments(command: str, extra: List[str], kind: Environment = USUAL) -> List[str]:
     """What the environment's interpreter is given for `command`."""
     if command == "demo":
         return ["-m", "LoraModel.demo.demo", *extra]
+    if command == "check":
+        return ["-c", _CHECK]
     if command == "test":
         # a worker for each core, as far as memory goes (tests/conftest.py); pyproject.toml says that the tests are in
         # tests/
@@ -344,7 +356,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if argv[:1] in (["-h"], ["--help"]):
         say(USAGE_EN, USAGE_ZH)
         return 0
-    if not argv or argv[0] not in ("demo", "test", "app"):
+    if not argv or argv[0] not in ("demo", "test", "check", "app"):
         unclear = UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
         unclear.lines = True
         raise unclear

@@ -282,6 +282,7 @@ def test_call_gives_exit_code_and_both_streams(root):
 
 def test_what_each_command_starts():
     assert run.arguments("demo", ["--seed", "1"]) == ["-m", "LoraModel.demo.demo", "--seed", "1"]
+    assert "ruff" in run.arguments("check", [])[1] and "mypy" in run.arguments("check", [])[1]
     assert run.arguments("test", ["-k", "lora"]) == ["-m", "pytest", "-n", "auto", "--dist", "loadfile", "-k", "lora"]
     assert run.arguments("app", ["--port", "1"])[0].endswith("app.py")
 

@@ -73,6 +73,12 @@ class Host:
         return LAYOUTS[self.name]
 
     @property
+    def checkout(self) -> Path:
+        """The checkout's folder; only for hosts that are one."""
+        assert self.root is not None, "the library has no folder"
+        return self.root
+
+    @property
     def is_checkout(self) -> bool:
         return self.root is not None
 
@@ -160,7 +166,8 @@ class Host:
             folder = self.root / "configs"
         else:
             spec = importlib.util.find_spec("rvc")
-            folder = Path(list(spec.submodule_search_locations)[0]) / "configs"
+            places = list(spec.submodule_search_locations or []) if spec is not None else []
+            folder = Path(places[0] if places else ".") / "configs"
         found = []
         for name, versions in (("v1/32k", ("v1",)), ("v1/40k", ("v1", "v2")), ("v1/48k", ("v1",)), ("v2/32k", ("v2",)),
                                ("v2/48k", ("v2",))):

@@ -35,7 +35,7 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
     Raises:
         UserError: HuBERT or rmvpe is missing, or the layout has no such f0 method.
     """
-    hubert = host.root / host.layout.hubert
+    hubert = host.checkout / host.layout.hubert
     if not hubert.is_file():
         raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says",
                         f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
@@ -44,10 +44,10 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
                         f"{', '.join(host.layout.f0_training)}",
                         f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 "
                         f"{'、'.join(host.layout.f0_training)}")
-    if f0_method == "rmvpe" and not (host.root / "assets/rmvpe/rmvpe.pt").is_file():
-        raise UserError(f"rmvpe is missing ({host.root / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README says, "
-                        f"or use --f0_method pm",
-                        f"缺少 rmvpe（{host.root / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 "
+    if f0_method == "rmvpe" and not (host.checkout / "assets/rmvpe/rmvpe.pt").is_file():
+        raise UserError(f"rmvpe is missing ({host.checkout / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README "
+                        f"says, or use --f0_method pm",
+                        f"缺少 rmvpe（{host.checkout / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 "
                         f"--f0_method pm")
 
 
@@ -106,7 +106,7 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
 def build_host_index(host: Host, experiment: Path, version: str) -> bool:
     """Let the 2026 layout's own script build the index of an experiment inside its logs/; False where it cannot."""
-    if "index" not in host.layout.scripts or experiment.parent != host.root / "logs":
+    if "index" not in host.layout.scripts or experiment.parent != host.checkout / "logs":
         return False
     outside = os.environ.get("outside_index_root") or host_environment(host)["outside_index_root"]
     before = indexes(experiment)

@@ -100,7 +100,8 @@ def patch_realtime(module: ModuleType, make: MakeNetwork, describe: Describe, ma
         with in_use.conversion(), block(self):
             return infer(self, *args, **kwargs)
 
-    module.get_synthesizer, cls.__init__, cls.infer = network_of, __init__, converted
+    setattr(module, "get_synthesizer", network_of)  # noqa: B010  (a module of RVC's, of which mypy knows nothing)
+    cls.__init__, cls.infer = __init__, converted
     setattr(cls, _PATCHED, True)
 
 
@@ -119,9 +120,9 @@ def make_realtime(module: ModuleType, config: Any, path: str, transpose: float =
              "n_cpu": 1, "inp_q": None, "opt_q": None, "config": config, "last_rvc": None}
     wanted = inspect.signature(module.RVC.__init__).parameters
     said: List[str] = []
-    module.printt = lambda text, *values: said.append(text % values if values else str(text))
+    module.printt = lambda text, *values: said.append(text % values if values else str(text))  # type: ignore[attr-defined]
     made = module.RVC(**{name: value for name, value in given.items() if name in wanted})
-    module.printt = lambda *_: None
+    module.printt = lambda *_: None  # type: ignore[attr-defined]
     if getattr(made, "net_g", None) is None:
         reason = next((line for text in reversed(said) for line in reversed(text.strip().splitlines()) if line.strip()),
                       "?")

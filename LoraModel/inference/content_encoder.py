@@ -47,7 +47,7 @@ def weights() -> Dict[str, Tensor]:
 @lru_cache(maxsize=1)
 def _mel_bands() -> Tensor:
     """Mel filter bank: (80, 201)."""
-    bands = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)
+    bands = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=0, fmax=SAMPLE_RATE // 2)  # type: ignore[attr-defined]
     return torch.from_numpy(bands).float()
 
 

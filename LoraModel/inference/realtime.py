@@ -110,7 +110,7 @@ def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path],
     if args.switch:
         raise UserError("--switch is for a recording: with a microphone, type the voices", "--switch 用于录音：使用麦克风时请直接输入声音名称")
     if files:
-        live.use({files[0]: 1.0}, args.force, args.any_strength).result()
+        live.use([(files[0], 1.0)], args.force, args.any_strength).result()
     stream = talk(live, args.device_in, args.device_out, names, args.any_strength)
     print(tr(f"{stream.late} blocks came too late", f"{stream.late} 个块未能及时完成"))
     return 0

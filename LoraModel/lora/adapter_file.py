@@ -96,11 +96,15 @@ class Adapter:
                                 f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 "
                                 f"{modules[path].num_embeddings} 个")
 
+    def _scaling(self, path: str) -> float:
+        target = self.config.target_of(path)
+        return self.config.scaling(target) if target is not None else 1.0
+
     def deltas(self, network: nn.Module, strength: float = 1.0) -> Dict[str, Tensor]:
         """strength * scale * B A for each layer, dense, fp32, on the network's device."""
         return {
             path: strength * dense_delta(
-                network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)), self.speaker
+                network.get_submodule(path), tensors, self._scaling(path), self.speaker
             )
             for path, tensors in self.layers().items()
         }
@@ -108,7 +112,7 @@ class Adapter:
     def products(self, network: nn.Module) -> Dict[str, Tuple[Tensor, Tensor]]:
         """The delta of each layer as (left, right), for `LiveWeights.write_products`: fp32, on the network's device."""
         return {
-            path: delta_product(network.get_submodule(path), tensors, self.config.scaling(self.config.target_of(path)),
+            path: delta_product(network.get_submodule(path), tensors, self._scaling(path),
                                 self.speaker)
             for path, tensors in self.layers().items()
         }

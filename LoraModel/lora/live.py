@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -273,7 +273,7 @@ class LiveWeights:
             self._stored[name].data = tensor
         self._home = {}
 
-    def _put_back_all_but(self, paths: Dict[str, object]) -> None:
+    def _put_back_all_but(self, paths: Collection[str]) -> None:
         for path in [p for p in self._touched if p not in paths]:
             weight_norm.write(self._network.get_submodule(path), self._pristine[path])
             self._touched.remove(path)

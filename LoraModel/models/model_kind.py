@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 from ..lora import tensors_hash
 from ..messages import UserError
@@ -115,7 +115,7 @@ def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
 
     The first layer's noise convolution spans two times the samples that the layers after it make of a frame.
     """
-    kernels = []
+    kernels: List[int] = []
     while f"dec.ups.{len(kernels)}.weight_v" in shapes:
         kernels.append(int(shapes[f"dec.ups.{len(kernels)}.weight_v"][-1]))
     noise = shapes.get("dec.noise_convs.0.weight")
@@ -123,7 +123,7 @@ def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
         first = 10 if kernels[0] == 16 else kernels[0] // 2
         hop: Optional[int] = first * (noise[-1] // 2)
     else:
-        hop = _HOPS.get(tuple(kernels))
+        hop = _HOPS.get(tuple(kernels))  # type: ignore[arg-type]
         bins = shapes.get("enc_q.pre.weight")
         if tuple(kernels) == (16, 16, 4, 4, 4) and bins is not None and len(bins) == 3:
             hop = {513: 320, 1025: 480}.get(int(bins[1]))

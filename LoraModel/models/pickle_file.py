@@ -239,7 +239,7 @@ def _argument(opcode: Any, stream: BinaryIO) -> Any:
         length = struct.unpack("<i", stream.read(4))[0]
         if not 0 <= length <= _MAX_INT_BYTES:
             raise bad()
-        return pickletools.decode_long(stream.read(length))
+        return int.from_bytes(stream.read(length), "little", signed=True)
     return opcode.arg.reader(stream)
 
 

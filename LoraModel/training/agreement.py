@@ -37,7 +37,7 @@ def check_lengths(clip: Clip, frames: int, feature: np.ndarray, pitch: Sequence[
     Raises:
         UserError: one is longer or shorter than its clip by more than `SPARE_FRAMES`.
     """
-    lengths = [(clip.feature, 2 * len(feature)), *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch))]
+    lengths = [(clip.feature, 2 * len(feature)), *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch) if path)]
     for path, length in lengths:
         if abs(length - frames) > SPARE_FRAMES:
             raise UserError(

@@ -35,7 +35,7 @@ class Clip(NamedTuple):
     mute: bool = False
 
     def paths(self) -> List[Path]:
-        return [self.wav, self.feature] + ([self.pitch, self.f0] if self.pitch is not None else [])
+        return [path for path in (self.wav, self.feature, self.pitch, self.f0) if path is not None]
 
     def line(self) -> str:
         """The line as RVC writes it."""
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
     speaker: Tensor
 
     def to(self: AnyBatch, device: torch.device) -> AnyBatch:
-        return type(self)(*(value if value is None else value.to(device, non_blocking=True) for value in self))
+        return type(self)(*(value if value is None else value.to(device, non_blocking=True) for value in self))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -215,7 +215,8 @@ def _scan(folder: Path, info: BaseInfo) -> List[Clip]:
     clips = []
     for name in sorted(layout.stems(folder / layout.WAVS, ".wav")):
         wav, feature, *pitch = layout.clip_files(folder, name, info.version, info.f0)
-        clips.append(Clip(wav, feature, *(pitch or (None, None)), 0))
+        coarse, f0 = pitch or (None, None)
+        clips.append(Clip(wav, feature, coarse, f0, 0))
     return clips
 
 

@@ -39,7 +39,7 @@ class TrainBatch(NamedTuple):
         mask = (frames < self.lengths[:, None]).to(self.mean.dtype)[:, None]  # (batch, 1, frames)
         return Posterior(self.mean, self.log_scale, mask)
 
-    to = Batch.to
+    to = Batch.to  # type: ignore[misc]
 
 
 class Posteriors:
@@ -70,7 +70,8 @@ class Posteriors:
         raw = self._clips.take(index).to(self._device)
         with undisturbed(self._device):  # enc_q draws a z of its own
             posterior = self._model.posterior(raw.spec, raw.lengths)
-        clip = TrainBatch(raw.phone, raw.lengths, raw.pitch, raw.f0, raw.wave, self._mel.of_spectrogram(raw.spec), posterior.mean,
+        clip = TrainBatch(  # type: ignore[call-arg]
+            raw.phone, raw.lengths, raw.pitch, raw.f0, raw.wave, self._mel.of_spectrogram(raw.spec), posterior.mean,
                           posterior.log_scale)
         return clip.to(torch.device("cpu"))
 

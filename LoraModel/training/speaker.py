@@ -51,9 +51,9 @@ def _losses(
     mean, log_scale, _ = network.enc_p(batch.phone, batch.pitch, lengths)  # the same for all rows
     if frames is not None:
         starts = ((lengths - frames) // 2).clamp(min=0)
-        frames = min(frames, spec.shape[2])
-        mean, log_scale, spec = (slice_frames(x, starts, frames) for x in (mean, log_scale, spec))
-        lengths = (lengths - starts).clamp(max=frames)
+        cut = min(frames, spec.shape[2])
+        mean, log_scale, spec = (slice_frames(x, starts, cut) for x in (mean, log_scale, spec))
+        lengths = (lengths - starts).clamp(max=cut)
     losses = []
     with undisturbed(device):
         for row in rows:

@@ -110,10 +110,10 @@ def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo, shortest: in
     pitch: List[np.ndarray] = []
     if info.f0:
         for path in (clip.pitch, clip.f0):
-            if not path.is_file():
+            if path is None or not path.is_file():
                 raise UserError(f"{path} is missing but base {info.name} takes pitch: extract f0 for this experiment, or choose a base without f0",
                                 f"缺少 {path}，而底模 {info.name} 需要音高：请为该实验提取 f0，或选择无 f0 的底模")
-        pitch = [read_array(clip.pitch, 1), read_array(clip.f0, 1)]
+        pitch = [read_array(path, 1) for path in (clip.pitch, clip.f0) if path is not None]
     frames = audio.frames // experiment.data["hop_length"]
     if not clip.mute and frames >= shortest:
         check_lengths(clip, frames, feature, pitch)
