@@ -7,8 +7,8 @@ adversarial, feature matching) and multi-resolution STFT, a part of each batch i
 pitch: the content encoder must hear in it what it hears in the recording, and the discriminator must take it for
 speech.
 DIR gets f0G16k.pth (the running average, fp16, in the rows of people the mean of the synthetic ones, where
---synthetic_rows names them), its config.json, discriminator.pt, log.jsonl, and state.pt, from which the same command goes
-on.
+--synthetic_rows names them), its config.json, discriminator.pt, log.jsonl, and state.pt, from which the same command
+goes on.
 """
 
 from __future__ import annotations

@@ -156,7 +156,8 @@ def with_speakers(voice, *speakers):
 
 def test_a_list_of_another_speaker_than_the_row_that_is_trained_is_told(voice, tmp_path, capsys):
     with_speakers(voice, "3", "3", "3", "3")
-    note = "the filelist names speaker 3, and the voice is trained on row 0 of the base: --speaker 3 would take that row"
+    note = ("the filelist names speaker 3, and the voice is trained on row 0 of the base: --speaker 3 would take "
+            "that row")
     prepare(TrainConfig(**settings(voice, tmp_path / "out")))
     assert note in capsys.readouterr().err
     for chosen in ({"speaker": 3}, {"speaker_id": 3}):

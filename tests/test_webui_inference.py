@@ -243,7 +243,8 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
     assert (convert() == anna).all()
     assert client.predict("../up", api_name="/lora_merge")[0].startswith("Error: ")
     merged = client.predict("anna", api_name="/lora_merge")
-    # trained on row 3, and the voice is in row 0 of the merged file too, which RVC converts with: no speaker is to be set
+    # trained on row 3, and the voice is in row 0 of the merged file too, which RVC converts with: no speaker is to be
+    # set
     assert merged[0].startswith("Wrote anna.pth") and "peaker" not in merged[0] and "anna.pth" in merged[2]["choices"]
     assert "anna.pth" in client.predict(api_name="/infer_refresh")["choices"]
     assert client.predict(api_name="/lora_unload")[0] == f"{BASE_NAME}, the base alone"

@@ -54,7 +54,7 @@ def prepare(host: Host, plan: Plan, until: Optional[str] = None) -> int:
     Raises:
         UserError: recordings, folder or RVC's scripts leave nothing to train on. OSError: as the file system gives it.
     """
-    experiment, settings = plan.experiment, plan.settings
+    experiment = plan.experiment
     check_speaker(plan)
     check_folder(experiment)
     recordings = find_recordings(plan.source, without=experiment)

@@ -17,7 +17,7 @@ from ..names import check_name
 from .agreement import check_times
 from .checkpoint import check_output, read_run, run_identity
 from .config import TrainConfig
-from .data_loader import ClipSet, read_experiment, split
+from .data_loader import ClipSet, Experiment, read_experiment, split
 from .objective import can_autocast
 from .run_lock import check_free
 from .trainer import Trainer, choose_device
