@@ -108,3 +108,19 @@ def test_uses_that_overlap_set_back_what_was_there():
         leave.set()
         thread.join()
         assert torch.get_default_dtype() is torch.float64
+
+
+def test_training_runs_rvcs_compiled_function_as_it_is_written(tmp_path):
+    """Optimised, it rounds differently on PyTorch 1.13, and from its third call on: two runs of one seed would differ."""
+    experiment = make_experiment(tmp_path / "voice", clips=2, seconds=0.7)
+    trainer = prepare(TrainConfig.from_dict(settings(experiment, tmp_path / "run")))
+    optimised, real = [], trainer.model.prior
+
+    def prior(*given):
+        optimised.append(torch._C._get_graph_executor_optimize())
+        return real(*given)
+
+    trainer.model.prior = prior
+    before = torch._C._get_graph_executor_optimize()
+    trainer.step([0])
+    assert optimised == [False] and torch._C._get_graph_executor_optimize() is before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator
 
+import torch
 from torch import Tensor, nn
 
 from .layout import Host
@@ -44,6 +45,18 @@ class Mel:
         return self._module.spec_to_mel_torch(
             spec, d["filter_length"], d["n_mel_channels"], d["sampling_rate"], d["mel_fmin"], d["mel_fmax"]
         )
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """RVC's networks give the same numbers at every call, within it.
+
+    RVC has one function of theirs compiled by TorchScript: its first calls run as it is written, later ones in a form that
+    PyTorch has optimised meanwhile, and on PyTorch 1.13 the two round differently. A run of training that is resumed in a new
+    process must go on as if nothing had been.
+    """
+    with torch.jit.optimized_execution(False):
+        yield
 
 
 def takes_pitch(decoder: nn.Module) -> bool:

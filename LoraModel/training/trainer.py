@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..defaults import usual_defaults
 from ..devices import check_device, device_name
 from ..host import Host
-from ..host.networks import Mel
+from ..host.networks import Mel, as_written
 from ..lora import save_adapter
 from ..lora.targets import is_row
 from ..messages import UserError, tr
@@ -89,6 +89,7 @@ class Trainer:
     # One step
 
     @usual_defaults()
+    @as_written()
     def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
         """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel` and no `total`."""
         batch = self.posteriors.batch(indices)
@@ -168,6 +169,7 @@ class Trainer:
             parameter.copy_(value)
 
     @usual_defaults()
+    @as_written()
     def evaluate(self) -> Tuple[Score, List[Heard]]:
         """How good the averaged adapter is on the held-out clips, and the clips themselves."""
         with self.averaged():
@@ -179,6 +181,7 @@ class Trainer:
     # The run
 
     @usual_defaults()
+    @as_written()
     def run(self) -> bool:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
         self.folder.mkdir(parents=True, exist_ok=True)
