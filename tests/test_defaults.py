@@ -111,7 +111,7 @@ def test_uses_that_overlap_set_back_what_was_there():
 
 
 def test_training_runs_rvcs_compiled_function_as_it_is_written(tmp_path):
-    """Optimised, it rounds differently on PyTorch 1.13, and from its third call on: two runs of one seed would differ."""
+    """Optimised, it rounds differently on PyTorch 1.13: two runs of one seed would differ."""
     experiment = make_experiment(tmp_path / "voice", clips=2, seconds=0.7)
     trainer = prepare(TrainConfig.from_dict(settings(experiment, tmp_path / "run")))
     optimised, real = [], trainer.model.prior
