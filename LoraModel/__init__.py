@@ -20,6 +20,7 @@ _PUBLIC = {
     "TrainConfig": ".training.config",
     "Trainer": ".training.trainer",
     "UserError": ".messages",
+    "VoiceBatch": ".realtime",
     "VoiceLoader": ".inference.model_loader",
     "count_parameters": ".lora",
     "extract": ".lora",

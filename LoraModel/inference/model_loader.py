@@ -208,6 +208,15 @@ class VoiceLoader:
             chosen = self._choose(adapters, force, any_strength)
             return Blend(tuple(chosen), self._live.make(self._sum(chosen), spare.weights if spare is not None else None))
 
+    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> Dict[str, Tuple[Tensor, Tensor]]:
+        """The products of a blend, for `lora.rows.rows_adapted`: low-rank factors by module path, nothing applied.
+
+        Raises:
+            UserError: as `set_adapters`.
+        """
+        with self._preparing:
+            return self._sum(self._choose(adapters, force, False))
+
     def exchange(self, blend: Blend, in_place: bool = False) -> None:
         """Make a prepared blend what conversions hear: pointers change hands, which takes less than a millisecond.
 

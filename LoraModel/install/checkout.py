@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 from ..host.layouts import webui_scripts
 from ..messages import UserError
@@ -18,9 +18,21 @@ PACKAGE = "LoraModel"
 
 
 class Checkout(NamedTuple):
+    """An RVC checkout.
+
+    Attributes:
+        script: the WebUI's.
+    """
+
     layout: str
     root: Path
     script: Path
+
+    @property
+    def scripts(self) -> List[Path]:
+        """The scripts that get lines of ours: the WebUI's, and the realtime window's where there is one."""
+        window = webui_script.window_of(self.root)
+        return [self.script] if window is None else [self.script, window]
 
     @property
     def folder(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
-from typing import Dict, List
+from typing import Dict, List, NamedTuple, Optional
 
 from .. import __version__
 from ..files import atomic_write
@@ -24,6 +24,15 @@ def in_the_way(folder: Folder, names: List[str]) -> List[str]:
     return sorted(found)
 
 
+class ScriptChange(NamedTuple):
+    """A script of RVC's before and after, and what a killed run left beside it."""
+
+    script: Path
+    before: bytes
+    after: bytes
+    litter: List[Path]
+
+
 class Plan:
     """What one run would do; computing it changes nothing, and refuses (UserError) what cannot be done whole."""
 
@@ -31,10 +40,8 @@ class Plan:
         self.package = source / PACKAGE  # what is copied, or linked to
         self.checkout, self.install, self.link = checkout, install, link
         self.script, self.folder = checkout.script, Folder(checkout.folder, checkout.is_source(source))
-        self.before = self.script.read_bytes()
-        change = webui_script.with_lines if install else webui_script.without_lines
-        self.after = change(self.before, self.script.name)
-        self.litter = webui_script.litter_of(self.script)
+        self.skipped: List[UserError] = []
+        self.scripts = [change for change in map(self._change, checkout.scripts) if change is not None]
         self.write: Dict[str, Path] = {}
         self.sums: Dict[str, str] = {}
         self.set_aside: List[str] = []
@@ -53,6 +60,30 @@ class Plan:
             self._compare()
         self._check_rights()
 
+    def _change(self, script: Path) -> Optional[ScriptChange]:
+        """What becomes of a script. The realtime window's is left alone where it has no place for our lines: RVC's page
+        does not need it."""
+        before = script.read_bytes()
+        litter = webui_script.litter_of(script)
+        if not self.install:
+            return ScriptChange(script, before, webui_script.without_lines(before, script.name), litter)
+        try:
+            return ScriptChange(script, before, webui_script.with_lines(before, script.name), litter)
+        except UserError as error:
+            if script == self.script:
+                raise
+            self.skipped.append(error)
+            return None
+
+    @property
+    def changed(self) -> List[ScriptChange]:
+        """The scripts that would not be as they are."""
+        return [change for change in self.scripts if change.before != change.after]
+
+    @property
+    def litter(self) -> List[Path]:
+        return [path for change in self.scripts for path in change.litter]
+
     @property
     def copying(self) -> bool:
         return self.install and not self.link and self.folder.kind != "source"
@@ -69,7 +100,7 @@ class Plan:
 
     @property
     def nothing_to_do(self) -> bool:
-        return self.before == self.after and not self.folder_changes and not self.litter
+        return not self.changed and not self.folder_changes and not self.litter
 
     def _refuse_for(self, names: List[str]) -> UserError:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
@@ -94,7 +125,7 @@ class Plan:
     def _check_rights(self) -> None:
         """Refuse before the first byte is written what would fail in the middle: a script or a folder that is
         read-only."""
-        changed = [self.script] if self.before != self.after else []
+        changed = [change.script for change in self.changed]
         places = changed + ([self.checkout.root] if changed or self.folder_changes else [])
         if self.folder_changes and self.folder.kind == "copy":
             names = [*self.write, *self.set_aside, *self.drop] if self.copying else [*self.folder.own,
@@ -123,8 +154,8 @@ class Plan:
                 self.folder.delete_all()
 
     def _script(self) -> None:
-        if self.before != self.after:
-            atomic_write(self.script, self.after)
+        for change in self.changed:
+            atomic_write(change.script, change.after)
         for path in self.litter:
             path.unlink()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import List, Tuple
 
 from .. import __version__
 from ..messages import UserError, say
@@ -15,11 +16,14 @@ from .plan import Plan
 
 
 def diff(plan: Plan) -> str:
-    """The script's change, without the line endings' differences."""
-    name = plan.script.name
-    old, new = ([line.decode("utf-8", "backslashreplace") for line in text.splitlines()]
-                for text in (plan.before, plan.after))
-    return "\n".join(difflib.unified_diff(old, new, f"a/{name}", f"b/{name}", lineterm=""))
+    """The scripts' changes, without the line endings' differences."""
+    found: List[str] = []
+    for change in plan.changed:
+        name = change.script.name
+        old, new = ([line.decode("utf-8", "backslashreplace") for line in text.splitlines()]
+                    for text in (change.before, change.after))
+        found += difflib.unified_diff(old, new, f"a/{name}", f"b/{name}", lineterm="")
+    return "\n".join(found)
 
 
 def tell_dry(plan: Plan) -> None:
@@ -27,8 +31,9 @@ def tell_dry(plan: Plan) -> None:
     if plan.nothing_to_do:
         say("nothing would change", "不会有任何改动")
         return
-    if plan.before != plan.after:
+    if plan.changed:
         print(diff(plan))
+    tell_skipped(plan)
     where = plan.folder.path
     if plan.folder_changes and plan.link:
         say(f"{where} would become a link to {plan.package}", f"{where} 将成为指向 {plan.package} 的链接")
@@ -41,9 +46,16 @@ def tell_dry(plan: Plan) -> None:
     say("nothing was written (--dry-run)", "未写入任何内容（--dry-run）")
 
 
+def tell_skipped(plan: Plan) -> None:
+    """Why the realtime window has no lines of ours, where it has none."""
+    for error in plan.skipped:
+        say(f"note: {error.en}; the rest does not need it", f"提示：{error.zh}；其余部分不受影响")
+
+
 def tell(plan: Plan) -> None:
     """What `plan` has done."""
     root = plan.checkout.root
+    tell_skipped(plan)
     for name in plan.set_aside:
         say(f"you had changed {PACKAGE}/{name}: your version is now beside it, ending in .yours1 (2, ...)",
             f"您修改过 {PACKAGE}/{name}：您的版本保存在旁边，以 .yours1（2、……）结尾")
@@ -67,35 +79,50 @@ def tell(plan: Plan) -> None:
                 f"{plan.folder.path} 保留：本安装程序属于该副本")
 
 
-def tell_status(checkout: Checkout, source: Path) -> bool:
-    """Print what is there; return whether all of it is in place and of this version."""
-    script, folder = checkout.script, Folder(checkout.folder, checkout.is_source(source))
-    say(f"RVC: {checkout.layout} layout, {checkout.root}", f"RVC：{checkout.layout} 布局，{checkout.root}")
+def lines_in(script: Path) -> Tuple[str, str]:
+    """What there is of our lines in a script: "none", "there", "old" or "damaged", and what is wrong where they are.
+    "no place": a realtime window that was changed so much that they cannot be put in."""
     text = script.read_bytes()
-    lines, trouble = "damaged", ""
     try:
         plain = webui_script.without_lines(text, script.name)
-        lines = "none" if plain == text else "old"
-        if webui_script.with_lines(text, script.name) == text:
-            lines = "there"
     except UserError as error:
-        trouble = str(error)
-    say(*{
-        "none": (f"{script.name}: no lines of RVC-LoRA", f"{script.name}：没有 RVC-LoRA 的行"),
-        "there": (f"{script.name}: RVC-LoRA's lines are in place", f"{script.name}：RVC-LoRA 的行已就位"),
-        "old": (f"{script.name}: RVC-LoRA's lines are there, but not as this version writes them",
-                f"{script.name}：有 RVC-LoRA 的行，但与本版本写入的不同"),
-        "damaged": (f"{script.name}: RVC-LoRA's lines are damaged", f"{script.name}：RVC-LoRA 的行已损坏"),
-    }[lines])
-    if trouble:
-        print("  " + trouble)
+        return "damaged", str(error)
+    try:
+        there = webui_script.with_lines(text, script.name) == text
+    except UserError as error:
+        return "no place" if plain == text else "damaged", str(error)
+    return "there" if there else "none" if plain == text else "old", ""
+
+
+def tell_status(checkout: Checkout, source: Path) -> bool:
+    """Print what is there; return whether all of it is in place and of this version."""
+    folder = Folder(checkout.folder, checkout.is_source(source))
+    say(f"RVC: {checkout.layout} layout, {checkout.root}", f"RVC：{checkout.layout} 布局，{checkout.root}")
+    states = []
+    for script in checkout.scripts:
+        state, trouble = lines_in(script)
+        if state == "no place" and script == checkout.script:
+            state = "damaged"
+        say(*{
+            "none": (f"{script.name}: no lines of RVC-LoRA", f"{script.name}：没有 RVC-LoRA 的行"),
+            "no place": (f"{script.name}: no lines of RVC-LoRA, and no place for them", f"{script.name}：没有 RVC-LoRA 的行，也没有可插入的位置"),
+            "there": (f"{script.name}: RVC-LoRA's lines are in place", f"{script.name}：RVC-LoRA 的行已就位"),
+            "old": (f"{script.name}: RVC-LoRA's lines are there, but not as this version writes them",
+                    f"{script.name}：有 RVC-LoRA 的行，但与本版本写入的不同"),
+            "damaged": (f"{script.name}: RVC-LoRA's lines are damaged", f"{script.name}：RVC-LoRA 的行已损坏"),
+        }[state])
+        if trouble:
+            print("  " + trouble)
+        states.append(state)
+    told = [state for state in states if state != "no place"]
+    lines = told[0] if len(set(told)) == 1 else "damaged" if "damaged" in told else "old"
     if folder.kind == "copy":
         ours = installed_copy.files_of(source / PACKAGE)
         current = folder.state == "whole" and not folder.edited and set(folder.own) == set(ours) and all(
             checksum(path) in folder.known[name] for name, path in ours.items())
     else:
         current = folder.kind in ("link", "source") and (folder.path / "__init__.py").is_file()
-    cut_off = folder.cut_off or bool(webui_script.litter_of(script))
+    cut_off = folder.cut_off or any(webui_script.litter_of(script) for script in checkout.scripts)
     if folder.kind == "none":
         say(f"{PACKAGE}/: not there", f"{PACKAGE}/：不存在")
     elif folder.kind != "copy":

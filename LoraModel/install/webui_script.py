@@ -34,7 +34,7 @@ import tokenize
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
-from ..host.layouts import ANCHORS, layout_at
+from ..host.layouts import ANCHORS, CHECKOUTS, layout_at
 from ..messages import UserError
 
 BEGIN, END = "# >>> RVC-LoRA", "# <<< RVC-LoRA"
@@ -59,12 +59,30 @@ _SETUP = '''def rvc_lora(part):  # install_into_rvc.py put these lines in; with 
 rvc_lora("setup")'''
 _PANEL = 'rvc_lora("inference_panel")'
 _TAB = 'rvc_lora("train_tab")'
+_WINDOW = '''try:  # install_into_rvc.py put these lines in; with --uninstall it takes them out
+    from LoraModel.realtime import window as rvc_lora_window
+
+    rvc_lora_window.setup(globals())
+except Exception:
+    import traceback
+
+    traceback.print_exc()
+    print("RVC-LoRA failed; the window runs without it (RVC-LoRA 出错，窗口照常运行)", file=sys.stderr)'''
+WINDOWS = tuple(layout.realtime_window for layout in CHECKOUTS)
+"""The scripts of RVC's realtime windows. Their lines stand just before `gui = GUI()`, where the window is made."""
 
 
 def layout_of(root: Path) -> Optional[Tuple[str, Path]]:
     """(layout, WebUI script) of the RVC checkout in `root`, or None where there is no checkout."""
     layout = layout_at(root)
     return (layout.name, root / layout.webui_script) if layout is not None else None
+
+
+def window_of(root: Path) -> Optional[Path]:
+    """The script of the realtime window in the checkout in `root`; None where it has none."""
+    layout = layout_at(root)
+    script = root / layout.realtime_window if layout is not None and layout.realtime_window else None
+    return script if script is not None and script.is_file() else None
 
 
 def litter_of(script: Path) -> List[Path]:
@@ -194,6 +212,25 @@ def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Inse
                   "然后重新运行")
 
 
+def _window_insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Insertion]:
+    """Just before the window is made, so in the `if __name__ == "__main__":` of the script."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and node in tree.body:
+            made = next((statement for statement in node.body if _makes_window(statement)), None)
+            if made is not None:
+                before = _after(made, lines, _WINDOW, script)
+                return [_Insertion(made.lineno - 1, before.indent, _WINDOW)]
+    raise _refuse(script, "it has no `gui = GUI()` under its `if __name__ == \"__main__\":`, where RVC makes its window: "
+                  f"put the line back (`git diff -- {script}` shows what was changed), then run this again",
+                  "`if __name__ == \"__main__\":` 中没有 `gui = GUI()`（RVC 在此创建窗口）：请恢复这一行"
+                  f"（`git diff -- {script}` 可查看改动），然后重新运行")
+
+
+def _makes_window(statement: ast.AST) -> bool:
+    return _assigns(statement, "gui") and isinstance(statement.value, ast.Call) and getattr(
+        statement.value.func, "id", None) == "GUI"
+
+
 def _parse(source: bytes, script: str) -> ast.Module:
     try:
         return ast.parse(source)
@@ -206,6 +243,12 @@ def _parse(source: bytes, script: str) -> ast.Module:
 
 
 class _WithoutOurs(ast.NodeTransformer):
+    def visit_Try(self, node: ast.Try) -> Optional[ast.AST]:
+        first = node.body[0]
+        if isinstance(first, ast.ImportFrom) and [name.asname for name in first.names] == ["rvc_lora_window"]:
+            return None
+        return self.generic_visit(node)
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Optional[ast.AST]:
         return None if node.name == "rvc_lora" else node
 
@@ -236,8 +279,9 @@ def _with_lines(plain: bytes, script: str) -> bytes:
     """`with_lines` for a script that has none of ours."""
     tree = _parse(plain, script)
     lines = _lines(plain)
+    places = _window_insertions if script in WINDOWS else _insertions
     encoding = tokenize.detect_encoding(io.BytesIO(plain).readline)[0].replace("-sig", "")
-    from_the_end = sorted(_insertions(tree, lines, script), key=lambda insertion: insertion.line, reverse=True)
+    from_the_end = sorted(places(tree, lines, script), key=lambda insertion: insertion.line, reverse=True)
     for insertion in from_the_end:  # two at the same line: the one further in comes first
         _insert(lines, insertion, encoding)
     done = b"".join(lines)

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
+from ..host import Host
 from ..inference.model_loader import Applied, Blend, Source, VoiceLoader, check_strength
 from ..lora import Adapter
 
@@ -143,15 +144,10 @@ class VoiceChanges:
     # Parts
 
     def _resolved(self, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:
-        return [(source if isinstance(source, Adapter) else self.voice.host.resolve(source), strength) for source, strength in chosen]
+        return _resolved(self.voice.host, chosen)
 
     def _key(self, chosen: Sequence[Tuple[Source, float]], force: bool) -> _Key:
-        """The same for the same voice: files by path, time and size, so that one that has changed is another voice."""
-        parts: List[Any] = [force]
-        for source, strength in self._resolved(chosen):
-            if strength:
-                parts.append((id(source) if isinstance(source, Adapter) else _stamp(Path(source)), strength))
-        return tuple(parts)
+        return (force, *key_of(self.voice.host, chosen))
 
     def _set_ready(self, key: _Key, blend: Blend) -> None:
         self._kept.move_to_end(key)
@@ -194,6 +190,16 @@ class VoiceChanges:
                 spare = self._kept.pop(key)
                 total -= sizes[key]
         return spare
+
+
+def _resolved(host: Host, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:
+    return [(source if isinstance(source, Adapter) else host.resolve(source), strength) for source, strength in chosen]
+
+
+def key_of(host: Host, chosen: Sequence[Tuple[Source, float]]) -> _Key:
+    """The same for the same voice: files by path, time and size, so that one that has changed is another voice."""
+    return tuple((id(source) if isinstance(source, Adapter) else _stamp(Path(source)), strength)
+                 for source, strength in _resolved(host, chosen) if strength)
 
 
 def _stamp(path: Path) -> Tuple[str, int, int]:

@@ -29,6 +29,7 @@ from .synthesis import light
 
 _CHANGES, _WANTED = "_rvc_lora_changes", "_rvc_lora_wanted"
 _hosts: List[Host] = []  # the one that was patched
+_chosen: Dict[str, Path] = {}  # bases that were asked for, by hash
 _given: Dict[str, VoiceLoader] = {}
 """Networks that are made already, by the path under which the class asks for them."""
 
@@ -111,8 +112,31 @@ def base_for(host: Host, path: Union[str, Path]) -> Path:
     Raises:
         UserError: it is not there, or the file is no adapter that can be read.
     """
+    adapter = load_adapter(host.resolve(path))
+    chosen = _chosen.get(adapter.metadata["base_hash"])
+    if chosen is not None and chosen.is_file():
+        return chosen
     catalog = Catalog(host.root or Path.cwd())
-    return catalog.base_path(catalog.own_base(load_adapter(host.resolve(path)).metadata))
+    return catalog.base_path(catalog.own_base(adapter.metadata))
+
+
+def choose_base(host: Host, path: Union[str, Path], base: Union[str, Path]) -> None:
+    """Say where the base of an adapter is, when it is not among the checkout's.
+
+    Raises:
+        UserError: it is another base, or no base.
+    """
+    adapter, file = load_adapter(host.resolve(path)), host.resolve(base)
+    kind = kind_of(file)
+    if kind.problem is not None:
+        raise kind.problem
+    found = kind.tensors_hash() if kind.is_generator else ""
+    wanted = adapter.metadata["base_hash"]
+    if found != wanted:
+        name = adapter.metadata["base_name"]
+        raise UserError(f"{file} is not the base of adapter {adapter.name!r}: that is {name} with the hash {wanted[:8]}…, this has {found[:8] or '-'}…",
+                        f"{file} 不是适配器 {adapter.name!r} 的底模：需要 {name}（哈希 {wanted[:8]}…），而此文件为 {found[:8] or '-'}…")
+    _chosen[wanted] = file
 
 
 # ---------------------------------------------------------------- what the class is patched with

@@ -31,6 +31,22 @@ EDGE = 480
 """Samples of silence put after the sound, so that pitch can be found up to its end."""
 
 
+def check_stand_in(voice: VoiceLoader) -> None:
+    """Whether the stand-in features fit a base; says once that they are no HuBERT's.
+
+    Raises:
+        UserError: a v1 base.
+    """
+    info = voice.info
+    if info.version == "v1":
+        raise UserError(
+            f"base {info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
+            "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
+            f"底模 {info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
+            "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模")
+    say_stand_in()
+
+
 class StandInSynthesis:
     """Generates the sound of a window's last frames, with the voice that is applied to `voice`.
 
@@ -47,14 +63,7 @@ class StandInSynthesis:
 
     def __init__(self, voice: VoiceLoader, frames: int, transpose: float = 0.0, index: Union[str, Path, None] = None,
                  index_rate: float = 0.75, seed: Optional[int] = 0):
-        info = voice.info
-        if info.version == "v1":
-            raise UserError(
-                f"base {info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
-                "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
-                f"底模 {info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
-                "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模")
-        say_stand_in()
+        check_stand_in(voice)
         self.voice, self.frames, self.transpose, self.seed = voice, frames, transpose, seed
         size = voice.network.enc_p.emb_phone.in_features
         self._index_rate = index_rate
@@ -87,7 +96,6 @@ class StandInSynthesis:
         self._f0[-(count - SETTLED):] = found[SETTLED:]
         return self._f0 * 2.0 ** (self.transpose / 12)
 
-    @torch.no_grad()
     def __call__(self, window: np.ndarray, block: int, skip: int, length: int) -> np.ndarray:
         """Generate `length` frames from frame `skip` of the window on.
 
@@ -103,6 +111,7 @@ class StandInSynthesis:
         with self.voice.lock:
             return self._generate(content, f0, skip, length)
 
+    @torch.no_grad()
     def _generate(self, content: np.ndarray, f0: Optional[np.ndarray], skip: int, length: int) -> np.ndarray:
         network, device = self.voice.network, self.voice.device
         dtype = next(network.parameters()).dtype
@@ -119,6 +128,8 @@ class StandInSynthesis:
                 torch.manual_seed(self.seed)
             z_p = (mean + torch.exp(log_scale) * torch.randn_like(mean) * NOISE_SCALE) * mask
             z = network.flow(z_p, mask, g=g, reverse=True)[:, :, skip - first:skip - first + length]
+            if self.seed is not None:  # the excitation's noise is the same whatever came before: `VoiceBatch` makes it alone
+                torch.manual_seed(self.seed)
             sound = self._decoder(z * mask[:, :, skip - first:skip - first + length], pitch, g)
         return sound[0, 0].float().cpu().numpy()
 

@@ -1,0 +1,154 @@
+"""`VoiceBatch`: several users, each with a voice of their own, in one forward of one base."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..devices import check_device
+from ..host import Host, find_host
+from ..host.networks import excitation, given_excitation
+from ..inference import stand_in
+from ..inference.convert import FRAME, INPUT_RATE, NOISE_SCALE
+from ..inference.model_loader import Source, VoiceLoader
+from ..inference.sound import check_length
+from ..lora.rows import Products, rows_adapted
+from ..messages import UserError
+from ..models import Base, GeneratorLoRA
+from ..models.random_state import undisturbed
+from .changes import key_of
+from .synthesis import FLOW_CONTEXT, check_stand_in, light
+
+STEP = 50
+"""Frames: recordings are filled up with silence to a multiple of this, so that those of nearly one length go together."""
+KEPT = 64
+"""Voices whose factors are kept; each is as small as its file."""
+
+
+class VoiceBatch:
+    """Converts for several users at once; each hears what it would hear alone, to 1e-4.
+
+    Args:
+        base: a base's file, a loaded one, or a `VoiceLoader` with no adapter applied.
+        device: "cpu", "cuda", … or "auto".
+        seed: of all noise, the same for each row.
+        host: the RVC installation; None finds it.
+
+    Raises:
+        UserError: the base or the device cannot be used; a v1 base, whose features are in a checkout only.
+    """
+
+    def __init__(self, base: Union[str, Path, Base, VoiceLoader], device: str = "cpu", seed: int = 0, host: Optional[Host] = None):
+        if not isinstance(base, VoiceLoader):
+            base = light(VoiceLoader(base, host or find_host(), check_device(device)))
+        self.voice, self.seed = base, seed
+        self._decoder = GeneratorLoRA(base.network.dec)
+        self._kept: "OrderedDict[Any, Products]" = OrderedDict()
+
+    def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]], transpose: Sequence[float] = ()) -> List[np.ndarray]:
+        """Convert recordings, each with its own voice.
+
+        Args:
+            recordings: (samples,) at 16 kHz each, of any lengths. Those of one length, to half a second, go together.
+            voices: {adapter or file: strength} for each; {} for the plain base.
+            transpose: semitones for each; none for 0.
+
+        Returns:
+            (samples,) float32 at the base's sample rate, as long as its recording, for each.
+
+        Raises:
+            UserError: a recording that is too short, or an adapter that cannot be used: nothing is converted then.
+        """
+        check_stand_in(self.voice)
+        info, shifts = self.voice.info, list(transpose) or [0.0] * len(recordings)
+        if not len(recordings) == len(voices) == len(shifts):
+            raise ValueError(f"{len(recordings)} recordings, {len(voices)} voices and {len(shifts)} transpositions")
+        products = [self.products(voice) for voice in voices]
+        groups: "OrderedDict[int, List[int]]" = OrderedDict()
+        for index, sound in enumerate(recordings):
+            check_length(sound, INPUT_RATE)
+            groups.setdefault(-(-len(sound) // (STEP * FRAME)) * STEP, []).append(index)
+        done: List[np.ndarray] = [np.empty(0, dtype=np.float32)] * len(recordings)
+        for frames, members in groups.items():
+            content, f0 = [], []
+            for index in members:
+                sound = np.pad(np.asarray(recordings[index], dtype=np.float32), (0, frames * FRAME - len(recordings[index])))
+                content.append(np.repeat(np.asarray(stand_in.content_features(sound), dtype=np.float32), 2, axis=0)[:frames])
+                f0.append(stand_in.pitch(sound, frames) * 2.0 ** (shifts[index] / 12) if info.f0 else np.zeros(frames))
+            for index, sound in zip(members, self._generate(content, f0, [products[index] for index in members], 0, frames)):
+                done[index] = sound[:int(round(len(recordings[index]) * info.sample_rate / INPUT_RATE))]
+        return done
+
+    def generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]], skip: int,
+                 length: int) -> np.ndarray:
+        """`length` frames from frame `skip` on, for each row with its own voice.
+
+        Args:
+            content: (frames, size of a feature) for each row, all of one length.
+            f0: (frames,) in Hz for each row; 0 where unvoiced.
+
+        Returns:
+            (rows, length * hop) float32 at the base's sample rate.
+
+        Raises:
+            UserError: an adapter that cannot be used.
+        """
+        return self._generate(content, f0, [self.products(voice) for voice in voices], skip, length)
+
+    def products(self, voice: Mapping[Source, float]) -> Products:
+        """The factors of a blend, kept for the next time."""
+        chosen = list(voice.items())
+        key = key_of(self.voice.host, chosen)
+        if key not in self._kept:
+            self._kept[key] = self.voice.factors(chosen)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    @torch.no_grad()
+    def _generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray], rows: Sequence[Products], skip: int,
+                  length: int) -> np.ndarray:
+        network, device, info = self.voice.network, self.voice.device, self.voice.info
+        dtype = next(network.parameters()).dtype
+        phone = torch.from_numpy(np.stack(content)).to(device, dtype)  # (rows, frames, size)
+        count, frames = phone.shape[:2]
+        hertz = np.stack(f0)
+        coarse = torch.from_numpy(np.stack([stand_in.coarse_pitch(one) for one in hertz])).to(device) if info.f0 else None
+        pitch = torch.from_numpy(hertz.astype(np.float32))[:, skip:skip + length].to(device)
+        first = max(skip - FLOW_CONTEXT, 0)
+        with self.voice.lock:
+            if self.voice.applied:
+                raise UserError("a voice is applied to this base: unload it before batches are converted on it",
+                                "该底模上已加载声音：批量转换之前请先卸载")
+            with rows_adapted(network, rows):
+                g = network.emb_g(torch.zeros(count, 1, dtype=torch.long, device=device)).transpose(1, 2)  # (rows, gin, 1)
+                mean, log_scale, mask = network.enc_p(phone, coarse, torch.full((count,), frames, device=device))
+                mean, log_scale, mask = (part[:, :, first:] for part in (mean, log_scale, mask))
+                noise, sines = self._noise(mean[:1], pitch, info.hop_length)
+                z_p = (mean + torch.exp(log_scale) * noise * NOISE_SCALE) * mask
+                z = network.flow(z_p, mask, g=g, reverse=True)[:, :, skip - first:skip - first + length]
+                if sines is None:
+                    sound = self._decoder(z, None, g)
+                else:
+                    with given_excitation(network.dec, sines):
+                        sound = self._decoder(z, pitch, g)
+        return np.asarray(sound[:, 0].float().cpu().numpy())
+
+    def _noise(self, like: Tensor, pitch: Tensor, hop: int) -> Tuple[Tensor, Optional[Tensor]]:
+        """Noise of the prior, (1, channels, frames), and each row's excitation, (rows, samples, 1): as for the row alone."""
+        with undisturbed(self.voice.device):
+            torch.manual_seed(self.seed)
+            noise = torch.randn_like(like)
+            if not self.voice.info.f0:
+                return noise, None
+            rows = []
+            for row in pitch:
+                torch.manual_seed(self.seed)
+                rows.append(excitation(self.voice.network.dec, row[None], hop))
+            return noise, torch.cat(rows)
