@@ -281,9 +281,9 @@ def _with_lines(plain: bytes, script: str) -> bytes:
     lines = _lines(plain)
     places = _window_insertions if script in WINDOWS else _insertions
     encoding = tokenize.detect_encoding(io.BytesIO(plain).readline)[0].replace("-sig", "")
-    from_the_end = sorted(places(tree, lines, script), key=lambda insertion: insertion.line, reverse=True)
-    for insertion in from_the_end:  # two at the same line: the one further in comes first
-        _insert(lines, insertion, encoding)
+    found = enumerate(places(tree, lines, script))
+    for _, insertion in sorted(found, key=lambda one: (one[1].line, one[0]), reverse=True):
+        _insert(lines, insertion, encoding)  # from the end; of two at one line, the one further in comes first
     done = b"".join(lines)
     # the script must be the same program but for our statements, and come back byte for byte
     if ast.dump(_WithoutOurs().visit(_parse(done, script))) != ast.dump(tree) or without_lines(done, script) != plain:
