@@ -1,10 +1,12 @@
-"""Changes of voice under a stream: how long the audio thread is held, when they are heard, late blocks, jumps; and what a batch costs.
+"""Changes of voice under a stream: how long the audio thread is held, when they are heard, late blocks, jumps; and
+what a batch costs.
 
 python bench/realtime.py [--changes N] [--seconds S] [--block B] [--rvc_root PATH] [--json FILE] [--quick]
 
-A base of RVC's own size (v2 40k) with fresh weights and two adapters of random tensors; the jump is looked at on the demo's base, where
-speech comes out. The stream runs at the pace of real time, with as many changes of voice and with none; where the machine is too slow for
-the block it runs at the pace that it can, which is said. Ratios are of runs in turn.
+A base of RVC's own size (v2 40k) with fresh weights and two adapters of random tensors; the jump is looked at on the
+demo's base, where speech comes out. The stream runs at the pace of real time, with as many changes of voice and with
+none; where the machine is too slow for the block it runs at the pace that it can, which is said. Ratios are of runs in
+turn.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ FLUX_WINDOW, FLUX_HOP = 1024, 256
 
 
 def held_and_ready(live: RealtimeVoice, files: List[Path], changes: int) -> Dict[str, Any]:
-    """Milliseconds that a change holds the audio thread, against a change written in place as before; and until it is ready.
+    """Milliseconds that a change holds the audio thread, against a change written in place as before; and until it is
+    ready.
 
     Every change is to a blend that was not heard before, so that all of it is prepared; then to kept ones.
     """
@@ -58,10 +61,12 @@ def held_and_ready(live: RealtimeVoice, files: List[Path], changes: int) -> Dict
         kept.append(1000 * (time.perf_counter() - asked))
     return {"held_ms": median_interval(held).value, "held_ms_most": max(held), "held_ms_all": held,
             "ready_ms": median_interval(ready).value, "ready_ms_most": max(ready),
-            "kept_ms": median_interval(kept).value, "written_in_place_ms": median_interval(before).value, **ratio(held, before, "ratio_held")}
+            "kept_ms": median_interval(kept).value, "written_in_place_ms": median_interval(before).value,
+            **ratio(held, before, "ratio_held")}
 
 
-def stream(live: RealtimeVoice, sound: np.ndarray, seconds: float, files: List[Path], changes: int, slow: float = 1.0) -> Dict[str, Any]:
+def stream(live: RealtimeVoice, sound: np.ndarray, seconds: float, files: List[Path], changes: int,
+           slow: float = 1.0) -> Dict[str, Any]:
     """A stream at the pace of real time, or `slow` times slower, with so many changes of voice spread over it.
 
     A block is late when its sound is not there when the one before has been played.
@@ -96,12 +101,15 @@ def stream(live: RealtimeVoice, sound: np.ndarray, seconds: float, files: List[P
             waits.append(begun - asked[now] - length)
         heard = now
     thread.join()
-    return {"late": late, "blocks": count, "seconds_a_block": median_interval(taken).value, "seconds_a_block_all": taken, "changes_heard": len(waits),
-            "beyond_a_block_ms": 1000 * max(waits, default=0.0), "beyond_a_block_ms_median": 1000 * float(np.median(waits)) if waits else 0.0}
+    return {"late": late, "blocks": count, "seconds_a_block": median_interval(taken).value,
+            "seconds_a_block_all": taken, "changes_heard": len(waits),
+            "beyond_a_block_ms": 1000 * max(waits, default=0.0),
+            "beyond_a_block_ms_median": 1000 * float(np.median(waits)) if waits else 0.0}
 
 
 def flux(sound: np.ndarray) -> np.ndarray:
-    """Log-spectral flux: the mean over the bins of how much the log amplitude differs from the frame before, (frames - 1,)."""
+    """Log-spectral flux: the mean over the bins of how much the log amplitude differs from the frame before, (frames -
+    1,)."""
     frames = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), FLUX_WINDOW)[::FLUX_HOP]
     spectra = np.log(np.abs(np.fft.rfft(frames * np.hanning(FLUX_WINDOW))) + 1e-4)
     return np.abs(np.diff(spectra, axis=0)).mean(axis=1)
@@ -127,7 +135,8 @@ def jump(folder: Path, blocks: int) -> Dict[str, Any]:
     for joint in joints:
         near |= (at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)
     limit = float(np.percentile(found[~near], 99))
-    peaks = [float(found[(at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)].max()) for joint in joints]
+    peaks = [float(found[(at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)].max())
+             for joint in joints]
     ratios = [peak / limit for peak in peaks]
     return {"jump": median_interval(ratios).value, "jump_most": max(ratios), "jump_all": ratios, "joints": len(joints)}
 
@@ -170,21 +179,23 @@ def batch(live: RealtimeVoice, files: List[Path], users: int, repeats: int) -> D
         for name in taken:
             rows = range(users) if name == "together" else range(1)
             begun = time.perf_counter()
-            made = together.generate([content[row] for row in rows], [f0[row] for row in rows], [wanted[row] for row in rows],
-                                     shape.context, shape.returned)
+            made = together.generate([content[row] for row in rows], [f0[row] for row in rows],
+                                     [wanted[row] for row in rows], shape.context, shape.returned)
             taken[name].append(time.perf_counter() - begun)
             if name == "alone":
                 apart = max(apart, float(np.abs(made[0] - first).max()))
             else:
                 first = made[0]
-    return {**ratio(taken["together"][1:], taken["alone"][1:], "ratio_batch"), "users": users, "seconds_batch": taken, "batch_apart": apart}
+    return {**ratio(taken["together"][1:], taken["alone"][1:], "ratio_batch"), "users": users, "seconds_batch": taken,
+            "batch_apart": apart}
 
 
-def measure(folder: Path, changes: int, seconds: float, block: float, repeats: int, quick: bool, rvc_root: Optional[Path] = None,
-            users: int = 8) -> Dict[str, Any]:
+def measure(folder: Path, changes: int, seconds: float, block: float, repeats: int, quick: bool,
+            rvc_root: Optional[Path] = None, users: int = 8) -> Dict[str, Any]:
     host = find_host()
     base = DEMO / "base/f0G16k.pth" if quick else make_base(folder, host, "v2", 40000)[0]
-    files = [make_adapter(folder / f"{name}.safetensors", VoiceLoader(base, host), seed) for seed, name in enumerate("ab")]
+    files = [make_adapter(folder / f"{name}.safetensors", VoiceLoader(base, host), seed) for seed,
+             name in enumerate("ab")]
     sound = read_audio(DEMO / "recordings/source/01.flac", RATE)
     figures: Dict[str, Any] = {"quick": quick, "threads": torch.get_num_threads()}
     with RealtimeVoice(light(VoiceLoader(base, host)), rate=RATE, block=block, context=0.3 if quick else 2.5) as live:
@@ -194,8 +205,10 @@ def measure(folder: Path, changes: int, seconds: float, block: float, repeats: i
         slow = max(1.0, 2.0 * need / (live.block_samples / live.rate))
         without = stream(live, sound, seconds, files, 0, slow)
         with_changes = stream(live, sound, seconds, files, changes, slow)
-        figures.update({f"{name}_{key}": value for name, run in (("plain", without), ("changing", with_changes)) for key, value in run.items()})
-        figures.update({"block_seconds": live.block_samples / live.rate, "slower_than_real_time": slow, "changes": changes})
+        figures.update({f"{name}_{key}": value for name, run in (("plain", without), ("changing", with_changes))
+                        for key, value in run.items()})
+        figures.update({"block_seconds": live.block_samples / live.rate, "slower_than_real_time": slow,
+                        "changes": changes})
         figures.update(batch(live, files, users, repeats))
     figures.update(jump(folder, 9 if quick else 60))
     if rvc_root is not None:
@@ -214,22 +227,25 @@ def main() -> None:
     args = parser.parse_args()
     quick = args.quick
     with tempfile.TemporaryDirectory() as folder:
-        f = measure(Path(folder), args.changes or (6 if quick else 200), args.seconds or (2 if quick else 60), args.block,
-                    args.repeats or (2 if quick else 10), quick, args.rvc_root)
-    rows = [("figure", "", "wanted"), ("audio thread held, ms (median, most)", f"{f['held_ms']:.2f}, {f['held_ms_most']:.2f}", "2"),
+        f = measure(Path(folder), args.changes or (6 if quick else 200), args.seconds or (2 if quick else 60),
+                    args.block, args.repeats or (2 if quick else 10), quick, args.rvc_root)
+    rows = [("figure", "", "wanted"),
+            ("audio thread held, ms (median, most)", f"{f['held_ms']:.2f}, {f['held_ms_most']:.2f}", "2"),
             ("the same written in place, ms", f"{f['written_in_place_ms']:.1f}", ""),
             ("until a blend is ready, ms (median, most)", f"{f['ready_ms']:.1f}, {f['ready_ms_most']:.1f}", "50"),
             ("a kept one, use to heard, ms", f"{f['kept_ms']:.2f}", ""),
             ("use to heard beyond a block, ms (median, most)",
              f"{f['changing_beyond_a_block_ms_median']:.1f}, {f['changing_beyond_a_block_ms']:.1f}", "50"),
-            ("late blocks with changes, without", f"{f['changing_late']}, {f['plain_late']} of {f['plain_blocks']}", "0"),
+            ("late blocks with changes, without", f"{f['changing_late']}, {f['plain_late']} of {f['plain_blocks']}",
+             "0"),
             ("jump at a change (median, most)", f"{f['jump']:.2f}, {f['jump_most']:.2f}", "1"),
             (f"{f['users']} voices in a batch over one", f"{f['ratio_batch']:.2f}", "3")]
     if "ratio_class" in f:
         rows.append(("a block of RVC's class, patched over as it is", f"{f['ratio_class']:.3f}", "1.02"))
     print(table(rows))
     if f["slower_than_real_time"] > 1:
-        print(f"this machine is too slow for the block: the stream ran {f['slower_than_real_time']:.1f} times slower than real time")
+        print(f"this machine is too slow for the block: the stream ran {f['slower_than_real_time']:.1f} times slower "
+              f"than real time")
     finish(f, args.json)
 
 

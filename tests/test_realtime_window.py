@@ -1,4 +1,5 @@
-"""RVC's realtime windows: the installer's lines in and out byte for byte, and what the frame "LoRA voice" does (by a stand-in toolkit)."""
+"""RVC's realtime windows: the installer's lines in and out byte for byte, and what the frame "LoRA voice" does (by a
+stand-in toolkit)."""
 
 import os
 import shutil
@@ -40,8 +41,8 @@ WINDOWS = {layout.name: layout.realtime_window for layout in CHECKOUTS}
 
 @pytest.mark.parametrize("name", sorted(WINDOWS.values()))
 @pytest.mark.parametrize("text_before", [
-    SCRIPT.encode(), SCRIPT.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + SCRIPT.encode(), SCRIPT.rstrip("\n").encode(),
-    SCRIPT.replace("    gui = GUI()", "    gui: object = GUI()  # the window").encode()])
+    SCRIPT.encode(), SCRIPT.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + SCRIPT.encode(),
+    SCRIPT.rstrip("\n").encode(), SCRIPT.replace("    gui = GUI()", "    gui: object = GUI()  # the window").encode()])
 def test_the_lines_go_in_before_the_window_is_made_and_come_out_byte_for_byte(name, text_before):
     source = text_before
     done = webui_script.with_lines(source, name)
@@ -51,7 +52,8 @@ def test_the_lines_go_in_before_the_window_is_made_and_come_out_byte_for_byte(na
     compile(text, name, "exec")
 
 
-@pytest.mark.parametrize("text_before", [SCRIPT.replace("gui = GUI()", "start()"), SCRIPT.replace("    gui = GUI()", "    a = 1; gui = GUI()"),
+@pytest.mark.parametrize("text_before", [SCRIPT.replace("gui = GUI()", "start()"),
+                                         SCRIPT.replace("    gui = GUI()", "    a = 1; gui = GUI()"),
                                     SCRIPT.replace("if __name__", "while __name__")])
 def test_a_script_without_a_place_for_them_is_refused(text_before):
     with pytest.raises(UserError, match="gui_v1.py was left as it is"):
@@ -192,12 +194,14 @@ def test_choosing_a_voice_acts_at_once_and_rvc_never_sees_our_events(shown):
     assert opened.read() == ("pitch", {"pitch": 3})  # another event would end RVC's stream
     assert voices.used == [{"bob.safetensors": 0.5}, {"bob.safetensors": 0.25}, {}]
     event, values = opened.events[0]
-    assert event == window.NEWS and "bob" in values[window.NEWS]  # told to the window by an event: it is no other thread's to touch
+    # told to the window by an event: it is no other thread's to touch
+    assert event == window.NEWS and "bob" in values[window.NEWS]
 
 
 def test_hot_keys_choose_unless_something_is_typed(shown):
     panel, opened, voices = shown
-    opened.events = [(f"{HOT_KEY}2", opened.values()), (f"{HOT_KEY}0", opened.values()), (f"{HOT_KEY}7", opened.values()), ("stop_vc", {})]
+    opened.events = [(f"{HOT_KEY}2", opened.values()), (f"{HOT_KEY}0", opened.values()),
+                     (f"{HOT_KEY}7", opened.values()), ("stop_vc", {})]
     assert opened.read()[0] == "stop_vc" and voices.used == [{"bob.safetensors": 0.5}, {}]
     assert opened[VOICE].value == panel.plain
     opened.focus = Input()

@@ -11,16 +11,21 @@ from LoraModel.lora.rows import rows_adapted
 from LoraModel.messages import UserError
 
 LAYERS = [
-    (nn.Linear(6, 5), (6, 9), "linear"), (nn.Conv1d(4, 6, 3, padding=1), (4, 11), "conv"), (nn.Conv1d(4, 6, 7, padding=9, dilation=3), (4, 20), "conv"),
+    (nn.Linear(6, 5), (6, 9), "linear"), (nn.Conv1d(4, 6, 3, padding=1), (4, 11), "conv"),
+    (nn.Conv1d(4, 6, 7, padding=9, dilation=3), (4, 20), "conv"),
     (nn.Conv1d(4, 6, 1), (4, 5), "conv"), (nn.Conv1d(4, 6, 5, padding=0), (4, 9), "conv"),
-    (nn.ConvTranspose1d(4, 6, 16, stride=10, padding=3), (4, 7), "conv"), (nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1, output_padding=1), (4, 7), "conv"),
+    (nn.ConvTranspose1d(4, 6, 16, stride=10, padding=3), (4, 7), "conv"),
+    (nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1, output_padding=1), (4, 7), "conv"),
     (nn.Embedding(7, 5), (), "ids")]
 
 
-@pytest.mark.parametrize("layer, size, kind", LAYERS, ids=[f"{type(one[0]).__name__}{index}" for index, one in enumerate(LAYERS)])
+@pytest.mark.parametrize("layer, size, kind", LAYERS,
+                         ids=[f"{type(one[0]).__name__}{index}" for index, one in enumerate(LAYERS)])
 @torch.no_grad()
 def test_a_rows_branch_is_the_layer_with_that_rows_weight(layer, size, kind):
-    x = torch.randint(0, 7, (3, 2)) if kind == "ids" else torch.randn(3, size[1], size[0]) if kind == "linear" else torch.randn(3, *size)
+    x = torch.randint(0, 7, (3, 2)) if kind == "ids" else torch.randn(3, size[1],
+                                                                      size[0]) if kind == "linear" else torch.randn(
+                                                                          3, *size)
     network, weight = nn.Sequential(layer), layer.weight.clone()
     rows, columns = weight.shape[0], weight[0].numel()
     products = [{"0": (torch.randn(rows, rank), torch.randn(rank, columns))} for rank in (2, 5)] + [{}]

@@ -105,7 +105,8 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
             state = "damaged"
         say(*{
             "none": (f"{script.name}: no lines of RVC-LoRA", f"{script.name}：没有 RVC-LoRA 的行"),
-            "no place": (f"{script.name}: no lines of RVC-LoRA, and no place for them", f"{script.name}：没有 RVC-LoRA 的行，也没有可插入的位置"),
+            "no place": (f"{script.name}: no lines of RVC-LoRA, and no place for them",
+                         f"{script.name}：没有 RVC-LoRA 的行，也没有可插入的位置"),
             "there": (f"{script.name}: RVC-LoRA's lines are in place", f"{script.name}：RVC-LoRA 的行已就位"),
             "old": (f"{script.name}: RVC-LoRA's lines are there, but not as this version writes them",
                     f"{script.name}：有 RVC-LoRA 的行，但与本版本写入的不同"),

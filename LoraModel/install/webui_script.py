@@ -220,7 +220,8 @@ def _window_insertions(tree: ast.Module, lines: List[bytes], script: str) -> Lis
             if made is not None:
                 before = _after(made, lines, _WINDOW, script)
                 return [_Insertion(made.lineno - 1, before.indent, _WINDOW)]
-    raise _refuse(script, "it has no `gui = GUI()` under its `if __name__ == \"__main__\":`, where RVC makes its window: "
+    raise _refuse(script, "it has no `gui = GUI()` under its `if __name__ == \"__main__\":`, where RVC makes its "
+                  "window: "
                   f"put the line back (`git diff -- {script}` shows what was changed), then run this again",
                   "`if __name__ == \"__main__\":` 中没有 `gui = GUI()`（RVC 在此创建窗口）：请恢复这一行"
                   f"（`git diff -- {script}` 可查看改动），然后重新运行")

@@ -48,7 +48,7 @@ class VoiceBatch:
             base = light(VoiceLoader(base, host or find_host(), check_device(device)))
         self.voice, self.seed = base, seed
         self._decoder = GeneratorLoRA(base.network.dec)
-        self._kept: "OrderedDict[Any, Products]" = OrderedDict()
+        self._kept: OrderedDict[Any, Products] = OrderedDict()
 
     def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]], transpose: Sequence[float] = ()) -> List[np.ndarray]:
         """Convert recordings, each with its own voice.
@@ -69,7 +69,7 @@ class VoiceBatch:
         if not len(recordings) == len(voices) == len(shifts):
             raise ValueError(f"{len(recordings)} recordings, {len(voices)} voices and {len(shifts)} transpositions")
         products = [self.products(voice) for voice in voices]
-        groups: "OrderedDict[int, List[int]]" = OrderedDict()
+        groups: OrderedDict[int, List[int]] = OrderedDict()
         for index, sound in enumerate(recordings):
             check_length(sound, INPUT_RATE)
             groups.setdefault(-(-len(sound) // (STEP * FRAME)) * STEP, []).append(index)
