@@ -175,6 +175,7 @@ def batch(live: RealtimeVoice, files: List[Path], users: int, repeats: int) -> D
     together = VoiceBatch(live.voice)
     taken: Dict[str, List[float]] = {"together": [], "alone": []}
     apart = 0.0
+    first = np.zeros(0, dtype=np.float32)
     for _ in range(repeats + 1):
         for name in taken:
             rows = range(users) if name == "together" else range(1)
