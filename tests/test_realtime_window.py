@@ -99,6 +99,9 @@ class Element:
     def update(self, value=None, values=None):
         self.value = value
 
+    def set_focus(self):
+        Element.focused = self
+
 
 class Input(Element):
     pass
@@ -225,12 +228,16 @@ def test_what_is_wrong_is_said_in_the_frame(shown, root):
 
 
 def test_the_voice_of_the_list_is_heard_when_the_stream_starts(shown):
-    panel, _, voices = shown
+    panel, opened, voices = shown
     panel.wanted = ("lora/anna.safetensors", 0.75)
     panel.started()
     panel.wanted = (panel.plain, 1.0)
     panel.started()
-    assert voices.used == [{"anna.safetensors": 0.75}]
+    assert voices.used == [{"anna.safetensors": 0.75}] and opened[VOICE].value is None
+    panel.path = str(panel.catalog.loras / "bob.safetensors")  # given as the voice: the class has it on already
+    panel.started()
+    assert len(voices.used) == 1 and opened[VOICE].value == "lora/bob.safetensors"
+    assert Element.focused is opened[STRENGTH]  # hot keys are typed into no field
 
 
 def test_a_base_that_is_not_in_the_checkout_is_asked_for(root, library, tmp_path, monkeypatch):
@@ -270,6 +277,7 @@ def test_setup_patches_the_script_and_stands_before_its_toolkit(monkeypatch, roo
     namespace = {"__file__": str(root / "realtime_gui.py"), "sg": toolkit(), "GUI": GUI}
     window.setup(namespace)
     gui = GUI()
+    gui.rvc = None
     gui.launcher()
     assert VOICE in gui.window and namespace["sg"].Input is Input
     assert gui.set_values({"pth_path": "a.pth", VOICE: "", STRENGTH: 1.0}) is True

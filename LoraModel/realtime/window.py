@@ -38,6 +38,7 @@ def setup(namespace: Dict[str, Any]) -> None:
 
     def checked(self: Any, values: Dict[str, Any]) -> Any:
         panel.wanted = values.get(VOICE, ""), values.get(STRENGTH, 1.0)
+        panel.path = str(values.get("pth_path", "")).strip()
         return set_values(self, values) if panel.can_start(values) else False
 
     def started(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -72,6 +73,7 @@ class Panel:
         self._window: Any = None
         self._names: List[str] = []
         self.wanted: Tuple[str, float] = ("", 1.0)
+        self.path = ""
 
     @property
     def plain(self) -> str:
@@ -187,3 +189,9 @@ class Panel:
         """The voice of the list, on the stream that has just begun."""
         if self.wanted[0] in self._names:
             self.use(*self.wanted)
+        else:  # an adapter that was given as the voice is what is heard
+            given = Path(self.path).absolute() if self.path else None
+            name = next((name for name in self._names if self.catalog.adapter_path(name).absolute() == given), None)
+            if name is not None:
+                self._window[VOICE].update(value=name)
+        self._window[STRENGTH].set_focus()  # away from the field of the path, into which hot keys would be typed
