@@ -12,7 +12,6 @@ webui.py). What makes an interrupted run mend itself:
   with its checksums, so that the next run knows what to finish or to take away, and never touches a file of the user's.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -21,6 +20,7 @@ sys.dont_write_bytecode = True
 SOURCE = Path(__file__).resolve().parent
 sys.path.insert(0, str(SOURCE))
 
+from LoraModel.commands import Parser  # noqa: E402
 from LoraModel.install import checkout as checkouts  # noqa: E402
 from LoraModel.install import report, webui_script  # noqa: E402, F401
 from LoraModel.install.packages import lacking_packages, python_for, tell_packages  # noqa: E402
@@ -34,13 +34,14 @@ def find_checkout(named: Optional[str]) -> checkouts.Checkout:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=tr("Put RVC-LoRA into an RVC checkout.",
+    parser = Parser(description=tr("Put RVC-LoRA into an RVC checkout.",
                                                     "将 RVC-LoRA 安装到 RVC 目录。"))
     parser.add_argument("--rvc_root", "--rvc-root", metavar="PATH",
                         help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)",
                                 "RVC 目录（默认：RVC_ROOT，或上一级文件夹）"))
-    parser.add_argument("--python", metavar="PATH", help=tr("the Python that runs RVC, whose packages are checked",
-                                                            "运行 RVC 的 Python，用于检查依赖"))
+    parser.add_argument("--python", metavar="PATH", help=tr(
+        "the Python that runs RVC, whose packages are checked (default: the one in RVC's folder, else this one)",
+        "运行 RVC 的 Python，用于检查依赖（默认：RVC 文件夹中的，否则为当前的）"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--uninstall", action="store_true",
                       help=tr("take everything out again; adapters stay", "全部移除；适配器保留"))

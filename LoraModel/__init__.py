@@ -1,9 +1,13 @@
 """RVC-LoRA: one frozen RVC base in memory, a small adapter for each voice.
 
-More than nine files beside the folders: each is one thing that every folder uses (messages, names, paths, files,
-arrays, devices, commands, faults and the like). What a program may import stands in `__all__`; everything else is this
+    from LoraModel import train, TrainConfig, Voice
+
+What a program may import stands in `__all__`, and docs/library.md shows each name at work; everything else is this
 project's own business. Names are loaded when they are first used, so that `import LoraModel` alone needs nothing but
 Python.
+
+More than nine files beside the folders: each is one thing that every folder uses (messages, names, paths, places,
+files, arrays, devices, commands, faults and the like).
 """
 
 from importlib import import_module
@@ -13,13 +17,17 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Adapter": ".lora",
+    "Converted": ".inference.voice",
     "ConvertOptions": ".inference.convert",
     "LoRAConfig": ".lora",
     "RealtimeVoice": ".realtime",
+    "Step": ".training.library",
     "SynthesizerLoRA": ".models",
     "TrainConfig": ".training.config",
+    "Trained": ".training.library",
     "Trainer": ".training.trainer",
     "UserError": ".messages",
+    "Voice": ".inference.voice",
     "VoiceBatch": ".realtime",
     "VoiceLoader": ".inference.model_loader",
     "count_parameters": ".lora",
@@ -31,6 +39,7 @@ _PUBLIC = {
     "merge": ".lora",
     "save_adapter": ".lora",
     "rvc_lora_voices": ".realtime.rvc_class",
+    "train": ".training.library",
     "unmerge": ".lora",
 }
 

@@ -22,6 +22,7 @@ COMMANDS: Dict[str, Tuple[str, Text]] = {
     "model": ("LoraModel.scripts.convert_model",
               Text("look into model files, change their form", "查看并转换模型文件")),
     "evaluate": ("LoraModel.evaluation.evaluate", Text("compare voices on recordings", "用录音比较多个声音")),
+    "demo": ("LoraModel.demo.demo", Text("the whole chain on bundled recordings", "用自带录音演示完整流程")),
     "app": ("LoraModel.webui.app", Text("the web page", "网页界面")),
 }
 """Name -> (module, what it makes)."""

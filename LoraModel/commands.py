@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
 import re
 import sys
-from typing import Any, Callable, NoReturn, Optional, TextIO, Union
+from typing import Any, Callable, List, Mapping, NoReturn, Optional, TextIO, Union
 
 from LoraModel.faults import describe_fault, stopped_words
 from LoraModel.messages import UserError, tr
@@ -104,16 +105,51 @@ def _discard(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+class _Help(argparse.HelpFormatter):
+    """Ends an option's text with its default, where the text does not tell it in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, value = action.help or "", getattr(action, "shown_default", action.default)
+        if "default" in text or "默认" in text or value is None or value is False:
+            return text
+        if value in ("", [], argparse.SUPPRESS):
+            return text
+        shown_value = str(value).replace("%", "%%")
+        return f"{text} " + tr(f"(default: {shown_value})", f"（默认：{shown_value}）")
+
+
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the options in one line, without the whole usage."""
+    """Says what is wrong with the options in one line, without the whole usage; its help shows the defaults."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{"formatter_class": _Help, **kwargs})
+
+    def show_defaults(self, values: Mapping[str, Any]) -> None:
+        """Let the help tell defaults that are not the parser's own, by the names of the options' values."""
+        for action in self._actions:
+            if action.dest in values:
+                action.shown_default = values[action.dest]  # type: ignore[attr-defined]
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(_UNKNOWN):
+            self._refuse_unknown(message[len(_UNKNOWN):].split())
         en, zh = message, message
         for pattern, chinese in _ARGPARSE:
             zh = re.sub(pattern, chinese, zh)
         raise UserError(f"{en} (--help lists the options)", f"{zh}（--help 可查看全部选项）")
 
 
+    def _refuse_unknown(self, words: List[str]) -> None:
+        """Raise a UserError that proposes the nearest option, if one is near to the first unknown one."""
+        word = next((word for word in words if word.startswith("--")), "").partition("=")[0]
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(word, known, 1)
+        if near:
+            raise UserError(f"there is no option {shown(word)}: did you mean {near[0]}? (--help lists the options)",
+                            f"没有选项 {shown(word)}：是否为 {near[0]}？（--help 可查看全部选项）")
+
+
+_UNKNOWN = "unrecognized arguments: "
 _ARGPARSE = (
     (r"^the following arguments are required: ", "缺少选项："),
     (r"^unrecognized arguments: ", "未知选项："),
@@ -238,3 +274,20 @@ def add_any_strength(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--any_strength", action="store_true", help=tr(
         "take strengths from -100 to 100; beyond 0 to 1.5 the voice soon breaks up into noise",
         "允许 -100 到 100 的强度；超出 0 到 1.5 时声音很快会变成噪声"))
+
+
+def add_rvc_root(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that works with an RVC installation."""
+    parser.add_argument("--rvc_root", type=path, help=tr(
+        "the RVC checkout (default: the environment's RVC_ROOT, else the folder above LoraModel/)",
+        "RVC 目录（默认：环境变量 RVC_ROOT，否则为 LoraModel/ 的上级文件夹）"))
+
+
+def add_base_form(parser: argparse.ArgumentParser) -> None:
+    """The options that say of what form a base is, where its file does not."""
+    parser.add_argument("--sample_rate", type=rate, help=tr(
+        "of the base: 32k, 40k, 48k or Hz, where two of RVC's configurations fit it (default: the base's own)",
+        "底模采样率：32k、40k、48k 或 Hz，仅当有两种 RVC 配置符合时需要（默认：底模自身的）"))
+    parser.add_argument("--config_json", type=path, help=tr(
+        "config.json of a custom base (default: the one beside the base, where it is needed)",
+        "自定义底模的 config.json（默认：需要时使用底模旁边的）"))

@@ -3,7 +3,6 @@ JSON."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from scipy.io import wavfile
 
+from LoraModel.commands import Parser
 from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.files import atomic_write
 from LoraModel.host import FEATURE_SIZES, Host
@@ -78,10 +78,10 @@ def ratio(ours: Sequence[float], theirs: Sequence[float], name: str) -> Dict[str
     return {name: round(middle, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def arguments(description: str) -> Parser:
     """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
+    parser = Parser(description=description)
+    parser.add_argument("--json", metavar="FILE", help="write the figures here as well (default: nowhere)")
     parser.add_argument("--quick", action="store_true", help="a minute or two: fewer repeats and smaller inputs")
     return parser
 

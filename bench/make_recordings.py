@@ -12,8 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import List, Optional
 
 import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from LoraModel.commands import Parser
+from LoraModel.messages import cli
 
 FOLDER = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "recordings"
 GROUPS = ("target", "source", "reference")
@@ -32,8 +38,10 @@ def speak(voice: str, text: str, path: Path, sample_rate: int) -> float:
     return len(audio) / sample_rate
 
 
-def main() -> int:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = Parser(prog="make_recordings.py", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where they are written")
+    folder = parser.parse_args(argv).folder
     if shutil.which("flite") is None:
         print("error: the program flite is not installed (Debian, Ubuntu: apt install flite)", file=sys.stderr)
         return 2
@@ -52,4 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli(main))

@@ -60,22 +60,22 @@ def parser() -> argparse.ArgumentParser:
         "--recordings",
         type=commands.path,
         metavar="DIR",
-        help=tr("recordings of one voice, a minute or more", "单一声音的录音，至少一分钟"),
+        help=tr("recordings of one voice, a minute or more (default: none)", "单一声音的录音，至少一分钟（默认：无）"),
     )
     add(
         "--data",
         type=commands.path,
         metavar="logs/NAME",
         help=tr(
-            "an experiment folder that RVC has prepared, in place of --recordings",
-            "RVC 已处理好的实验文件夹，代替 --recordings",
+            "an experiment folder that RVC has prepared, in place of --recordings (default: none)",
+            "RVC 已处理好的实验文件夹，代替 --recordings（默认：无）",
         ),
     )
     add(
         "--hours",
         type=commands.number(0.05, 100),
         default=1.0,
-        help=tr("about how long it may take (1)", "大约可用的小时数（1）"),
+        help=tr("about how long it may take", "大约可用的小时数"),
     )
     add(
         "--quick",
@@ -88,26 +88,34 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--base",
         type=commands.path,
-        help=tr("another generator than assets/pretrained_v2/f0G40k.pth", "其他生成器底模"),
+        help=tr("the generator (default: assets/pretrained_v2/f0G40k.pth)",
+                "生成器底模（默认：assets/pretrained_v2/f0G40k.pth）"),
     )
-    add("--base_d", type=commands.path, help=tr("the discriminator that fits it", "与之配套的判别器"))
+    add("--base_d", type=commands.path, help=tr(
+        "the discriminator that fits it (default: the one beside it)",
+        "与之配套的判别器（默认：底模旁边的）"))
     add(
         "--sources",
         type=commands.path,
         metavar="DIR",
         help=tr(
-            "recordings of other speakers to convert (synthetic speech that comes with this project)",
-            "要转换的其他说话人录音（默认为附带的合成语音）",
+            "recordings of other speakers to convert (default: synthetic speech that comes with this project)",
+            "要转换的其他说话人录音（默认：附带的合成语音）",
         ),
     )
     add(
         "--asr",
         type=commands.path,
         metavar="DIR",
-        help=tr("folder of a faster-whisper model: count words", "faster-whisper 模型文件夹：统计词错误率"),
+        help=tr("folder of a faster-whisper model: count words (default: none)",
+                "faster-whisper 模型文件夹：统计词错误率（默认：无）"),
     )
-    add("--f0_method", help=tr("rmvpe where its model is there, else pm", "有 rmvpe 模型时用 rmvpe，否则 pm"))
-    add("--device", type=commands.device, help="cpu, cuda …")
+    add("--f0_method", help=tr(
+        "how pitch is found (default: rmvpe where its model is there, else pm)",
+        "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
+    add("--device", type=commands.device, help=tr(
+        "what computes: cpu, cuda … (default: the GPU where there is one)",
+        "计算设备：cpu、cuda 等（默认：有 GPU 时使用 GPU）"))
     add(
         "--out",
         type=commands.path,

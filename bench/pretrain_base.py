@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -153,19 +153,22 @@ def quick_voices(args: Any, folder: Path) -> Any:
     return args
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", help="experiment folders, one for each speaker")
-    parser.add_argument("--out", help="where base, discriminator and state go, and are found again")
-    parser.add_argument("--version", choices=("v1", "v2"), default="v2")
-    parser.add_argument("--steps", type=int, default=200000)
+    parser.add_argument("--data", nargs="+",
+                        help="experiment folders, one for each speaker (needed unless --quick; default: none)")
+    parser.add_argument("--out",
+                        help="where base, discriminator and state go, and are found again (default: none)")
+    parser.add_argument("--version", choices=("v1", "v2"), default="v2", help="of RVC, that the base is for")
+    parser.add_argument("--steps", type=int, default=200000, help="of training")
     parser.add_argument("--warmup", type=int, default=20000, help="steps before the discriminator joins")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--save_every", type=int, default=1000, help="steps")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=1234)
-    args = parser.parse_args()
+    parser.add_argument("--batch_size", type=int, default=16, help="clips a step")
+    parser.add_argument("--save_every", type=int, default=1000, help="steps between saves")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="what computes: cpu, cuda, cuda:1 …")
+    parser.add_argument("--seed", type=int, default=1234, help="of all random numbers")
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:
             args = quick_voices(args, Path(temporary))
@@ -188,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(lambda _: main()))
+    sys.exit(cli(main))

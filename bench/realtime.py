@@ -29,6 +29,7 @@ from LoraModel.evaluation.bootstrap import median_interval
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference.audio import read_audio
+from LoraModel.messages import cli
 from LoraModel.realtime import RealtimeVoice, VoiceBatch
 from LoraModel.realtime.synthesis import light
 
@@ -217,15 +218,15 @@ def measure(folder: Path, changes: int, seconds: float, block: float, repeats: i
     return figures
 
 
-def main() -> None:
+def main(argv: Optional[list] = None) -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--changes", type=int, help="changes of voice in the stream (200)")
-    parser.add_argument("--seconds", type=float, help="of the stream, with changes and without (60)")
-    parser.add_argument("--block", type=float, default=0.25, help="seconds of a block (0.25)")
-    parser.add_argument("--repeats", type=int, help="runs in turn (10)")
-    parser.add_argument("--rvc_root", type=Path, help="a checkout, whose realtime class is timed as it is and patched")
-    args = parser.parse_args()
+    parser.add_argument("--changes", type=int, help="changes of voice in the stream (default: 200)")
+    parser.add_argument("--seconds", type=float, help="of the stream, with changes and without (default: 60)")
+    parser.add_argument("--block", type=float, default=0.25, help="seconds of a block")
+    parser.add_argument("--repeats", type=int, help="runs in turn (default: 10)")
+    parser.add_argument("--rvc_root", type=Path, help="a checkout, whose realtime class is timed as it is and patched (default: none)")
+    args = parser.parse_args(argv)
     quick = args.quick
     with tempfile.TemporaryDirectory() as folder:
         f = measure(Path(folder), args.changes or (6 if quick else 200), args.seconds or (2 if quick else 60),
@@ -251,4 +252,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(main))

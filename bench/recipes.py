@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -31,7 +31,7 @@ from LoraModel.evaluation.compare import Judges
 from LoraModel.host import hush_torch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
-from LoraModel.training.config import read_config_file
+from LoraModel.training.settings_file import read_config_file
 
 
 def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path,
@@ -98,13 +98,14 @@ def quick_recipes(args: Any, folder: Path) -> Tuple[Any, Dict[str, Dict[str, Any
     return args, {"default": {}, "adversarial": {"base_d": str(discriminator), "d_parts": 2}}
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
     parser = voice_arguments(__doc__.splitlines()[0])
-    parser.add_argument("--recipes", help="JSON file: name -> settings of the trainer")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--recipes",
+                        help="JSON, TOML or YAML file: name -> settings of the trainer (default: those in this file)")
+    parser.add_argument("--epochs", type=int, default=4, help="of each recipe")
     parser.add_argument("--points", type=int, default=4, help="turns that each recipe takes")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:
             args, recipes = quick_recipes(args, Path(temporary))
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(lambda _: main()))
+    sys.exit(cli(main))

@@ -16,7 +16,12 @@ import io
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from LoraModel.commands import Parser
+from LoraModel.messages import cli
 
 LOADED, BASE, ADAPTER = ("Loaded", "当前加载"), ("Base model", "底模"), ("LoRA adapter", "LoRA 适配器")
 TRAIN, EXPERIMENT = ("LoRA Train", "LoRA 训练"), ("Enter the experiment name:", "输入实验名")
@@ -93,20 +98,21 @@ def take(options: argparse.Namespace) -> None:
         browser.close()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--output", type=Path, default=Path("docs/images"))
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", required=True, help="of the page, such as http://127.0.0.1:7865")
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="folder of the pictures")
     parser.add_argument("--name", required=True, help="the pictures' names begin with it")
-    parser.add_argument("--base", help="choose this base, as the list names it")
-    parser.add_argument("--adapter", help="then this adapter")
-    parser.add_argument("--experiment", help="show the training of this experiment")
+    parser.add_argument("--base", help="choose this base, as the list names it (default: none)")
+    parser.add_argument("--adapter", help="then this adapter (default: none)")
+    parser.add_argument("--experiment", help="show the training of this experiment (default: none)")
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser")
-                        or shutil.which("google-chrome"))
-    parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--height", type=int, default=1000, help="of the inference tab's picture; the other shows the "
-                        "whole tab")
-    args = parser.parse_args()
+                        or shutil.which("google-chrome"),
+                        help="the browser's program (default: the one on PATH)")
+    parser.add_argument("--width", type=int, default=1280, help="of the pictures in pixels")
+    parser.add_argument("--height", type=int, default=1000,
+                        help="of the inference tab's picture; the other shows the whole tab")
+    args = parser.parse_args(argv)
     if not args.chromium:
         sys.exit("no Chromium was found: install one, or name it with --chromium")
     take(args)
@@ -114,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli(main))

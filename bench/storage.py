@@ -11,13 +11,14 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import arguments, finish, make_base, make_experiment, short_segments, table
 from LoraModel.commands import start
 from LoraModel.host import find_host, hush_torch
+from LoraModel.messages import cli
 from LoraModel.models import load_base
 from LoraModel.training import TrainConfig, prepare
 
@@ -53,9 +54,9 @@ def measure(folder: Path, quick: bool) -> Dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
-    args = arguments(__doc__.splitlines()[0]).parse_args()
+    args = arguments(__doc__.splitlines()[0]).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), args.quick)
     rows = [("what", "RVC-LoRA", "RVC"),
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(main))

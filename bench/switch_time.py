@@ -16,7 +16,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,6 +30,7 @@ from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference.convert import FRAME, INPUT_RATE, ConvertOptions, convert
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, save_adapter
+from LoraModel.messages import cli
 
 CPU = torch.device("cpu")
 
@@ -123,12 +124,13 @@ def measure(folder: Path, repeats: int, seconds: float = 5.0, device: str = "cpu
             "device": device, "threads": torch.get_num_threads()}
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, help="changes of voice, in turn with RVC's, and pairs of conversions")
-    parser.add_argument("--device", default="cpu", help="where the voices are (cpu)")
-    args = parser.parse_args()
+    parser.add_argument("--repeats", type=int,
+                        help="changes of voice, in turn with RVC's, and pairs of conversions (default: 15; --quick: 3)")
+    parser.add_argument("--device", default="cpu", help="where the voices are")
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         repeats, seconds = (3, 1.0) if args.quick else (15, 5.0)
         figures = measure(Path(folder), args.repeats or repeats, seconds, args.device)
@@ -147,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli(main))

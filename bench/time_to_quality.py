@@ -31,7 +31,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -48,7 +48,7 @@ from LoraModel.evaluation.compare import Judges
 from LoraModel.host import hush_torch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
-from LoraModel.training.config import read_config_file
+from LoraModel.training.settings_file import read_config_file
 
 
 def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[str, Any]:
@@ -158,18 +158,18 @@ def show(figures: Dict[str, Any]) -> None:
     print(table(rows))
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
     parser = voice_arguments(__doc__.splitlines()[0])
-    parser.add_argument("--base_d", help="the discriminator that fits it")
+    parser.add_argument("--base_d", help="the discriminator that fits it (default: none)")
     parser.add_argument("--epochs", type=int, default=4, help="of full fine-tuning")
     parser.add_argument("--lora_epochs", type=int, default=8, help="of LoRA, whose rate falls along them")
     parser.add_argument("--recipe", choices=("rvc", "same_losses"), default="rvc", help="how full fine-tuning is done")
-    parser.add_argument("--lr", type=float, help="of full fine-tuning, in place of the experiment's own")
-    parser.add_argument("--config", help="JSON file of settings for our trainer")
+    parser.add_argument("--lr", type=float, help="of full fine-tuning (default: the experiment's own)")
+    parser.add_argument("--config", help="JSON, TOML or YAML file of settings for our trainer (default: none)")
     parser.add_argument("--points", type=int, default=10, help="of each curve")
     parser.add_argument("--valid_fraction", type=float, default=0.1, help="of the clips, kept out of both trainings")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:
             args.base, args.base_d, args.data = quick_inputs(Path(temporary))
@@ -182,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(lambda _: main()))
+    sys.exit(cli(main))

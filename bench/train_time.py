@@ -31,8 +31,8 @@ from bench.step_parts import OurStep
 from LoraModel.host import find_host, hush_torch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, Trainer, prepare
-from LoraModel.training.config import read_config_file
 from LoraModel.training.data_loader import Batch
+from LoraModel.training.settings_file import read_config_file
 
 SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
@@ -150,18 +150,20 @@ def memory_in_process(folder: Path, which: str, args: Any) -> int:
     return int(done.stdout.decode().split()[-1])
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     hush_torch()
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--base_d", action="store_true", help="ours with the discriminator as well")
-    parser.add_argument("--config", help="JSON file of settings for our trainer")
-    parser.add_argument("--rvc_root", help="an RVC checkout: its networks are taken, and its own train.py is run and "
-                        "our train_lora.py after it")
-    parser.add_argument("--repeats", type=int, help="steps of each, in turn")
-    parser.add_argument("--memory_rounds", type=int, help="processes of each whose peak memory is taken")
-    parser.add_argument("--memory_of", choices=("rvc", "ours"), help="print the peak memory of this one and end")
-    parser.add_argument("--folder", help="where base and experiment are kept")
-    args = parser.parse_args()
+    parser.add_argument("--config", help="JSON, TOML or YAML file of settings for our trainer (default: none)")
+    parser.add_argument("--rvc_root", help="an RVC checkout: its networks are taken, "
+                        "and its own train.py is run before our train_lora.py (default: none)")
+    parser.add_argument("--repeats", type=int, help="steps of each, in turn (default: 7; --quick: 2)")
+    parser.add_argument("--memory_rounds", type=int,
+                        help="processes of each whose peak memory is taken (default: 3; --quick: 1)")
+    parser.add_argument("--memory_of", choices=("rvc", "ours"),
+                        help="print the peak memory of this one and end (default: neither)")
+    parser.add_argument("--folder", help="where base and experiment are kept (default: a temporary folder)")
+    args = parser.parse_args(argv)
     more = read_config_file(args.config) if args.config else {}
     if args.rvc_root:
         os.environ["RVC_ROOT"] = str(Path(args.rvc_root).resolve())  # for the processes of the memory figures too
@@ -197,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(lambda _: main()))
+    sys.exit(cli(main))

@@ -6,7 +6,7 @@ import math
 import pytest
 from torch import nn
 
-from LoraModel.lora import LoRAConfig, TargetConfig, inject
+from LoraModel.lora import LoRAConfig, TargetConfig, extract, inject
 from LoraModel.lora.lora_config import MAX_RANK
 from LoraModel.messages import UserError
 from LoraModel.models.targets import DEFAULT_PRESET, PRESETS, TARGETS
@@ -121,13 +121,14 @@ def test_unknown_preset():
         LoRAConfig.from_preset("best")
 
 
-def test_rank_above_the_smaller_side_is_refused_at_injection():
+def test_rank_above_the_smaller_side_is_that_side_and_told():
     network = nn.Module()
-    network.ups = nn.ModuleList([nn.ConvTranspose1d(8, 4, 4)])
-    with pytest.raises(UserError, match="rank 9 does not fit a ConvTranspose1d whose smaller side is 8: choose 1 to 8"):
-        inject(network, LoRAConfig(targets={"ups": {"r": 9}}))
-    assert "forward" not in vars(network.ups[0])  # nothing was left half done
-    assert inject(network, LoRAConfig(targets={"ups": {"r": 8}})).names == ["ups.0"]
+    network.ups = nn.ModuleList([nn.ConvTranspose1d(8, 4, 4), nn.ConvTranspose1d(16, 8, 4)])
+    injection = inject(network, LoRAConfig(targets={"ups": {"r": 9, "lora_alpha": 18}}))
+    assert injection.clamped() == {"ups.0": 8} and [layer.r for _, layer in injection.items()] == [8, 9]
+    assert [layer.scaling for _, layer in injection.items()] == [2, 2]  # alpha / r of the rank that was asked for
+    extract(network)
+    assert inject(network, LoRAConfig(targets={"ups": {"r": 8}})).clamped() == {}
 
 
 MODULES = {

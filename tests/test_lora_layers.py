@@ -284,11 +284,11 @@ def test_half_precision_output_keeps_its_type():
     (nn.ConvTranspose1d(9, 2, 3), 6), (nn.ConvTranspose1d(4, 16, 5), 4), (nn.Embedding(4, 7), 4),
     (nn.Conv2d(1, 32, (5, 1)), 5),
 ])
-def test_rank_above_the_smaller_side_is_refused(base, side):
-    layer_class(base)(base, side, 1.0)
-    with pytest.raises(UserError, match=f"rank {side + 1} does not fit.*choose 1 to {side}"):
-        layer_class(base)(base, side + 1, 1.0)
-    with pytest.raises(UserError, match="rank 0 does not fit"):
+def test_rank_above_the_smaller_side_is_that_side(base, side):
+    highest, above = layer_class(base)(base, side, 1.0), layer_class(base)(base, side + 1, side + 1.0)
+    assert (highest.r, above.r, above.scaling) == (side, side, 1.0)
+    assert [tensor.shape for tensor in above.parameters()] == [tensor.shape for tensor in highest.parameters()]
+    with pytest.raises(UserError, match="rank 0 is below 1"):
         layer_class(base)(base, 0, 1.0)
 
 

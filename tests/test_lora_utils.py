@@ -182,8 +182,6 @@ def test_refused_targets_leave_no_branch(full_network):
     network = full_network("v2", True)
     with pytest.raises(UserError, match="speaker 109 is not in the base's table"):
         inject(network, LoRAConfig(targets={"ups": True, "spk_row": True}), speaker=109)
-    with pytest.raises(UserError, match="rank 300 does not fit"):
-        inject(network, LoRAConfig(targets={"flow": True, "ups": {"r": 300}}))
     assert branches(network) == 0
     inject(network, LoRAConfig.from_preset("fast"))  # and the network can still be used
     extract(network)

@@ -241,7 +241,9 @@ def test_a_discriminator_that_is_none(voice, tmp_path, refused):
     ({"lora": [1]}, "lora=[1]"),
     ({"lora": {"targets": {"nose": True}}}, "unknown target 'nose'"), ({"lora": {"rank": 3}}, "unknown key 'rank'"),
     ({"lora": {"r": 500, "targets": {"ups": True}}}, "500"), ({"lora": None, "lora_rank": 0}, "r=0"),
-    ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
+    ({"learning_rte": 1}, "unknown setting 'learning_rte': did you mean lr?"),
+    ({"nonsense": 1}, "unknown setting 'nonsense': known are base_model"),
+    ({"lr": 1e-3, "learning_rate": 1e-3}, "lr is given twice"), ({"lora_alpha": 0}, "lora_alpha=0"),
 ])
 def test_settings(voice, tmp_path, refused, more, what):
     assert what in refused(settings(voice, tmp_path / "out", **more))

@@ -6,12 +6,12 @@ merged.pth, source, converted and target audio, report.json and report.html. A s
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import sys
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -20,7 +20,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from ..commands import start
+from ..commands import Parser, path, start, whole
 from ..evaluation.judges import SpeakerEncoder
 from ..files import atomic_write
 from ..host import find_host, hush_torch
@@ -47,10 +47,15 @@ LOSS_WINDOW = 5
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="demo", description=tr("Train, convert, merge and report.",
-                                                                 "训练、转换、合并并生成报告。"))
-    parser.add_argument("--output_dir", default="demo_output", help=tr("where everything goes", "输出文件夹"))
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser = Parser(prog="demo", description=tr("Train, convert, merge and report.", "训练、转换、合并并生成报告。"))
+    parser.add_argument("--output_dir", type=path, default="demo_output",
+                        help=tr("where everything goes", "输出文件夹"))
+    parser.add_argument("--data_dir", type=path, help=tr(
+        "the app's folder, in which the voice is shown too (default: app_data beside --output_dir)",
+        "网页应用的数据文件夹，声音也会出现在其中（默认：--output_dir 旁边的 app_data）"))
+    parser.add_argument("--epochs", type=whole(1, 10**6), default=EPOCHS, help=tr("passes over the clips", "训练轮数"))
+    parser.add_argument("--no-open", "--no_open", action="store_true", help=tr(
+        "do not open the report in the browser at the end", "结束时不在浏览器中打开报告"))
     options = parser.parse_args(argv)
     hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
@@ -73,8 +78,28 @@ def main(argv: Optional[List[str]] = None) -> int:
     figures = measure(trainer, adapter, converted)
     figures["seconds_total"] = round(time.perf_counter() - started, 1)
     report(folder, trainer, figures, converted)
+    shown_at = show_in_app(Path(options.data_dir).resolve() if options.data_dir else folder.parent / "app_data", folder)
     print_summary(folder, figures)
+    print(tr(f"the page (python run.py app) has the voice as {shown_at.name}",
+             f"网页（python run.py app）中可选择该声音 {shown_at.name}"))
+    if not options.no_open and can_open():
+        webbrowser.open((folder / "report.html").as_uri())
     return 0
+
+
+def show_in_app(data: Path, folder: Path) -> Path:
+    """Put the demo's adapter, and its merged voice, where the page lists what there is; return the adapter's place."""
+    places = {"adapter.safetensors": data / "assets" / "lora" / f"{NAME}.safetensors",
+              "merged.pth": data / "assets" / "weights" / f"{NAME}.pth"}
+    for name, place in places.items():
+        atomic_write(place, (folder / name).read_bytes())
+    return places["adapter.safetensors"]
+
+
+def can_open() -> bool:
+    """Whether somebody sits before a screen: a browser is opened for nobody else."""
+    has_screen = os.name == "nt" or sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return bool(has_screen and sys.stdout is not None and sys.stdout.isatty())
 
 
 def say(english: str, chinese: Optional[str] = None, /, **values: Any) -> None:

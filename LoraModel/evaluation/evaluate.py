@@ -46,6 +46,7 @@ from LoraModel.evaluation.words import Listener
 from LoraModel.files import atomic_write, check_file_place, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch
 from LoraModel.host.pipeline import check_f0_method
+from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import VoiceLoader
@@ -53,6 +54,7 @@ from LoraModel.inference.options import add_conversion_options
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.paths import printable
+from LoraModel.places import near_words
 
 STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases trained on it sound right.",
             "zh": "没有 RVC 目录：内容特征来自演示用的 HuBERT 替代实现，只有用它训练的底模才能正常发声。"}
@@ -113,35 +115,36 @@ def parser() -> argparse.ArgumentParser:
         "--label、--strength、--index 与 --speaker 属于它们之前的那个模型。"))
     p.set_defaults(entries=[])
     p.add_argument("--base", action=_Opens, type=commands.path, metavar="B.pth",
-                   help=tr("a base: compared by itself, and what the --adapter after it sit on",
-                                                                    "底模：自身参与比较，其后的 --adapter 均加载于它"))
+                   help=tr("a base: compared by itself, and what the --adapter after it sit on (default: none)",
+                                                                    "底模：自身参与比较，其后的 --adapter 均加载于它（默认：无）"))
     p.add_argument("--adapter", action=_Opens, type=commands.path, metavar="A.safetensors",
-                   help=tr("an adapter on the --base before it", "加载于前一个 --base 的适配器"))
+                   help=tr("an adapter on the --base before it (default: none)", "加载于前一个 --base 的适配器（默认：无）"))
     p.add_argument("--model", action=_Opens, type=commands.path, metavar="M.pth",
-                   help=tr("a full voice, such as RVC's fine-tuned one", "完整模型，如 RVC 微调所得"))
-    p.add_argument("--label", action=_Describes, help=tr("what the model is called (its file's name)", "模型显示名称（默认为文件名）"))
-    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr("the adapter's strength (1)", "适配器强度（1）"))
+                   help=tr("a full voice, such as RVC's fine-tuned one (default: none)", "完整模型，如 RVC 微调所得（默认：无）"))
+    p.add_argument("--label", action=_Describes, help=tr("what the model is called (default: its file's name)", "模型显示名称（默认：文件名）"))
+    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr("the adapter's strength, 0 to 1.5 (default: 1)", "适配器强度，0 到 1.5（默认：1）"))
     commands.add_any_strength(p)
-    p.add_argument("--index", action=_Describes, type=commands.path, help=tr("the model's added_….index", "该模型的 added_….index"))
+    p.add_argument("--index", action=_Describes, type=commands.path, help=tr("the model's added_….index (default: none)", "该模型的 added_….index（默认：不使用）"))
     p.add_argument("--speaker", action=_Describes, type=commands.whole(0, 10**6),
-                   help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
+                   help=tr("row of the speaker table (default: the voice's own)", "说话人编号（默认：该声音自身的）"))
     p.add_argument("--recordings", type=commands.path, nargs="+", required=True, metavar="PLACE", help=tr(
         "recordings of the target voice, kept out of training: folders, files, or a run's OUT/filelists/heldout.txt",
         "目标声音的录音，未参与训练：文件夹、文件，或训练输出中的 OUT/filelists/heldout.txt"))
     p.add_argument("--sources", type=commands.path, nargs="+", default=[], metavar="PLACE", help=tr(
-        "recordings of other speakers, to be converted to the target", "其他说话人的录音，将转换为目标声音"))
+        "recordings of other speakers, to be converted to the target (default: none)", "其他说话人的录音，将转换为目标声音（默认：无）"))
     p.add_argument("--out", type=commands.path, default="quality_report", metavar="DIR",
-                   help=tr("where report.html and report.json go (quality_report)",
-                                                                             "report.html 与 report.json 的输出文件夹（quality_report）"))
-    p.add_argument("--json", type=commands.path, metavar="FILE", help=tr("write the figures here as well", "另将数据写入该文件"))
+                   help=tr("where report.html and report.json go",
+                                                                             "report.html 与 report.json 的输出文件夹"))
+    p.add_argument("--json", type=commands.path, metavar="FILE", help=tr("write the figures here as well (default: nowhere else)", "另将数据写入该文件（默认：不另写）"))
     p.add_argument("--abx", type=commands.path, metavar="DIR", help=tr(
-        "also write DIR/abx.html, a blind listening test between the models", "另写出 DIR/abx.html：各模型之间的盲听测试"))
+        "also write DIR/abx.html, a blind listening test between the models (default: none)",
+        "另写出 DIR/abx.html：各模型之间的盲听测试（默认：不写）"))
     p.add_argument("--players", type=commands.whole(-1000, 1000), default=4,
-                   help=tr("how many recordings and how many sources can be played in the report (4)",
-                                                             "报告中可试听的录音数与源数（4）"))
+                   help=tr("how many recordings and how many sources can be played in the report",
+                                                             "报告中可试听的录音数与源数"))
     p.add_argument("--asr", type=commands.path, metavar="DIR", help=tr(
-        "folder of a faster-whisper model: count the words that are still understood (pip install -r requirements-asr.txt)",
-        "faster-whisper 模型文件夹：统计仍能听懂的词（pip install -r requirements-asr.txt）"))
+        "folder of a faster-whisper model: count the words that are still understood (pip install -r requirements-asr.txt; default: none)",
+        "faster-whisper 模型文件夹：统计仍能听懂的词（pip install -r requirements-asr.txt；默认：无）"))
     p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out", "不计算音色相似度"))
     p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest", "不计算 DNSMOS（耗时最长）"))
     add_conversion_options(p)
@@ -246,10 +249,12 @@ def check_entries(entries: List[Entry], host: Host) -> None:
         raise UserError("there is nothing to evaluate: give --base with --adapter, or --model",
                         "没有要评测的模型：请给出 --base 与 --adapter，或 --model")
     for entry in entries:
-        path = host.resolve(entry.file)
+        path = find_adapter(entry.file, host.root) if entry.kind == "adapter" else host.resolve(entry.file)
         if not path.is_file():
-            raise UserError(f"there is no file {path}: check --{entry.kind}", f"找不到文件 {path}：请检查 --{entry.kind}")
+            near = near_words(path)
+            raise UserError(f"there is no file {path}{near[0]}: check --{entry.kind}", f"找不到文件 {path}{near[1]}：请检查 --{entry.kind}")
         if entry.kind == "adapter":
+            entry.file = str(path)
             read_metadata(path)
         if entry.index is not None and not host.resolve(entry.index).is_file():
             raise UserError(f"there is no index {entry.index}: check --index", f"找不到索引 {entry.index}：请检查 --index")

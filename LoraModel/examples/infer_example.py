@@ -17,17 +17,22 @@ import time
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from LoraModel.commands import Parser
 from LoraModel.host import Host
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.converter import Converter
-from LoraModel.messages import UserError, cli
+from LoraModel.messages import UserError, cli, tr
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 
 def main(argv: Optional[list] = None) -> int:
-    files = list(sys.argv[1:] if argv is None else argv)
+    parser = Parser(prog="infer_example.py", description=tr(
+        "Switch, blend and unload voices on one base.", "在同一底模上切换、混合与卸载声音。"))
+    parser.add_argument("adapters", nargs="*", help=tr(
+        "adapters of the demo's base (default: the demo's own)", "演示底模的适配器（默认：演示所得）"))
+    files = parser.parse_args(argv).adapters
     if not files:
         files = [str(file) for file in sorted((DEMO.parents[1] / "demo_output").glob("*.safetensors"))[:1]]
     if not files:

@@ -15,7 +15,6 @@ if __package__ in (None, ""):
 
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -25,9 +24,10 @@ from typing import List, Optional
 import numpy as np
 import soundfile
 
+from LoraModel.commands import Parser
 from LoraModel.inference import stand_in as features
 from LoraModel.lora import load_adapter
-from LoraModel.messages import cli
+from LoraModel.messages import cli, tr
 from LoraModel.training import TrainConfig, prepare
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -75,9 +75,11 @@ def train(folder: Path, epochs: int) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description="Train an adapter on the demo's recordings.")
-    parser.add_argument("folder", nargs="?", type=Path, help="keeps the experiment folder and the run")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser = Parser(description=tr("Train an adapter on the demo's recordings.", "用演示录音训练适配器。"))
+    parser.add_argument("folder", nargs="?", type=Path,
+                        help=tr("keeps the experiment folder and the run (default: a temporary folder)",
+                                "保存实验文件夹与训练（默认：临时文件夹）"))
+    parser.add_argument("--epochs", type=int, default=6, help=tr("passes over the clips", "训练轮数"))
     options = parser.parse_args(argv)
     if options.folder is not None:
         train(options.folder, options.epochs)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .layout import FEATURE_SIZES, Host, find_host, hush_torch
+    from .layout import FEATURE_SIZES, Host, find_checkout, find_host, hush_torch
 
-__all__ = ["FEATURE_SIZES", "Host", "find_host", "hush_torch"]
+__all__ = ["FEATURE_SIZES", "Host", "find_checkout", "find_host", "hush_torch"]
 
 
 def __getattr__(name: str) -> Any:

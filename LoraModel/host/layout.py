@@ -19,6 +19,7 @@ from torch import nn
 
 from ..defaults import usual_defaults
 from ..messages import UserError
+from ..places import to_read, to_write
 from .layouts import LAYOUTS, LIBRARY, Layout, layout_at, markers, webui_scripts
 
 SYNTHESIZERS = {
@@ -182,19 +183,20 @@ class Host:
         return next((c for v, c in self.configs() if v == version and c["data"]["sampling_rate"] == sample_rate), None)
 
     def resolve(self, path: Union[str, Path]) -> Path:
-        """A path as the user means it: from the working folder, or else from the RVC checkout."""
-        path = Path(path).expanduser()
-        if path.is_absolute() or path.exists() or self.root is None:
-            return path.absolute()
-        return self.root / path
+        """A path to read, as the user means it: from the working folder, or else from the RVC checkout (`places`)."""
+        return to_read(path, self.root)
+
+    def result(self, path: Union[str, Path]) -> Path:
+        """Where a result that RVC reads is written: in the checkout, where there is one (`places`)."""
+        return to_write(path, self.root)
 
 
-def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
-    """The RVC installation to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/, else
-    the library.
+def find_checkout(rvc_root: Union[str, Path, None] = None) -> Optional[Host]:
+    """The RVC checkout to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/;
+    None where that is none.
 
     Raises:
-        UserError: a named folder is no RVC checkout, or there is no RVC at all.
+        UserError: a named folder is no RVC checkout.
     """
     named = rvc_root or os.environ.get("RVC_ROOT")
     if named:
@@ -210,8 +212,18 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
         return Host(layout.name, root)
     above = Path(__file__).resolve().parents[2]
     layout = layout_at(above)
-    if layout is not None:
-        return Host(layout.name, above)
+    return None if layout is None else Host(layout.name, above)
+
+
+def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
+    """The RVC installation to use: a checkout (`find_checkout`), else the library.
+
+    Raises:
+        UserError: a named folder is no RVC checkout, or there is no RVC at all.
+    """
+    checkout = find_checkout(rvc_root)
+    if checkout is not None:
+        return checkout
     if importlib.util.find_spec("rvc") is not None:
         return Host(LIBRARY)
     raise UserError(

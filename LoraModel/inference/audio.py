@@ -14,6 +14,7 @@ import soundfile
 
 from ..files import atomic_file
 from ..messages import UserError, tr
+from ..places import near_words
 from .sound import Tell, channels_used, in_scale, tell_level, tell_once
 
 FORMATS: Dict[str, Tuple[str, str]] = {
@@ -52,7 +53,8 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no audio file {path}: check the path", f"找不到音频文件 {path}：请检查路径")
+        near = near_words(path)
+        raise UserError(f"there is no audio file {path}{near[0]}: check the path", f"找不到音频文件 {path}{near[1]}：请检查路径")
     try:
         audio, found = _read_with_libsndfile(path, tell)
     except UserError:

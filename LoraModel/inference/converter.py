@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 
@@ -97,18 +97,6 @@ class Converter:
         if self._retrieval is None or self._retrieval[0] != stamp:
             self._retrieval = (stamp, Retrieval(options.index, size))
         return self._retrieval[1]
-
-
-def paired_strengths(weights: List[str], strengths: List[float]) -> List[Tuple[str, float]]:
-    """Adapters with their strengths: one for each, or none given at all.
-
-    Raises:
-        UserError: another number of strengths.
-    """
-    if strengths and len(strengths) != len(weights):
-        raise UserError(f"{len(weights)} adapters but {len(strengths)} strengths: give --strength once for each --lora_weights, or not at all",
-                        f"有 {len(weights)} 个适配器，却有 {len(strengths)} 个强度：请为每个 --lora_weights 给一个 --strength，或都不给")
-    return list(zip(weights, strengths or [1.0] * len(weights)))
 
 
 def choose_device(name: Optional[str], host: Host) -> Optional[str]:

@@ -17,6 +17,7 @@ if __name__ == "__main__" and not __package__:  # as a script: import it by its 
 import argparse
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -27,12 +28,16 @@ from LoraModel.faults import describe_fault
 from LoraModel.files import check_file_place
 from LoraModel.host import find_host
 from LoraModel.host.pipeline import check_f0_method
+from LoraModel.inference.adapter_choice import find_adapter, paired_strengths
 from LoraModel.inference.audio import FORMATS, audio_files, check_writable, read_audio, write_audio
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, check_index
-from LoraModel.inference.converter import Converter, choose_device, paired_strengths
+from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import VoiceLoader
-from LoraModel.inference.options import add_conversion_options
+from LoraModel.inference.options import add_adapter_options, add_conversion_options
+from LoraModel.inference.sound import tell_once
+from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
 from LoraModel.messages import UserError, cli, tr
+from LoraModel.places import near_words
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,21 +45,22 @@ def parser() -> argparse.ArgumentParser:
         "Convert recordings with a base and adapters (--base_model, --lora_weights) or with a full voice (--model).",
         "用底模和适配器（--base_model、--lora_weights）或完整模型（--model）转换录音。"))
     p.add_argument("--base_model", type=commands.path,
-                   help=tr("the base: a pretrained generator or a full voice (.pth)", "底模：预训练生成器或完整模型（.pth）"))
-    p.add_argument("--lora_weights", action="append", type=commands.path, default=[],
-                   help=tr("an adapter (.safetensors); give it again to blend several", "适配器（.safetensors）；重复给出可混合多个"))
-    p.add_argument("--strength", action="append", type=commands.number(-1e6, 1e6), default=[],
-                   help=tr("strength of each adapter, in their order: 0 to 1.5 (default 1)", "各适配器的强度，按顺序：0 到 1.5（默认 1）"))
-    commands.add_any_strength(p)
-    p.add_argument("--model", type=commands.path, help=tr("a full voice (.pth), instead of base and adapters", "完整模型（.pth），代替底模与适配器"))
+                   help=tr("the base: a pretrained generator or a full voice, .pth (default: none, --model instead)",
+                           "底模：预训练生成器或完整模型，.pth（默认：无，改用 --model）"))
+    add_adapter_options(p)
+    p.add_argument("--model", type=commands.path, help=tr("a full voice, .pth, instead of base and adapters (default: none)", "完整模型，.pth，代替底模与适配器（默认：无）"))
     p.add_argument("--input", type=commands.path, required=True, help=tr("a recording, or a folder of recordings", "录音，或录音文件夹"))
     p.add_argument("--output", type=commands.path, required=True, help=tr("the file to write (wav, flac, ogg, mp3), or a folder",
                                                       "输出文件（wav、flac、ogg、mp3）或文件夹"))
-    p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr("for folders", "用于文件夹"))
-    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index", "该声音的 added_….index"))
-    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones", "变调（半音）"))
-    p.add_argument("--speaker", type=commands.whole(0, 10**6),
-                   help=tr("row of the speaker table (the voice's own)", "说话人编号（默认为该声音自身）"))
+    p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr(
+        "of the files that are written into a folder", "写入文件夹的文件格式"))
+    p.add_argument("--index", type=commands.path, help=tr(
+        "the index of the voice's features, added_….index (default: none)", "该声音的特征索引 added_….index（默认：不使用）"))
+    p.add_argument("--transpose", type=commands.option(parse_transpose), default=AUTO, metavar="SEMITONES", help=tr(
+        "semitones up or down; auto measures each recording and shifts it to the pitch that the adapter tells of its voice",
+        "变调（半音）；auto 会测量每个录音，并变调到适配器所记录的声音音高"))
+    p.add_argument("--speaker", type=commands.whole(0, 10**6), help=tr(
+        "row of the speaker table (default: the voice's own)", "说话人编号（默认：该声音自身的）"))
     add_conversion_options(p)
     return p
 
@@ -73,7 +79,8 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
         pairs = list(zip(files, (target / name for name in output_names(files, ending))))
     else:
         if not source.is_file():
-            raise UserError(f"there is no input {source}: check the path", f"找不到输入 {source}：请检查路径")
+            near = near_words(source)
+            raise UserError(f"there is no input {source}{near[0]}: check the path", f"找不到输入 {source}{near[1]}：请检查路径")
         pairs = [(source, target / f"{source.stem}.{ending}" if target.is_dir() else target)]
     inputs = {file.resolve() for file, _ in pairs}
     for _, out in pairs:
@@ -120,24 +127,32 @@ def main(argv: Optional[list] = None) -> int:
     adapters = paired_strengths(args.lora_weights, args.strength)
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
-    options = ConvertOptions(args.transpose, host.resolve(args.index) if args.index else None, args.index_rate, args.protect, args.f0_method,
+    index = host.resolve(args.index) if args.index else None
+    options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect, args.f0_method,
                              args.rms_mix_rate, args.speaker, args.seed)
+    adapters = [(find_adapter(path, host.root), strength) for path, strength in adapters]
     pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
     device = choose_device(args.device, host)
     start = "cpu" if host.is_checkout else device or "cpu"
     voice = VoiceLoader(args.base_model or args.model, host, start, args.sample_rate, args.config_json)
-    loaded = [(voice.load(host.resolve(path), args.force), strength) for path, strength in adapters]
+    loaded = [(voice.load(path, args.force), strength) for path, strength in adapters]
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)
     converter = Converter(voice, device)
     voice.set_adapters(loaded, any_strength=args.any_strength)
-    if args.transpose and not voice.info.f0:
+    if args.transpose != AUTO and args.transpose and not voice.info.f0:
         print(tr("note: --transpose changes nothing: this base has no pitch", "提示：该底模不含音高，--transpose 不起作用"), file=sys.stderr)
     failed, ours = [], False
     for source, target in tqdm(pairs, desc=tr("converting", "转换中"), unit=tr("file", "个"), disable=len(pairs) == 1):
         try:
             with tqdm(total=100, desc=source.name, unit="%", leave=False, disable=len(pairs) > 1 or host.is_checkout) as bar:
-                audio = converter(read_audio(source, INPUT_RATE), options, lambda share: bar.update(int(share * 100) - bar.n))
+                sound = read_audio(source, INPUT_RATE)
+                if args.transpose == AUTO:
+                    chosen = choose_transposition(voice, sound)
+                    options = replace(options, transpose=chosen.semitones)
+                    if chosen.words:
+                        tell_once(f"{source.name}: {chosen.words}" if chosen.semitones else chosen.words)
+                audio = converter(sound, options, lambda share: bar.update(int(share * 100) - bar.n))
             write_audio(target, audio, voice.info.sample_rate)
         except Exception as error:
             if len(pairs) == 1:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, Prepared, load_adapter
 from ..lora.adapter_bytes import Stamp, stamp_of
+from ..lora.voice_pitch import VoicePitch, blended, pitch_told
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
+from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
 
@@ -118,6 +120,29 @@ class VoiceLoader:
     def speaker(self) -> int:
         """The row of the speaker table that the applied voice was trained on; 0 for the plain base."""
         return self._applied[0].adapter.speaker if self._applied else 0
+
+    @property
+    def pitch(self) -> Optional[VoicePitch]:
+        """How high the voice that is applied speaks, as its adapters tell (a blend lies between), or as a merged voice's file tells;
+        None where one of them does not."""
+        if not self._applied:
+            return self.info.pitch
+        found = [pitch_told(adapter.metadata) for adapter, _ in self._applied]
+        strengths = [strength for _, strength in self._applied]
+        if None in found or min(strengths) <= 0:
+            return None
+        return blended(found, strengths)  # type: ignore[arg-type]
+
+    def as_model(self, name: str = "") -> Dict[str, Any]:
+        """The voice that is applied as RVC's small model, for `models.voice_file.save_model`.
+
+        Args:
+            name: what the model says of itself; "" for the adapters' names and strengths.
+        """
+        with self.lock:
+            names = name or " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}" for one, strength in self._applied)
+            changed = sorted({path for adapter, _ in self._applied for path in adapter.layers()})
+            return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed, self.pitch)
 
     def move(self, device: Union[str, torch.device], half: bool = False) -> None:
         """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter applied."""

@@ -28,6 +28,7 @@ from LoraModel.devices import AUTO
 from LoraModel.files import atomic_write, check_file_place
 from LoraModel.host import find_host
 from LoraModel.host.pipeline import check_f0_method
+from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.audio import check_writable, read_audio, write_audio
 from LoraModel.inference.options import add_device_options
 from LoraModel.messages import UserError, cli, tr
@@ -42,25 +43,29 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base_model", type=commands.path, required=True,
                    help=tr("the base: a pretrained generator or a full voice (.pth)", "底模：预训练生成器或完整模型（.pth）"))
     p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.path, default=[],
-                   help=tr("adapters (.safetensors); the first one is heard from the beginning", "适配器（.safetensors）；开始时使用第一个"))
-    p.add_argument("--input", type=commands.path, help=tr("a recording", "录音"))
-    p.add_argument("--output", type=commands.path, help=tr("the file to write (wav, flac, ogg, mp3)", "输出文件（wav、flac、ogg、mp3）"))
+                   help=tr("adapters (.safetensors); the first one is heard from the beginning (default: none)", "适配器（.safetensors）；开始时使用第一个（默认：无）"))
+    p.add_argument("--input", type=commands.path, help=tr("a recording (default: none, --device_in instead)", "录音（默认：无，改用 --device_in）"))
+    p.add_argument("--output", type=commands.path, help=tr(
+        "the file to write: wav, flac, ogg, mp3 (default: none, --device_out instead)", "输出文件：wav、flac、ogg、mp3（默认：无，改用 --device_out）"))
     p.add_argument("--switch", nargs="+", action="extend", default=[], metavar=tr("SECONDS:VOICE", "秒:声音"),
-                   help=tr("changes of voice, such as 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base; a voice is called by its file's name or number",
-                           "更换声音，例如 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base；用文件名或序号指定声音"))
-    p.add_argument("--json", type=commands.path, help=tr("write figures here: seconds a block, what each change took", "将数据写入此文件：每块耗时、每次更换耗时"))
-    p.add_argument("--device_in", help=tr("a microphone (its name or number), instead of --input", "麦克风（名称或编号），代替 --input"))
-    p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output", "扬声器（名称或编号），代替 --output"))
-    p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block (0.25)", "每块秒数（0.25）"))
+                   help=tr("changes of voice, such as 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base; a voice is called by its file's name or number (default: none)",
+                           "更换声音，例如 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base；用文件名或序号指定声音（默认：无）"))
+    p.add_argument("--json", type=commands.path, help=tr(
+        "write figures here: seconds a block, what each change took (default: nowhere)", "将数据写入此文件：每块耗时、每次更换耗时（默认：不写）"))
+    p.add_argument("--device_in", help=tr("a microphone (its name or number), instead of --input (default: none)", "麦克风（名称或编号），代替 --input（默认：无）"))
+    p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output (default: none)", "扬声器（名称或编号），代替 --output（默认：无）"))
+    p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block", "每块秒数"))
     p.add_argument("--context", type=commands.number(0.1, 60), default=2.5,
-                   help=tr("seconds heard before it that are looked at (2.5)", "参考的前文秒数（2.5）"))
-    p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade (0.05)", "交叉淡化秒数（0.05）"))
-    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (the base's)", "音频流采样率（默认同底模）"))
-    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index", "该声音的 added_….index"))
-    p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help="0 … 1 (0.75)")
-    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones", "变调（半音）"))
-    p.add_argument("--f0_method", help=tr("how pitch is found: what this RVC offers", "音高算法：取决于 RVC"))
-    p.add_argument("--seed", type=commands.seed, default=0)
+                   help=tr("seconds heard before it that are looked at", "参考的前文秒数"))
+    p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade", "交叉淡化秒数"))
+    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (default: the base's)", "音频流采样率（默认：同底模）"))
+    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index (default: none)", "该声音的 added_….index（默认：不使用）"))
+    p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help=tr(
+        "share of the features that come from --index: 0 (none) to 1 (all)", "取自 --index 的特征占比：0（不用）到 1（全部）"))
+    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones up or down", "变调（半音）"))
+    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe if its model is there, else pm)", "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr(
+        "of the random numbers: the same one gives the same audio again", "随机种子：相同的种子得到相同的音频"))
     commands.add_any_strength(p)
     add_device_options(p)
     return p
@@ -73,7 +78,7 @@ def main(argv: Optional[list] = None) -> int:
         raise UserError("give either --input and --output, or --device_in and --device_out", "请给出 --input 与 --output，或 --device_in 与 --device_out")
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
-    files = [host.resolve(path) for path in args.lora_weights]
+    files = [find_adapter(path, host.root) for path in args.lora_weights]
     names = names_of(files)
     switches = [Switch(0.0, {files[0]: 1.0})] if files else []
     switches += [parse_switch(text, names, args.any_strength) for text in args.switch]

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..files import atomic_write
 from ..messages import UserError
+from ..places import near_words
 from ..recent import Recent
 from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
 from .adapter_metadata import FIELDS, FORMAT, FORMAT_VERSION, REQUIRED, check_metadata, damaged, one_line
@@ -186,7 +187,17 @@ def save_adapter(
     path: Union[str, Path], tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any],
     bits: int = 16
 ) -> Path:
-    """Write an adapter file, whole or not at all.
+    """Write an adapter file, whole or not at all. Arguments and ValueError as `adapter_contents`.
+
+    Raises:
+        OSError: as the file system gives it; an older file of that name is left as it was.
+    """
+    atomic_write(path, adapter_contents(tensors, config, metadata, bits))
+    return Path(path)
+
+
+def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any], bits: int = 16) -> bytes:
+    """An adapter file's bytes.
 
     Args:
         tensors: by the file's names, as `Injection.tensors()` gives them.
@@ -196,7 +207,6 @@ def save_adapter(
 
     Raises:
         ValueError: a field that is not known or is missing, values that are not finite, bits other than 16 and 8.
-        OSError: as the file system gives it; an older file of that name is left as it was.
     """
     # A file name may hold bytes that are no UTF-8 (lone surrogates in Python): they become question marks.
     fields = {key: str(value).encode("utf-8", "replace").decode() for key, value in metadata.items() if key not in _OWN}
@@ -218,8 +228,7 @@ def save_adapter(
             stored[name] = half
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
     header["checksum"] = checksum(header, stored)
-    atomic_write(path, safetensors.torch.save(stored, header))
-    return Path(path)
+    return safetensors.torch.save(stored, header)
 
 
 _HEADERS: Recent[Tuple[Stamp, Dict[str, str]]] = Recent(512)
@@ -308,7 +317,8 @@ def _opened(path: Path) -> BinaryIO:
     """Open an adapter file. Raises UserError where there is none, or it cannot be read."""
     if stamp_of(path) is None or not path.is_file():
         shown = one_line(path, 300)
-        raise UserError(f"there is no adapter file {shown}: check the path", f"找不到适配器文件 {shown}：请检查路径")
+        near = near_words(path) if not path.exists() else ("", "")
+        raise UserError(f"there is no adapter file {shown}{near[0]}: check the path", f"找不到适配器文件 {shown}{near[1]}：请检查路径")
     try:
         return open(str(path), "rb")
     except OSError as error:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping
 
 from ..messages import UserError
+from .voice_pitch import read_pitch
 
 FORMAT, FORMAT_VERSION = "rvc-lora", "1"
 REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
 FIELDS = REQUIRED + (
-    "preset", "steps", "epochs", "data_seconds", "heldout", "created", "author", "license", "notes",
+    "preset", "steps", "epochs", "data_seconds", "heldout", "pitch", "created", "author", "license", "notes",
 )
 """Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left out."""
 MAX_CONFIG = 20_000
@@ -108,6 +109,14 @@ def _heldout(value: str) -> str:
     return one_line(value, 2000)
 
 
+def _pitch(value: str) -> str:
+    try:
+        pitch = read_pitch(value)
+    except ValueError:
+        raise _Wrong("a voice's pitch in Hz", "以 Hz 表示的声音音高") from None
+    return "" if pitch is None else pitch.to_text()
+
+
 _SHA256 = _matching("[0-9a-f]{64}", "a SHA-256, 64 digits", "64 位的 SHA-256")
 _READERS: Dict[str, Callable[[str], str]] = {
     "format": _text(40), "format_version": _text(40), "checksum": _SHA256,
@@ -115,6 +124,7 @@ _READERS: Dict[str, Callable[[str], str]] = {
     "sample_rate": _whole(1, 1_000_000), "f0": _matching("[01]", "0 or 1", "0 或 1"), "lora_config": _config,
     "speaker": _whole(-1_000_000, 1_000_000),  # whether the base has that row, `Adapter.check` says
     "preset": _text(200), "steps": _whole(0, 10**12), "epochs": _number, "data_seconds": _number, "heldout": _heldout,
+    "pitch": _pitch,
     "created": _text(100), "author": _text(1000), "license": _text(1000), "notes": _text(10_000),
 }
 

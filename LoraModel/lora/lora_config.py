@@ -113,19 +113,23 @@ class LoRAConfig:
         return checked if "lora_alpha" in value else TargetConfig(r, r * ratio)
 
     @classmethod
-    def from_preset(cls, name: Optional[str] = None, rank: Optional[int] = None, **overrides: Any) -> LoRAConfig:
-        """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank); None is the default preset."""
+    def from_preset(cls, name: Optional[str] = None, rank: Optional[int] = None, alpha: Optional[float] = None,
+                    **overrides: Any) -> LoRAConfig:
+        """A preset, with every rank replaced by `rank` if given (alpha keeps its ratio to the rank) and every alpha by
+        `alpha`; a row, which has neither, stays. None is the default preset."""
         name = default_preset() if name is None else name
         if name not in PRESETS:
             raise UserError(f"unknown preset {shown(name)}: choose from {', '.join(PRESETS)}",
                             f"未知的预设 {shown(name)}：可选 {'、'.join(PRESETS)}")
-        if rank is not None:
-            TargetConfig(rank, 1)
+        if rank is not None or alpha is not None:
+            TargetConfig(1 if rank is None else rank, 1 if alpha is None else alpha)
         targets = {}
-        for target, (r, alpha) in PRESETS[name].items():
+        for target, (r, alpha_of) in PRESETS[name].items():
             new = r if rank is None or is_row(target) else rank
-            targets[target] = {"r": new, "lora_alpha": alpha * (new / r)}
-        return cls(targets=targets, preset=name if rank is None else f"{name}, rank {rank}", **overrides)
+            given = alpha is not None and not is_row(target)
+            targets[target] = {"r": new, "lora_alpha": alpha if given else alpha_of * (new / r)}
+        words = [name] + ([] if rank is None else [f"rank {rank}"]) + ([] if alpha is None else [f"alpha {alpha:g}"])
+        return cls(targets=targets, preset=", ".join(words), **overrides)
 
     def target_of(self, path: str) -> Optional[str]:
         """The target that takes the module at `path`, or None."""

@@ -44,11 +44,12 @@ class LoRALayer(Hanging, nn.Module):
 
     Args:
         base: the layer to adapt. It is referred to, not owned: it is no submodule of this one.
-        r: rank. lora_alpha, use_rslora: scale = alpha / r, or alpha / sqrt(r).
+        r: rank; above the layer's smaller side, where more can say nothing more, that side is the rank (`fitting_rank`).
+        lora_alpha, use_rslora: scale = alpha / r, or alpha / sqrt(r), of the r that was asked for.
         lora_dropout: dropout on the branch's input while this module is in training mode.
 
     Raises:
-        UserError: rank below 1 or above the layer's smaller side.
+        UserError: rank below 1.
     """
 
     kind: Type[nn.Module]
@@ -57,15 +58,11 @@ class LoRALayer(Hanging, nn.Module):
 
     def __init__(self, base: nn.Module, r: int, lora_alpha: float, lora_dropout: float = 0.0, use_rslora: bool = False):
         super().__init__()
-        shape_a, shape_b, side = self.shapes(base, r)
-        if not 1 <= r <= side:
-            raise UserError(
-                f"rank {r} does not fit a {type(base).__name__} whose smaller side is {side}: choose 1 to {side}, "
-                "or switch this target off",
-                f"秩 {r} 不适用于较小边为 {side} 的 {type(base).__name__}：请选择 1 到 {side}，或关闭该目标层",
-            )
+        if r < 1:
+            raise UserError(f"rank {r} is below 1: choose a higher one, or switch this target off", f"秩 {r} 小于 1：请选择更高的秩，或关闭该目标层")
         object.__setattr__(self, "base", base)
-        self.r, self.scaling = r, lora_alpha / (math.sqrt(r) if use_rslora else r)
+        self.r, self.scaling = self.fitting_rank(base, r), lora_alpha / (math.sqrt(r) if use_rslora else r)
+        shape_a, shape_b, _ = self.shapes(base, self.r)
         self.lora_A, self.lora_B = _Factor(shape_a), _Factor(shape_b)
         self.dropout = nn.Dropout(lora_dropout)
         self.reset_parameters()
@@ -81,7 +78,7 @@ class LoRALayer(Hanging, nn.Module):
     @classmethod
     def file_shapes(cls, base: nn.Module, r: int) -> Dict[str, Tuple[int, ...]]:
         """The shapes of its tensors in the adapter file, by key."""
-        a, b, _ = cls.shapes(base, r)
+        a, b, _ = cls.shapes(base, cls.fitting_rank(base, r))
         return dict(zip(cls.KEYS, (a, b)))
 
     @classmethod
@@ -101,6 +98,11 @@ class LoRALayer(Hanging, nn.Module):
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
         """A and B, flat but for their first axis, as (left, right) with left @ right the weight's delta as a matrix."""
         return b, a
+
+    @classmethod
+    def fitting_rank(cls, base: nn.Module, r: int) -> int:
+        """`r`, or the smaller side of the layer's weight as a matrix where that is less: the highest rank its delta can have."""
+        return min(r, cls.shapes(base, 1)[2])
 
     @staticmethod
     def shapes(base: Any, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:

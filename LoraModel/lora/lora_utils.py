@@ -14,7 +14,7 @@ from torch import nn
 from ..messages import UserError
 from .live import LiveWeights
 from .lora_config import LoRAConfig
-from .lora_layer import layer_class
+from .lora_layer import LoRALayer, layer_class
 from .targets import is_row
 
 _ATTRIBUTE = "_rvc_lora_injection"
@@ -43,6 +43,11 @@ class Injection(nn.Module):
     def __getitem__(self, name: str) -> nn.Module:
         return self._layers[name.replace(".", "/")]
 
+    def clamped(self) -> Dict[str, int]:
+        """The layers whose smaller side is below the rank that was asked for, by module path, with the rank that they got."""
+        asked = {name: self.config.targets[self.config.target_of(name) or ""].r for name in self.names}
+        return {name: layer.r for name, layer in self.items() if isinstance(layer, LoRALayer) and layer.r < asked[name]}
+
     def tensors(self) -> Dict[str, nn.Parameter]:
         """Live parameters by the adapter file's names (`<module path>.lora_A.weight` and so on), in the order of `parameters()`."""
         return {f"{name}.{key}": parameter for name, layer in self.items() for key, parameter in layer.named_parameters()}
@@ -55,7 +60,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         speaker: the row that a row target adapts (`targets.is_row`).
 
     Raises:
-        UserError: a target matches no layer, a rank fits no layer, or the network has LoRA already.
+        UserError: a target matches no layer, or the network has LoRA already.
     """
     if getattr(network, _ATTRIBUTE, None) is not None:
         raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Union
 
 from ..messages import UserError
+from ..places import near_words
 from .not_a_model import what_it_is
 from .tensor_file import TensorFile, open_tensor_file
 from .tensor_refs import Malformed, UnsafeName
@@ -25,7 +26,8 @@ def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
     """
     path = Path(path)
     if not _is_file(path):
-        raise UserError(f"there is no file {path}: check the path", f"找不到文件 {path}：请检查路径")
+        near = near_words(path)
+        raise UserError(f"there is no file {path}{near[0]}: check the path", f"找不到文件 {path}{near[1]}：请检查路径")
     try:
         with open_tensor_file(path) as file:
             yield file

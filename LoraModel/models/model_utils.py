@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..defaults import usual_defaults
 from ..host import Host
 from ..lora import tensors_hash
+from ..lora.voice_pitch import MODEL_KEY, VoicePitch, pitch_told
 from ..messages import UserError
 from .checkpoint_file import damaged, open_checkpoint, read_checkpoint
 from .configuration import Missing, WrongValue, checked, config_list, misfits, read_config_json
@@ -39,6 +40,7 @@ class BaseInfo:
         version: "v1" or "v2". f0: whether it takes pitch. sample_rate: Hz.
         has_posterior: whether enc_q is there, which training needs and RVC's small files drop.
         base_hash: SHA-256 of the tensors that inference uses (without enc_q), see `lora.tensors_hash`.
+        pitch: how high a merged voice speaks, where its file tells.
     """
 
     name: str
@@ -49,6 +51,7 @@ class BaseInfo:
     sample_rate: int
     has_posterior: bool
     base_hash: str
+    pitch: Optional[VoicePitch] = None
 
     @property
     def speakers(self) -> int:
@@ -115,7 +118,8 @@ def load_base(
     load_strict(network, weights, path)
     network.float().eval().requires_grad_(False)
     base_hash = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
-    info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash)
+    info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash,
+                    pitch_told(form.beside, MODEL_KEY))
     return Base(network, info)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ..files import atomic_file, check_file_place
 from ..lora import weight_norm
+from ..lora.voice_pitch import MODEL_KEY, VoicePitch
 from ..messages import UserError
 from .model_utils import BaseInfo
 
@@ -41,12 +42,15 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
     return halves
 
 
-def small_model(network: nn.Module, info: BaseInfo, note: str, changed: Any = ()) -> Dict[str, Any]:
-    """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version."""
+def small_model(
+    network: nn.Module, info: BaseInfo, note: str, changed: Any = (), pitch: Optional[VoicePitch] = None
+) -> Dict[str, Any]:
+    """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version; beside it, where that is known, how high
+    the voice speaks."""
     return {
         "weight": half_weights(network, changed), "config": list(info.config), "info": note,
         "sr": f"{info.sample_rate // 1000}k",
-        "f0": int(info.f0), "version": info.version,
+        "f0": int(info.f0), "version": info.version, **({MODEL_KEY: pitch.to_text()} if pitch is not None else {}),
     }
 
 

@@ -26,20 +26,24 @@ def parser() -> argparse.ArgumentParser:
         "Make an experiment folder (slices, pitch, features, index, filelist) from a folder of recordings.",
         "由录音文件夹生成实验文件夹（切片、音高、特征、索引、文件列表）。"))
     p.add_argument("--input_dir", required=True, type=commands.path, help=tr(
-        "folder of recordings of one voice, or one recording", "单一声音的录音文件夹，或单个录音"))
+        "folder of recordings of one voice (its subfolders too), or one recording", "单一声音的录音文件夹（包括子文件夹），或单个录音"))
     p.add_argument("--output_dir", required=True, type=commands.path, help=tr(
         "the experiment folder, logs/NAME (a relative one lies inside the checkout)", "实验文件夹 logs/NAME（相对路径位于 RVC 目录内）"))
-    p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base (v2)", "底模版本（v2）"))
+    p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base", "底模版本"))
     p.add_argument("--sample_rate", type=commands.rate, help=tr(
-        "of the base: 32k, 40k, 48k, … (40k; without a checkout the demo's 16k)",
-        "底模采样率：32k、40k、48k 等（默认 40k；没有 RVC 时为演示用的 16k）"))
-    p.add_argument("--f0_method", help=tr("rmvpe where its model is there, else pm", "有 rmvpe 模型时用 rmvpe，否则 pm"))
+        "of the base: 32k, 40k, 48k, … (default: 40k; without a checkout the demo's 16k)",
+        "底模采样率：32k、40k、48k 等（默认：40k；没有 RVC 时为演示用的 16k）"))
+    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)",
+                                          "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
     p.add_argument("--no_f0", action="store_true", help=tr("for a base without pitch", "用于不含音高的底模"))
-    p.add_argument("--config_json", type=commands.path, help=tr("config.json of a custom base", "自定义底模的 config.json"))
+    p.add_argument("--config_json", type=commands.path, help=tr(
+        "config.json of a custom base (default: RVC's own for this version and rate)",
+        "自定义底模的 config.json（默认：RVC 对应版本与采样率的配置）"))
     p.add_argument("--speaker", type=commands.whole(0, MOST_SPEAKER), default=0, help=tr(
-        "row of the speaker table that the filelist names (0)", "文件列表中的说话人编号（0）"))
-    p.add_argument("--workers", type=commands.whole(1, MOST_WORKERS), default=min(os.cpu_count() or 1, 8), help=tr("processes", "进程数"))
-    p.add_argument("--rvc_root", type=commands.path, help=tr("the RVC checkout", "RVC 目录"))
+        "row of the speaker table that the filelist names", "文件列表中的说话人编号"))
+    p.add_argument("--workers", type=commands.whole(1, MOST_WORKERS), default=min(os.cpu_count() or 1, 8), help=tr(
+        "processes of RVC's scripts", "RVC 脚本的进程数"))
+    commands.add_rvc_root(p)
     return p
 
 
@@ -80,9 +84,7 @@ def experiment_folder(host: Host, output: str) -> Path:
     Raises:
         UserError: a name that RVC's filelist cannot hold.
     """
-    path = Path(output).expanduser()
-    path = path if path.is_absolute() or host.root is None else host.root / path
-    path = Path(os.path.abspath(str(path)))
+    path = host.result(output)
     if any(character in str(path) for character in "|\n\r"):
         raise UserError(f"{path}: RVC's filelist cannot hold a path with '|' or a line break in it: choose another --output_dir",
                         f"{path}：RVC 的文件列表不支持含“|”或换行的路径：请更换 --output_dir")

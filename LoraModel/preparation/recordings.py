@@ -14,6 +14,7 @@ from ..host import experiment as layout
 from ..inference.audio import NOT_AUDIO, problem_of
 from ..messages import UserError, tr
 from ..paths import printable
+from ..places import near_words
 
 NAMED = 5
 """So many names stand in a message; of the others only their number."""
@@ -53,8 +54,9 @@ def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
     elif place.is_dir():
         folder, files = place, _files_below(place, without)
     else:
-        raise UserError(f"there is no folder {place}: give the folder that holds the recordings of the voice",
-                        f"找不到文件夹 {place}：请填写存放该声音录音的文件夹")
+        near = near_words(place)
+        raise UserError(f"there is no folder {place}{near[0]}: give the folder that holds the recordings of the voice",
+                        f"找不到文件夹 {place}{near[1]}：请填写存放该声音录音的文件夹")
     files.sort(key=lambda file: file.relative_to(folder).as_posix())
     found: List[Path] = []
     other: List[Path] = []

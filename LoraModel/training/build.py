@@ -10,12 +10,12 @@ from typing import Optional
 import torch
 
 from ..defaults import usual_defaults
-from ..host import find_host
+from ..host import Host, find_host
 from ..messages import UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
 from .agreement import check_times
-from .checkpoint import check_output, read_run, run_identity
+from .checkpoint import RUN_FILE, check_output, read_run, run_identity
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment, read_experiment, split
 from .objective import can_autocast
@@ -42,11 +42,11 @@ def prepare(
     """
     host = find_host(rvc_root)
     choose_device(config.device)
-    folder, output = host.resolve(config.data_dir), Path(config.output_dir)
+    folder, output = host.resolve(config.data_dir), run_folder(host, config.output_dir, resume)
     check_free(output)
     resumed = (read_run(output) or {}).get("name") if resume else None  # a folder that was renamed meanwhile is the same experiment
     name = config.name or (resumed if isinstance(resumed, str) else "") or folder.resolve().name
-    config = replace(config, data_dir=str(folder), name=name)
+    config = replace(config, data_dir=str(folder), output_dir=str(output), name=name)
     check_name(config.name)
     base = load_base_beside_config(config.base_model, host, sample_rate, config_json)
     check_base(base.info)
@@ -73,6 +73,12 @@ def prepare(
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16", "提示：在 CPU 上 fp16 比 fp32 或 bf16 慢很多倍"), file=sys.stderr)
     return trainer
+
+
+def run_folder(host: Host, output_dir: str, resume: bool) -> Path:
+    """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it lies."""
+    inside, here = host.result(output_dir), Path(output_dir).expanduser().absolute()
+    return here if resume and not inside.exists() and (here / RUN_FILE).is_file() else inside
 
 
 def check_rate(sample_rate: Optional[int], info: BaseInfo) -> None:
@@ -106,15 +112,22 @@ def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
 def describe(trainer: Trainer) -> None:
     """Tell the user, on standard error, what is about to be trained on what."""
     train, info, count = trainer.train, trainer.info, trainer.model.count()
-    dropped = train.dropped + trainer.held.dropped
+    dropped, size = train.dropped + trainer.held.dropped, len(trainer.adapter_contents())
     print(tr(f"voice {trainer.config.name}: {len(train)} clips ({train.seconds:.0f} s), {len(trainer.held)} kept out"
              + (f", {dropped} too short" if dropped else "")
              + f"; base {info.name} ({info.version}, {info.sample_rate} Hz) with {count.base:,} parameters, "
-             f"adapter {count.adapter:,} ({count.percent:.2f}%); {trainer.total_steps} steps on {trainer.device}",
+             f"adapter {count.adapter:,} ({count.percent:.2f}%), a file of {size / 1000:,.0f} KB; {trainer.total_steps} steps on {trainer.device}",
              f"声音 {trainer.config.name}：{len(train)} 个片段（{train.seconds:.0f} 秒），留出 {len(trainer.held)} 个"
              + (f"，{dropped} 个过短未使用" if dropped else "")
              + f"；底模 {info.name}（{info.version}，{info.sample_rate} Hz）共 {count.base:,} 个参数，"
-             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%）；在 {trainer.device} 上训练 {trainer.total_steps} 步"), file=sys.stderr)
+             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%），文件 {size / 1000:,.0f} KB；在 {trainer.device} 上训练 {trainer.total_steps} 步"),
+          file=sys.stderr)
+    clamped = trainer.model.injection.clamped()
+    if clamped:
+        ranks = ", ".join(str(rank) for rank in sorted(set(clamped.values())))
+        print(tr(f"note: the rank is higher than {len(clamped)} layers can make use of; there it is their smaller side ({ranks})",
+                 f"提示：该秩超过了 {len(clamped)} 个层所能利用的上限；这些层改用其较小边（{ranks}）"),
+              file=sys.stderr)
 
 
 def _check_precision(config: TrainConfig) -> None:

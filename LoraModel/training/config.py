@@ -1,16 +1,15 @@
-"""TrainConfig: everything a training run can be told, from the command line, a JSON file or code."""
+"""TrainConfig: everything a training run can be told, from the command line, a settings file or code."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..lora import LoRAConfig
 from ..messages import UserError
 from ..models import DEFAULT_PRESET
+from .settings_file import own_names, unknown_key
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -22,7 +21,8 @@ class TrainConfig:
     Attributes:
         base_model: pretrained generator with enc_q. data_dir: RVC experiment folder. output_dir: where the run is written.
         name: of the voice; the adapter file takes it. base_d: pretrained discriminator, None trains without one.
-        preset, lora_rank, lora: which layers and ranks; `lora` (a LoRAConfig as a dict) goes before preset and lora_rank.
+        preset, lora_rank, lora_alpha, lora: which layers, ranks and scales (alpha / rank); `lora` (a LoRAConfig as a dict) goes before
+            the others. None takes the preset's ranks, and alpha in the preset's proportion to them.
         epochs: passes over the training clips. batch_size: clips a step. lr: peak learning rate.
         warmup_steps: steps of linear warm-up; after it the rate falls along a cosine to `lr_final` times the peak.
         lora_plus: B's learning rate over that of the rest.
@@ -49,6 +49,7 @@ class TrainConfig:
     base_d: Optional[str] = None
     preset: str = DEFAULT_PRESET
     lora_rank: Optional[int] = None
+    lora_alpha: Optional[float] = None
     lora: Optional[Dict[str, Any]] = None
     epochs: int = 20
     batch_size: int = 4
@@ -132,34 +133,22 @@ class TrainConfig:
         """The layers and ranks that this run adapts."""
         if self.lora is not None:
             return LoRAConfig.from_dict(self.lora)
-        return LoRAConfig.from_preset(self.preset, self.lora_rank)
+        return LoRAConfig.from_preset(self.preset, self.lora_rank, self.lora_alpha)
 
     def to_dict(self) -> Dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Dict[str, Any]) -> TrainConfig:
-        """Unknown keys raise."""
+        """Of settings by their names; kohya's and PEFT's names for them are taken, too (`settings_file.ALIASES`).
+
+        Raises:
+            UserError: an unknown key (the nearest known one is proposed), a setting given twice, a value that cannot be.
+        """
         known = [f.name for f in fields(cls)]
+        values = own_names(values)
         for key in values:
             if key not in known:
-                raise UserError(f"unknown setting {key!r}: known are {', '.join(known)}", f"未知的设置 {key!r}：可用 {'、'.join(known)}")
+                raise unknown_key(key, known)
         return cls(**values)
 
-
-def read_config_file(path: str) -> Dict[str, Any]:
-    """Settings from a JSON file, checked for unknown keys by `TrainConfig.from_dict`.
-
-    Raises:
-        UserError: missing, or no JSON object.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"there is no configuration file {file}", f"找不到配置文件 {file}")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {error}", f"{file} 不是有效的 JSON：{error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{file} must hold a JSON object", f"{file} 必须是 JSON 对象")
-    return values

@@ -21,6 +21,7 @@ from ..messages import UserError
 from ..models import BaseInfo
 from ..models.configuration import bounded_json, check_data
 from ..names import shown
+from ..places import near_words
 from .levels import Levels
 
 
@@ -93,8 +94,9 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
         UserError: the folder or its parts are missing, there is no clip, or there are clips of several speakers.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no experiment folder {folder}: run scripts/prepare_data.py (or RVC's steps 1 and 2) first",
-                        f"找不到实验文件夹 {folder}：请先运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
+        near = near_words(folder)
+        raise UserError(f"there is no experiment folder {folder}{near[0]}: run scripts/prepare_data.py (or RVC's steps 1 and 2) first",
+                        f"找不到实验文件夹 {folder}{near[1]}：请先运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
     config = _config(folder, host, info)
     experiment = Experiment(folder.absolute(), config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
     folder = experiment.folder
@@ -262,7 +264,7 @@ class ClipSet:
         segment_frames: clips shorter than this are left out (RVC's own sampler drops them too) and counted in `dropped`.
 
     Attributes:
-        levels: how loud the clips are. frames: of each clip.
+        levels: how loud the clips are. frames: of each clip. voiced: pitch of each in Hz, (voiced frames,), where the base takes pitch.
 
     Raises:
         UserError: a clip that cannot be read, or that is not finite.
@@ -275,6 +277,7 @@ class ClipSet:
         self.clips: List[Clip] = []
         self.dropped = 0
         self.levels = Levels()
+        self.voiced: List[Tensor] = []
         shortest = shortest_clip(data, segment_frames)
         for clip in clips:
             if _frames(clip.wav, data["hop_length"]) < shortest:
@@ -286,6 +289,8 @@ class ClipSet:
                 continue
             if not clip.mute:
                 self.levels.add(clip.wav.name, item[1])
+                if f0:
+                    self.voiced.append(item[4][item[4] > 0])
             self._items.append(item)
             self.clips.append(clip)
         hop = data["hop_length"]

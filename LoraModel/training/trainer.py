@@ -7,24 +7,26 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..defaults import usual_defaults
-from ..devices import check_device, device_name
+from ..files import atomic_write
 from ..host import Host
 from ..host.networks import Mel, as_written
-from ..lora import save_adapter
+from ..lora.adapter_file import adapter_contents
 from ..lora.targets import is_row
+from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
 from ..models import Base, SynthesizerLoRA
-from ..names import shown
 from . import checkpoint
 from .adversary import Adversary
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment
+from .device import choose_device, grad_scaler
+from .estimate import in_words, seconds_to_go
 from .heldout import UNKNOWN, Heard, HeldOut, Score, for_adapter, read_sharp, score_of
 from .monitor import Monitor
 from .objective import Objective
@@ -68,7 +70,7 @@ class Trainer:
         self.adversary: Optional[Adversary] = None
         if discriminator is not None:
             self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device, config.d_parts, config.d_every, config.d_frozen)
-        self.scaler = _grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
+        self.scaler = grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
         self.heldout = HeldOut(held, self.mel, config.speaker, self.device, config.valid_clips)
         self.posteriors = Posteriors(train, self.model, self.mel, self.device)
         self.objective = Objective(self.model, host, self.mel, config, self.device, frames, experiment.data["hop_length"], self.adversary,
@@ -81,6 +83,9 @@ class Trainer:
         self.base_sharp = self.best_sharp = UNKNOWN
         self.start_speaker = config.speaker
         self.stop_asked = False
+        self.on_step: Optional[Callable[[Dict[str, Any], int], None]] = None  # given each line of train.jsonl, and the steps in all
+        self._evaluating, self.seconds_to_go = 0.0, None  # seconds: of one evaluation; of the whole run, as guessed at its beginning
+        self.pitch = pitch_of(torch.cat([torch.zeros(1), *train.voiced, *held.voiced]).numpy())
         self.data = checkpoint.describe_clips(experiment.clips)
         self._found = checkpoint.written(self.folder)
         if resume:
@@ -200,6 +205,7 @@ class Trainer:
             self.held.write_filelist(self.folder / "filelists" / "heldout.txt")
             if self.done_steps == 0:
                 self._begin(monitor)
+            self._tell_time(monitor)
             monitor.start()
             finished = self._loop(monitor)
             self._write_run("done" if finished else "stopped")
@@ -224,9 +230,16 @@ class Trainer:
         self.model.start_from(self.start_speaker)
         self.average = [p.detach().clone() for p in self.model.trainable]
 
+    def _tell_time(self, monitor: Monitor) -> None:
+        self.seconds_to_go = seconds_to_go(self, self._evaluating)
+        if self.seconds_to_go is not None:
+            monitor.message(in_words(self.total_steps - self.done_steps, self.seconds_to_go))
+
     def _begin(self, monitor: Monitor) -> None:
+        begun = time.perf_counter()
         score, heard = self.evaluate()
         self.base_heldout, self.base_sharp = score.error, score.sharp
+        self._evaluating = time.perf_counter() - begun
         monitor.samples(0, heard)
         if self.config.init_speaker < 0:
             monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
@@ -247,7 +260,6 @@ class Trainer:
                 self.train_seconds += line["seconds"]
                 end_of_epoch = self.done_steps % self.steps_per_epoch == 0
                 due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
-                stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
                 score: Optional[Score] = None
                 if due:
                     score, heard = self.evaluate()
@@ -255,6 +267,9 @@ class Trainer:
                     monitor.samples(self.done_steps, heard)
                     stale = self._judge(score)
                 monitor.step(line)
+                if self.on_step is not None:
+                    self.on_step(line, self.total_steps)
+                stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
                 if due or stopping:
                     self._save(monitor, score)
                     self._write_run("running")
@@ -292,12 +307,16 @@ class Trainer:
 
     def save_adapter_file(self, path: Path, score: Optional[Score]) -> None:
         """Write the averaged adapter. score: how good it is on the held-out clips, where that is known."""
+        atomic_write(path, self.adapter_contents(score))
+
+    def adapter_contents(self, score: Optional[Score] = None) -> bytes:
+        """The averaged adapter as a file's bytes: their number is the same at the first step as at the last, but for some digits."""
         c, info = self.config, self.info
-        save_adapter(path, dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config, {
+        return adapter_contents(dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config, {
             "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
             "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
             "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
-            "heldout": for_adapter(self.base_heldout, self.base_sharp, score),
+            "heldout": for_adapter(self.base_heldout, self.base_sharp, score), "pitch": "" if self.pitch is None else self.pitch.to_text(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "author": c.author, "license": c.license, "notes": c.notes,
         })
@@ -377,28 +396,5 @@ class Trainer:
             "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best, "best_step": self.best_step,
             "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
             "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train), "heldout_clips": [c.wav.name for c in self.held.clips],
-            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
+            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter}, "seconds_to_go": self.seconds_to_go,
         })
-
-
-def _grad_scaler(enabled: bool) -> Any:
-    """CUDA's gradient scaler, by its name in old and new torch."""
-    if hasattr(torch, "amp") and hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)
-
-
-def choose_device(name: str) -> torch.device:
-    """"auto" takes CUDA where there is one. UserError where the named device is none, or not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device_name(name)
-    except UserError:
-        raise UserError(
-            f"device {shown(name)} cannot be used: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, "
-            "mps (Apple) or xpu (Intel)",
-            f"设备 {shown(name)} 不可用：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、"
-            "mps（Apple）或 xpu（Intel）",
-        ) from None
-    return torch.device(check_device(name))

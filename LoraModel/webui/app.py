@@ -34,6 +34,7 @@ for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read w
 import gradio as gr  # noqa: E402
 import numpy as np  # noqa: E402
 
+from LoraModel.commands import Parser  # noqa: E402
 from LoraModel.files import atomic_file  # noqa: E402
 from LoraModel.host import Host, find_host  # noqa: E402
 from LoraModel.inference.audio import read_audio  # noqa: E402
@@ -256,13 +257,13 @@ def keep_local(app: Any) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="app", description=tr("The web page, on the demo's base.", "网页界面（使用演示底模）。"))
-    p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken (7865)", "被占用时使用下一个空闲端口（7865）"))
+    p = Parser(prog="app", description=tr("The web page, on the demo's base.", "网页界面（使用演示底模）。"))
+    p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken where it is used", "被占用时使用下一个空闲端口"))
     p.add_argument("--host", default="127.0.0.1", help=tr(
         "the address to listen on; any other than 127.0.0.1 opens the page, with its recordings and voices, to every machine that reaches this one",
         "监听地址；除 127.0.0.1 外，能访问本机的所有计算机都可打开页面，使用其中的录音与音色"))
     p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser", "不自动打开浏览器"))
-    p.add_argument("--data_dir", default="app_data", help=tr("where everything goes (app_data)", "数据文件夹（app_data）"))
+    p.add_argument("--data_dir", default="app_data", help=tr("where everything goes", "数据文件夹"))
     return p
 
 

@@ -1,0 +1,105 @@
+"""Which adapter files are meant: a file, a run's folder or the name `lora.pth` in one, each with a strength of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple, Union
+
+from .. import commands
+from ..messages import UserError, tr
+from ..models.configuration import bounded_json
+from ..paths import clean_path, printable
+from ..places import to_read
+
+RUN_NAMES = ("lora.pth", "lora.safetensors")
+"""Names that stand for the adapter of the run in whose folder they would be."""
+ENDING, LAST = ".safetensors", "_last.safetensors"
+RUN_FILE = "run.json"
+Weight = Tuple[str, Optional[float]]
+"""A path as it was given, and its strength; None where it names none."""
+
+
+def weight_of(text: str) -> Weight:
+    """The type of --lora_weights: `A.safetensors`, or with a strength `A.safetensors:0.7`.
+
+    Raises:
+        UserError: no path, or no number behind the colon.
+    """
+    found = re.fullmatch(r"(.*[^:/\\]):([+-]?[0-9.][0-9.eE+-]*)", text.strip(), re.DOTALL)
+    if found is None or os.path.lexists(text):
+        return clean_path(text), None
+    return clean_path(found.group(1)), commands.parse_number(found.group(2), -1e12, 1e12)
+
+
+def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float]) -> List[Tuple[str, float]]:
+    """Adapters with their strengths: each its own behind a colon, or one --strength for each, or none at all (1).
+
+    Raises:
+        UserError: another number of strengths, or both ways at once.
+    """
+    if strengths and any(strength is not None for _, strength in weights):
+        raise UserError("strengths are given twice: behind the colon of --lora_weights or with --strength, not both",
+                        "强度给出了两次：请只在 --lora_weights 的冒号后或用 --strength 给出")
+    if strengths and len(strengths) != len(weights):
+        raise UserError(f"{len(weights)} adapters but {len(strengths)} strengths: give --strength once for each adapter of --lora_weights, or not "
+                        "at all",
+                        f"有 {len(weights)} 个适配器，却有 {len(strengths)} 个强度：请为 --lora_weights 的每个适配器给一个 --strength，或都不给")
+    own = [1.0 if strength is None else strength for _, strength in weights]
+    return list(zip((path for path, _ in weights), strengths or own))
+
+
+def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:
+    """The adapter file that `path` means. Of a run's folder, or of the name `lora.pth` or `lora.safetensors` in it, it is the best
+    adapter of that run, and standard error says so.
+
+    Args:
+        root: the RVC checkout, for a relative path (`places`); None where there is none.
+
+    Returns:
+        An absolute path. Where nothing is there it is the path itself: whoever reads it names what is near.
+
+    Raises:
+        UserError: the folder holds several adapters, or none.
+    """
+    found = to_read(path, root)
+    if found.is_file():
+        return found
+    for place in (Path(path).expanduser().absolute(), found):
+        folder = place if place.is_dir() else place.parent
+        if folder is place or (place.name.lower() in RUN_NAMES and folder.is_dir()):
+            best = best_adapter(folder)
+            print(printable(tr(f"{path}: taking the best adapter of this run, {best}", f"{path}：使用该训练的最佳适配器 {best}")), file=sys.stderr)
+            return best
+    return found
+
+
+def best_adapter(folder: Path) -> Path:
+    """The best adapter of the run in `folder`.
+
+    Raises:
+        UserError: there is none, or there are several and run.json does not tell which.
+    """
+    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDING) and not file.name.startswith(".") and file.is_file())
+    named = folder / f"{_run_name(folder)}{ENDING}"
+    if named in files:
+        return named
+    best = [file for file in files if not file.name.lower().endswith(LAST)] or files
+    if len(best) == 1:
+        return best[0]
+    if best:
+        names = ", ".join(printable(file.name) for file in best[:5])
+        raise UserError(f"{folder} holds several adapters ({names}): name one of them", f"{folder} 中有多个适配器（{names}）：请指定其中一个")
+    raise UserError(f"{folder} holds no adapter (.safetensors): train one into it first, or name another folder or file",
+                    f"{folder} 中没有适配器（.safetensors）：请先训练，或指定其他文件夹或文件")
+
+
+def _run_name(folder: Path) -> str:
+    try:
+        run = bounded_json(folder / RUN_FILE)
+    except (OSError, ValueError):
+        return ""
+    name = run.get("name") if isinstance(run, dict) else None
+    return name if isinstance(name, str) and not re.search(r"[/\\\0]", name) else ""

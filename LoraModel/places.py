@@ -1,0 +1,79 @@
+"""One rule for every relative path, and the files near one that is not there.
+
+A file or folder to read: as given from the working folder if it is there, else in the RVC checkout. What RVC itself
+will read (merged voices, adapters, runs, experiment folders) is written into the checkout. Everything else is written
+as given from the working folder.
+Without a checkout there is the working folder alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import List, Optional, Tuple, Union
+
+from LoraModel.paths import printable
+
+DEPTH, MOST_SEEN = 4, 4000
+"""How deep below the nearest folder, and among how many files, a file of a like name is looked for."""
+LIKE = 0.6
+"""How like a name must be: 1 is the same."""
+NAMED = 3
+"""So many near files stand in a message."""
+
+
+def to_read(path: Union[str, Path], root: Optional[Path]) -> Path:
+    """Where a path to read leads.
+
+    Args:
+        root: the checkout; None where there is none.
+
+    Returns:
+        An absolute path: of what is there; else where it would most likely be, for the message.
+    """
+    path = Path(path).expanduser()
+    if path.is_absolute() or root is None or os.path.lexists(str(path)):
+        return path.absolute()
+    inside = root / path
+    if not os.path.lexists(str(inside)) and path.parent.is_dir() and not inside.parent.is_dir():
+        return path.absolute()
+    return inside
+
+
+def to_write(path: Union[str, Path], root: Optional[Path]) -> Path:
+    """Where a result that RVC reads is written: an absolute path, without `.` and `..` in it."""
+    path = Path(path).expanduser()
+    inside = path.is_absolute() or root is None
+    return Path(os.path.abspath(str(path if inside else root / path)))
+
+
+def near(path: Path) -> List[Path]:
+    """Files (or, for a name without an ending, folders) of a like name near `path`, which is not there: the likest
+    first, at most `NAMED`."""
+    start = next((folder for folder in path.parents if os.path.isdir(str(folder))), None)
+    if start is None or start == start.parent or start == Path.home():  # all of a disk is not near
+        return []
+    wanted, ending = path.name.lower(), path.suffix.lower()
+    found: List[Tuple[float, int, str, Path]] = []
+    seen = 0
+    for place, folders, files in os.walk(str(start)):
+        depth = len(Path(place).relative_to(start).parts)
+        deeper = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        folders[:] = sorted(deeper) if depth < DEPTH else []
+        for name in sorted(files if ending else folders)[: MOST_SEEN - seen]:
+            seen += 1
+            matcher = difflib.SequenceMatcher(None, wanted, name.lower())
+            fits = not ending or name.lower().endswith(ending)
+            if fits and matcher.quick_ratio() >= LIKE and matcher.ratio() >= LIKE:
+                found.append((-matcher.ratio(), depth, name, Path(place) / name))
+        if seen >= MOST_SEEN:
+            break
+    return [file for *_, file in sorted(found)[:NAMED]]
+
+
+def near_words(path: Path) -> Tuple[str, str]:
+    """", near it: A, B" in English and Chinese, to stand in a message about a file that is not there; "" where
+    nothing is near."""
+    files = [printable(str(file)) for file in near(path)]
+    return (f" (the nearest: {', '.join(files)})", f"（相近的有：{'、'.join(files)}）") if files else ("", "")
