@@ -204,7 +204,7 @@ def test_a_quick_run_is_killed_goes_on_and_leaves_no_process(tmp_path):
                                 stderr=subprocess.PIPE, text=True, encoding="utf-8")
 
     keep = work / "training" / "voice" / "resume.pt"
-    first, end = start(), time.time() + 300
+    first, end = start(), time.time() + 900
     while not keep.is_file():
         assert first.poll() is None, first.communicate()[1]
         assert time.time() < end
@@ -214,7 +214,7 @@ def test_a_quick_run_is_killed_goes_on_and_leaves_no_process(tmp_path):
     assert first.stderr.read() is not None  # it ends when nothing that was started holds it any more
     assert keep.is_file() and not (work / "train.json").exists()
     second = start()
-    said, err = second.communicate(timeout=500)
+    said, err = second.communicate(timeout=900)
     assert second.returncode == 0, err[-3000:]
     assert "everything is there" in said and "report.json" in said and "its memory: about" not in err
     contents = json.loads((out / "report.json").read_text(encoding="utf-8"))
