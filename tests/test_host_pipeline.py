@@ -85,6 +85,31 @@ def test_the_pipeline_gets_its_arguments_by_name_at_its_own_root(checkout):
     assert (os.getcwd(), dict(os.environ), sys.argv) == (folder, environment, argv)
 
 
+@pytest.mark.parametrize("version, layer, size", [("v1", 9, 256), ("v2", 12, 768)])
+def test_content_features_are_those_that_the_pipeline_takes(checkout, version, layer, size):
+    """classic asks HuBERT itself, for the ninth or twelfth layer; 2026 has a function of its own for it."""
+    pipeline, asked = HostPipeline(checkout, 40000), []
+
+    class Hubert:
+        def extract_features(self, source, padding_mask, output_layer):
+            asked.append((tuple(source.shape), padding_mask.any().item(), output_layer))
+            return (torch.full((1, 50, 768), 2.0),)
+
+        def final_proj(self, features):
+            return features[..., :256]
+
+    def extract_hubert_features(model, source, version, padding_mask=None):
+        features = model.extract_features(source, padding_mask, 9 if version == "v1" else 12)[0]
+        return model.final_proj(features) if version == "v1" else features
+
+    pipeline.hubert = Hubert()
+    if checkout.name == "2026":
+        checkout.module("pipeline").extract_hubert_features = extract_hubert_features
+    found = pipeline.content_features(np.zeros(16000), version)
+    assert found.shape == (50, size) and found.dtype == np.float32 and (found == 2.0).all()
+    assert asked == [((1, 16000), False, layer)]
+
+
 def test_the_seed_decides_and_the_shortest_recordings_are_refused(checkout):
     pipeline = HostPipeline(checkout, 40000)
     pipeline._pipeline.pipeline = lambda audio, tgt_sr: (torch.rand(3).numpy() * 100).astype(np.int16)
