@@ -278,7 +278,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")  # the user's alone, where Gradio's own is everybody's
     app = build(root)
     port = free_port(options.port, options.host)
-    address = app.launch(
+    address = app.queue(concurrency_count=16).launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port, quiet=True,
         prevent_thread_lock=True, show_error=True, share=False)[1]
     print(tr(f"RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)",
