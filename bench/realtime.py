@@ -225,7 +225,8 @@ def main(argv: Optional[list] = None) -> None:
     parser.add_argument("--seconds", type=float, help="of the stream, with changes and without (default: 60)")
     parser.add_argument("--block", type=float, default=0.25, help="seconds of a block")
     parser.add_argument("--repeats", type=int, help="runs in turn (default: 10)")
-    parser.add_argument("--rvc_root", type=Path, help="a checkout, whose realtime class is timed as it is and patched (default: none)")
+    parser.add_argument("--rvc_root", type=Path,
+                        help="a checkout, whose realtime class is timed as it is and patched (default: none)")
     args = parser.parse_args(argv)
     quick = args.quick
     with tempfile.TemporaryDirectory() as folder:

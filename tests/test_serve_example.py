@@ -1,4 +1,4 @@
-"""examples/serve.py: POST /convert in a voice by its name, batches of what arrives together, a bounded queue, and errors in words."""
+"""examples/serve.py: POST /convert in a voice by its name, batches, a bounded queue, and errors in words."""
 
 import io
 import shutil
@@ -51,7 +51,8 @@ def test_a_recording_comes_back_in_the_voice(served, batch, wave):
     client, _, folder = served
     assert client.get("/voices").json() == {"voices": ["broken", "one", "two"]}
     sound, rate = heard(client.post("/convert?voice=one&strength=0.5&transpose=2", content=wave))
-    expected = batch.convert([soundfile.read(io.BytesIO(wave), dtype="float32")[0]], [{folder / "one.safetensors": 0.5}], [2.0])[0]
+    given = soundfile.read(io.BytesIO(wave), dtype="float32")[0]
+    expected = batch.convert([given], [{folder / "one.safetensors": 0.5}], [2.0])[0]
     assert rate == 16000 and len(sound) == 8000
     np.testing.assert_allclose(sound, np.clip(expected, -1, 1), atol=1 / 16000)
 
@@ -59,8 +60,11 @@ def test_a_recording_comes_back_in_the_voice(served, batch, wave):
 def test_what_arrives_together_is_one_batch_and_a_bad_one_harms_no_other(served, wave):
     client, batcher, _ = served
     before, answers = len(batcher.sizes), {}
-    threads = [threading.Thread(target=lambda name=name: answers.update({name: client.post(f"/convert?voice={name}", content=wave)}))
-               for name in ("one", "two", "broken")]
+
+    def ask(name):
+        answers[name] = client.post(f"/convert?voice={name}", content=wave)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("one", "two", "broken")]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -72,8 +76,9 @@ def test_what_arrives_together_is_one_batch_and_a_bad_one_harms_no_other(served,
 
 
 @pytest.mark.parametrize("query, body, status, said", [
-    ("voice=eve", None, 404, "GET /voices"), ("", None, 404, "no voice"), ("voice=../one", None, 404, "no voice"), ("voice=one&strength=9", None, 400, "strength"),
-    ("voice=one&transpose=x", None, 400, "number"), ("voice=one", b"no sound", 400, "the request"), ("voice=one", b"", 400, "the request")])
+    ("voice=eve", None, 404, "GET /voices"), ("", None, 404, "no voice"), ("voice=../one", None, 404, "no voice"),
+    ("voice=one&strength=9", None, 400, "strength"), ("voice=one&transpose=x", None, 400, "number"),
+    ("voice=one", b"no sound", 400, "the request"), ("voice=one", b"", 400, "the request")])
 def test_what_cannot_be_converted_is_said(served, wave, query, body, status, said):
     answer = served[0].post(f"/convert?{query}", content=wave if body is None else body)
     assert answer.status_code == status and said in answer.json()["error"] and "/tmp" not in answer.text

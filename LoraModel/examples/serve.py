@@ -3,8 +3,9 @@
     python LoraModel/examples/serve.py --base_model f0G40k.pth --voices assets/lora
     curl --data-binary @in.wav "http://127.0.0.1:7897/convert?voice=anna&strength=0.8" -o out.wav
 
-GET /voices lists the voices; POST /convert takes a recording (wav, flac, ogg or mp3) and gives a wav, or {"error": "..."}. Needs FastAPI and
-uvicorn, which RVC's WebUI has. Without a checkout's HuBERT its features are the demo's stand-in: meant for the demo's base, and as a pattern.
+GET /voices lists the voices; POST /convert takes a recording (wav, flac, ogg or mp3) and gives a wav, or
+{"error": "..."}. Needs FastAPI and uvicorn, which RVC's WebUI has. Without a checkout's HuBERT its features are the
+demo's stand-in: meant for the demo's base, and as a pattern.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ LONGEST = 60
 
 def voices_in(folder: Path) -> Dict[str, Path]:
     """The voices that may be asked for: adapters of one folder by their names. No name leads out of it."""
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if path.is_file() and not path.name.startswith(".")}
+    files = sorted(folder.glob("*.safetensors"))
+    return {path.stem: path for path in files if path.is_file() and not path.name.startswith(".")}
 
 
 def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
@@ -52,7 +54,8 @@ def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
     app = FastAPI(title="RVC-LoRA")
 
     def refuse(status: int, error: Exception) -> Any:
-        return JSONResponse({"error": str(error).replace(str(folder), "voices")}, status_code=status)  # where it lies is nobody's business
+        text = str(error).replace(str(folder), "voices")  # where it lies is nobody's business
+        return JSONResponse({"error": text}, status_code=status)
 
     @app.get("/voices")
     def voices() -> Any:
@@ -63,12 +66,14 @@ def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
         async for piece in request.stream():
             body += piece
             if len(body) > LARGEST:
-                return refuse(413, UserError(f"the recording is larger than {LARGEST >> 20} MB", f"录音超过 {LARGEST >> 20} MB"))
+                limit = LARGEST >> 20
+                return refuse(413, UserError(f"the recording is larger than {limit} MB", f"录音超过 {limit} MB"))
         given = request.query_params
         name = given.get("voice", "")
         path = voices_in(folder).get(name)
         if path is None:
-            return refuse(404, UserError(f"there is no voice {shown(name)}: GET /voices lists them", f"没有声音 {shown(name)}：GET /voices 可列出全部"))
+            return refuse(404, UserError(f"there is no voice {shown(name)}: GET /voices lists them",
+                                         f"没有声音 {shown(name)}：GET /voices 可列出全部"))
         try:
             strength = check_strength(commands.parse_number(given.get("strength", "1"), 0, 10))
             transpose = commands.parse_number(given.get("transpose", "0"), -48, 48)
@@ -93,7 +98,8 @@ def _decoded(body: bytes) -> Any:
         try:
             sound = read_audio(path, INPUT_RATE)
         except UserError as error:
-            raise UserError(error.en.replace(str(path), "the request"), error.zh.replace(str(path), "请求内容")) from None
+            en, zh = error.en.replace(str(path), "the request"), error.zh.replace(str(path), "请求内容")
+            raise UserError(en, zh) from None
     if len(sound) > LONGEST * INPUT_RATE:
         raise UserError(f"the recording is longer than {LONGEST} s", f"录音超过 {LONGEST} 秒")
     return sound
@@ -105,13 +111,17 @@ def _encoded(sound: Any, rate: int) -> bytes:
 
 
 def main(argv: Optional[list] = None) -> int:
-    p = commands.Parser(prog="serve.py", description=tr("Convert over HTTP, a voice for each request.", "通过 HTTP 转换，每个请求可用不同声音。"))
+    p = commands.Parser(prog="serve.py", description=tr("Convert over HTTP, a voice for each request.",
+                                                        "通过 HTTP 转换，每个请求可用不同声音。"))
     p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)", "底模（.pth）"))
-    p.add_argument("--voices", type=commands.path, required=True, help=tr("the folder of adapters", "适配器文件夹"))
+    p.add_argument("--voices", type=commands.path, required=True,
+                   help=tr("the folder of adapters", "适配器文件夹"))
     p.add_argument("--device", type=commands.device, default="auto", help="auto, cpu, cuda …")
-    p.add_argument("--host", default="127.0.0.1", help=tr("the address to listen on (127.0.0.1: this computer alone)", "监听地址（127.0.0.1：仅本机）"))
+    p.add_argument("--host", default="127.0.0.1", help=tr("the address to listen on (127.0.0.1: this computer alone)",
+                                                          "监听地址（127.0.0.1：仅本机）"))
     p.add_argument("--port", type=commands.whole(1, 65535), default=7897)
-    p.add_argument("--most", type=commands.whole(1, 64), default=8, help=tr("requests of a batch (8)", "每批请求数（8）"))
+    p.add_argument("--most", type=commands.whole(1, 64), default=8,
+                   help=tr("requests of a batch (8)", "每批请求数（8）"))
     args: argparse.Namespace = p.parse_args(argv)
     try:
         import uvicorn
@@ -120,11 +130,13 @@ def main(argv: Optional[list] = None) -> int:
                         f"此示例需要 FastAPI 与 uvicorn（{error}）：python -m pip install fastapi uvicorn") from None
     folder = Path(args.voices)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: give --voices the folder of the adapters", f"找不到文件夹 {folder}：请用 --voices 指定适配器文件夹")
+        raise UserError(f"there is no folder {folder}: give --voices the folder of the adapters",
+                        f"找不到文件夹 {folder}：请用 --voices 指定适配器文件夹")
     batch = VoiceBatch(args.base_model, args.device)
     batcher = Batcher(batch, args.most)
     print(tr(f"http://{args.host}:{args.port}/voices: {len(voices_in(folder))} voices; Ctrl-C ends",
              f"http://{args.host}:{args.port}/voices：{len(voices_in(folder))} 个声音；按 Ctrl-C 结束"))
-    uvicorn.run(make_app(batcher, folder, batch.voice.info.sample_rate), host=args.host, port=args.port, log_level="warning")
+    app = make_app(batcher, folder, batch.voice.info.sample_rate)
+    uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     batcher.close()
     return 0

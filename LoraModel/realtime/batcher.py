@@ -21,7 +21,7 @@ class Request(NamedTuple):
     sound: np.ndarray
     voice: Mapping[Source, float]
     transpose: float
-    answer: "Future[np.ndarray]"
+    answer: Future[np.ndarray]
 
 
 class Busy(UserError):
@@ -39,13 +39,13 @@ class Batcher:
 
     def __init__(self, batch: VoiceBatch, most: int = 8, wait: float = 0.02, waiting: int = 32):
         self._batch, self._most, self._wait = batch, most, wait
-        self._queue: "queue.Queue[Optional[Request]]" = queue.Queue(waiting)
+        self._queue: queue.Queue[Optional[Request]] = queue.Queue(waiting)
         self.sizes: List[int] = []
         """How many requests each of the last hundred batches had."""
         self._thread = threading.Thread(target=self._work, name="rvc-lora-batches", daemon=True)
         self._thread.start()
 
-    def ask(self, sound: np.ndarray, voice: Mapping[Source, float], transpose: float = 0.0) -> "Future[np.ndarray]":
+    def ask(self, sound: np.ndarray, voice: Mapping[Source, float], transpose: float = 0.0) -> Future[np.ndarray]:
         """Ask for a conversion; returns at once. The answer is (samples,) float32 at the base's rate, or the error.
 
         Raises:
