@@ -36,7 +36,7 @@ def test_the_file_byte_by_byte(tmp_path):
         "sample_rate": "40000", "f0": "1", "speaker": "0", "preset": "custom", "notes": "ünï 音色",
         "lora_config": CONFIG.to_json(),
     }
-    # The checksum as docs/phase1_lora_core.md describes it to other programs, worked out here without the library.
+    # The checksum as docs/adapter_format.md describes it to other programs, worked out here without the library.
     digest = hashlib.sha256()
     for key in sorted(metadata):
         digest.update(f"{key}={metadata[key]}\n".encode())

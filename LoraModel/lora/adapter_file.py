@@ -3,7 +3,7 @@
 Tensors are named `<module path>.lora_A.weight`, `<module path>.lora_B.weight` (PEFT's names and shapes where PEFT has
 the layer) and `emb_g.lora_row.weight` for the speaker's row. Metadata is strings, listed in `FIELDS`. Nothing in it is
 ever unpickled, mapped or trusted: `adapter_bytes` and `adapter_metadata` check before memory is taken.
-docs/phase1_lora_core.md describes the format for other programs.
+docs/adapter_format.md describes the format for other programs.
 
 In 8 bits each rank component of a factor (a row of A, a column of B) is stored as int8 with one fp16 scale, in a
 tensor named `<tensor>_scale`: the error of a value is at most half its scale, about 1/254 of the largest of its

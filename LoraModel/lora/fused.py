@@ -5,7 +5,7 @@ the branch hung on the side takes three. Its backward gives the input's gradient
 B, never the base's weight gradient, which is what automatic differentiation of the summed weight would compute first.
 
 The largest part of what this saves is in the backward: the branch's own gradient to the input, a convolution from `rank` to all
-channels, took up to half as long as the base's (docs/phase5_testing.md).
+channels, took up to half as long as the base's (docs/benchmarks.md).
 """
 
 from __future__ import annotations
