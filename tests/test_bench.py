@@ -4,9 +4,10 @@ judge."""
 import json
 import math
 
+import numpy as np
 import pytest
 
-from bench import common, storage, switch_time, train_time
+from bench import common, realtime, storage, switch_time, train_time
 
 
 def test_ratio_is_of_pairs():
@@ -60,3 +61,19 @@ def test_voices_change_and_the_base_comes_back(tmp_path):
     assert figures["switch_ms_low"] <= figures["switch_ms"] <= figures["switch_ms_high"]
     assert len(figures["convert_seconds_base"]) == len(figures["convert_seconds_adapter"]) == 2
     assert figures["ratio_convert_low"] <= figures["ratio_convert"] <= figures["ratio_convert_high"]
+
+
+def test_a_stream_with_changes_and_without_and_a_batch(tmp_path):
+    figures = realtime.measure(tmp_path, changes=3, seconds=0.6, block=0.1, repeats=1, quick=True, users=2)
+    assert len(figures["held_ms_all"]) == 3 and 0 < figures["held_ms"] <= figures["held_ms_most"]
+    assert figures["ready_ms"] > 0 and figures["kept_ms"] > 0 and figures["ratio_held"] < 1  # exchanged, not written
+    assert figures["plain_blocks"] == figures["changing_blocks"] > 0 and figures["changing_changes_heard"] > 0
+    assert figures["joints"] == len(figures["jump_all"]) == 2 and figures["jump"] > 0
+    assert figures["batch_apart"] < 1e-4 and figures["ratio_batch"] > 0
+
+
+def test_flux_is_highest_where_the_sound_jumps():
+    sound = np.sin(2 * np.pi * 200 * np.arange(16000) / 16000)
+    sound[8000:] = np.sin(2 * np.pi * 1700 * np.arange(8000) / 16000)
+    found = realtime.flux(sound)
+    assert abs(int(found.argmax()) * realtime.FLUX_HOP - 8000) < 2 * realtime.FLUX_WINDOW
