@@ -31,7 +31,8 @@ def test_default_is_the_balanced_presets_targets():
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_presets_adapt_the_prior_and_scale_by_two(preset):
     config = LoRAConfig.from_preset(preset)
-    assert {"enc_p_attn", "enc_p_ffn", "flow", "spk_row"} <= set(config.targets)  # the prior carries the voice
+    assert {"flow", "spk_row"} <= set(config.targets)  # the prior carries the voice
+    assert ({"enc_p_attn", "enc_p_ffn"} <= set(config.targets)) is (preset != "clear")  # which leaves what is said
     assert {config.scaling(target) for target in config.targets if target != "spk_row"} == {2.0}
 
 

@@ -34,6 +34,7 @@ from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
 from ..training.signals import handle_signals
+from .hearing import heard, texts_of
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +42,8 @@ BASE = HERE / "base" / "f0G16k.pth"
 RECORDINGS = HERE / "recordings"
 NAME = "demo_voice"
 RATE = 16000
-EPOCHS, SAVE_EVERY = 30, 3
+EPOCHS, SAVE_EVERY = 40, 4
+PRESET, RATE_OF_LEARNING = "clear", 3e-3  # fewest words lost of what was tried on this base (docs/quality.md)
 LOSS_WINDOW = 5
 """Steps whose mean loss stands for the first and the last: a single step's is mostly the luck of its clips."""
 
@@ -56,6 +58,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--epochs", type=whole(1, 10**6), default=EPOCHS, help=tr("passes over the clips", "训练轮数"))
     parser.add_argument("--no-open", "--no_open", action="store_true", help=tr(
         "do not open the report in the browser at the end", "结束时不在浏览器中打开报告"))
+    parser.add_argument("--asr", type=path, metavar="DIR", help=tr(
+        "count lost words with this folder's faster-whisper model", "用该文件夹中的 faster-whisper 模型统计丢失的词"))
     options = parser.parse_args(argv)
     hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
@@ -76,6 +80,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     converted = Conversions(folder, adapter)
     say("4/4 measuring", "4/4 测量")
     figures = measure(trainer, adapter, converted)
+    made = {"base": converted.base, "adapter": converted.adapter}
+    figures.update(heard(converted.source, made, converted.reference, texts_of(RECORDINGS, "source"), options.asr))
     figures["seconds_total"] = round(time.perf_counter() - started, 1)
     report(folder, trainer, figures, converted)
     shown_at = show_in_app(Path(options.data_dir).resolve() if options.data_dir else folder.parent / "app_data", folder)
@@ -122,7 +128,8 @@ def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
     """Train, or go on with an interrupted run. None where the user stopped it."""
     trainer = prepare_training(
         TrainConfig(base_model=str(BASE), data_dir=str(experiment), output_dir=str(output), name=NAME, epochs=epochs,
-                    save_every=SAVE_EVERY, device="cpu", notes="flite voice rms, trained by the demo"),
+                    save_every=SAVE_EVERY, preset=PRESET, lr=RATE_OF_LEARNING, device="cpu",
+                    notes="flite voice rms, trained by the demo"),
         resume=True,
     )
     undo = handle_signals(trainer)
@@ -239,6 +246,7 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
     atomic_write(folder / "report.json", json.dumps(figures, indent=1).encode())
     write_report(folder, {
         "figures": figures,
+        "said": texts_of(RECORDINGS, "source")[0],
         "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key,
                   path in converted.files],
         "curves": {

@@ -24,6 +24,21 @@ OPTIONAL = (
     "adapter_file", "merged_file", "base_file", "seconds_data",
 )  # fmt: skip
 
+HEARD = (
+    ("word_error", "Words lost", "丢失的词", "share that a speech recogniser gets wrong; lower is better",
+     "语音识别出错的比例；越低越好", False),
+    ("content_distance", "Distance of what is said", "内容距离",
+     "between the source and its conversion, by the content encoder; lower is better",
+     "源音频与转换结果之间，由内容编码器计算；越低越好", False),
+    ("dnsmos", "Naturalness (DNSMOS)", "自然度（DNSMOS）", "1 to 5, higher is better", "1 到 5，越高越好", True),
+    ("global_variance", "Sharpness: global variance", "清晰度：全局方差", "1 is as sharp as the target’s recordings",
+     "1 表示与目标录音同样清晰", None),
+    ("frame_contrast", "Sharpness: from frame to frame", "清晰度：帧间对比", "1 is as sharp as the target’s recordings",
+     "1 表示与目标录音同样清晰", None),
+)  # fmt: skip
+"""Further rows of the table where they were measured: key of the figures, names, hints, whether higher is better; None:
+the nearer to 1 the better."""
+
 # What a loss is called, and what it says: (English, Chinese, English, Chinese).
 LOSSES = {
     "total": ("Total loss", "总损失", "the weighted sum that is trained on", "训练所用的加权总和"),
@@ -66,12 +81,22 @@ def _clip(entry: Dict[str, Any]) -> str:
     return page.player(samples.mean(axis=1), rate, entry["key"], entry["title_en"], entry["title_zh"])
 
 
-def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any, higher: bool) -> str:
-    """A row of the table: base, adapter, change, and the real recordings' own value where it is known."""
+def _said(text: Optional[str]) -> str:
+    if not text:
+        return ""
+    return f'<p class="about">{page.two("All of them say:", "各段均为：")} “{escape(text)}”</p>'
+
+
+def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
+                higher: Optional[bool]) -> str:
+    """A row of the table: base, adapter, change, and the real recordings' own value where it is known.
+
+    higher: whether a higher value is better; None where the nearer to 1 the better.
+    """
     change = "–"
     if base is not None and adapter is not None:
-        better = (adapter > base) if higher else (adapter < base)
-        text = f"{adapter - base:+.3f}" if higher else f"{100 * (adapter / base - 1):+.0f}%"
+        better = abs(adapter - 1) < abs(base - 1) if higher is None else (adapter > base) is higher and adapter != base
+        text = f"{adapter - base:+.3f}" if higher in (None, True) or not base else f"{100 * (adapter / base - 1):+.0f}%"
         change = f'<span class="{"better" if better else "worse"}">{text.replace("-", "−")}</span>'
     return (
         f"<tr><th scope='row'>{page.two(en, zh)}<small>{hint}</small></th><td>{page.number(base)}</td>"
@@ -89,6 +114,10 @@ def _figures(figures: Dict[str, Any]) -> str:
         page.two("higher is better; cosine of Resemblyzer’s embeddings", "越高越好；Resemblyzer 嵌入的余弦"),
         figures["speaker_similarity_base"], figures["speaker_similarity_adapter"],
         figures.get("speaker_similarity_reference"), higher=True,
+    ) + "".join(
+        _comparison(en, zh, page.two(hint_en, hint_zh), figures.get(f"{key}_base"), figures.get(f"{key}_adapter"),
+                    figures.get(f"{key}_reference"), higher)
+        for key, en, zh, hint_en, hint_zh, higher in HEARD if figures.get(f"{key}_adapter") is not None
     )  # fmt: skip
     same = figures["unload_identical"]
     verdict = (
@@ -195,7 +224,7 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
         data: `figures`, the content of report.json: every key of REQUIRED (None where a similarity was not measured),
             any of OPTIONAL, and others, which are listed as they are. `audio`, a list of {"key", "title_en",
             "title_zh", "path"} in the order to show. `curves`, {"loss": [{"step", part: value, ...}], "heldout":
-            [{"step", "mel"}]}. `notes`, a list of strings or {"en", "zh"}.
+            [{"step", "mel"}]}. `notes`, a list of strings or {"en", "zh"}. `said`, what is said in all of them.
     """
     figures = data["figures"]
     missing = [key for key in REQUIRED if key not in figures]
@@ -205,6 +234,7 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
     body = [
         _head(figures),
         page.heading("Listen", "试听", "Click a spectrogram to play from there.", "点击频谱图可从该处播放。"),
+        _said(data.get("said")),
         f'<section class="clips">{"".join(_clip(entry) for entry in clips)}</section>',
         _figures(figures),
         _curves(data.get("curves") or {}, figures["heldout_mel_base"]),
@@ -212,4 +242,4 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
         page.notes(data.get("notes") or []),
     ]
     return page.write_page(Path(folder) / "report.html", str(figures.get("voice") or "demo"), body, len(clips),
-                           body[4].count("<figure"))
+                           body[5].count("<figure"))
