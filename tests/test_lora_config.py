@@ -118,7 +118,7 @@ def test_rank_override_nonsense(rank):
 
 
 def test_unknown_preset():
-    with pytest.raises(UserError, match="unknown preset 'best': choose from fast, balanced, high_quality"):
+    with pytest.raises(UserError, match="unknown preset 'best': choose from fast, balanced, clear, high_quality"):
         LoRAConfig.from_preset("best")
 
 
