@@ -5,9 +5,9 @@ import torch
 
 from LoraModel.lora import extract
 from LoraModel.training.adversary import Adversary
-from LoraModel.training.trainer import _grad_scaler
+from LoraModel.training.device import grad_scaler
 
-SCALER = _grad_scaler(False)
+SCALER = grad_scaler(False)
 
 
 @pytest.fixture(scope="module")
