@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -22,7 +23,6 @@ from LoraModel.evaluation.pictures import line_chart
 from LoraModel.evaluation.report import figures_table
 from LoraModel.evaluation.results import versions
 from LoraModel.files import atomic_write
-from LoraModel.inference.audio import read_audio
 
 FORMAT, FORMAT_VERSION = "rvc-lora-machine", 1
 QUICK = {"en": "--quick: a few steps of everything. It shows that all of it runs; the figures say nothing.",
@@ -224,20 +224,12 @@ def _facts(contents: Dict[str, Any]) -> str:
 
 
 def _players(task: Task) -> str:
-    """The first held-out clips themselves: only where the user asked for audio."""
-    text, clips = (
-        "",
-        (task.folder / "heldout.txt").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[:2],
-    )
-    for place, line in enumerate(clips, 1):
-        text += page.player(
-            read_audio(line.split("|")[0], task.rate),
-            task.rate,
-            f"recording {place}",
-            f"recording {place}",
-            f"录音 {place}",
-        )
-    return f'<section class="clips">{text}</section>'
+    """The recordings that were judged and what each voice made of them, as the evaluation's own page plays them."""
+    judged = (task.folder / "judged" / "report.html").read_text(encoding="utf-8")
+    articles = re.findall(r'<article class="card clip" data-key="[^"]*">(.*?)</article>', judged, re.S)
+    return '<section class="clips">' + "".join(
+        f'<article class="card clip" data-key="{place}">{article}</article>' for place, article in enumerate(articles)
+    ) + "</section>"
 
 
 def write_reports(
@@ -279,4 +271,4 @@ def write_reports(
     if with_audio:
         body += [page.heading("Listen", "试听"), _players(task)]
     body.append(_facts(contents))
-    return page.write_page(folder / "report.html", "on my machine", body, 2, charts=2), data
+    return page.write_page(folder / "report.html", "on my machine", body, 4, charts=2), data

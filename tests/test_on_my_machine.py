@@ -11,12 +11,14 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import standin_hosts
 from html_page import Page
 from training_data import BASE, ROOT, environment, make_experiment
 
 from bench import machine_report, machine_stages, on_my_machine
+from LoraModel.evaluation import page
 from LoraModel.messages import UserError, cli
 
 PIPELINE = '''import numpy as np
@@ -173,9 +175,9 @@ def test_the_report_holds_the_figures_and_nothing_of_the_user(stages, tmp_path, 
     assert contents["costs"]["switch_ms"] == 40.0 and contents["settings"] == {"f0_method": "rmvpe", "seed": 0}
     assert platform.node() not in contents["machine"].values()
     assert contents["machine"]["cores"] >= 1 and contents["machine"]["device"] == "cpu"
-    page = Page(html.read_text(encoding="utf-8"))
-    shown = " ".join(page.text)
-    assert page.stands_alone() and page.tags("audio") == []
+    seen = Page(html.read_text(encoding="utf-8"))
+    shown = " ".join(seen.text)
+    assert seen.stands_alone() and seen.tags("audio") == []
     for word in ("7%", "40 ms", "global variance", "全局方差", "RVC’s recipe"):
         assert word in shown, word
 
@@ -183,6 +185,16 @@ def test_the_report_holds_the_figures_and_nothing_of_the_user(stages, tmp_path, 
 def test_names_get_in_only_where_they_are_asked_for(stages, tmp_path):
     _, data = machine_report.write_reports(tmp_path, task(tmp_path), stages, with_names=True)
     assert f"{SECRET}/a0.wav" in data.read_text(encoding="utf-8")
+
+
+def test_audio_gets_in_only_where_it_is_asked_for(stages, tmp_path):
+    judged = tmp_path / "work" / "judged" / "report.html"
+    judged.parent.mkdir(parents=True)
+    player = page.player(np.sin(np.arange(8000) / 20), 16000, f"{SECRET}/a0.wav", "RVC-LoRA", "RVC-LoRA")
+    judged.write_text(f"<h3>{SECRET}</h3>{player}", encoding="utf-8")
+    html, _ = machine_report.write_reports(tmp_path, task(tmp_path), stages, with_audio=True)
+    text = html.read_text(encoding="utf-8")
+    assert len(Page(text).tags("audio")) == 1 and "grace_hopper" not in text
 
 
 # The whole of it ----------------------------------------------------------------------------------------------------
