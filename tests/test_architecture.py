@@ -35,18 +35,19 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "preparation": {"inference", "models", "host"},
     "training": {"preparation", "models", "lora", "host"},
     "conversion": {"training", "preparation", "inference", "models", "lora", "host"},
-    "realtime": {"inference", "models", "lora", "host"},
+    "realtime": {"webui", "inference", "models", "lora", "host"},
     "evaluation": {"inference", "models", "lora", "host"},
-    "webui": {"conversion", "realtime", "training", "preparation", "inference", "models", "lora", "host", "install"},
+    "webui": {"conversion", "training", "preparation", "inference", "models", "lora", "host", "install"},
     "scripts": {"evaluation", "conversion", "realtime", "training", "preparation", "inference", "models", "lora",
                 "host"},
     "demo": {"evaluation", "conversion", "training", "preparation", "inference", "models", "lora", "host"},
-    "examples": {"evaluation", "training", "preparation", "inference", "models", "lora", "host"},
+    "examples": {"evaluation", "realtime", "training", "preparation", "inference", "models", "lora", "host"},
 }
 """Folder -> the folders that it may import; the files of LoraModel/ itself are everybody's. A command may import what
 scripts/ may, wherever it lies: nothing imports it."""
-ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}}
-"""Where not the whole folder may be imported: the installer needs the standard library alone."""
+ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}, ("realtime", "webui"): {f"{PACKAGE}.webui.catalog"}}
+"""Where not the whole folder may be imported: the installer needs the standard library alone, and RVC's realtime
+windows list the files that the page lists."""
 
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"
@@ -84,7 +85,7 @@ def docstrings(tree: ast.AST) -> Set[int]:
 
 def is_command(source: str) -> bool:
     """Whether a file is run: it ends in `if __name__ == "__main__":`."""
-    return re.search(r'^if __name__ == "__main__":', source, re.MULTILINE) is not None
+    return re.search(r'^if __name__ == "__main__"', source, re.MULTILINE) is not None
 
 
 def module_of(path: Path) -> str:

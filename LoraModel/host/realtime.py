@@ -129,3 +129,14 @@ def make_realtime(module: ModuleType, config: Any, path: str, transpose: float =
         raise UserError(f"RVC's realtime class could not be made ({reason.strip()[:200]})",
                         f"无法创建 RVC 的实时变声对象（{reason.strip()[:200]}）")
     return made
+
+
+def rate_of(made: Any) -> int:
+    """The sample rate, in Hz, of what RVC's realtime class gives back."""
+    return int(made.tgt_sr)
+
+
+def forget_pitch(made: Any) -> None:
+    """Let RVC's realtime class forget the pitch of what it heard."""
+    made.cache_pitch.zero_()
+    made.cache_pitchf.zero_()

@@ -11,7 +11,7 @@ import torch
 
 from ..host.index import check_index
 from ..host.pipeline import at_root, check_f0_method, host_config
-from ..host.realtime import make_realtime, realtime_module, takes_frames
+from ..host.realtime import forget_pitch, make_realtime, rate_of, realtime_module, takes_frames
 from ..inference.convert import FRAME
 from ..inference.model_loader import VoiceLoader
 from ..messages import UserError
@@ -57,12 +57,11 @@ class RvcSynthesis:
 
     @property
     def sample_rate(self) -> int:
-        return int(self._rvc.tgt_sr)
+        return rate_of(self._rvc)
 
     def reset(self) -> None:
         """Forget the pitch of what was heard."""
-        self._rvc.cache_pitch.zero_()
-        self._rvc.cache_pitchf.zero_()
+        forget_pitch(self._rvc)
 
     def __call__(self, window: np.ndarray, block: int, skip: int, length: int) -> np.ndarray:
         """Arguments and result as `StandInSynthesis.__call__`."""
