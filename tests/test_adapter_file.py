@@ -137,7 +137,7 @@ def full_sizes(full_network, tmp_path_factory):
     """Bytes of each preset's file at v2 40k: {(preset, bits): bytes}, and of the fp16 tensors of RVC's own small
     model."""
     network, folder, sizes = full_network("v2", True), tmp_path_factory.mktemp("sizes"), {}
-    for preset in ("fast", "balanced", "high_quality"):
+    for preset in ("fast", "balanced", "clear", "high_quality"):
         injection = inject(network, LoRAConfig.from_preset(preset))
         for bits in (16, 8):
             path = folder / f"{preset}{bits}.safetensors"
@@ -156,7 +156,7 @@ def full_sizes(full_network, tmp_path_factory):
 
 def test_default_preset_keeps_its_promise(full_sizes):
     sizes, tensors, file = full_sizes
-    assert sizes["balanced", 16] <= 387_000
+    assert sizes["balanced", 16] <= 387_000 and sizes["clear", 16] <= 387_000
     assert round(tensors / 1e6, 2) == 55.07  # the base as the promise counts it; its file is a little larger
     assert tensors < file
     assert file + 10 * sizes["balanced", 16] <= 58_870_000
@@ -165,7 +165,7 @@ def test_default_preset_keeps_its_promise(full_sizes):
 def test_the_other_sizes(full_sizes):
     sizes = full_sizes[0]
     assert sizes["fast", 16] < sizes["balanced", 16] < sizes["high_quality", 16]
-    for preset in ("fast", "balanced", "high_quality"):
+    for preset in ("fast", "balanced", "clear", "high_quality"):
         assert sizes[preset, 8] < 0.65 * sizes[preset, 16]
 
 
