@@ -34,7 +34,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "inference": {"models", "lora", "host"},
     "preparation": {"inference", "models", "host"},
     "training": {"preparation", "models", "lora", "host"},
-    "conversion": {"training", "preparation", "inference", "models", "lora", "host"},
+    "conversion": {"evaluation", "training", "preparation", "inference", "models", "lora", "host"},
     "realtime": {"webui", "inference", "models", "lora", "host"},
     "evaluation": {"inference", "models", "lora", "host"},
     "webui": {"conversion", "training", "preparation", "inference", "models", "lora", "host", "install"},

@@ -14,7 +14,8 @@ from LoraModel.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["LoraModel.training.train_lora", "LoraModel.inference.infer_lora", "LoraModel.inference.realtime",
-            "LoraModel.scripts.merge_lora", "LoraModel.scripts.prepare_data", "LoraModel.scripts.convert_model",
+            "LoraModel.scripts.merge_lora", "LoraModel.scripts.blend_lora", "LoraModel.scripts.prepare_data",
+            "LoraModel.scripts.convert_model",
             "LoraModel.evaluation.evaluate", "LoraModel.demo.demo", "LoraModel.examples.infer_example",
             "LoraModel.examples.train_example", "install_into_rvc"]
 NO_OPTIONS = ("launch.py", "prepare_step.py", "worker.py", "__main__.py")

@@ -215,6 +215,18 @@ def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata
     unknown, missing = set(fields) - set(FIELDS), set(REQUIRED) - set(fields)
     if unknown or missing:
         raise ValueError(f"adapter metadata: unknown {sorted(unknown)}, missing {sorted(missing)}")
+    stored = stored_tensors(tensors, bits)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
+    header["checksum"] = checksum(header, stored)
+    return safetensors.torch.save(stored, header)
+
+
+def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor]:
+    """What the file holds: fp16, or int8 with scales beside each.
+
+    Raises:
+        ValueError: values that are not finite, bits other than 16 and 8.
+    """
     if bits not in (8, 16):
         raise ValueError(f"bits={bits}: an adapter is stored in 16 or in 8 bits")
     stored: Dict[str, Tensor] = {}
@@ -226,9 +238,12 @@ def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata
             stored.update(_quantize(name, tensor.detach().cpu()))
         else:
             stored[name] = half
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
-    header["checksum"] = checksum(header, stored)
-    return safetensors.torch.save(stored, header)
+    return stored
+
+
+def rounded(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor]:
+    """The values that a reader of the file gets: `tensors` rounded to 16 or 8 bits."""
+    return _values(Path("adapter"), stored_tensors(tensors, bits))
 
 
 _HEADERS: Recent[Tuple[Stamp, Dict[str, str]]] = Recent(512)

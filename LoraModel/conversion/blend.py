@@ -1,0 +1,123 @@
+"""Several adapters as one: the exact sum that `VoiceLoader.set_adapters` makes, by their factors side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..lora import Adapter
+from ..messages import UserError
+from .factors import Product, adapter_of, products_of, row_of
+
+MOST = 16
+"""Adapters in one blend."""
+
+
+def check_same_base(adapters: Sequence[Adapter], force: bool = False) -> None:
+    """Check that all were made for one base.
+
+    Raises:
+        UserError: two were not; both, and their bases, are named.
+    """
+    first = adapters[0]
+    for other in adapters[1:]:
+        same = all(first.metadata[key] == other.metadata[key] for key in ("rvc_version", "sample_rate", "f0"))
+        if not same or (first.metadata["base_hash"] != other.metadata["base_hash"] and not force):
+            one, two = (
+                f"{a.metadata['base_name']} ({a.metadata['base_hash'][:8]}…, {a.metadata['sample_rate']} Hz)"
+                for a in (first, other)
+            )
+            raise UserError(
+                f"adapter {first.name!r} is of base {one}, adapter {other.name!r} of base {two}: adapters of one "
+                "base alone blend"
+                + (", or pass --force" if same else ""),
+                f"适配器 {first.name!r} 的底模为 {one}，适配器 {other.name!r} 的底模为 {two}："
+                "只能混合同一底模的适配器"
+                + ("，或使用 --force" if same else ""),
+            )
+
+
+def blend(
+    adapters: Sequence[Tuple[Adapter, float]], name: str, table: Optional[Tensor] = None, force: bool = False
+) -> Adapter:
+    """The sum of strength * delta as one adapter of row 0: its ranks are the sums of theirs.
+
+    Args:
+        adapters: (adapter, strength) pairs. table: the base's speaker table, (rows, size), which voices of other
+            rows need.
+
+    Raises:
+        UserError: adapters of different bases, or of rows that cannot be blended without the base.
+    """
+    if not 1 <= len(adapters) <= MOST:
+        raise UserError(
+            f"give 1 to {MOST} adapters, not {len(adapters)}",
+            f"请给出 1 到 {MOST} 个适配器，而不是 {len(adapters)} 个",
+        )
+    check_same_base([adapter for adapter, _ in adapters], force)
+    parts: Dict[str, List[Tuple[Product, float]]] = {}
+    for adapter, strength in adapters:
+        for path, product in products_of(adapter).items():
+            if path != "emb_g":
+                parts.setdefault(path, []).append((product, strength))
+    products = {}
+    for path, some in parts.items():
+        if len({(product.shape_a, product.shape_b, product.transposed) for product, _ in some}) > 1:
+            raise UserError(
+                f"the layer {path} has other shapes in these adapters: they are of different bases",
+                f"这些适配器中层 {path} 的形状不同：它们属于不同的底模",
+            )
+        left = torch.cat([product.left * strength for product, strength in some], 1)
+        products[path] = some[0][0]._replace(left=left, right=torch.cat([product.right for product, _ in some], 0))
+    row = _row(adapters, table)
+    made = adapter_of(products, adapters[0][0], "blend", row)
+    made.metadata = {**_metadata(adapters), "name": name}
+    return made
+
+
+def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> Optional[Tensor]:
+    """The delta of row 0 of the table, as `VoiceLoader` makes it; None where no adapter changes it."""
+    row: Optional[Tensor] = None
+    for adapter, strength in adapters:
+        delta = row_of(adapter)
+        if adapter.speaker:
+            if table is None or not 0 <= adapter.speaker < len(table):
+                raise UserError(
+                    f"adapter {adapter.name!r} was trained on row {adapter.speaker} of its base's speakers: name "
+                    "the base with "
+                    "--base_model, so that the row can be blended",
+                    f"适配器 {adapter.name!r} 训练自底模的第 {adapter.speaker} 号说话人：请用 --base_model "
+                    "指定底模以便混合",
+                )
+            moved = table[adapter.speaker].float() - table[0].float()
+            delta = moved if delta is None else delta + moved
+        if delta is not None:
+            row = strength * delta if row is None else row + strength * delta
+    return row
+
+
+def _metadata(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Any]:
+    first = adapters[0][0].metadata
+    kept = {key: first[key] for key in ("base_hash", "base_name", "rvc_version", "sample_rate", "f0")}
+    said = " + ".join(f"{strength:g} x {adapter.name}" for adapter, strength in adapters)
+    for key in ("author", "license"):
+        values = {adapter.metadata.get(key, "") for adapter, _ in adapters} - {""}
+        kept[key] = "; ".join(sorted(values))
+    return {**kept, "speaker": "0", "notes": f"blend: {said}"}
+
+
+def table_of(base: Path) -> Tensor:
+    """The speaker table of a base's file, fp32: nothing else of it is read.
+
+    Raises:
+        UserError: it is no base.
+    """
+    from ..models.checkpoint_file import open_checkpoint
+    from ..models.model_utils import generator_form
+
+    with open_checkpoint(base) as file:
+        form = generator_form(base, file.contents)
+        return file.tensor(form.weights["emb_g.weight"]).float()

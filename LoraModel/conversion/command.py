@@ -1,0 +1,320 @@
+"""`convert_model.py voice`: its options, its progress bar and what it says at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from tqdm import tqdm
+
+from .. import commands
+from ..files import atomic_write, check_file_place, check_folder_place
+from ..host import find_host, hush_torch
+from ..messages import UserError, table, tr
+from ..models import PRESETS
+from ..paths import printable
+from .budget import BITS, MAX_KB, Size
+from .files import check_adapter_output
+from .folder import Outcome, convert_all, jobs, voices_in
+from .match import Match
+from .voice import STEPS, Converted, Converter, Progress, VoiceOptions
+
+_SHARES = {"load": (0, 2), "listen": (2, 6), "start": (6, 10), "learn": (10, 90), "judge": (90, 100)}
+"""Of a voice's time, in percent: from and to."""
+_WORDS = {
+    "load": ("loading", "加载"),
+    "listen": ("listening", "分析"),
+    "start": ("SVD", "SVD"),
+    "learn": ("learning", "学习"),
+    "judge": ("comparing", "比较"),
+}
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """The options of `voice`; --rvc_root is added by the command."""
+    add = p.add_argument
+    add("file", type=commands.path, help=tr(
+        "a full voice (.pth), or a folder of them", "完整声音模型（.pth）或其文件夹"))
+    add("--base_model", type=commands.path, required=True, help=tr(
+        "the base that it was trained from, or a folder of bases: the right one is found",
+        "训练它所用的底模，或底模文件夹（自动识别）"))
+    add("--output", type=commands.path, required=True, help=tr(
+        "the adapter to write (.safetensors), or a folder; a relative one lies in the RVC checkout",
+        "输出适配器（.safetensors）或文件夹；相对路径位于 RVC 目录内"))
+    add("--max_kb", type=commands.number(1, 100_000), help=tr(
+        f"size of the adapter in thousands of bytes; ranks are made to fill it (default: {MAX_KB:g}, ranks as at "
+        "full size)",
+        f"适配器大小（千字节，1 KB 为 1000 字节），秩随之调整（默认：{MAX_KB:g}，秩同全尺寸模型）"))
+    add("--preset", choices=list(PRESETS), help=tr(
+        "layers and ranks of training (default: those of a conversion)", "使用训练时的层与秩预设（默认：转换专用的秩）"))
+    add("--rank", type=commands.whole(1, 4096), help=tr(
+        "one rank for all layers (default: one for each kind)", "所有层使用同一个秩（默认：各类层不同）"))
+    add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("of the numbers in the file", "文件中数值的位数"))
+    add("--content", type=commands.path, help=tr(
+        "anybody's speech to learn with: recordings, or an experiment folder (default: the bundled recordings)",
+        "用于学习的任意语音：录音或实验文件夹（默认：内置录音）"))
+    add("--steps", type=commands.whole(0, 100_000), default=STEPS, help=tr("of learning", "学习步数"))
+    add("--fast", action="store_true", help=tr("the SVD alone, in seconds: keeps less", "仅做 SVD，数秒完成，保留较少"))
+    add("--speaker", type=commands.whole(0, 10**6), default=0, help=tr(
+        "row of the voice's speaker table", "声音模型中的说话人编号"))
+    add("--force", action="store_true", help=tr(
+        "overwrite, convert what is done again, and take a base that does not match", "覆盖、重做已完成的，并允许不匹配的底模"))
+    add("--report", type=commands.path, help=tr(
+        "an HTML page to listen and compare (default: none)", "可试听比较的 HTML 页面（默认：不写）"))
+    add("--json", type=commands.path, help=tr("a file for the figures (default: none)", "数据文件（默认：不写）"))
+    add("--seed", type=commands.seed, default=0, help=tr("of all random numbers", "随机种子"))
+    add("--device", type=commands.device, default="cpu", help=tr("cpu, cuda, cuda:0 …", "设备：cpu、cuda、cuda:0 等"))
+    for key in ("author", "license", "notes"):
+        add(f"--{key}", default="", help=tr("stored in the adapter (default: none)", "写入适配器（默认：无）"))
+
+
+def options_of(args: argparse.Namespace) -> VoiceOptions:
+    """What was asked for.
+
+    Raises:
+        UserError: options that exclude one another.
+    """
+    if args.max_kb is not None:
+        limit: Optional[int] = int(args.max_kb * 1000)
+    else:
+        limit = int(MAX_KB * 1000) if args.preset is None and args.rank is None else None
+    size = Size(limit, args.preset, args.rank, args.bits, fill=args.max_kb is not None)
+    fast = args.fast
+    return VoiceOptions(
+        size,
+        0 if fast else args.steps,
+        fast,
+        args.force,
+        args.speaker,
+        args.seed,
+        "",
+        args.author,
+        args.license,
+        args.notes,
+    )
+
+
+class Bar:
+    """One bar over all voices, with the time left."""
+
+    def __init__(self, voices: int):
+        self._voices = voices
+        self._bar = tqdm(
+            total=100 * voices,
+            unit="%",
+            file=sys.stderr,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+        )
+
+    def begin(self, number: int, voice: Path) -> Progress:
+        """The progress of the voice `number`."""
+
+        def tell(part: str, share: float) -> None:
+            low, high = _SHARES[part]
+            name = f"{number + 1}/{self._voices} {printable(voice.stem)[:30]}, " if self._voices > 1 else ""
+            self._bar.set_description_str(name + tr(*_WORDS[part]), refresh=False)
+            self._bar.update(max(0, 100 * number + low + (high - low) * share - self._bar.n))
+
+        return tell
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert a voice or a folder of them. Exit code 1 where some of a folder failed."""
+    hush_torch()
+    host = find_host(args.rvc_root)
+    source, output, options = host.resolve(args.file), host.result(args.output), options_of(args)
+    files = [
+        check_file_place(place, option)
+        for place, option in ((args.report, "--report"), (args.json, "--json"))
+        if place
+    ]
+    if not source.exists():
+        raise UserError(f"there is no voice {source}: check the path", f"找不到声音模型 {source}：请检查路径")
+    folder = source.is_dir()
+    pairs = _jobs(source, output, args.force)
+    if len({output for _, output in pairs} & set(files)):
+        raise UserError(
+            "--report or --json names an adapter that is to be written: choose another",
+            "--report 或 --json 与输出适配器同名：请更换",
+        )
+    device = _device(args.device)
+    converter = Converter(host, host.resolve(args.base_model), args.content, device)
+    similarity = None if options.fast else _similarity()
+    bar = Bar(len(pairs))
+    try:
+        if folder:
+            outcomes = convert_all(converter, pairs, options, args.force, bar.begin, similarity)
+        else:
+            made = converter.convert(source, pairs[0][1], options, bar.begin(0, source), similarity)
+            outcomes = [Outcome(source, pairs[0][1], "made", made)]
+    finally:
+        bar.close()
+    return finish(outcomes, folder, args.report, args.json)
+
+
+def _jobs(source: Path, output: Path, force: bool) -> List[Tuple[Path, Path]]:
+    """(voice, adapter) pairs, their places checked."""
+    if source.is_dir():
+        if output.is_file():
+            raise UserError(
+                f"{source} is a folder but {output} is a file: give --output a folder",
+                f"{source} 是文件夹，而 {output} 是文件：请将 --output 设为文件夹",
+            )
+        check_folder_place(output, "--output")
+        return jobs(voices_in(source), source, output)
+    if output.is_dir():
+        output = output / f"{source.stem}.safetensors"
+    check_adapter_output(output, force, source)
+    return [(source, output)]
+
+
+def _device(name: str) -> str:
+    from ..devices import check_device
+
+    return check_device(name)
+
+
+def _similarity() -> Optional[Callable[[Any, Any, int], Optional[float]]]:
+    """Speaker similarity by Resemblyzer, where it is installed."""
+    try:
+        from ..evaluation.judges import SpeakerEncoder, cosine_to_mean
+
+        encoder = SpeakerEncoder()
+    except UserError:
+        return None
+
+    def similarity(one: Any, other: Any, rate: int) -> Optional[float]:
+        pair = [encoder.embedding(audio, rate) for audio in (one, other)]
+        return None if pair[0] is None or pair[1] is None else cosine_to_mean(pair[0], [pair[1]])
+
+    return similarity
+
+
+def finish(outcomes: List[Outcome], folder: bool, report: Optional[str], json_file: Optional[str]) -> int:
+    """Say and write what became of the voices; the exit code."""
+    figures = [outcome.figures() for outcome in outcomes]
+    if json_file:
+        atomic_write(
+            json_file,
+            json.dumps(figures if folder else figures[0], indent=1, ensure_ascii=False).encode(
+                "utf-8", "backslashreplace"
+            ),
+        )
+    if report:
+        from .report import write_report
+
+        write_report(Path(report), outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if folder:
+        print(printable_table(outcomes))
+        for outcome in failed:
+            print(printable(f"{outcome.voice.name}: {outcome.error}"), file=sys.stderr)
+        if failed:
+            print(
+                tr(
+                    f"{len(failed)} of {len(outcomes)} voices were not converted (see above)",
+                    f"{len(outcomes)} 个声音中有 {len(failed)} 个未能转换（见上）",
+                ),
+                file=sys.stderr,
+            )
+    else:
+        for line in lines_of(outcomes[0].converted):
+            print(printable(line))
+    return 1 if failed else 0
+
+
+def lines_of(made: Optional[Converted]) -> List[str]:
+    """What is said of one voice."""
+    if made is None:
+        return []
+    lines = [base_line(made.match)]
+    judged = made.judgement
+    if judged is not None:
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in judged.parts.items())
+        lines.append(
+            tr(
+                f"kept {judged.kept:.1%} of the way from the base to the full voice, by log-mel L1 on "
+                f"{judged.clips} clips kept apart "
+                f"({judged.base_distance:.3f} to {judged.distance:.3f}; {parts})",
+                f"保留了底模到完整声音差异的 {judged.kept:.1%}（{judged.clips} 个留出片段的对数梅尔 L1："
+                f"{judged.base_distance:.3f} 降至 {judged.distance:.3f}；{parts}）",
+            )
+        )
+        if judged.similarity is not None and judged.base_similarity is not None:
+            lines.append(
+                tr(
+                    f"similarity to the full voice's speaker: {judged.similarity:.3f} (the base alone "
+                    f"{judged.base_similarity:.3f})",
+                    f"与完整声音的音色相似度：{judged.similarity:.3f}（仅底模为 {judged.base_similarity:.3f}）",
+                )
+            )
+    energy = ", ".join(f"{name} {share:.0%}" for name, share in made.energy.items())
+    lines.append(tr(f"of the weights' change the cut kept {energy}", f"截断保留的权重改动：{energy}"))
+    lines.append(
+        tr(
+            f"wrote {made.path}: {made.after / 1000:.0f} KB instead of {made.before / 1e6:.1f} MB, in "
+            f"{made.seconds:.0f} s",
+            f"已写入 {made.path}：{made.after / 1000:.0f} KB（原 {made.before / 1e6:.1f} MB），用时 "
+            f"{made.seconds:.0f} 秒",
+        )
+    )
+    return lines
+
+
+def base_line(match: Match) -> str:
+    """Which base a voice is of, how sure that is, and what else there was."""
+    others = [one for one in match.candidates if one.path != match.path]
+    listed = ", ".join(
+        f"{one.path.name} {one.distance:.3f}" if one.distance is not None else f"{one.path.name} ({one.why_en})"
+        for one in others[:4]
+    )
+    more = f"; {listed}" if listed else ""
+    sure = tr("surely", "确定") if match.sure else tr("not surely", "不确定")
+    return tr(
+        f"base: {match.path.name}, {sure} (distance {match.distance:.3f}{more})",
+        f"底模：{match.path.name}，{sure}（距离 {match.distance:.3f}{more}）",
+    )
+
+
+def printable_table(outcomes: List[Outcome]) -> str:
+    """A row for each voice."""
+    rows: List[Tuple[Any, ...]] = [
+        tuple(
+            tr(*words)
+            for words in (
+                ("voice", "声音"),
+                ("state", "状态"),
+                ("base", "底模"),
+                ("MB before", "原 MB"),
+                ("KB after", "现 KB"),
+                ("kept", "保留"),
+                ("s", "秒"),
+            )
+        )
+    ]
+    states: Dict[str, Tuple[str, str]] = {
+        "made": ("made", "已转换"),
+        "done before": ("done before", "此前已完成"),
+        "failed": ("failed", "失败"),
+    }
+    for outcome in outcomes:
+        made, judged = outcome.converted, outcome.converted.judgement if outcome.converted else None
+        cells = (
+            (
+                made.match.path.name,
+                f"{made.before / 1e6:.1f}",
+                f"{made.after / 1000:.0f}",
+                f"{judged.kept:.1%}" if judged else "–",
+                f"{made.seconds:.0f}",
+            )
+            if made
+            else ("–",) * 5
+        )
+        rows.append((printable(outcome.voice.name), tr(*states[outcome.state]), *cells))
+    return table(rows)

@@ -1,0 +1,107 @@
+"""What a model file says, and what an adapter would change, told without loading it into a network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from torch import Tensor
+
+from ..lora import Adapter, load_adapter
+from ..lora.adapter_metadata import one_line
+from ..messages import tr
+from ..models import model_kind, read_checkpoint
+from ..names import shown
+from .factors import products_of, row_of
+
+PARTS = {
+    "enc_p": ("text encoder", "文本编码器"),
+    "flow": ("flow", "flow"),
+    "dec": ("decoder", "解码器"),
+    "emb_g": ("speaker", "说话人"),
+}
+
+
+def describe(path: Path) -> List[str]:
+    """What a model file says of itself, a line each; nothing in it is run.
+
+    Raises:
+        UserError: missing, damaged or unsafe.
+    """
+    if path.suffix.lower() == ".safetensors" and model_kind(path).kind not in ("base", "voice"):
+        return describe_adapter(path)
+    return describe_model(path)
+
+
+def describe_adapter(path: Path) -> List[str]:
+    """An adapter's metadata, and for each part of the network how many layers it changes, and how much."""
+    adapter = load_adapter(path)
+    values = sum(tensor.numel() for tensor in adapter.tensors.values())
+    lines = [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"]
+    lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items())]
+    lines.append(tr("what it would change at strength 1:", "强度为 1 时的改动："))
+    for part, (layers, ranks, size) in changes(adapter).items():
+        en, zh = PARTS.get(part, (part, part))
+        rank = f"{min(ranks)}" if len(set(ranks)) == 1 else f"{min(ranks)}–{max(ranks)}"
+        lines.append(
+            tr(
+                f"  {en} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}",
+                f"  {zh}（{part}）：{layers} 层，秩 {rank}，改动大小 {size:.3g}",
+            )
+        )
+    return lines
+
+
+def changes(adapter: Adapter) -> Dict[str, Tuple[int, List[int], float]]:
+    """(layers, their ranks, root of the sum of squares of the deltas) of each part of the network."""
+    found: Dict[str, Tuple[int, List[int], float]] = {}
+    for path, product in products_of(adapter).items():
+        part = one_line(path.partition(".")[0], 40)
+        layers, ranks, energy = found.get(part, (0, [], 0.0))
+        found[part] = (layers + 1, [*ranks, product.rank], energy + product.energy())
+    row = row_of(adapter)
+    if row is not None and "emb_g" not in found:
+        found["emb_g"] = (1, [1], float(row.square().sum()))
+    return {part: (layers, ranks, math.sqrt(energy)) for part, (layers, ranks, energy) in found.items()}
+
+
+def describe_model(path: Path) -> List[str]:
+    """A base, a voice or a training checkpoint."""
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.get("weight", checkpoint.get("model", {}))
+    tensors = (
+        {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+        if isinstance(weights, dict)
+        else {}
+    )
+    kind = (
+        "small RVC model"
+        if "weight" in checkpoint
+        else "pretrained base or training checkpoint"
+        if "model" in checkpoint
+        else "unknown"
+    )
+    lines = [
+        f"{kind}: {len(tensors)} tensors, {sum(t.numel() for t in tensors.values())} values, {path.stat().st_size} "
+        "bytes"
+    ]
+    lines += [
+        f"{one_line(key, 80)}: {_value(value)}"
+        for key, value in checkpoint.items()
+        if isinstance(value, (str, int, float, list, tuple))
+    ]
+    if "enc_p.emb_phone.weight" in tensors:
+        lines += [
+            f"features: {tensors['enc_p.emb_phone.weight'].shape[1]}",
+            f"f0: {int('enc_p.emb_pitch.weight' in tensors)}",
+            f"speakers: {tensors['emb_g.weight'].shape[0]}" if "emb_g.weight" in tensors else "speakers: ?",
+            f"enc_q: {int(any(key.startswith('enc_q.') for key in tensors))}",
+        ]
+    return lines
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return one_line(value, 500)
+    return one_line(value, 500) if isinstance(value, (list, tuple, float)) else shown(value)[1:-1]

@@ -1,0 +1,225 @@
+"""Which base a full voice was fine-tuned from: told by its tensors, of which some hardly move in fine-tuning.
+
+Of two networks that were trained apart, tensors of one name are as far from each other as any two of their size:
+their distance, in
+units of their own size, is about 1.4. Fine-tuning moves the large tensors by a tenth or so. The rows of the speaker
+table that the
+voice does not use get no gradient at all and are the same but for weight decay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from ..lora.functional import weight_norm_compose
+from ..messages import UserError
+from ..models import model_kind
+from ..models.checkpoint_file import open_checkpoint
+from ..models.model_form import ModelForm
+from ..models.model_utils import generator_form
+
+STEADY = (
+    "emb_g.weight",
+    "enc_p.emb_phone.weight",
+    "enc_p.encoder.attn_layers.0.conv_v.weight",
+    "enc_p.encoder.ffn_layers.0.conv_1.weight",
+    "enc_p.proj.weight",
+    "flow.flows.0.pre.weight",
+    "dec.conv_pre.weight",
+)
+"""Tensors that are compared; `dec.ups.0` beside them, as its effective weight."""
+NEAR = 0.5
+"""Median distance below which a voice is of a base. Measured: 0.02 to 0.2 for voices and their own base, 1.2 and
+more for others."""
+CLEAR = 1.5
+"""The second best must be so many times as far for the first to be called sure."""
+ENDINGS = (".pth", ".safetensors", ".pt")
+
+
+class Candidate(NamedTuple):
+    """A base that may be a voice's. distance: median over tensors, None where it is of another shape; why: what
+    differs then."""
+
+    path: Path
+    distance: Optional[float]
+    why_en: str = ""
+    why_zh: str = ""
+
+
+class Match(NamedTuple):
+    """What was found. sure: near, and no other base as near. candidates: the nearest first, then those of other
+    shapes."""
+
+    path: Path
+    distance: float
+    sure: bool
+    candidates: List[Candidate]
+
+
+class Fingerprint(NamedTuple):
+    """What of a generator is compared. shapes: of all its tensors without enc_q. tensors: of STEADY, fp32."""
+
+    shapes: Dict[str, Any]
+    tensors: Dict[str, Tensor]
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Read what is compared; the other tensors are not read.
+
+    Raises:
+        UserError: no generator; what the file is instead is said.
+    """
+    with open_checkpoint(path) as file:
+        form = generator_form(path, file.contents)
+        shapes = {name: tuple(shape) for name, shape in form.shapes().items() if not name.startswith("enc_q.")}
+        wanted = [name for name in form.weights if name in STEADY or name.startswith("dec.ups.0.weight")]
+        found = ModelForm(
+            {name: form.weights[name] for name in wanted}, "", {}, [n for n in form.folded if n in wanted]
+        ).tensors(file.tensor)
+    tensors = {name: tensor.float() for name, tensor in found.items() if name in STEADY}
+    g, v = found.get("dec.ups.0.weight_g"), found.get("dec.ups.0.weight_v")
+    if g is not None and v is not None:
+        tensors["dec.ups.0"] = weight_norm_compose(g, v)
+    return Fingerprint(shapes, tensors)
+
+
+def distances(voice: Fingerprint, base: Fingerprint) -> Dict[str, float]:
+    """|voice - base| / |base| of each tensor that is compared; of the speaker table without row 0, which the voice
+    has trained."""
+    found = {}
+    for name, mine in voice.tensors.items():
+        theirs = base.tensors.get(name)
+        if theirs is None:
+            continue
+        if name == "emb_g.weight":
+            rows = min(len(mine), len(theirs))
+            if rows < 2:
+                continue
+            mine, theirs = mine[1:rows], theirs[1:rows]
+        if mine.shape == theirs.shape:
+            found[name] = float((mine - theirs).norm() / theirs.norm().clamp(min=1e-9))
+    return found
+
+
+def difference_of_shape(voice: Fingerprint, base: Fingerprint) -> Optional[UserError]:
+    """What of the two has another shape, as parts of a sentence; None where they fit. The number of speakers may
+    differ."""
+    for name in sorted(set(voice.shapes) | set(base.shapes)):
+        mine, theirs = voice.shapes.get(name), base.shapes.get(name)
+        if name == "emb_g.weight" and mine is not None and theirs is not None:
+            mine, theirs = mine[1:], theirs[1:]
+        if mine != theirs:
+            return UserError(
+                f"{name} is {_shape(theirs)} in the base and {_shape(mine)} in the voice",
+                f"{name} 在底模中为 {_shape(theirs)}，在声音中为 {_shape(mine)}",
+            )
+    return None
+
+
+def _shape(shape: Optional[Sequence[int]]) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "1"
+
+
+def bases_in(place: Path) -> List[Path]:
+    """The model files of a folder and of those below it, or the one file.
+
+    Raises:
+        UserError: there is none.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise UserError(f"there is no base {place}: check the path", f"找不到底模 {place}：请检查路径")
+    found = sorted(
+        file
+        for file in place.rglob("*")
+        if file.suffix.lower() in ENDINGS and file.is_file() and not file.name.startswith(".")
+    )
+    if not found:
+        raise UserError(
+            f"{place} holds no model files: give the folder of the bases (f0G40k.pth, …), or one of them",
+            f"{place} 中没有模型文件：请指定存放底模（f0G40k.pth 等）的文件夹或其中一个文件",
+        )
+    return found
+
+
+class Bases:
+    """The generators of a folder, each read once.
+
+    Raises:
+        UserError: there is none; where one file was named, what it is instead.
+    """
+
+    def __init__(self, place: Path):
+        self.place = place
+        self._known: Dict[Path, Fingerprint] = {}
+        files = bases_in(place)
+        for file in files:
+            if place.is_file():
+                self._known[file] = fingerprint(file)
+            elif model_kind(file).is_generator:
+                try:
+                    self._known[file] = fingerprint(file)
+                except UserError:
+                    continue
+        if not self._known:
+            raise UserError(
+                f"{place} holds {len(files)} model files and no base among them: a base is a generator, such as "
+                "f0G40k.pth",
+                f"{place} 中有 {len(files)} 个模型文件，但没有底模：底模是生成器，例如 f0G40k.pth",
+            )
+
+    def match(self, voice: Path, force: bool = False) -> Match:
+        """The base that a voice was fine-tuned from.
+
+        Args:
+            force: take the nearest base that fits its shapes, however far.
+
+        Raises:
+            UserError: the voice cannot be read, no base has its shapes, or it is of none of them; the figures are
+                said.
+        """
+        mine = fingerprint(voice)
+        candidates = []
+        for path, base in self._known.items():
+            if path.resolve() == voice.resolve():
+                continue
+            differs = difference_of_shape(mine, base)
+            if differs is None:
+                middle = torch.tensor(sorted(distances(mine, base).values())).median()
+                candidates.append(Candidate(path, float(middle)))
+            else:
+                candidates.append(Candidate(path, None, differs.en, differs.zh))
+        candidates.sort(key=lambda one: (one.distance is None, one.distance or 0.0, str(one.path)))
+        fitting = [one for one in candidates if one.distance is not None]
+        if not fitting:
+            one = candidates[0] if candidates else None
+            raise UserError(
+                f"{voice.name} has the shape of no base in {self.place}"
+                + (f" ({one.path.name}: {one.why_en})" if one else "")
+                + ": give the base that it was trained from",
+                f"{voice.name} 的形状与 {self.place} 中的底模均不符"
+                + (f"（{one.path.name}：{one.why_zh}）" if one else "")
+                + "：请提供训练它所用的底模",
+            )
+        best = fitting[0]
+        if best.distance > NEAR and not force:
+            listed = ", ".join(f"{one.path.name} {one.distance:.2f}" for one in fitting[:5])
+            raise UserError(
+                f"{voice.name} was not fine-tuned from these bases: its distance to them is {listed} (a voice and "
+                "its own base: below "
+                f"{NEAR}, unrelated networks: about 1.4). Give its own base, or pass --force",
+                f"{voice.name} 并非由这些底模微调而来：与它们的距离为 {listed}（与自身底模低于 {NEAR}，"
+                f"无关的网络约为 1.4）。请提供其底模，或使用 --force",
+            )
+        others = [
+            one.distance
+            for one in fitting[1:]
+            if one.distance is not None and abs(one.distance - best.distance) > 1e-6
+        ]  # no copies
+        sure = best.distance <= NEAR and (not others or others[0] > CLEAR * max(best.distance, 1e-3))
+        return Match(best.path, best.distance, sure, candidates)

@@ -1,0 +1,191 @@
+"""The adapter that a full voice starts as: each layer's change of weight, cut to its rank.
+
+Plain, the cut is a truncated SVD of the change (Eckart and Young 1936). With `moments` of what the layers hear it is
+the
+reduced-rank regression (Izenman 1975) of the layer's change of *output*: the least mean square of
+(B A) x - (dW x + db) over the inputs x of the content. With C = E[x x'] = L L', that is the SVD of M L, where
+M = dW + db E[x]' / C also carries the change of the bias, for which an adapter has no place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..lora import Injection, LoRAConvTranspose1d, LoRAEmbedding, SpeakerRow, weight_norm
+
+COLUMNS = 1500
+"""Inputs of a layer that are taken at a time: more hardly change the moments."""
+RIDGE = 1e-3
+"""Of the mean square of a layer's input, added to C: directions that the content never shows are not free."""
+
+
+class Moments(NamedTuple):
+    """What a layer hears. second: (size, size), E[x x']; mean: (size,), E[x]. size: inputs that make one output."""
+
+    second: Tensor
+    mean: Tensor
+
+
+def change_of(name: str, base: nn.Module, voice: nn.Module) -> Tuple[Tensor, Optional[Tensor]]:
+    """(dW, db) of a layer, fp32: effective weights, and the bias or None. The base's layer is `base`, the voice's
+    `voice`."""
+    weight = weight_norm.compose(weight_norm.stored_tensors(voice)) - weight_norm.compose(
+        weight_norm.stored_tensors(base)
+    )
+    before, after = getattr(base, "bias", None), getattr(voice, "bias", None)
+    return weight, None if before is None or after is None else after.detach().float() - before.detach().float()
+
+
+@torch.no_grad()
+def set_start(
+    injection: Injection, voice: nn.Module, row: int, moments: Optional[Dict[str, Moments]] = None
+) -> Dict[str, float]:
+    """Let the adapter be the best cut of the voice's change.
+
+    Args:
+        injection: on the base's network. voice: the full voice's network. row: of its speaker table.
+        moments: of the layers' inputs, by their paths; None for the plain SVD of the weights.
+
+    Returns:
+        of each layer, the share of its change's energy (sum of squares of dW) that is kept; of the speaker's row 1.
+    """
+    layers = dict(voice.named_modules())
+    kept: Dict[str, float] = {}
+    for path, layer in injection.items():
+        if isinstance(layer, SpeakerRow):
+            layer.lora_row.weight.copy_(
+                layers[path].weight[row : row + 1] - layer.base.weight[layer.row : layer.row + 1]
+            )
+            kept[path] = 1.0
+            continue
+        weight, bias = change_of(path, layer.base, layers[path])
+        transposed = isinstance(layer, (LoRAConvTranspose1d, LoRAEmbedding))  # its inputs are the rows of the weight
+        matrix = weight.flatten(1)
+        target, root = matrix, None
+        if moments is not None and path in moments:
+            target, root = _regression(layer, matrix, bias, moments[path], transposed)
+        left, right = _cut(target, layer.r, root, transposed)  # (rows, r), (r, columns)
+        _store(layer, left, right)
+        energy = float(matrix.square().sum())
+        kept[path] = 1 - float((matrix - left @ right).square().sum()) / energy if energy else 1.0
+    return kept
+
+
+def _regression(
+    layer: Any, matrix: Tensor, bias: Optional[Tensor], heard: Moments, transposed: bool
+) -> Tuple[Tensor, Tensor]:
+    """(M, L): what is to be cut, in the shape of `matrix`, and the root of C."""
+    second = heard.second.double()
+    size = len(second)
+    second = second + RIDGE * second.diagonal().mean().clamp(min=1e-12) * torch.eye(size, dtype=second.dtype)
+    root = torch.linalg.cholesky(second)
+    if bias is not None:
+        share = torch.cholesky_solve(heard.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
+        if transposed:
+            base = layer.base
+            taps = base.kernel_size[0] / base.stride[0]  # so many products make an output
+            matrix = matrix + share[:, None] * (bias / taps).repeat_interleave(base.kernel_size[0])[None]
+        else:
+            matrix = matrix + bias[:, None] * share[None]
+    return matrix, root.float()
+
+
+def _cut(matrix: Tensor, rank: int, root: Optional[Tensor], transposed: bool) -> Tuple[Tensor, Tensor]:
+    """(left, right) of `rank` whose product is nearest to `matrix`, in the measure of `root` on the side of the
+    inputs."""
+    if root is None:
+        side = _leading(matrix, rank) if matrix.shape[0] <= matrix.shape[1] else None
+        if side is not None:
+            return _balanced(side, side.t() @ matrix)
+        side = _leading(matrix.t(), rank)
+        return _balanced(matrix @ side, side.t())
+    if transposed:
+        side = _leading(root.t() @ matrix, rank)  # (rows, rank)
+        left = torch.linalg.solve_triangular(root.t(), side, upper=True)
+        return _balanced(left, side.t() @ (root.t() @ matrix))
+    side = _leading(matrix @ root, rank)
+    return _balanced(side, side.t() @ matrix)
+
+
+def _leading(matrix: Tensor, rank: int) -> Tensor:
+    """The first left singular vectors, (rows, rank): by the eigenvectors of the small square, in float64."""
+    wide = matrix.double()
+    return torch.linalg.eigh(wide @ wide.t())[1][:, -rank:].flip(1).float()
+
+
+def _balanced(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
+    """The same product, each component's two vectors of one length: neither is small in 16 or 8 bits."""
+    a, b = left.norm(dim=0).clamp(min=1e-12), right.norm(dim=1).clamp(min=1e-12)
+    scale = (b / a).sqrt()
+    return left * scale, right / scale[:, None]
+
+
+def _store(layer: Any, left: Tensor, right: Tensor) -> None:
+    left = left / layer.scaling
+    if isinstance(layer, LoRAConvTranspose1d):
+        a, b = left.t(), right
+    elif isinstance(layer, LoRAEmbedding):
+        a, b = left.t(), right.t()
+    else:
+        a, b = right, left
+    layer.lora_A.weight.copy_(a.reshape(layer.lora_A.weight.shape))
+    layer.lora_B.weight.copy_(b.reshape(layer.lora_B.weight.shape))
+
+
+class Listener:
+    """Gathers the moments of the inputs of `paths` while the network runs. Use it in a `with` block."""
+
+    def __init__(self, network: nn.Module, paths: Iterable[str]):
+        modules = dict(network.named_modules())
+        self._layers = {
+            path: modules[path]
+            for path in paths
+            if isinstance(modules[path], (nn.Linear, nn.Conv1d, nn.ConvTranspose1d))
+        }
+        self._sums: Dict[str, Tuple[Tensor, Tensor, int]] = {}
+        self._hooks: list = []
+
+    def __enter__(self) -> Listener:
+        for path, layer in self._layers.items():
+            self._hooks.append(layer.register_forward_pre_hook(self._hook(path)))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _hook(self, path: str) -> Callable[[nn.Module, Any], None]:
+        def hear(layer: nn.Module, given: Any) -> None:
+            x = inputs_of(layer, given[0].detach())  # (size, columns)
+            second, mean, count = self._sums.get(path, (0, 0, 0))
+            self._sums[path] = (second + x @ x.t(), mean + x.sum(1), count + x.shape[1])
+
+        return hear
+
+    def moments(self) -> Dict[str, Moments]:
+        """Of every layer that has run."""
+        return {path: Moments(second / count, mean / count) for path, (second, mean, count) in self._sums.items()}
+
+
+def inputs_of(layer: Any, x: Tensor) -> Tensor:
+    """What each output of `layer` is made of, as columns: (inputs * kernel, columns); of a transposed convolution
+    (inputs, columns).
+
+    x: (batch, frames, inputs) of a Linear, else (batch, inputs, frames). At most about `COLUMNS`, evenly spread.
+    """
+    if isinstance(layer, nn.Linear):
+        columns = x.reshape(-1, x.shape[-1]).t()
+    elif isinstance(layer, nn.ConvTranspose1d):
+        columns = x.transpose(0, 1).flatten(1)
+    else:
+        outputs = x.shape[0] * x.shape[2] // layer.stride[0]
+        stride = layer.stride[0] * max(1, outputs // COLUMNS)
+        columns = F.unfold(
+            x.unsqueeze(2), (1, layer.kernel_size[0]), (1, layer.dilation[0]), (0, layer.padding[0]), (1, stride)
+        )
+        columns = columns.transpose(0, 1).flatten(1)
+    return columns[:, :: max(1, columns.shape[1] // COLUMNS)].float()

@@ -1,0 +1,117 @@
+"""Write a blend of adapters as one adapter.
+
+python scripts/blend_lora.py A.safetensors:0.7 B.safetensors:0.3 --output C.safetensors
+"""
+
+from __future__ import annotations
+
+if (
+    __name__ == "__main__" and not __package__
+):  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+    import pathlib
+    import sys
+
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.scripts.blend_lora"))
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from LoraModel import commands
+from LoraModel.conversion.blend import blend, table_of
+from LoraModel.conversion.factors import ranks_within, resized
+from LoraModel.conversion.files import check_adapter_output
+from LoraModel.host import find_checkout
+from LoraModel.inference.adapter_choice import find_adapter
+from LoraModel.inference.model_loader import FREE_STRENGTH, check_strength
+from LoraModel.lora import load_adapter, save_adapter
+from LoraModel.messages import cli, tr
+from LoraModel.names import plain_name
+from LoraModel.places import to_read, to_write
+
+
+def parser() -> argparse.ArgumentParser:
+    p = commands.Parser(
+        prog="blend_lora.py",
+        description=tr("Write a blend of adapters as one adapter.", "将多个适配器的混合写成一个适配器。"),
+    )
+    add = p.add_argument
+    add("adapters", nargs="+", metavar="FILE:STRENGTH", help=tr(
+        "an adapter and its strength, 0 to 1.5 (default: 1)", "适配器及其强度，0 到 1.5（默认：1）"))
+    add("--output", type=commands.path, required=True, help=tr(
+        "the adapter to write (.safetensors); a relative one lies in the RVC checkout",
+        "输出适配器（.safetensors）；相对路径位于 RVC 目录内"))
+    add("--name", default="", help=tr("of the blend (default: its file's)", "混合的名称（默认：文件名）"))
+    add("--rank", type=commands.whole(1, 4096), help=tr(
+        "at most this rank in every layer (default: exact, the sum of their ranks)", "每层最多使用该秩（默认：精确，各秩之和）"))
+    add("--max_kb", type=commands.number(1, 100_000), help=tr(
+        "at most so many thousands of bytes (default: as large as is exact)", "最大千字节数（默认：精确所需的大小）"))
+    add("--bits", type=int, choices=(8, 16), default=16, help=tr("of the numbers in the file", "文件中数值的位数"))
+    add("--base_model", type=commands.path, help=tr(
+        "the base, for voices of other rows than 0 (default: not needed)", "底模，用于说话人不是 0 号的声音（默认：不需要）"))
+    add("--force", action="store_true", help=tr(
+        "overwrite --output, and blend adapters of different bases", "覆盖 --output，并允许混合不同底模的适配器"))
+    commands.add_rvc_root(p)
+    commands.add_any_strength(p)
+    return p
+
+
+def parts_of(text: str) -> Tuple[Path, float]:
+    """FILE:STRENGTH -> (file, strength); a file whose own name has a colon is taken as it is where it is there.
+
+    Raises:
+        UserError: the strength is no number.
+    """
+    whole = Path(commands.clean_path(text))
+    front, colon, strength = text.rpartition(":")
+    if (
+        whole.is_file()
+        or not colon
+        or not front
+        or "/" in strength
+        or "\\" in strength
+        or strength.lower().endswith(".safetensors")
+    ):
+        return whole, 1.0
+    return Path(commands.clean_path(front)), commands.parse_number(strength, -FREE_STRENGTH, FREE_STRENGTH)
+
+
+def main(argv: Optional[list] = None) -> int:
+    args = parser().parse_args(argv)
+    chosen: List[Tuple[Path, float]] = [parts_of(text) for text in args.adapters]
+    for _, strength in chosen:
+        check_strength(strength, args.any_strength)
+    checkout = find_checkout(args.rvc_root)
+    root = checkout.root if checkout is not None else None
+    output = to_write(args.output, root)
+    chosen = [(find_adapter(file, root), strength) for file, strength in chosen]
+    check_adapter_output(output, args.force, *(file for file, _ in chosen))
+    table = table_of(to_read(args.base_model, root)) if args.base_model else None
+    name = plain_name(args.name or output.stem)
+    adapter = blend([(load_adapter(file), strength) for file, strength in chosen], name, table, args.force)
+    ranks = dict.fromkeys(adapter.config.targets, args.rank) if args.rank else {}
+    if args.max_kb:
+        least = ranks_within(adapter, int(args.max_kb * 1000), args.bits)
+        ranks = {target: min(rank, ranks.get(target, rank)) for target, rank in least.items()}
+    made = resized(adapter, ranks)
+    save_adapter(output, made.adapter.tensors, made.adapter.config, made.adapter.metadata, args.bits)
+    if ranks and made.error:
+        print(
+            tr(
+                f"cut to smaller ranks: the blend loses {made.error:.1%} of its size, most in {made.worst[0]} "
+                f"({made.worst[1]:.1%})",
+                f"秩已减小：混合损失 {made.error:.1%}，最多的是 {made.worst[0]}（{made.worst[1]:.1%}）",
+            )
+        )
+    else:
+        print(tr("the blend is exact, but for the rounding of the file", "混合是精确的（除文件存储的舍入外）"))
+    print(tr(f"wrote {output}, {output.stat().st_size} bytes", f"已写入 {output}，{output.stat().st_size} 字节"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
