@@ -27,8 +27,22 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+DOCUMENTS = ("README.md", "PROGRESS.md", "PROJECT_OUTLINE.md", "LICENSE")
+"""Files beside the package that go along into its copy, and so does the folder docs/."""
+
+
 def files_of(package: Path) -> Dict[str, Path]:
-    """What an installation copies: path inside `package` (with slashes) -> file."""
+    """What an installation copies: path inside the copy (with slashes) -> file of `package`, or of the documents beside
+    it."""
+    found = _below(package)
+    beside = package.parent
+    if all((beside / name).is_file() for name in DOCUMENTS):  # in a checkout of RVC's another README lies there
+        found.update({name: beside / name for name in DOCUMENTS})
+        found.update({f"docs/{name}": path for name, path in _below(beside / "docs").items()})
+    return found
+
+
+def _below(package: Path) -> Dict[str, Path]:
     found = {}
     for folder, folders, files in os.walk(str(package)):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
