@@ -59,7 +59,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--no-open", "--no_open", action="store_true", help=tr(
         "do not open the report in the browser at the end", "结束时不在浏览器中打开报告"))
     parser.add_argument("--asr", type=path, metavar="DIR", help=tr(
-        "count lost words with this folder's faster-whisper model", "用该文件夹中的 faster-whisper 模型统计丢失的词"))
+        "count lost words with this folder's faster-whisper model (default: none)",
+        "用该文件夹中的 faster-whisper 模型统计丢失的词（默认：不统计）"))
     options = parser.parse_args(argv)
     hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
