@@ -215,7 +215,8 @@ def _facts(contents: Dict[str, Any]) -> str:
         **contents["costs"],
     }
     lines = "".join(
-        f"<tr><td><code>{escape(str(key))}</code></td><td>{escape(str(value))}</td></tr>"
+        f"<tr><td><code>{escape(str(key))}</code></td>"
+        f"<td>{escape(f'{value:.4g}' if isinstance(value, float) else str(value))}</td></tr>"
         for key, value in rows.items()
         if value is not None
     )
