@@ -34,24 +34,19 @@ def find_checkout(named: Optional[str]) -> checkouts.Checkout:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = Parser(description=tr("Put RVC-LoRA into an RVC checkout.",
-                                                    "将 RVC-LoRA 安装到 RVC 目录。"))
+    parser = Parser(description=tr("Put RVC-LoRA into an RVC checkout."))
     parser.add_argument("--rvc_root", "--rvc-root", metavar="PATH",
-                        help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)",
-                                "RVC 目录（默认：RVC_ROOT，或上一级文件夹）"))
-    parser.add_argument("--python", metavar="PATH", help=tr(
-        "the Python that runs RVC, whose packages are checked (default: the one in RVC's folder, else this one)",
-        "运行 RVC 的 Python，用于检查依赖（默认：RVC 文件夹中的，否则为当前的）"))
+                        help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)"))
+    parser.add_argument("--python", metavar="PATH", help=tr("the Python that runs RVC, whose packages are checked "
+                                                            "(default: the one in RVC's folder, else this one)"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--uninstall", action="store_true",
-                      help=tr("take everything out again; adapters stay", "全部移除；适配器保留"))
+                      help=tr("take everything out again; adapters stay"))
     what.add_argument("--status", action="store_true",
-                      help=tr("say what is there; exit code 0 if all is in place, else 1",
-                              "显示当前状态；全部就位时退出码为 0，否则为 1"))
-    what.add_argument("--link", action="store_true", help=tr("link LoraModel/ instead of copying it (development)",
-                                                             "以链接代替复制 LoraModel/（开发用）"))
+                      help=tr("say what is there; exit code 0 if all is in place, else 1"))
+    what.add_argument("--link", action="store_true", help=tr("link LoraModel/ instead of copying it (development)"))
     parser.add_argument("--dry-run", action="store_true",
-                        help=tr("print what would change, change nothing", "只显示将要进行的改动"))
+                        help=tr("print what would change, change nothing"))
     options = parser.parse_args(argv)
     try:
         checkout = find_checkout(options.rvc_root)
@@ -74,12 +69,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         if disk_full(error):
             raise
-        raise UserError(f"{error}. If RVC is running, close it; then run this again: it takes up where this stopped",
-                        f"{error}。如果 RVC 正在运行，请先关闭它；然后重新运行，即可从中断处继续") from error
+        raise UserError("{error}. If RVC is running, close it; then run this again: it takes up where this stopped",
+                        error=error) from error
     return 0
 
 
 if __name__ == "__main__":
     sys.exit(cli(main,
-                 stopped=UserError("interrupted: run this again to go on, or with --uninstall to take everything out",
-                                   "已中断：重新运行即可继续，或使用 --uninstall 全部移除")))
+                 stopped=UserError("interrupted: run this again to go on, or with --uninstall to take everything out")))

@@ -126,14 +126,11 @@ def ensure(root: Path, kind: Environment = USUAL) -> Path:
         with locked(root, kind) as lock:
             found = state(root, kind)  # another run may just have finished
             if found == "foreign":
-                raise UserError(
-                    f"{root / kind.folder} was not made by run.py: move or delete it, then run this again",
-                    f"{root / kind.folder} 不是由 run.py 创建的：请移走或删除它，然后重新运行",
-                )
+                raise UserError("{root} was not made by run.py: move or delete it, then run this again",
+                                root=root / kind.folder)
             if found in ("missing", "broken"):
                 if found == "broken":
-                    say(f"an earlier installation was interrupted or damaged: making {kind.folder} again",
-                        f"上次安装被中断或已损坏：重新创建 {kind.folder}")
+                    say("an earlier installation was interrupted or damaged: making {folder} again", folder=kind.folder)
                 make(root, lock, kind)
             if found != "ready":
                 install(root, lock, kind)
@@ -144,26 +141,21 @@ def make(root: Path, lock: int, kind: Environment) -> None:
     """A new, empty virtual environment, in place of whatever `.venv` of ours is there."""
     venv = root / kind.folder
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        raise UserError(
-            f"this Python has no venv: install it (Debian, Ubuntu: apt install python{version()}-venv), then run this "
-            f"again",
-            f"此 Python 缺少 venv：请安装它（Debian、Ubuntu：apt install python{version()}-venv），然后重新运行",
-        )
+        raise UserError("this Python has no venv: install it (Debian, Ubuntu: apt install python{version}-venv), then "
+                        "run this again", version=version())
     try:
         if venv.exists():
             venv.rename(root / f"{kind.folder}-old-{time.time_ns()}")
     except OSError as error:
-        raise UserError(
-            f"cannot replace {venv} ({error}): end the programs that use it, then run this again",
-            f"无法替换 {venv}（{error}）：请先结束正在使用它的程序，然后重新运行",
-        ) from None
+        raise UserError("cannot replace {venv} ({error}): end the programs that use it, then run this again", venv=venv,
+                        error=error) from None
     for old in root.glob(f"{kind.folder}-old-*"):
         shutil.rmtree(str(old), ignore_errors=True)
     venv.mkdir(exist_ok=True)
     (venv / MARKER).touch()
     base = getattr(sys, "_base_executable", None) or sys.executable  # this very file may be run with .venv's own Python
     stream([base, "-m", "venv", str(venv)], root, lock, kind,
-           Progress(tr(f"[1/4] making {kind.folder}", f"[1/4] 创建 {kind.folder}")))
+           Progress(tr("[1/4] making {folder}", folder=kind.folder)))
 
 
 def install(root: Path, lock: int, kind: Environment) -> None:
@@ -178,15 +170,13 @@ def install(root: Path, lock: int, kind: Environment) -> None:
         pip += ["-c", "constraints.txt"]
         total = sum("==" in line for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines())
     elif kind.constrained:
-        say(f"constraints.txt is for Python 3.11 and this is {version()}: installing requirements.txt without it; "
-            "the versions that come are not the tested ones",
-            f"constraints.txt 适用于 Python 3.11，当前为 {version()}：将不使用它而直接安装 requirements.txt，"
-            f"所得版本未经测试")
-    stream(pip + [*kind.packages], root, lock, kind, Progress(tr("[2/4] installing packages", "[2/4] 安装依赖"), total))
+        say("constraints.txt is for Python 3.11 and this is {version}: installing requirements.txt without it; the "
+            "versions that come are not the tested ones", version=version())
+    stream(pip + [*kind.packages], root, lock, kind, Progress(tr("[2/4] installing packages"), total))
     stream(pip + ["--no-deps", "--ignore-requires-python", *kind.alone], root, lock, kind,
-           Progress(tr("[3/4] installing RVC's library", "[3/4] 安装 RVC 库")))
+           Progress(tr("[3/4] installing RVC's library")))
     check = [str(python_of(venv)), "-c", CHECK]
-    stream(check, root, lock, kind, Progress(tr("[4/4] checking that everything imports", "[4/4] 检查能否导入")))
+    stream(check, root, lock, kind, Progress(tr("[4/4] checking that everything imports")))
     write_whole(venv / STAMP, json.dumps({"key": key(root, kind), "packages": installed(venv)}))
 
 
@@ -207,8 +197,7 @@ def locked(root: Path, kind: Environment = USUAL) -> Iterator[int]:
         waiting = False
         while not _try_lock(file.fileno()):
             if not waiting:
-                say(f"another run is installing into {kind.folder}: waiting for it",
-                    f"另一个进程正在安装 {kind.folder}：等待其完成")
+                say("another run is installing into {folder}: waiting for it", folder=kind.folder)
             waiting = True
             time.sleep(0.5)
         yield file.fileno()  # closing the file lets the lock go
@@ -246,11 +235,9 @@ def stream(command: List[str], root: Path, lock: int, kind: Environment, progres
     progress.done(code)
     if code:
         tail = "\n".join(output[-15:])
-        raise UserError(
-            f"{' '.join(command[1:5])} ... failed with exit code {code}; put right what it says, then run this again "
-            f"(everything it said: {log}):\n{tail}",
-            f"{' '.join(command[1:5])} ... 失败，退出码 {code}；请按其提示处理后重新运行（完整输出：{log}）：\n{tail}",
-        )
+        raise UserError("{command} ... failed with exit code {code}; put right what it says, then run this again "
+                        "(everything it said: {log}):\n{tail}",
+                        command=" ".join(command[1:5]), code=code, log=log, tail=tail)
 
 
 def call(command: List[str], root: Path, lock: int, progress: Progress) -> Tuple[int, List[str]]:
@@ -340,9 +327,8 @@ def run_with(kind: Environment, argv: List[str]) -> None:
     asked, python = wanted(kind)
     if python is None:
         named = ".".join(map(str, asked or OLDEST))
-        raise UserError(f"{argv[1]} needs Python {named}, and none is at hand (PATH, pyenv, py): install it, then run "
-                        f"this again",
-                        f"{argv[1]} 需要 Python {named}，但未找到（已查找 PATH、pyenv 与 py）：请安装后重新运行")
+        raise UserError("{argv} needs Python {named}, and none is at hand (PATH, pyenv, py): install it, then run "
+                        "this again", argv=argv[1], named=named)
     if asked != sys.version_info[:2]:
         launch([python, str(ROOT / "run.py"), *argv])
 
@@ -365,18 +351,12 @@ def main(argv: Optional[List[str]] = None) -> int:
         kind, extra = BY_OPTION[extra[0]], extra[1:]
         run_with(kind, argv)
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        raise UserError(
-            f"this is Python {version()}; RVC-LoRA's environment needs 3.8 to 3.13, best 3.11: run it with that one "
-            "(python3.11 run.py ..., on Windows: py -3.11 run.py ...)",
-            f"当前为 Python {version()}；RVC-LoRA 的环境需要 3.8 至 3.13，推荐 3.11：请用它运行"
-            "（python3.11 run.py ...，Windows：py -3.11 run.py ...）",
-        )
+        raise UserError("this is Python {version}; RVC-LoRA's environment needs 3.8 to 3.13, best 3.11: run it with "
+                        "that one (python3.11 run.py ..., on Windows: py -3.11 run.py ...)", version=version())
     if argv[0] == "app" and not (ROOT / "LoraModel" / "webui" / "app.py").exists():
-        raise UserError("the web page is not built yet; `python run.py demo` shows what there is",
-                        "网页界面尚未提供；可先运行 python run.py demo")
+        raise UserError("the web page is not built yet; `python run.py demo` shows what there is")
     launch([str(ensure(ROOT, kind) if kind is not USUAL else ensure(ROOT)), *arguments(argv[0], extra, kind)])
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on",
-                                         "已中断；重新运行同一命令即可继续")))
+    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on")))

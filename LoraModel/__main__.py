@@ -14,16 +14,16 @@ from LoraModel.commands import prepare_output, run, start
 from LoraModel.messages import Text, UserError, listing
 
 COMMANDS: Dict[str, Tuple[str, Text]] = {
-    "prepare": ("LoraModel.scripts.prepare_data", Text("recordings into an experiment folder", "由录音生成实验文件夹")),
-    "train": ("LoraModel.training.train_lora", Text("an experiment folder into an adapter", "由实验文件夹训练适配器")),
-    "convert": ("LoraModel.inference.infer_lora", Text("recordings into the voice of an adapter", "用适配器转换录音")),
-    "realtime": ("LoraModel.inference.realtime", Text("a microphone or a recording, block by block", "实时逐块转换")),
-    "merge": ("LoraModel.scripts.merge_lora", Text("base and adapters into an RVC model", "合并底模与适配器")),
+    "prepare": ("LoraModel.scripts.prepare_data", Text("recordings into an experiment folder")),
+    "train": ("LoraModel.training.train_lora", Text("an experiment folder into an adapter")),
+    "convert": ("LoraModel.inference.infer_lora", Text("recordings into the voice of an adapter")),
+    "realtime": ("LoraModel.inference.realtime", Text("a microphone or a recording, block by block")),
+    "merge": ("LoraModel.scripts.merge_lora", Text("base and adapters into an RVC model")),
     "model": ("LoraModel.scripts.convert_model",
-              Text("look into model files, change their form", "查看并转换模型文件")),
-    "evaluate": ("LoraModel.evaluation.evaluate", Text("compare voices on recordings", "用录音比较多个声音")),
-    "demo": ("LoraModel.demo.demo", Text("the whole chain on bundled recordings", "用自带录音演示完整流程")),
-    "app": ("LoraModel.webui.app", Text("the web page", "网页界面")),
+              Text("look into model files, change their form")),
+    "evaluate": ("LoraModel.evaluation.evaluate", Text("compare voices on recordings")),
+    "demo": ("LoraModel.demo.demo", Text("the whole chain on bundled recordings")),
+    "app": ("LoraModel.webui.app", Text("the web page")),
 }
 """Name -> (module, what it makes)."""
 

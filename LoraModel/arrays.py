@@ -51,12 +51,10 @@ def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
         # whatever a damaged header makes of NumPy's parser: TokenError, SyntaxError, KeyError, ...
         except Exception as error:
             reason = shown((str(error).splitlines() or [""])[0] or type(error).__name__, 120)[1:-1]
-            raise UserError(f"{path} is no readable array ({reason}): extract it again",
-                            f"{path} 不是可读的数组（{reason}）：请重新提取") from None
+            raise UserError("{path} is no readable array ({reason}): extract it again", path=path,
+                            reason=reason) from None
     if values.ndim != dimensions or not values.shape[0]:
-        raise UserError(f"{path} has shape {values.shape}: extract it again",
-                        f"{path} 的形状为 {values.shape}：请重新提取")
+        raise UserError("{path} has shape {shape}: extract it again", path=path, shape=values.shape)
     if not np.isfinite(values).all():
-        raise UserError(f"{path} holds NaN or infinite values: delete it and extract again",
-                        f"{path} 含有 NaN 或无穷值：请删除后重新提取")
+        raise UserError("{path} holds NaN or infinite values: delete it and extract again", path=path)
     return values

@@ -16,7 +16,7 @@ import sys
 from typing import Any, Callable, List, Mapping, NoReturn, Optional, TextIO, Union
 
 from LoraModel.faults import describe_fault, stopped_words
-from LoraModel.messages import UserError, tr
+from LoraModel.messages import Text, UserError, tr
 from LoraModel.names import shown
 from LoraModel.paths import clean_path, printable
 
@@ -53,7 +53,7 @@ def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = 
             with contextlib.suppress(OSError, ValueError):
                 _flush_or_discard()
         message = printable(str(words))
-    _say(tr("error: ", "错误：") + message)
+    _say(tr("error: ") + message)
     return 2
 
 
@@ -115,7 +115,7 @@ class _Help(argparse.HelpFormatter):
         if value in ("", [], argparse.SUPPRESS):
             return text
         shown_value = str(value).replace("%", "%%")
-        return f"{text} " + tr(f"(default: {shown_value})", f"（默认：{shown_value}）")
+        return f"{text} " + tr("(default: {shown_value})", shown_value=shown_value)
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,7 +136,7 @@ class Parser(argparse.ArgumentParser):
         en, zh = message, message
         for pattern, chinese in _ARGPARSE:
             zh = re.sub(pattern, chinese, zh)
-        raise UserError(f"{en} (--help lists the options)", f"{zh}（--help 可查看全部选项）")
+        raise UserError("{reason} (--help lists the options)", reason=Text(en, zh))
 
 
     def _refuse_unknown(self, words: List[str]) -> None:
@@ -145,8 +145,8 @@ class Parser(argparse.ArgumentParser):
         known = [name for name in self._option_string_actions if name.startswith("--")]
         near = difflib.get_close_matches(word, known, 1)
         if near:
-            raise UserError(f"there is no option {shown(word)}: did you mean {near[0]}? (--help lists the options)",
-                            f"没有选项 {shown(word)}：是否为 {near[0]}？（--help 可查看全部选项）")
+            raise UserError("there is no option {word}: did you mean {first}? (--help lists the options)",
+                            word=shown(word), first=near[0])
 
 
 _UNKNOWN = "unrecognized arguments: "
@@ -191,13 +191,11 @@ def parse_number(text: str, low: float, high: float) -> float:
     """
     text = str(text).strip()
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text, re.ASCII) or len(text) > 40:
-        raise UserError(f"{shown(text)} is no number: give one between {low:g} and {high:g}, such as "
-                        f"{_example(low, high):g}",
-                        f"{shown(text)} 不是数字：请给出 {low:g} 到 {high:g} 之间的数，如 {_example(low, high):g}")
+        raise UserError("{text} is no number: give one between {low:g} and {high:g}, such as {low_2:g}",
+                        text=shown(text), low=low, high=high, low_2=_example(low, high))
     value = float(text)
     if not low <= value <= high:
-        raise UserError(f"{shown(text)} must be between {low:g} and {high:g}",
-                        f"{shown(text)} 必须在 {low:g} 到 {high:g} 之间")
+        raise UserError("{text} must be between {low:g} and {high:g}", text=shown(text), low=low, high=high)
     return value
 
 
@@ -213,10 +211,10 @@ def parse_whole(text: str, low: int, high: int) -> int:
     """
     text = str(text).strip()
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
-        raise UserError(f"{shown(text)} is no whole number: give one between {low} and {high}",
-                        f"{shown(text)} 不是整数：请给出 {low} 到 {high} 之间的整数")
+        raise UserError("{text} is no whole number: give one between {low} and {high}", text=shown(text), low=low,
+                        high=high)
     if len(text) > 40 or not low <= int(text) <= high:
-        raise UserError(f"{shown(text)} must be between {low} and {high}", f"{shown(text)} 必须在 {low} 到 {high} 之间")
+        raise UserError("{text} must be between {low} and {high}", text=shown(text), low=low, high=high)
     return int(text)
 
 
@@ -231,12 +229,11 @@ def parse_rate(value: Union[str, int, None]) -> Optional[int]:
     text = str(value).strip().lower()
     found = re.fullmatch(r"(\d{1,6})(\.\d{1,4})?(k?)(hz)?", text, re.ASCII)
     if found is None:
-        raise UserError(f"sample rate {shown(text)} is no number: give Hz, such as 40000, or 40k",
-                        f"采样率 {shown(text)} 不是数字：请给出 Hz，如 40000 或 40k")
+        raise UserError("sample rate {text} is no number: give Hz, such as 40000, or 40k", text=shown(text))
     rate = float(found.group(1) + (found.group(2) or "")) * (1000 if found.group(3) else 1)
     if not 1000 <= rate <= 384000 or rate != int(rate):
-        raise UserError(f"sample rate {shown(text)} must be between 1000 and 384000 Hz: give Hz, such as 40000, or 40k",
-                        f"采样率 {shown(text)} 必须在 1000 到 384000 Hz 之间：请给出 Hz，如 40000 或 40k")
+        raise UserError("sample rate {text} must be between 1000 and 384000 Hz: give Hz, such as 40000, or 40k",
+                        text=shown(text))
     return int(rate)
 
 
@@ -271,23 +268,19 @@ def _device_name(name: str) -> str:
 
 def add_any_strength(parser: argparse.ArgumentParser) -> None:
     """The way past the limits of an adapter's strength, for every command that takes one."""
-    parser.add_argument("--any_strength", action="store_true", help=tr(
-        "take strengths from -100 to 100; beyond 0 to 1.5 the voice soon breaks up into noise",
-        "允许 -100 到 100 的强度；超出 0 到 1.5 时声音很快会变成噪声"))
+    parser.add_argument("--any_strength", action="store_true", help=tr("take strengths from -100 to 100; beyond 0 to "
+                                                                       "1.5 the voice soon breaks up into noise"))
 
 
 def add_rvc_root(parser: argparse.ArgumentParser) -> None:
     """The option of every command that works with an RVC installation."""
-    parser.add_argument("--rvc_root", type=path, help=tr(
-        "the RVC checkout (default: the environment's RVC_ROOT, else the folder above LoraModel/)",
-        "RVC 目录（默认：环境变量 RVC_ROOT，否则为 LoraModel/ 的上级文件夹）"))
+    parser.add_argument("--rvc_root", type=path, help=tr("the RVC checkout (default: the environment's RVC_ROOT, else "
+                                                         "the folder above LoraModel/)"))
 
 
 def add_base_form(parser: argparse.ArgumentParser) -> None:
     """The options that say of what form a base is, where its file does not."""
-    parser.add_argument("--sample_rate", type=rate, help=tr(
-        "of the base: 32k, 40k, 48k or Hz, where two of RVC's configurations fit it (default: the base's own)",
-        "底模采样率：32k、40k、48k 或 Hz，仅当有两种 RVC 配置符合时需要（默认：底模自身的）"))
-    parser.add_argument("--config_json", type=path, help=tr(
-        "config.json of a custom base (default: the one beside the base, where it is needed)",
-        "自定义底模的 config.json（默认：需要时使用底模旁边的）"))
+    parser.add_argument("--sample_rate", type=rate, help=tr("of the base: 32k, 40k, 48k or Hz, where two of RVC's "
+                                                            "configurations fit it (default: the base's own)"))
+    parser.add_argument("--config_json", type=path, help=tr("config.json of a custom base (default: the one beside "
+                                                            "the base, where it is needed)"))

@@ -25,11 +25,8 @@ def device_name(name: str) -> str:
     if text == AUTO:
         return text
     if found is None or found.group(1) not in KINDS:
-        raise UserError(f"there is no device {shown(name)}: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for "
-                        f"the second one, mps (Apple) or "
-                        "xpu (Intel)",
-                        f"没有设备 {shown(name)}：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、"
-                        f"mps（Apple）或 xpu（Intel）")
+        raise UserError("there is no device {name}: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the "
+                        "second one, mps (Apple) or xpu (Intel)", name=shown(name))
     return text
 
 
@@ -49,8 +46,8 @@ def check_device(name: str) -> str:
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         here = ", ".join(available())
-        raise UserError(f"device {text!r} cannot be used here ({reason[:100]}): this computer has {here}",
-                        f"此处无法使用设备 {text!r}（{reason[:100]}）：本机可用 {here}") from None
+        raise UserError("device {text!r} cannot be used here ({reason}): this computer has {here}", text=text,
+                        reason=reason[:100], here=here) from None
     return text
 
 

@@ -12,34 +12,26 @@ from typing import Dict, Iterator, Optional
 
 from LoraModel.messages import UserError, disk_full, tr
 
-_FULL = UserError("the disk is full", "磁盘已满")
-_LOCKED = UserError(
-    "another program is using it: close that program (RVC, a player, a virus scanner) and run the command again",
-    "该文件正被其他程序使用：请关闭该程序（RVC、播放器、杀毒软件等）后重新运行")
-_FORBIDDEN = UserError(
-    "there is no permission for it: change its permissions or its folder's, or choose another place",
-    "没有权限：请修改该文件或其文件夹的权限，或选择其他位置")
+_FULL = UserError("the disk is full")
+_LOCKED = UserError("another program is using it: close that program (RVC, a player, a virus scanner) and run the "
+                    "command again")
+_FORBIDDEN = UserError("there is no permission for it: change its permissions or its folder's, or choose another place")
 _DEVICE = UserError("the drive does not answer properly: check the drive and its connection, or copy the file "
-                    "elsewhere", "磁盘读写出错：请检查磁盘及其连接，或将文件复制到其他位置")
-_TOO_MANY = UserError("too many files are open: close other programs, or raise the limit (ulimit -n)",
-                      "打开的文件过多：请关闭其他程序，或提高上限（ulimit -n）")
+                    "elsewhere")
+_TOO_MANY = UserError("too many files are open: close other programs, or raise the limit (ulimit -n)")
 _WORDS: Dict[str, UserError] = {
-    "ENOENT": UserError("it is not there: check the path", "不存在：请检查路径"),
+    "ENOENT": UserError("it is not there: check the path"),
     "EACCES": _FORBIDDEN,
     "EPERM": _FORBIDDEN,
-    "EROFS": UserError("it lies on a read-only drive: choose another place", "位于只读磁盘：请选择其他位置"),
-    "EISDIR": UserError("it is a folder where a file is wanted: name a file", "是文件夹，而此处需要文件：请指定文件"),
-    "ENOTDIR": UserError("a part of this path is a file, not a folder: check the path",
-                         "路径中有一部分是文件而不是文件夹：请检查路径"),
-    "EEXIST": UserError("it is there already: choose another name", "已存在：请更换名称"),
-    "ENOTEMPTY": UserError("the folder is not empty: choose another one", "文件夹不为空：请更换文件夹"),
-    "ENAMETOOLONG": UserError("the name or the path is too long: choose a shorter one",
-                              "名称或路径过长：请使用更短的名称"),
-    "ELOOP": UserError("its links lead round in a circle: check the path", "链接形成循环：请检查路径"),
-    "EINVAL": UserError("the system does not take this name or this operation here: choose another name or place",
-                        "系统不接受此名称或此处的操作：请更换名称或位置"),
-    "EILSEQ": UserError("the name holds characters that this drive does not take: choose another name",
-                        "名称含有该磁盘不支持的字符：请更换名称"),
+    "EROFS": UserError("it lies on a read-only drive: choose another place"),
+    "EISDIR": UserError("it is a folder where a file is wanted: name a file"),
+    "ENOTDIR": UserError("a part of this path is a file, not a folder: check the path"),
+    "EEXIST": UserError("it is there already: choose another name"),
+    "ENOTEMPTY": UserError("the folder is not empty: choose another one"),
+    "ENAMETOOLONG": UserError("the name or the path is too long: choose a shorter one"),
+    "ELOOP": UserError("its links lead round in a circle: check the path"),
+    "EINVAL": UserError("the system does not take this name or this operation here: choose another name or place"),
+    "EILSEQ": UserError("the name holds characters that this drive does not take: choose another name"),
     "EBUSY": _LOCKED,
     "ETXTBSY": _LOCKED,
     "EMFILE": _TOO_MANY,
@@ -47,13 +39,11 @@ _WORDS: Dict[str, UserError] = {
     "EIO": _DEVICE,
     "ENXIO": _DEVICE,
     "ENODEV": _DEVICE,
-    "ESTALE": UserError("the network drive has lost it: connect the drive again", "网络磁盘已断开：请重新连接"),
-    "EXDEV": UserError("it lies on another drive than its target: choose a place on the same drive",
-                       "与目标位于不同磁盘：请选择同一磁盘上的位置"),
-    "EADDRINUSE": UserError("the port is taken: choose another --port", "端口被占用：请用 --port 更换端口"),
-    "ECONNREFUSED": UserError("nothing answers there: check the address", "无法连接：请检查地址"),
-    "EAGAIN": UserError("the system has no processes or threads left: close other programs and run the command again",
-                        "系统的进程或线程已用尽：请关闭其他程序后重新运行"),
+    "ESTALE": UserError("the network drive has lost it: connect the drive again"),
+    "EXDEV": UserError("it lies on another drive than its target: choose a place on the same drive"),
+    "EADDRINUSE": UserError("the port is taken: choose another --port"),
+    "ECONNREFUSED": UserError("nothing answers there: check the address"),
+    "EAGAIN": UserError("the system has no processes or threads left: close other programs and run the command again"),
 }
 _BY_NUMBER: Dict[int, UserError] = {getattr(errno, name): words for name,
                                     words in _WORDS.items() if hasattr(errno, name)}
@@ -99,9 +89,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _disk_words(error: BaseException, chain: list) -> UserError:
     name = next((link.filename for link in chain if isinstance(link, OSError) and link.filename), None)
-    named = UserError(str(name), str(name)) if name else UserError("a file", "文件")
-    return UserError(f"the disk is full while writing {named.en}: free some space and run the command again",
-                     f"写入 {named.zh} 时磁盘已满：请清理空间后重新运行")
+    named = UserError(str(name), str(name)) if name else UserError("a file")
+    return UserError("the disk is full while writing {named}: free some space and run the command again", named=named)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -117,25 +106,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _memory_words(chain: list) -> UserError:
     if any(word in str(link) for link in chain for word in _GPU):
-        return UserError(
-            "the GPU's memory is full: close other programs that use it, give shorter recordings or a smaller "
-            "--batch_size, or use --device cpu",
-            "显存不足：请关闭其他占用显存的程序，使用更短的录音或更小的 --batch_size，或改用 --device cpu")
-    return UserError(
-        "there is not enough memory: close other programs, give shorter recordings or a smaller --batch_size, and run "
-        "the command again", "内存不足：请关闭其他程序，使用更短的录音或更小的 --batch_size 后重新运行")
+        return UserError("the GPU's memory is full: close other programs that use it, give shorter recordings or a "
+                         "smaller --batch_size, or use --device cpu")
+    return UserError("there is not enough memory: close other programs, give shorter recordings or a smaller "
+                     "--batch_size, and run the command again")
 
 
 def _operator_words(text: str) -> UserError:
     found = _NO_OPERATOR.search(text)
     operator, device = next((pair for pair in ((found.group(1), found.group(2)), (found.group(3), found.group(4)))
                              if pair[0]), ("?", "?"))
-    return UserError(
-        f"PyTorch has no operator {operator} for this device ({device}): use --device cpu, on a Mac set "
-        f"PYTORCH_ENABLE_MPS_FALLBACK=1, "
-        "or install a newer PyTorch",
-        f"PyTorch 在此设备（{device}）上没有算子 {operator}：请使用 --device cpu，在 Mac 上可设置 "
-        f"PYTORCH_ENABLE_MPS_FALLBACK=1，或安装更新的 PyTorch")
+    return UserError("PyTorch has no operator {operator} for this device ({device}): use --device cpu, on a Mac set "
+                     "PYTORCH_ENABLE_MPS_FALLBACK=1, or install a newer PyTorch", operator=operator, device=device)
 
 
 def os_error(error: OSError) -> UserError:
@@ -143,17 +125,15 @@ def os_error(error: OSError) -> UserError:
     words = _WINDOWS.get(getattr(error, "winerror", None) or 0) or _BY_NUMBER.get(error.errno or 0)
     reason = error.strerror or str(error) or type(error).__name__
     if words is None:
-        words = UserError(f"the system reports {reason!r}: check the file and its drive",
-                          f"系统报告 {reason!r}：请检查该文件及其所在磁盘")
+        words = UserError("the system reports {reason!r}: check the file and its drive", reason=reason)
     name = error.filename
     if isinstance(name, bytes):
         name = os.fsdecode(name)
     if name is None or isinstance(name, int):
-        return UserError(f"a file could not be used: {words.en} ({reason})",
-                         f"无法使用某个文件：{words.zh}（{reason}）")
+        return UserError("a file could not be used: {words} ({reason})", words=words, reason=reason)
     return UserError(f"{name}: {words.en}", f"{name}：{words.zh}")
 
 
 def stopped_words() -> str:
     """What Ctrl-C says."""
-    return tr("stopped by Ctrl-C; no file was left half written", "已被 Ctrl-C 中断；没有留下写了一半的文件")
+    return tr("stopped by Ctrl-C; no file was left half written")

@@ -192,11 +192,9 @@ def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
         raise _refused(error, path, option) from None
     else:
         if os.path.isdir(str(path)):
-            raise UserError(f"{path} is a folder: give {option} the name of a file",
-                            f"{path} 是文件夹：请将 {option} 设为文件名")
+            raise UserError("{path} is a folder: give {option} the name of a file", path=path, option=option)
         if mode & 0o170000 != 0o100000:
-            raise UserError(f"{path} is no ordinary file: give {option} another name",
-                            f"{path} 不是普通文件：请更换 {option}")
+            raise UserError("{path} is no ordinary file: give {option} another name", path=path, option=option)
     _check_folder(Path(os.path.realpath(str(path))).parent, option)
     return path
 
@@ -228,8 +226,8 @@ def _check_folder(folder: Path, option: str) -> None:
     while not os.path.lexists(str(here)) and here != here.parent:
         here = here.parent
     if not here.is_dir():
-        raise UserError(f"{here} is a file, so that no folder can be there: choose another {option}",
-                        f"{here} 是文件，无法在其下创建文件夹：请更换 {option}")
+        raise UserError("{here} is a file, so that no folder can be there: choose another {option}", here=here,
+                        option=option)
     probe = str(here / f".rvc-lora.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -240,7 +238,7 @@ def _check_folder(folder: Path, option: str) -> None:
 
 def _refused(error: OSError, path: Path, option: str) -> UserError:
     words = os_error(_named(error, path))
-    return UserError(f"cannot write to {words.en}, or choose another {option}", f"无法写入 {words.zh}，或更换 {option}")
+    return UserError("cannot write to {words}, or choose another {option}", words=words, option=option)
 
 
 def replace_file(path: Union[str, Path], data: bytes) -> None:

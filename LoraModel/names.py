@@ -8,7 +8,7 @@ import reprlib
 import unicodedata
 from typing import Any, Tuple
 
-from .messages import UserError
+from .messages import Text, UserError
 
 MOST_BYTES = 200
 """Of a name in UTF-8: file systems hold 255, and endings and temporary names are added to it."""
@@ -43,7 +43,7 @@ def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str
                         f"{what[1]}必须为文本，而给出的是 {shown(name)}：请填写，例如 my_voice")
     text = unicodedata.normalize("NFC", name or "").strip()
     if not text:
-        raise UserError(f"{what[0]} is empty: write one, such as my_voice", f"{what[1]}为空：请填写，例如 my_voice")
+        raise UserError("{what} is empty: write one, such as my_voice", what=Text(what[0], what[1]))
     bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or _RESERVED.match(text)
     if bad or len(text.encode("utf-8", "replace")) > MOST_BYTES:
         raise UserError(
@@ -63,8 +63,8 @@ def check_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> Non
         UserError: as `plain_name`.
     """
     if plain_name(name, what) != unicodedata.normalize("NFC", name):
-        raise UserError(f"{what[0]} {shown(name)} cannot be a file name on every system: take away the blanks "
-                        f"around it", f"{what[1]} {shown(name)} 不能用作文件名：请去掉首尾的空格")
+        raise UserError("{what} {name} cannot be a file name on every system: take away the blanks around it",
+                        what=Text(what[0], what[1]), name=shown(name))
 
 
 def unquoted(text: str) -> str:

@@ -22,14 +22,13 @@ def clean_path(text: str) -> str:
     """
     text = str(text)
     if "\0" in text:
-        raise UserError(f"the path {shown(text)} has a NUL character in it: type it anew",
-                        f"路径 {shown(text)} 含有 NUL 字符：请重新输入")
+        raise UserError("the path {text} has a NUL character in it: type it anew", text=shown(text))
     _check_characters(text)
     _check_length(text.strip())
     if not os.path.lexists(text):
         text = unquoted(text)
     if not text:
-        raise UserError("the path is empty: give a file or a folder", "路径为空：请给出文件或文件夹")
+        raise UserError("the path is empty: give a file or a folder")
     return _at_home(text)
 
 
@@ -39,9 +38,8 @@ def _check_characters(text: str) -> None:
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise UserError(f"the path {shown(text)} has characters that this system's file names cannot have: check it, "
-                        f"or rename the file",
-                        f"路径 {shown(text)} 含有本系统文件名不支持的字符：请检查路径或重命名文件") from None
+        raise UserError("the path {text} has characters that this system's file names cannot have: check it, or "
+                        "rename the file", text=shown(text)) from None
 
 
 def _check_length(text: str) -> None:
@@ -49,10 +47,9 @@ def _check_length(text: str) -> None:
     names = re.split(r"[/\\]" if os.name == "nt" else "/", text)
     longest = max(len(name) if os.name == "nt" else len(os.fsencode(name)) for name in names)
     if size > LONGEST_PATH or longest > LONGEST_NAME + 4:  # quotes and marks around the last name are not counted here
-        raise UserError(
-            f"the path {shown(text)} is too long ({size} bytes): a name may have {LONGEST_NAME} bytes, a path "
-            f"{LONGEST_PATH}",
-            f"路径 {shown(text)} 过长（{size} 字节）：文件名最多 {LONGEST_NAME} 字节，路径最多 {LONGEST_PATH} 字节")
+        raise UserError("the path {text} is too long ({size} bytes): a name may have {longest_name} bytes, a path "
+                        "{longest_path}",
+                        text=shown(text), size=size, longest_name=LONGEST_NAME, longest_path=LONGEST_PATH)
 
 
 def _at_home(text: str) -> str:
@@ -63,10 +60,8 @@ def _at_home(text: str) -> str:
     full = os.path.expanduser(text)
     if full == text:
         user = re.split(r"[/\\]", text)[0][1:]
-        raise UserError(f"there is no user {shown(user)} (path {shown(text)}): write the path in full, with ./ in "
-                        f"front if the name begins with ~",
-                        f"没有用户 {shown(user)}（路径 {shown(text)}）：请写出完整路径；文件名本身以 ~ "
-                        f"开头时请在前面加 ./")
+        raise UserError("there is no user {user} (path {text}): write the path in full, with ./ in front if the name "
+                        "begins with ~", user=shown(user), text=shown(text))
     return full
 
 

@@ -214,7 +214,7 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
                 arm.restore(state)
             checkpoint.set_random_state(saved["random"], arms[0].device)
     with tqdm(total=sum(arm.total for arm in arms), initial=sum(arm.points[-1].steps for arm in arms),
-              unit=tr("step", "步"), desc=tr("training", "训练"), file=sys.stderr) as bar:
+              unit=tr("step"), desc=tr("training"), file=sys.stderr) as bar:
         while any(arm.progress < 1 for arm in arms):
             arm = min(arms, key=lambda each: each.progress)
             before, point = arm.points[-1].steps, arm.advance()

@@ -163,26 +163,21 @@ def _tiles(contents: Dict[str, Any]) -> List[str]:
     return [
         page.tile(
             _percent(training, "ratio_time"),
-            page.two(
-                "of RVC’s time to the log-mel L1 that RVC’s recipe ends with",
-                "达到 RVC 方法最终对数梅尔 L1 所需时间的占比",
-            ),
+            page.two("of RVC’s time to the log-mel L1 that RVC’s recipe ends with"),
         ),
-        page.tile(_percent(costs, "ratio_step"), page.two("of RVC’s training step", "RVC 训练步耗时的占比")),
+        page.tile(_percent(costs, "ratio_step"), page.two("of RVC’s training step")),
         page.tile(
             _percent(costs, "ratio_peak_memory"),
-            page.two("of RVC’s peak memory while training", "RVC 训练峰值内存的占比"),
+            page.two("of RVC’s peak memory while training"),
         ),
         page.tile(
             f"{_number(costs.get('switch_ms'), 0)} ms",
-            page.two(
-                f"to change voices; loading one as RVC does takes {_number(costs.get('rvc_ms'), 0)} ms",
-                f"切换音色；按 RVC 的方式加载需 {_number(costs.get('rvc_ms'), 0)} 毫秒",
-            ),
+            page.two("to change voices; loading one as RVC does takes {value} ms",
+                     value=_number(costs.get("rvc_ms"), 0)),
         ),
         page.tile(
             _percent(costs, "ratio_convert"),
-            page.two("of the plain base’s time to convert, with an adapter", "加适配器后转换耗时与底模之比"),
+            page.two("of the plain base’s time to convert, with an adapter"),
         ),
     ]
 
@@ -195,10 +190,7 @@ def _curves(contents: Dict[str, Any]) -> str:
         svg = line_chart([(point["seconds"], point["log_mel_l1"]) for point in points], en, dots=True, level=end)
         charts += page.chart(
             page.two(en, zh),
-            page.two(
-                "held-out log-mel L1 over seconds of training; dashed: RVC’s end",
-                "留出集对数梅尔 L1 随训练秒数的变化；虚线为 RVC 的终点",
-            ),
+            page.two("held-out log-mel L1 over seconds of training; dashed: RVC’s end"),
             svg,
         )
     return f'<section class="charts">{charts}</section>'
@@ -220,7 +212,7 @@ def _facts(contents: Dict[str, Any]) -> str:
         for key, value in rows.items()
         if value is not None
     )
-    title = page.two("Machine, settings and all figures of cost", "机器、设置与全部耗费数据")
+    title = page.two("Machine, settings and all figures of cost")
     return f'<details class="card"><summary>{title}</summary><div class="wide"><table>{lines}</table></div></details>'
 
 
@@ -243,11 +235,9 @@ def write_reports(
         data, json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     )
     names = [("real recordings", "真实录音"), ("base alone", "仅底模"), (LORA, LORA), ("RVC’s recipe", "RVC 的方法")]
-    lead = page.two(
-        "A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and recordings.",
-        "同一台机器上，由相同的底模与录音，分别以 RVC 自身的方法与 RVC-LoRA 训练的声音。",
-    )
-    body = [page.header(page.two("On my machine", "在我的机器上"), lead, _tiles(contents))]
+    lead = page.two("A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and "
+                    "recordings.")
+    body = [page.header(page.two("On my machine"), lead, _tiles(contents))]
     if task.quick:
         body.append(page.notes([QUICK]))
     body += [

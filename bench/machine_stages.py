@@ -99,11 +99,8 @@ def run(task: Task, script: str, arguments: Sequence[Any]) -> None:
     ) as process:  # its standard input stays open for as long as this process lives
         code = process.wait()
     if code:
-        raise UserError(
-            f"{script} ended with exit code {code}, see above. What is done is kept: "
-            "the same command goes on",
-            f"{script} 以退出码 {code} 结束，见上文。已完成的部分会保留：重新运行同一命令即可继续",
-        )
+        raise UserError("{script} ended with exit code {code}, see above. What is done is kept: the same command goes "
+                        "on", script=script, code=code)
 
 
 def prepare(task: Task) -> Dict[str, Any]:
@@ -258,9 +255,9 @@ STAGES: Dict[str, Callable[[Task], Dict[str, Any]]] = {
 def titles() -> Dict[str, str]:
     """What each stage is called on the terminal."""
     return {
-        "prepare": tr("preparing the recordings", "准备录音"),
-        "step": tr("measuring a training step and its memory", "测量训练步耗时与内存"),
-        "switch": tr("measuring a change of voice and a conversion", "测量切换音色与转换"),
-        "train": tr("training RVC's way and ours, in turn", "轮流以 RVC 的方式与本项目的方式训练"),
-        "judge": tr("judging both voices", "评测两个声音"),
+        "prepare": tr("preparing the recordings"),
+        "step": tr("measuring a training step and its memory"),
+        "switch": tr("measuring a change of voice and a conversion"),
+        "train": tr("training RVC's way and ours, in turn"),
+        "judge": tr("judging both voices"),
     }

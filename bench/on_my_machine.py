@@ -48,90 +48,70 @@ CHECKS = 30
 def parser() -> argparse.ArgumentParser:
     p = commands.Parser(
         prog="on_my_machine.py",
-        description=tr(
-            "Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one report to "
-            "send back.",
-            "在本机上分别用 RVC 自身的方法与 RVC-LoRA 训练同一声音，评测两者，并写出一份可回传的报告。",
-        ),
+        description=tr("Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one "
+                       "report to send back."),
     )
     add = p.add_argument
-    add("--rvc_root", type=commands.path, required=True, help=tr("the RVC checkout", "RVC 目录"))
+    add("--rvc_root", type=commands.path, required=True, help=tr("the RVC checkout"))
     add(
         "--recordings",
         type=commands.path,
         metavar="DIR",
-        help=tr("recordings of one voice, a minute or more (default: none)", "单一声音的录音，至少一分钟（默认：无）"),
+        help=tr("recordings of one voice, a minute or more (default: none)"),
     )
     add(
         "--data",
         type=commands.path,
         metavar="logs/NAME",
-        help=tr(
-            "an experiment folder that RVC has prepared, in place of --recordings (default: none)",
-            "RVC 已处理好的实验文件夹，代替 --recordings（默认：无）",
-        ),
+        help=tr("an experiment folder that RVC has prepared, in place of --recordings (default: none)"),
     )
     add(
         "--hours",
         type=commands.number(0.05, 100),
         default=1.0,
-        help=tr("about how long it may take", "大约可用的小时数"),
+        help=tr("about how long it may take"),
     )
     add(
         "--quick",
         action="store_true",
-        help=tr(
-            "a few steps of everything: shows that it runs, the figures say nothing",
-            "每一项只做几步：仅验证能否运行，数据没有意义",
-        ),
+        help=tr("a few steps of everything: shows that it runs, the figures say nothing"),
     )
     add(
         "--base",
         type=commands.path,
-        help=tr("the generator (default: assets/pretrained_v2/f0G40k.pth)",
-                "生成器底模（默认：assets/pretrained_v2/f0G40k.pth）"),
+        help=tr("the generator (default: assets/pretrained_v2/f0G40k.pth)"),
     )
-    add("--base_d", type=commands.path, help=tr(
-        "the discriminator that fits it (default: the one beside it)",
-        "与之配套的判别器（默认：底模旁边的）"))
+    add("--base_d", type=commands.path, help=tr("the discriminator that fits it (default: the one beside it)"))
     add(
         "--sources",
         type=commands.path,
         metavar="DIR",
-        help=tr(
-            "recordings of other speakers to convert (default: synthetic speech that comes with this project)",
-            "要转换的其他说话人录音（默认：附带的合成语音）",
-        ),
+        help=tr("recordings of other speakers to convert (default: synthetic speech that comes with this project)"),
     )
     add(
         "--asr",
         type=commands.path,
         metavar="DIR",
-        help=tr("folder of a faster-whisper model: count words (default: none)",
-                "faster-whisper 模型文件夹：统计词错误率（默认：无）"),
+        help=tr("folder of a faster-whisper model: count words (default: none)"),
     )
-    add("--f0_method", help=tr(
-        "how pitch is found (default: rmvpe where its model is there, else pm)",
-        "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
-    add("--device", type=commands.device, help=tr(
-        "what computes: cpu, cuda … (default: the GPU where there is one)",
-        "计算设备：cpu、cuda 等（默认：有 GPU 时使用 GPU）"))
+    add("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)"))
+    add("--device", type=commands.device, help=tr("what computes: cpu, cuda … (default: the GPU where there is one)"))
     add(
         "--out",
         type=commands.path,
         default="on_my_machine",
         metavar="DIR",
-        help=tr("where the report and the work go", "报告与工作文件的文件夹"),
+        help=tr("where the report and the work go"),
     )
     add(
         "--with_names",
         action="store_true",
-        help=tr("put the recordings' names into the report", "在报告中写入录音名称"),
+        help=tr("put the recordings' names into the report"),
     )
     add(
         "--with_audio",
         action="store_true",
-        help=tr("put two of the recordings and their conversions into the report", "在报告中放入两段录音及其转换"),
+        help=tr("put two of the recordings and their conversions into the report"),
     )
     return p
 
@@ -218,7 +198,7 @@ def _networks(
     """Generator and discriminator; in --quick the demo's base and fresh weights stand in for what is not there."""
     named = [host.resolve(given or official) for given, official in zip((args.base, args.base_d), OFFICIAL)]
     if args.quick and not args.base and not named[0].is_file():
-        say("--quick without the official base: the demo's stands in", "--quick 且没有官方底模：以演示底模代替")
+        say("--quick without the official base: the demo's stands in")
         named = [DEMO / "base" / "f0G16k.pth", out / "work" / "f0D16k.pth"]
         if not named[1].is_file():
             _fresh_discriminator(host, named[1])
@@ -285,19 +265,16 @@ def go(task: Task, minutes: Dict[str, float]) -> Dict[str, Dict[str, Any]]:
     task.folder.mkdir(parents=True, exist_ok=True)
     with tqdm(
         total=round(sum(minutes.values()), 1),
-        unit=tr("min", "分"),
+        unit=tr("min"),
         file=sys.stderr,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
-        desc=tr("all together", "总进度"),
+        desc=tr("all together"),
     ) as bar:
         for stage, work in STAGES.items():
             bar.set_postfix_str(titles()[stage])
             if task.done(stage) is None:
                 bar.write(
-                    tr(
-                        f"{titles()[stage]}: about {minutes[stage]:.0f} min",
-                        f"{titles()[stage]}：约 {minutes[stage]:.0f} 分钟",
-                    ),
+                    tr("{titles}: about {minutes:.0f} min", titles=titles()[stage], minutes=minutes[stage]),
                     file=sys.stderr,
                 )
                 started = time.perf_counter()
@@ -314,13 +291,13 @@ def main(argv: Optional[list] = None) -> int:
     task, seconds = check(args)
     minutes = expected(task, seconds)
     total = f"{sum(minutes.values()):.0f}"
-    say(f"everything is there. On {task.device} this takes about {total} minutes; broken off, the same command goes on",
-        f"一切就绪。在 {task.device} 上约需 {total} 分钟；中断后重新运行同一命令即可继续")
+    say("everything is there. On {device} this takes about {total} minutes; broken off, the same command goes on",
+        device=task.device, total=total)
     found = go(task, minutes)
     html, data = write_reports(Path(args.out).absolute(), task, found, args.with_names, args.with_audio)
     shown, sent, work = (printable(str(path)) for path in (html, data, task.folder))
-    say(f"open {shown}; to help this project, attach {sent} to an issue. {work} can be deleted now",
-        f"打开 {shown}；如愿帮助本项目，请将 {sent} 附在 issue 中。{work} 现在可以删除")
+    say("open {shown}; to help this project, attach {sent} to an issue. {work} can be deleted now", shown=shown,
+        sent=sent, work=work)
     return 0
 
 

@@ -42,9 +42,8 @@ def config_of(experiment: Path) -> Dict[str, Any]:
     """The experiment's config.json. UserError where it has none."""
     path = experiment / "config.json"
     if not path.is_file():
-        raise UserError(f"{path} is missing: prepare this voice first (scripts/prepare_data.py), or copy the config of "
-                        f"RVC's that fits its rate",
-                        f"缺少 {path}：请先预处理该声音（scripts/prepare_data.py），或复制与其采样率相符的 RVC 配置")
+        raise UserError("{path} is missing: prepare this voice first (scripts/prepare_data.py), or copy the config of "
+                        "RVC's that fits its rate", path=path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -52,17 +51,15 @@ def clips_of(data: List[Path], host: Host, version: str, config: Dict[str, Any])
     """All experiments' clips, each experiment a speaker. UserError where two of them differ in rate or window, or rows
     run out."""
     if len(data) > config["model"]["spk_embed_dim"]:
-        raise UserError(f"{len(data)} voices, but the base has {config['model']['spk_embed_dim']} speaker rows "
-                        f"(spk_embed_dim)",
-                        f"有 {len(data)} 个声音，但底模只有 {config['model']['spk_embed_dim']} "
-                        f"个说话人（spk_embed_dim）")
+        raise UserError("{count} voices, but the base has {spk_embed_dim} speaker rows (spk_embed_dim)",
+                        count=len(data), spk_embed_dim=config["model"]["spk_embed_dim"])
     clips: List[Clip] = []
     segment = 0
     for speaker, folder in enumerate(data):
         experiment = read_experiment(folder, host, SimpleNamespace(version=version, f0=True))
         if experiment.data != config["data"]:
-            raise UserError(f"{folder} was prepared otherwise than {data[0]}: all voices need one rate and one window",
-                            f"{folder} 与 {data[0]} 的预处理设置不同：所有声音须采样率与窗长一致")
+            raise UserError("{folder} was prepared otherwise than {first}: all voices need one rate and one window",
+                            folder=folder, first=data[0])
         segment = experiment.segment_frames
         clips += [clip._replace(speaker=speaker) for clip in experiment.clips]
     return ClipSet(clips, host, config["data"], True, segment)
@@ -97,9 +94,8 @@ class Pretraining:
 
     def _restore(self, state: Dict[str, Any]) -> None:
         if state["settings"] != self.settings:
-            raise UserError(f"{self.folder} holds a run with other voices or settings: give it another --out, or the "
-                            f"same ones to go on",
-                            f"{self.folder} 中的训练使用了其他声音或设置：请换一个 --out，或使用相同设置以继续")
+            raise UserError("{folder} holds a run with other voices or settings: give it another --out, or the same "
+                            "ones to go on", folder=self.folder)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.steps_done = state["steps"]

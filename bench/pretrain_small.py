@@ -114,8 +114,8 @@ class SmallPretraining:
 
     def _restore(self, state: Dict[str, Any]) -> None:
         if state["rows"] != self.corpus.rows.tolist() or state["lengths"] != self.corpus.lengths.tolist():
-            raise UserError(f"{self.folder} holds a run on other voices: give another --out, or the same voices",
-                            f"{self.folder} 中的训练使用了其他声音：请换一个 --out，或使用相同的声音")
+            raise UserError("{folder} holds a run on other voices: give another --out, or the same voices",
+                            folder=self.folder)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.average = {key: value.to(self.device) for key, value in state["average"].items()}

@@ -54,8 +54,8 @@ def voices_of(folder: Path) -> List[Tuple[int, Path]]:
     found = sorted(path for path in folder.iterdir() if path.is_dir())
     wrong = [path.name for path in found if not path.name.split("-")[0].isdigit()]
     if wrong or not found:
-        raise UserError(f"{folder} must hold a folder for each voice, named by its row, as 03-slt: {wrong[:3]}",
-                        f"{folder} 中每个声音须有一个以行号开头的文件夹，例如 03-slt：{wrong[:3]}")
+        raise UserError("{folder} must hold a folder for each voice, named by its row, as 03-slt: {wrong}",
+                        folder=folder, wrong=wrong[:3])
     return [(int(path.name.split("-")[0]), path) for path in found]
 
 
@@ -67,7 +67,7 @@ def read_corpus(folder: Path, versions: int, device: torch.device, seed: int) ->
     for row, path in tqdm(voices_of(folder), unit="voice", desc="reading"):
         clips = [read_audio(file, RATE) for file in sorted(path.rglob("*")) if file.suffix.lower() in ENDINGS]
         if not clips:
-            raise UserError(f"{path} holds no WAV or FLAC", f"{path} 中没有 WAV 或 FLAC 文件")
+            raise UserError("{path} holds no WAV or FLAC", path=path)
         audio = np.concatenate([clip / max(float(np.abs(clip).max()), 1e-6) * 0.85 for clip in clips])
         audio = audio[: len(audio) // FRAME * FRAME].astype(np.float32)
         f0 = pitch(audio, 2 * (len(audio) // FRAME)).astype(np.float32)

@@ -53,10 +53,7 @@ def blend(
         UserError: adapters of different bases, or of rows that cannot be blended without the base.
     """
     if not 1 <= len(adapters) <= MOST:
-        raise UserError(
-            f"give 1 to {MOST} adapters, not {len(adapters)}",
-            f"请给出 1 到 {MOST} 个适配器，而不是 {len(adapters)} 个",
-        )
+        raise UserError("give 1 to {most} adapters, not {count}", most=MOST, count=len(adapters))
     check_same_base([adapter for adapter, _ in adapters], force)
     parts: Dict[str, List[Tuple[Product, float]]] = {}
     for adapter, strength in adapters:
@@ -66,10 +63,8 @@ def blend(
     products = {}
     for path, some in parts.items():
         if len({(product.shape_a, product.shape_b, product.transposed) for product, _ in some}) > 1:
-            raise UserError(
-                f"the layer {path} has other shapes in these adapters: they are of different bases",
-                f"这些适配器中层 {path} 的形状不同：它们属于不同的底模",
-            )
+            raise UserError("the layer {path} has other shapes in these adapters: they are of different bases",
+                            path=path)
         left = torch.cat([product.left * strength for product, strength in some], 1)
         products[path] = some[0][0]._replace(left=left, right=torch.cat([product.right for product, _ in some], 0))
     row = _row(adapters, table)
@@ -85,13 +80,9 @@ def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> 
         delta = row_of(adapter)
         if adapter.speaker:
             if table is None or not 0 <= adapter.speaker < len(table):
-                raise UserError(
-                    f"adapter {adapter.name!r} was trained on row {adapter.speaker} of its base's speakers: name "
-                    "the base with "
-                    "--base_model, so that the row can be blended",
-                    f"适配器 {adapter.name!r} 训练自底模的第 {adapter.speaker} 号说话人：请用 --base_model "
-                    "指定底模以便混合",
-                )
+                raise UserError("adapter {adapter_name!r} was trained on row {speaker} of its base's speakers: name "
+                                "the base with --base_model, so that the row can be blended",
+                                adapter_name=adapter.name, speaker=adapter.speaker)
             moved = table[adapter.speaker].float() - table[0].float()
             delta = moved if delta is None else delta + moved
         if delta is not None:

@@ -62,10 +62,8 @@ def shapes_of(network: nn.Module, config: LoRAConfig) -> Dict[str, Tuple[int, ..
         rank = config.targets[target].r
         a, b, side = layer_class(module).shapes(module, rank)  # type: ignore[union-attr]
         if rank > side:
-            raise UserError(
-                f"rank {rank} does not fit {path}, whose smaller side is {side}: give at most {side}",
-                f"秩 {rank} 不适用于 {path}（较小边为 {side}）：最多为 {side}",
-            )
+            raise UserError("rank {rank} does not fit {path}, whose smaller side is {side}: give at most {side}",
+                            rank=rank, path=path, side=side)
         found[f"{path}.lora_A.weight"], found[f"{path}.lora_B.weight"] = a, b
     return found
 
@@ -142,14 +140,11 @@ def config_for(network: nn.Module, size: Size, metadata: Mapping[str, Any]) -> L
         if size.max_bytes is not None:
             wanted = size_of(network, config, metadata, size.bits)
             if wanted > size.max_bytes:
-                raise UserError(
-                    f"an adapter of {config.preset} takes {wanted / 1000:.0f} KB in {size.bits} bits on this base, "
-                    "and --max_kb is "
-                    f"{size.max_bytes / 1000:g}: give a lower --rank, a smaller --preset, or a larger --max_kb",
-                    f"在该底模上，{config.preset} 的适配器以 {size.bits} 位存储需 {wanted / 1000:.0f} KB，而 "
-                    "--max_kb 为 "
-                    f"{size.max_bytes / 1000:g}：请降低 --rank、改用较小的 --preset，或增大 --max_kb",
-                )
+                raise UserError("an adapter of {preset} takes {wanted:.0f} KB in {bits} bits on this base, and "
+                                "--max_kb is {max_bytes:g}: give a lower --rank, a smaller --preset, or a larger "
+                                "--max_kb",
+                                preset=config.preset, wanted=wanted / 1000, bits=size.bits,
+                                max_bytes=size.max_bytes / 1000)
         return config
     return _largest(network, size, metadata)
 
@@ -197,9 +192,5 @@ def _fewer_layers(
         if fits(ranks):
             return ranks_config(ranks, "converted")
     least = size_of(network, ranks_config(ranks, "converted"), metadata, size.bits)
-    raise UserError(
-        f"no adapter of this base is as small as {(size.max_bytes or 0) / 1000:g} KB: the smallest takes "
-        f"{least / 1000:.0f} KB; "
-        "give a larger --max_kb",
-        f"该底模的适配器无法小到 {(size.max_bytes or 0) / 1000:g} KB：最小为 {least / 1000:.0f} KB，请增大 --max_kb",
-    )
+    raise UserError("no adapter of this base is as small as {max_bytes:g} KB: the smallest takes {least:.0f} KB; give "
+                    "a larger --max_kb", max_bytes=(size.max_bytes or 0) / 1000, least=least / 1000)

@@ -36,39 +36,30 @@ _WORDS = {
 def add_options(p: argparse.ArgumentParser) -> None:
     """The options of `voice`; --rvc_root is added by the command."""
     add = p.add_argument
-    add("file", type=commands.path, help=tr(
-        "a full voice (.pth), or a folder of them", "完整声音模型（.pth）或其文件夹"))
-    add("--base_model", type=commands.path, required=True, help=tr(
-        "the base that it was trained from, or a folder of bases: the right one is found",
-        "训练它所用的底模，或底模文件夹（自动识别）"))
-    add("--output", type=commands.path, required=True, help=tr(
-        "the adapter to write (.safetensors), or a folder; a relative one lies in the RVC checkout",
-        "输出适配器（.safetensors）或文件夹；相对路径位于 RVC 目录内"))
-    add("--max_kb", type=commands.number(1, 100_000), help=tr(
-        f"size of the adapter in thousands of bytes; ranks are made to fill it (default: {MAX_KB:g}, ranks as at "
-        "full size)",
-        f"适配器大小（千字节，1 KB 为 1000 字节），秩随之调整（默认：{MAX_KB:g}，秩同全尺寸模型）"))
-    add("--preset", choices=list(PRESETS), help=tr(
-        "layers and ranks of training (default: those of a conversion)", "使用训练时的层与秩预设（默认：转换专用的秩）"))
-    add("--rank", type=commands.whole(1, 4096), help=tr(
-        "one rank for all layers (default: one for each kind)", "所有层使用同一个秩（默认：各类层不同）"))
-    add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("of the numbers in the file", "文件中数值的位数"))
-    add("--content", type=commands.path, help=tr(
-        "anybody's speech to learn with: recordings, or an experiment folder (default: the bundled recordings)",
-        "用于学习的任意语音：录音或实验文件夹（默认：内置录音）"))
-    add("--steps", type=commands.whole(0, 100_000), default=STEPS, help=tr("of learning", "学习步数"))
-    add("--fast", action="store_true", help=tr("the SVD alone, in seconds: keeps less", "仅做 SVD，数秒完成，保留较少"))
-    add("--speaker", type=commands.whole(0, 10**6), default=0, help=tr(
-        "row of the voice's speaker table", "声音模型中的说话人编号"))
-    add("--force", action="store_true", help=tr(
-        "overwrite, convert what is done again, and take a base that does not match", "覆盖、重做已完成的，并允许不匹配的底模"))
-    add("--report", type=commands.path, help=tr(
-        "an HTML page to listen and compare (default: none)", "可试听比较的 HTML 页面（默认：不写）"))
-    add("--json", type=commands.path, help=tr("a file for the figures (default: none)", "数据文件（默认：不写）"))
-    add("--seed", type=commands.seed, default=0, help=tr("of all random numbers", "随机种子"))
-    add("--device", type=commands.device, default="cpu", help=tr("cpu, cuda, cuda:0 …", "设备：cpu、cuda、cuda:0 等"))
+    add("file", type=commands.path, help=tr("a full voice (.pth), or a folder of them"))
+    add("--base_model", type=commands.path, required=True, help=tr("the base that it was trained from, or a folder of "
+                                                                   "bases: the right one is found"))
+    add("--output", type=commands.path, required=True, help=tr("the adapter to write (.safetensors), or a folder; a "
+                                                               "relative one lies in the RVC checkout"))
+    add("--max_kb", type=commands.number(1, 100_000), help=tr("size of the adapter in thousands of bytes; ranks are "
+                                                              "made to fill it (default: {max_kb:g}, ranks as at full "
+                                                              "size)", max_kb=MAX_KB))
+    add("--preset", choices=list(PRESETS), help=tr("layers and ranks of training (default: those of a conversion)"))
+    add("--rank", type=commands.whole(1, 4096), help=tr("one rank for all layers (default: one for each kind)"))
+    add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("of the numbers in the file"))
+    add("--content", type=commands.path, help=tr("anybody's speech to learn with: recordings, or an experiment folder "
+                                                 "(default: the bundled recordings)"))
+    add("--steps", type=commands.whole(0, 100_000), default=STEPS, help=tr("of learning"))
+    add("--fast", action="store_true", help=tr("the SVD alone, in seconds: keeps less"))
+    add("--speaker", type=commands.whole(0, 10**6), default=0, help=tr("row of the voice's speaker table"))
+    add("--force", action="store_true", help=tr("overwrite, convert what is done again, and take a base that does not "
+                                                "match"))
+    add("--report", type=commands.path, help=tr("an HTML page to listen and compare (default: none)"))
+    add("--json", type=commands.path, help=tr("a file for the figures (default: none)"))
+    add("--seed", type=commands.seed, default=0, help=tr("of all random numbers"))
+    add("--device", type=commands.device, default="cpu", help=tr("cpu, cuda, cuda:0 …"))
     for key in ("author", "license", "notes"):
-        add(f"--{key}", default="", help=tr("stored in the adapter (default: none)", "写入适配器（默认：无）"))
+        add(f"--{key}", default="", help=tr("stored in the adapter (default: none)"))
 
 
 def options_of(args: argparse.Namespace) -> VoiceOptions:
@@ -135,14 +126,11 @@ def run(args: argparse.Namespace) -> int:
         if place
     ]
     if not source.exists():
-        raise UserError(f"there is no voice {source}: check the path", f"找不到声音模型 {source}：请检查路径")
+        raise UserError("there is no voice {source}: check the path", source=source)
     folder = source.is_dir()
     pairs = _jobs(source, output, args.force)
     if len({output for _, output in pairs} & set(files)):
-        raise UserError(
-            "--report or --json names an adapter that is to be written: choose another",
-            "--report 或 --json 与输出适配器同名：请更换",
-        )
+        raise UserError("--report or --json names an adapter that is to be written: choose another")
     device = _device(args.device)
     converter = Converter(host, host.resolve(args.base_model), args.content, device)
     similarity = None if options.fast else _similarity()
@@ -162,10 +150,8 @@ def _jobs(source: Path, output: Path, force: bool) -> List[Tuple[Path, Path]]:
     """(voice, adapter) pairs, their places checked."""
     if source.is_dir():
         if output.is_file():
-            raise UserError(
-                f"{source} is a folder but {output} is a file: give --output a folder",
-                f"{source} 是文件夹，而 {output} 是文件：请将 --output 设为文件夹",
-            )
+            raise UserError("{source} is a folder but {output} is a file: give --output a folder", source=source,
+                            output=output)
         check_folder_place(output, "--output")
         return jobs(voices_in(source), source, output)
     if output.is_dir():
@@ -217,10 +203,8 @@ def finish(outcomes: List[Outcome], folder: bool, report: Optional[str], json_fi
             print(printable(f"{outcome.voice.name}: {outcome.error}"), file=sys.stderr)
         if failed:
             print(
-                tr(
-                    f"{len(failed)} of {len(outcomes)} voices were not converted (see above)",
-                    f"{len(outcomes)} 个声音中有 {len(failed)} 个未能转换（见上）",
-                ),
+                tr("{count} of {count_2} voices were not converted (see above)", count=len(failed),
+                   count_2=len(outcomes)),
                 file=sys.stderr,
             )
     else:
@@ -238,31 +222,21 @@ def lines_of(made: Optional[Converted]) -> List[str]:
     if judged is not None:
         parts = ", ".join(f"{name} {share:.0%}" for name, share in judged.parts.items())
         lines.append(
-            tr(
-                f"kept {judged.kept:.1%} of the way from the base to the full voice, by log-mel L1 on "
-                f"{judged.clips} clips kept apart "
-                f"({judged.base_distance:.3f} to {judged.distance:.3f}; {parts})",
-                f"保留了底模到完整声音差异的 {judged.kept:.1%}（{judged.clips} 个留出片段的对数梅尔 L1："
-                f"{judged.base_distance:.3f} 降至 {judged.distance:.3f}；{parts}）",
-            )
+            tr("kept {kept:.1%} of the way from the base to the full voice, by log-mel L1 on {clips} clips kept apart "
+               "({base_distance:.3f} to {distance:.3f}; {parts})",
+               kept=judged.kept, clips=judged.clips, base_distance=judged.base_distance, distance=judged.distance,
+               parts=parts)
         )
         if judged.similarity is not None and judged.base_similarity is not None:
             lines.append(
-                tr(
-                    f"similarity to the full voice's speaker: {judged.similarity:.3f} (the base alone "
-                    f"{judged.base_similarity:.3f})",
-                    f"与完整声音的音色相似度：{judged.similarity:.3f}（仅底模为 {judged.base_similarity:.3f}）",
-                )
+                tr("similarity to the full voice's speaker: {similarity:.3f} (the base alone {base_similarity:.3f})",
+                   similarity=judged.similarity, base_similarity=judged.base_similarity)
             )
     energy = ", ".join(f"{name} {share:.0%}" for name, share in made.energy.items())
-    lines.append(tr(f"of the weights' change the cut kept {energy}", f"截断保留的权重改动：{energy}"))
+    lines.append(tr("of the weights' change the cut kept {energy}", energy=energy))
     lines.append(
-        tr(
-            f"wrote {made.path}: {made.after / 1000:.0f} KB instead of {made.before / 1e6:.1f} MB, in "
-            f"{made.seconds:.0f} s",
-            f"已写入 {made.path}：{made.after / 1000:.0f} KB（原 {made.before / 1e6:.1f} MB），用时 "
-            f"{made.seconds:.0f} 秒",
-        )
+        tr("wrote {path}: {after:.0f} KB instead of {before:.1f} MB, in {seconds:.0f} s", path=made.path,
+           after=made.after / 1000, before=made.before / 1000000.0, seconds=made.seconds)
     )
     return lines
 
@@ -275,11 +249,9 @@ def base_line(match: Match) -> str:
         for one in others[:4]
     )
     more = f"; {listed}" if listed else ""
-    sure = tr("surely", "确定") if match.sure else tr("not surely", "不确定")
-    return tr(
-        f"base: {match.path.name}, {sure} (distance {match.distance:.3f}{more})",
-        f"底模：{match.path.name}，{sure}（距离 {match.distance:.3f}{more}）",
-    )
+    sure = tr("surely") if match.sure else tr("not surely")
+    return tr("base: {path_name}, {sure} (distance {distance:.3f}{more})", path_name=match.path.name, sure=sure,
+              distance=match.distance, more=more)
 
 
 def printable_table(outcomes: List[Outcome]) -> str:

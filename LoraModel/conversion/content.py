@@ -121,23 +121,16 @@ def read_content(place: Union[str, Path, None], host: Host, info: BaseInfo) -> C
             (version for version in experiment.FEATURES if (folder / experiment.FEATURES[version]).is_dir()), None
         )
         if other is not None:
-            raise UserError(
-                f"{folder} has the features of {other}, the voice takes those of {info.version}: give recordings, "
-                "or an experiment "
-                f"folder of {info.version}",
-                f"{folder} 是 {other} 的特征，而该声音需要 {info.version}：请提供录音或 {info.version} 的实验文件夹",
-            )
+            raise UserError("{folder} has the features of {other}, the voice takes those of {version}: give "
+                            "recordings, or an experiment folder of {version}",
+                            folder=folder, other=other, version=info.version)
         sources = [folder]
     else:
         sources = [BUNDLED / part for part in PARTS]
     if not host.is_checkout and info.version == "v1":
-        raise UserError(
-            "without an RVC checkout there are only the demo's stand-in features of 768 values, and a v1 voice "
-            "takes 256: name a "
-            "checkout with --rvc_root, give --content an experiment folder of v1, or convert with --fast",
-            "没有 RVC 目录时只有 768 维的替代特征，而 v1 声音需要 256 维：请用 --rvc_root 指定 RVC、"
-            "为 --content 提供 v1 实验文件夹，或使用 --fast",
-        )
+        raise UserError("without an RVC checkout there are only the demo's stand-in features of 768 values, and a v1 "
+                        "voice takes 256: name a checkout with --rvc_root, give --content an experiment folder of v1, "
+                        "or convert with --fast")
     with tempfile.TemporaryDirectory(prefix="rvc-lora-content-") as name:
         made = [_prepared(source, Path(name) / str(number), host, info) for number, source in enumerate(sources)]
         return _of_experiment(made, info)
@@ -165,10 +158,8 @@ def _of_experiment(folders: List[Path], info: BaseInfo) -> Content:
             files = experiment.clip_files(folder, name, info.version, info.f0)
             values = read_array(files[1], 2)
             if values.shape[1] != size:
-                raise UserError(
-                    f"{files[1]} has {values.shape[1]} values a frame, {info.version} takes {size}: extract it again",
-                    f"{files[1]} 每帧有 {values.shape[1]} 个值，而 {info.version} 需要 {size}：请重新提取",
-                )
+                raise UserError("{files} has {shape} values a frame, {version} takes {size}: extract it again",
+                                files=files[1], shape=values.shape[1], version=info.version, size=size)
             phone = torch.from_numpy(np.repeat(values.astype(np.float32), 2, axis=0))
             frames = len(phone)
             if info.f0:
@@ -182,10 +173,7 @@ def _of_experiment(folders: List[Path], info: BaseInfo) -> Content:
             seconds += frames / 100
             if seconds >= MOST_SECONDS:
                 print(
-                    tr(
-                        f"note: of the content, the first {MOST_SECONDS:.0f} s are taken",
-                        f"提示：仅使用内容录音的前 {MOST_SECONDS:.0f} 秒",
-                    ),
+                    tr("note: of the content, the first {most_seconds:.0f} s are taken", most_seconds=MOST_SECONDS),
                     file=sys.stderr,
                 )
                 return Content(phones, f0s if info.f0 else None)

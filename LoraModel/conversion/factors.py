@@ -86,10 +86,8 @@ def products_of(adapter: Adapter) -> Dict[str, Product]:
 
 
 def _damaged(adapter: Adapter, path: str) -> UserError:
-    return UserError(
-        f"adapter {adapter.name!r}: the layer {path} does not fit its configuration: it is damaged, make it again",
-        f"适配器 {adapter.name!r}：层 {path} 与其配置不符，文件已损坏，请重新生成",
-    )
+    return UserError("adapter {adapter_name!r}: the layer {path} does not fit its configuration: it is damaged, make "
+                     "it again", adapter_name=adapter.name, path=path)
 
 
 def row_of(adapter: Adapter) -> Optional[Tensor]:
@@ -172,7 +170,7 @@ def adapter_of(products: Mapping[str, Product], like: Adapter, preset: str, row:
 def _target_of(path: str) -> str:
     found = next((name for name, one in TARGETS.items() if not one.row and re.fullmatch(one.pattern, path)), None)
     if found is None:
-        raise UserError(f"no target takes the layer {path}", f"没有目标层包含 {path}")
+        raise UserError("no target takes the layer {path}", path=path)
     return found
 
 

@@ -20,9 +20,6 @@ def check_adapter_output(output: Path, force: bool, *inputs: Path) -> None:
         or output.resolve() in {file.resolve() for file in inputs}
         or (output.exists() and not force)
     ):
-        raise UserError(
-            f"{output} exists, is the input or does not end in .safetensors: choose another --output (--force "
-            "overwrites)",
-            f"{output} 已存在、与输入相同或不以 .safetensors 结尾：请更换 --output（--force 可覆盖）",
-        )
+        raise UserError("{output} exists, is the input or does not end in .safetensors: choose another --output "
+                        "(--force overwrites)", output=output)
     check_file_place(output)

@@ -48,10 +48,8 @@ def voices_in(folder: Path) -> List[Path]:
     )
     found = [file for file in files if _may_be_voice(file)]
     if not found:
-        raise UserError(
-            f"{folder} holds no full voices: give the folder of the .pth files that RVC made (assets/weights)",
-            f"{folder} 中没有完整声音模型：请指定 RVC 生成的 .pth 文件所在文件夹（assets/weights）",
-        )
+        raise UserError("{folder} holds no full voices: give the folder of the .pth files that RVC made "
+                        "(assets/weights)", folder=folder)
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..lora import Adapter, load_adapter
 from ..lora.adapter_metadata import one_line
-from ..messages import tr
+from ..messages import Text, tr
 from ..models import model_kind, read_checkpoint
 from ..names import shown
 from .factors import products_of, row_of
@@ -40,15 +40,13 @@ def describe_adapter(path: Path) -> List[str]:
     values = sum(tensor.numel() for tensor in adapter.tensors.values())
     lines = [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"]
     lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items())]
-    lines.append(tr("what it would change at strength 1:", "强度为 1 时的改动："))
+    lines.append(tr("what it would change at strength 1:"))
     for part, (layers, ranks, size) in changes(adapter).items():
         en, zh = PARTS.get(part, (part, part))
         rank = f"{min(ranks)}" if len(set(ranks)) == 1 else f"{min(ranks)}–{max(ranks)}"
         lines.append(
-            tr(
-                f"  {en} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}",
-                f"  {zh}（{part}）：{layers} 层，秩 {rank}，改动大小 {size:.3g}",
-            )
+            tr("  {reason} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}", reason=Text(en, zh),
+               part=part, layers=layers, rank=rank, size=size)
         )
     return lines
 

@@ -113,10 +113,8 @@ def difference_of_shape(voice: Fingerprint, base: Fingerprint) -> Optional[UserE
         if name == "emb_g.weight" and mine is not None and theirs is not None:
             mine, theirs = mine[1:], theirs[1:]
         if mine != theirs:
-            return UserError(
-                f"{name} is {_shape(theirs)} in the base and {_shape(mine)} in the voice",
-                f"{name} 在底模中为 {_shape(theirs)}，在声音中为 {_shape(mine)}",
-            )
+            return UserError("{name} is {theirs} in the base and {mine} in the voice", name=name, theirs=_shape(theirs),
+                             mine=_shape(mine))
     return None
 
 
@@ -133,17 +131,15 @@ def bases_in(place: Path) -> List[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise UserError(f"there is no base {place}: check the path", f"找不到底模 {place}：请检查路径")
+        raise UserError("there is no base {place}: check the path", place=place)
     found = sorted(
         file
         for file in place.rglob("*")
         if file.suffix.lower() in ENDINGS and file.is_file() and not file.name.startswith(".")
     )
     if not found:
-        raise UserError(
-            f"{place} holds no model files: give the folder of the bases (f0G40k.pth, …), or one of them",
-            f"{place} 中没有模型文件：请指定存放底模（f0G40k.pth 等）的文件夹或其中一个文件",
-        )
+        raise UserError("{place} holds no model files: give the folder of the bases (f0G40k.pth, …), or one of them",
+                        place=place)
     return found
 
 
@@ -167,11 +163,8 @@ class Bases:
                 except UserError:
                     continue
         if not self._known:
-            raise UserError(
-                f"{place} holds {len(files)} model files and no base among them: a base is a generator, such as "
-                "f0G40k.pth",
-                f"{place} 中有 {len(files)} 个模型文件，但没有底模：底模是生成器，例如 f0G40k.pth",
-            )
+            raise UserError("{place} holds {count} model files and no base among them: a base is a generator, such as "
+                            "f0G40k.pth", place=place, count=len(files))
 
     def match(self, voice: Path, force: bool = False) -> Match:
         """The base that a voice was fine-tuned from.
@@ -209,13 +202,9 @@ class Bases:
         best = fitting[0]
         if best.distance > NEAR and not force:
             listed = ", ".join(f"{one.path.name} {one.distance:.2f}" for one in fitting[:5])
-            raise UserError(
-                f"{voice.name} was not fine-tuned from these bases: its distance to them is {listed} (a voice and "
-                "its own base: below "
-                f"{NEAR}, unrelated networks: about 1.4). Give its own base, or pass --force",
-                f"{voice.name} 并非由这些底模微调而来：与它们的距离为 {listed}（与自身底模低于 {NEAR}，"
-                f"无关的网络约为 1.4）。请提供其底模，或使用 --force",
-            )
+            raise UserError("{voice_name} was not fine-tuned from these bases: its distance to them is {listed} (a "
+                            "voice and its own base: below {near}, unrelated networks: about 1.4). Give its own base, "
+                            "or pass --force", voice_name=voice.name, listed=listed, near=NEAR)
         others = [
             one.distance
             for one in fitting[1:]

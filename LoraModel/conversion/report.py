@@ -16,11 +16,8 @@ SECONDS = 6
 
 def write_report(path: Path, outcomes: List[Outcome]) -> Path:
     """Write the page, whole or not at all."""
-    title = page.two("Full voices and their adapters", "完整声音与其适配器")
-    lead = page.two(
-        "Both say content that was kept apart, from the same noise. No recording of the speakers was used.",
-        "二者以相同的噪声说出留出的内容；未使用说话人的录音。",
-    )
+    title = page.two("Full voices and their adapters")
+    lead = page.two("Both say content that was kept apart, from the same noise. No recording of the speakers was used.")
     body = [page.header(title, lead, []), _table(outcomes)]
     for outcome in outcomes:
         if outcome.converted is not None and outcome.converted.judgement is not None:

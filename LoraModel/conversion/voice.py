@@ -232,10 +232,7 @@ class Converter:
         try:
             values = rounded(tensors, bits)
         except ValueError:
-            raise UserError(
-                "the conversion went astray (values that are not finite): try another --seed, or --fast",
-                "转换失败（出现非有限值）：请更换 --seed，或使用 --fast",
-            ) from None
+            raise UserError("the conversion went astray (values that are not finite): try another --seed, or --fast") from None
         for name, tensor in tensors.items():
             tensor.copy_(values[name])
 
@@ -281,16 +278,11 @@ def check_pair(base: BaseInfo, voice: BaseInfo, speaker: int) -> None:
     mine = f"{voice.version}, {voice.sample_rate} Hz, " + ("with pitch" if voice.f0 else "without pitch")
     theirs = f"{base.version}, {base.sample_rate} Hz, " + ("with pitch" if base.f0 else "without pitch")
     if (base.version, base.sample_rate, base.f0) != (voice.version, voice.sample_rate, voice.f0):
-        raise UserError(
-            f"the voice {voice.name} is {mine}, the base {base.name} is {theirs}: give the base that it was trained "
-            "from",
-            f"声音 {voice.name} 为 {mine}，而底模 {base.name} 为 {theirs}：请提供训练它所用的底模",
-        )
+        raise UserError("the voice {voice_name} is {mine}, the base {base_name} is {theirs}: give the base that it "
+                        "was trained from", voice_name=voice.name, mine=mine, base_name=base.name, theirs=theirs)
     if not 0 <= speaker < voice.speakers:
-        raise UserError(
-            f"speaker {speaker} is not among the {voice.speakers} of {voice.name}: choose 0 to {voice.speakers - 1}",
-            f"{voice.name} 只有 {voice.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {voice.speakers - 1}",
-        )
+        raise UserError("speaker {speaker} is not among the {speakers} of {voice_name}: choose 0 to {speakers_2}",
+                        speaker=speaker, speakers=voice.speakers, voice_name=voice.name, speakers_2=voice.speakers - 1)
 
 
 def parts_of(kept: Dict[str, float]) -> Dict[str, float]:

@@ -49,37 +49,35 @@ LOSS_WINDOW = 5
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = Parser(prog="demo", description=tr("Train, convert, merge and report.", "训练、转换、合并并生成报告。"))
+    parser = Parser(prog="demo", description=tr("Train, convert, merge and report."))
     parser.add_argument("--output_dir", type=path, default="demo_output",
-                        help=tr("where everything goes", "输出文件夹"))
-    parser.add_argument("--data_dir", type=path, help=tr(
-        "the app's folder, in which the voice is shown too (default: app_data beside --output_dir)",
-        "网页应用的数据文件夹，声音也会出现在其中（默认：--output_dir 旁边的 app_data）"))
-    parser.add_argument("--epochs", type=whole(1, 10**6), default=EPOCHS, help=tr("passes over the clips", "训练轮数"))
+                        help=tr("where everything goes"))
+    parser.add_argument("--data_dir", type=path, help=tr("the app's folder, in which the voice is shown too (default: "
+                                                         "app_data beside --output_dir)"))
+    parser.add_argument("--epochs", type=whole(1, 10**6), default=EPOCHS, help=tr("passes over the clips"))
     parser.add_argument("--no-open", "--no_open", action="store_true", help=tr(
-        "do not open the report in the browser at the end", "结束时不在浏览器中打开报告"))
-    parser.add_argument("--asr", type=path, metavar="DIR", help=tr(
-        "count lost words with this folder's faster-whisper model (default: none)",
-        "用该文件夹中的 faster-whisper 模型统计丢失的词（默认：不统计）"))
+        "do not open the report in the browser at the end"))
+    parser.add_argument("--asr", type=path, metavar="DIR", help=tr("count lost words with this folder's "
+                                                                   "faster-whisper model (default: none)"))
     options = parser.parse_args(argv)
     hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
     folder = Path(options.output_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    say("1/4 preparing the recordings", "1/4 处理录音")
+    say("1/4 preparing the recordings")
     experiment = folder / "logs" / NAME
     config = json.loads((BASE.parent / "config.json").read_text(encoding="utf-8"))
     prepare_data(find_host(), Plan(RECORDINGS / "target", experiment, Settings("v2", RATE, "pm", "stand-in"), config))
-    say("2/4 training the adapter", "2/4 训练适配器")
+    say("2/4 training the adapter")
     trainer = train(experiment, folder / "training", options.epochs)
     if trainer is None:
         return 0
     adapter = folder / "adapter.safetensors"
     shutil.copyfile(str(trainer.adapter_path), str(adapter))
-    say("3/4 converting and merging", "3/4 转换与合并")
+    say("3/4 converting and merging")
     converted = Conversions(folder, adapter)
-    say("4/4 measuring", "4/4 测量")
+    say("4/4 measuring")
     figures = measure(trainer, adapter, converted)
     made = {"base": converted.base, "adapter": converted.adapter}
     figures.update(heard(converted.source, made, converted.reference, texts_of(RECORDINGS, "source"), options.asr))
@@ -87,8 +85,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     report(folder, trainer, figures, converted)
     shown_at = show_in_app(Path(options.data_dir).resolve() if options.data_dir else folder.parent / "app_data", folder)
     print_summary(folder, figures)
-    print(tr(f"the page (python run.py app) has the voice as {shown_at.name}",
-             f"网页（python run.py app）中可选择该声音 {shown_at.name}"))
+    print(tr("the page (python run.py app) has the voice as {shown_at_name}", shown_at_name=shown_at.name))
     if not options.no_open and can_open():
         webbrowser.open((folder / "report.html").as_uri())
     return 0
@@ -122,7 +119,7 @@ def step(command: str, *arguments: Any) -> None:
     """
     code = start(command, [str(argument) for argument in arguments])
     if code:
-        raise UserError(f"{command} ended with exit code {code}, see above", f"{command} 退出码为 {code}，详见上文")
+        raise UserError("{command} ended with exit code {code}, see above", command=command, code=code)
 
 
 def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
@@ -156,7 +153,7 @@ class Conversions:
         self.source = read_all("source")
         self.target, self.reference = read_all("target"), read_all("reference")
         self.transpose = round(12 * np.log2(median_pitch(self.target) / median_pitch(self.source)))
-        self.bar = tqdm(total=4 * len(self.source), desc=tr("converting", "转换"), unit=tr("file", "个"),
+        self.bar = tqdm(total=4 * len(self.source), desc=tr("converting"), unit=tr("file"),
                         file=sys.stderr)
         host = find_host()
         voice = VoiceLoader(BASE, host)
@@ -262,20 +259,16 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
 
 def print_summary(folder: Path, figures: Dict[str, Any]) -> None:
     f = figures
-    print(tr(
-        f"adapter: {f['adapter_params']:,} parameters, {f['adapter_bytes']:,} bytes, trained in "
-        f"{f['seconds_train']:.0f} s\n"
-        f"held-out log-mel L1: {f['heldout_mel_base']:.3f} with the base alone, {f['heldout_mel_adapter']:.3f} with "
-        f"the adapter\n"
-        f"similarity to the target speaker: {f['speaker_similarity_base']:.3f} base, "
-        f"{f['speaker_similarity_adapter']:.3f} adapter, {f['speaker_similarity_reference']:.3f} real recordings\n"
-        f"open {folder / 'report.html'} to listen and look",
-        f"适配器：{f['adapter_params']:,} 个参数，{f['adapter_bytes']:,} 字节，训练用时 {f['seconds_train']:.0f} 秒\n"
-        f"留出集 log-mel L1：仅底模 {f['heldout_mel_base']:.3f}，加适配器 {f['heldout_mel_adapter']:.3f}\n"
-        f"与目标说话人的相似度：底模 {f['speaker_similarity_base']:.3f}，适配器 {f['speaker_similarity_adapter']:.3f}，"
-        f"真实录音 {f['speaker_similarity_reference']:.3f}\n"
-        f"打开 {folder / 'report.html'} 试听并查看",
-    ))
+    print(tr("adapter: {adapter_params:,} parameters, {adapter_bytes:,} bytes, trained in {seconds_train:.0f} "
+             "s\nheld-out log-mel L1: {heldout_mel_base:.3f} with the base alone, {heldout_mel_adapter:.3f} with the "
+             "adapter\nsimilarity to the target speaker: {speaker_similarity_base:.3f} base, "
+             "{speaker_similarity_adapter:.3f} adapter, {speaker_similarity_reference:.3f} real recordings\nopen "
+             "{folder} to listen and look",
+             adapter_params=f["adapter_params"], adapter_bytes=f["adapter_bytes"], seconds_train=f["seconds_train"],
+             heldout_mel_base=f["heldout_mel_base"], heldout_mel_adapter=f["heldout_mel_adapter"],
+             speaker_similarity_base=f["speaker_similarity_base"],
+             speaker_similarity_adapter=f["speaker_similarity_adapter"],
+             speaker_similarity_reference=f["speaker_similarity_reference"], folder=folder / "report.html"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import soundfile
 from LoraModel.evaluation import page
 from LoraModel.evaluation.pictures import line_chart
 
+from ..messages import Text
+
 REQUIRED = (
     "base_params", "adapter_params", "adapter_bytes", "seconds_train", "steps", "loss_first", "loss_last",
     "heldout_mel_base",
@@ -58,20 +60,18 @@ def _head(figures: Dict[str, Any]) -> str:
     data = figures.get("seconds_data")
     learnt = (f" from {data:.0f} seconds of speech", f"，学自 {data:.0f} 秒语音") if data else ("", "")
     tiles = [
-        (adapter, page.two("one voice: the adapter’s file", "一个音色：适配器文件")),
-        (seconds, page.two(f"to train it, {figures['steps']} steps", f"训练用时，共 {figures['steps']} 步")),
+        (adapter, page.two("one voice: the adapter’s file")),
+        (seconds, page.two("to train it, {steps} steps", steps=figures["steps"])),
     ]
     if figures.get("base_bytes"):
         tiles.append((page.size(figures["base_bytes"]),
-                      page.two("the base, shared by all voices", "底模，所有音色共用")))
+                      page.two("the base, shared by all voices")))
     share = 100 * figures["adapter_params"] / figures["base_params"]
-    tiles.append((f"{share:.1f}%", page.two("of the base’s parameters", "占底模参数量的比例")))
+    tiles.append((f"{share:.1f}%", page.two("of the base’s parameters")))
     return page.header(
-        page.two(f"A voice in {adapter}: {voice}", f"{adapter} 的音色：{voice}"),
-        page.two(
-            f"The base stayed frozen in memory; this small adapter was trained on top of it{learnt[0]}. "
-            "Listen to what it changes, then look at the figures.",
-            f"底模保持冻结，只在其上训练了这个小适配器{learnt[1]}。先听它带来的变化，再看数据。"),
+        page.two("A voice in {adapter}: {voice}", adapter=adapter, voice=voice),
+        page.two("The base stayed frozen in memory; this small adapter was trained on top of it{learnt}. Listen to "
+                 "what it changes, then look at the figures.", learnt=Text(learnt[0], learnt[1])),
         [page.tile(value, text) for value, text in tiles],
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def _clip(entry: Dict[str, Any]) -> str:
 def _said(text: Optional[str]) -> str:
     if not text:
         return ""
-    return f'<p class="about">{page.two("All of them say:", "各段均为：")} “{escape(text)}”</p>'
+    return f'<p class="about">{page.two("All of them say:")} “{escape(text)}”</p>'
 
 
 def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
@@ -107,11 +107,11 @@ def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
 def _figures(figures: Dict[str, Any]) -> str:
     rows = _comparison(
         "Held-out log-mel distance", "留出录音的对数梅尔谱距离",
-        page.two("lower is better; recordings kept out of training", "越低越好；未参与训练的录音"),
+        page.two("lower is better; recordings kept out of training"),
         figures["heldout_mel_base"], figures["heldout_mel_adapter"], None, higher=False,
     ) + _comparison(
         "Similarity to the target speaker", "与目标说话人的相似度",
-        page.two("higher is better; cosine of Resemblyzer’s embeddings", "越高越好；Resemblyzer 嵌入的余弦"),
+        page.two("higher is better; cosine of Resemblyzer’s embeddings"),
         figures["speaker_similarity_base"], figures["speaker_similarity_adapter"],
         figures.get("speaker_similarity_reference"), higher=True,
     ) + "".join(
@@ -121,26 +121,26 @@ def _figures(figures: Dict[str, Any]) -> str:
     )  # fmt: skip
     same = figures["unload_identical"]
     verdict = (
-        f'<span class="better">{page.two("yes, bit for bit", "是，逐位相同")}</span>'
+        f'<span class="better">{page.two("yes, bit for bit")}</span>'
         if same
-        else f'<span class="worse">{page.two("NO", "否")}</span>'
+        else f'<span class="worse">{page.two("NO")}</span>'
     )
     share = 100 * figures["adapter_params"] / figures["base_params"]
     facts = [
-        (page.two("Adapter parameters", "适配器参数"),
-         f"{figures['adapter_params']:,} <small>{share:.2f}% {page.two('of', '／')} "
+        (page.two("Adapter parameters"),
+         f"{figures['adapter_params']:,} <small>{share:.2f}% {page.two('of')} "
          f"{figures['base_params']:,}</small>"),
-        (page.two("Adapter file", "适配器文件"),
+        (page.two("Adapter file"),
          f"{page.size(figures['adapter_bytes'])} <small>{figures['adapter_bytes']:,} "
-         f"{page.two('bytes', '字节')}</small>"),
-        (page.two("Loss, first to last", "损失，首至末"),
+         f"{page.two('bytes')}</small>"),
+        (page.two("Loss, first to last"),
          f"{page.number(figures['loss_first'], 2)} → {page.number(figures['loss_last'], 2)}"),
-        (page.two("Merged against adapter, largest difference", "合并模型与适配器的最大差"),
-         f"{figures['merge_max_abs_diff']:.1e} <small>{page.two('full scale is 1', '满幅为 1')}</small>"),
-        (page.two("Base restored when unloaded", "卸载后底模还原"), verdict),
+        (page.two("Merged against adapter, largest difference"),
+         f"{figures['merge_max_abs_diff']:.1e} <small>{page.two('full scale is 1')}</small>"),
+        (page.two("Base restored when unloaded"), verdict),
     ]  # fmt: skip
     if figures.get("merged_bytes"):
-        facts.insert(2, (page.two("Merged model, for plain RVC", "合并模型，供原版 RVC 使用"),
+        facts.insert(2, (page.two("Merged model, for plain RVC"),
                          page.size(figures["merged_bytes"])))
     facts_rows = "".join(f"<tr><th scope='row'>{name}</th><td>{value}</td></tr>" for name, value in facts)
     others = {key: value for key, value in figures.items() if key not in REQUIRED + OPTIONAL}
@@ -148,16 +148,15 @@ def _figures(figures: Dict[str, Any]) -> str:
     if others:
         lines = "".join(f"<tr><td><code>{escape(str(k))}</code></td><td>{escape(str(v))}</td></tr>" for k,
                         v in others.items())
-        title = page.two("Everything else that was measured", "其余测量值")
+        title = page.two("Everything else that was measured")
         more = (f'<details class="card"><summary>{title}</summary><div '
                 f'class="wide"><table>{lines}</table></div></details>')
-    return f"""<h2>{page.two("Figures", "数据")}</h2>
-<p class="about">{page.two("Measured in this run; the same values stand in report.json.",
-                           "本次运行实测；与 report.json 中的数值相同。")}</p>
+    return f"""<h2>{page.two("Figures")}</h2>
+<p class="about">{page.two("Measured in this run; the same values stand in report.json.")}</p>
 <div class="pair">
-<div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone", "仅底模")}</th>
-<th>{page.two("base + adapter", "底模＋适配器")}</th><th>{page.two("change", "变化")}</th>
-<th>{page.two("target itself", "目标原声")}</th></tr></thead><tbody>{rows}</tbody></table></div>
+<div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone")}</th>
+<th>{page.two("base + adapter")}</th><th>{page.two("change")}</th>
+<th>{page.two("target itself")}</th></tr></thead><tbody>{rows}</tbody></table></div>
 <div class="card wide"><table class="facts"><tbody>{facts_rows}</tbody></table></div>
 </div>{more}"""
 
@@ -165,8 +164,8 @@ def _figures(figures: Dict[str, Any]) -> str:
 def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> str:
     heldout = [(row["step"], row["mel"]) for row in curves.get("heldout", []) if row.get("mel") is not None]
     charts = page.chart(
-        page.two("Held-out log-mel distance", "留出录音的对数梅尔谱距离"),
-        page.two("dashed: the base alone", "虚线：仅底模"),
+        page.two("Held-out log-mel distance"),
+        page.two("dashed: the base alone"),
         line_chart(heldout, "held-out log-mel distance over steps", dots=True, level=level),
     )
     rows = curves.get("loss", [])
@@ -178,9 +177,8 @@ def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> 
                              line_chart(points, f"{part} loss over steps"))
     if not charts:
         return ""
-    return f"""<h2>{page.two("How it learnt", "训练过程")}</h2>
-<p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.",
-                           "横轴为训练步数。浅色为每一步，深色为滑动平均。")}</p>
+    return f"""<h2>{page.two("How it learnt")}</h2>
+<p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.")}</p>
 <section class="charts">{charts}</section>"""
 
 
@@ -194,26 +192,23 @@ def _next(figures: Dict[str, Any]) -> str:
     base = escape(str(figures.get("base_file") or "LoraModel/demo/base/f0G16k.pth"))
     merged = escape(str(figures.get("merged_file") or "demo_output/merged.pth"))
     steps = [
-        (page.two("Convert a recording of your own", "转换你自己的录音"),
+        (page.two("Convert a recording of your own"),
          f"python -m LoraModel.inference.infer_lora --base_model {base} --lora_weights {adapter} --input in.wav "
          f"--output out.wav"),
-        (page.two(f"Merge the adapter into an ordinary RVC model, such as <code>{merged}</code> from this run",
-              f"将适配器合并为普通 RVC 模型，例如本次生成的 <code>{merged}</code>"),
+        (page.two("Merge the adapter into an ordinary RVC model, such as <code>{merged}</code> from this run",
+                  merged=merged),
          f"python -m LoraModel.scripts.merge_lora --base_model {base} --lora_weights {adapter} --output my_voice.pth"),
-        (page.two("Train a voice from your own recordings", "用你自己的录音训练音色"),
+        (page.two("Train a voice from your own recordings"),
          "python -m LoraModel.scripts.prepare_data --input_dir my_recordings --output_dir logs/my_voice\n"
          f"python -m LoraModel.training.train_lora --base_model {base} --data_dir logs/my_voice --output_dir my_voice"),
-        (page.two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT",
-                  "把 RVC-LoRA 装进你的 RVC，使用其完整底模与 HuBERT"),
+        (page.two("Put RVC-LoRA into your RVC checkout, for its large bases and HuBERT"),
          "python install_into_rvc.py --rvc_root PATH_TO_RVC"),
     ]  # fmt: skip
-    where = '<p class="about">' + page.two(
-        "In the project’s folder, with its environment’s Python (<code>.venv</code>).",
-        "在项目文件夹中，使用其环境的 Python（<code>.venv</code>）。"
-    ) + "</p>"
+    where = '<p class="about">' + page.two("In the project’s folder, with its environment’s Python "
+                                           "(<code>.venv</code>).") + "</p>"
     items = "".join(f'<li class="card"><h3>{title}</h3><pre>{_unbroken(command)}</pre></li>' for title,
                     command in steps)
-    return f'<h2>{page.two("How to go on", "接下来")}</h2>{where}<ol class="next">{items}</ol>'
+    return f'<h2>{page.two("How to go on")}</h2>{where}<ol class="next">{items}</ol>'
 
 
 def write_report(folder: Path, data: Dict[str, Any]) -> Path:

@@ -82,8 +82,8 @@ class Voice:
         """A recording converted; UserError where the voice gives samples that are not finite."""
         generated = self.convert(clip.audio, semitones)
         if not np.isfinite(generated).all():
-            raise UserError(f"{self.label} turns {clip.path} into samples that are not numbers: the model is damaged, train or download it again",
-                            f"{self.label} 将 {clip.path} 转换成了非数值采样：模型已损坏，请重新训练或下载")
+            raise UserError("{label} turns {path} into samples that are not numbers: the model is damaged, train or "
+                            "download it again", label=self.label, path=clip.path)
         return generated
 
 

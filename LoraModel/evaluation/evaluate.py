@@ -52,7 +52,7 @@ from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.lora.adapter_file import read_metadata
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import Text, UserError, cli, tr
 from LoraModel.paths import printable
 from LoraModel.places import near_words
 
@@ -89,7 +89,7 @@ class _Opens(argparse.Action):
         if self.dest == "adapter":
             base = next((entry.file for entry in reversed(entries) if entry.kind == "base"), None)
             if base is None:
-                raise UserError(f"--adapter {values} has no base: give --base before it", f"--adapter {values} 没有底模：请在它之前给出 --base")
+                raise UserError("--adapter {values} has no base: give --base before it", values=values)
         entries.append(Entry(self.dest, values, base))
 
 
@@ -98,55 +98,52 @@ class _Describes(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Optional[str] = None) -> None:
         if not namespace.entries:
-            raise UserError(f"{option} belongs to a model: give it after the --base, --adapter or --model that it is for",
-                            f"{option} 属于某个模型：请放在对应的 --base、--adapter 或 --model 之后")
+            raise UserError("{option} belongs to a model: give it after the --base, --adapter or --model that it is "
+                            "for", option=option)
         entry = namespace.entries[-1]
         if self.dest == "strength" and entry.kind != "adapter":
-            raise UserError(f"--strength is an adapter's: give it after --adapter, not after --{entry.kind}",
-                            f"--strength 属于适配器：请放在 --adapter 之后，而不是 --{entry.kind} 之后")
+            raise UserError("--strength is an adapter's: give it after --adapter, not after --{kind}", kind=entry.kind)
         setattr(entry, self.dest, values)
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="evaluate.py", description=tr(
-        "Compare voices on recordings kept out of training: a table, JSON and a report to listen to. Models are compared in the order in which "
-        "they are named; --label, --strength, --index and --speaker belong to the model named just before.",
-        "在未参与训练的录音上比较多个声音：输出表格、JSON 与可试听的报告。按给出的顺序比较；"
-        "--label、--strength、--index 与 --speaker 属于它们之前的那个模型。"))
+    p = commands.Parser(prog="evaluate.py", description=tr("Compare voices on recordings kept out of training: a "
+                                                           "table, JSON and a report to listen to. Models are "
+                                                           "compared in the order in which they are named; --label, "
+                                                           "--strength, --index and --speaker belong to the model "
+                                                           "named just before."))
     p.set_defaults(entries=[])
     p.add_argument("--base", action=_Opens, type=commands.path, metavar="B.pth",
-                   help=tr("a base: compared by itself, and what the --adapter after it sit on (default: none)",
-                                                                    "底模：自身参与比较，其后的 --adapter 均加载于它（默认：无）"))
+                   help=tr("a base: compared by itself, and what the --adapter after it sit on (default: none)"))
     p.add_argument("--adapter", action=_Opens, type=commands.path, metavar="A.safetensors",
-                   help=tr("an adapter on the --base before it (default: none)", "加载于前一个 --base 的适配器（默认：无）"))
+                   help=tr("an adapter on the --base before it (default: none)"))
     p.add_argument("--model", action=_Opens, type=commands.path, metavar="M.pth",
-                   help=tr("a full voice, such as RVC's fine-tuned one (default: none)", "完整模型，如 RVC 微调所得（默认：无）"))
-    p.add_argument("--label", action=_Describes, help=tr("what the model is called (default: its file's name)", "模型显示名称（默认：文件名）"))
-    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr("the adapter's strength, 0 to 1.5 (default: 1)", "适配器强度，0 到 1.5（默认：1）"))
+                   help=tr("a full voice, such as RVC's fine-tuned one (default: none)"))
+    p.add_argument("--label", action=_Describes, help=tr("what the model is called (default: its file's name)"))
+    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr(
+        "the adapter's strength, 0 to 1.5 (default: 1)"))
     commands.add_any_strength(p)
-    p.add_argument("--index", action=_Describes, type=commands.path, help=tr("the model's added_….index (default: none)", "该模型的 added_….index（默认：不使用）"))
+    p.add_argument("--index", action=_Describes, type=commands.path, help=tr(
+        "the model's added_….index (default: none)"))
     p.add_argument("--speaker", action=_Describes, type=commands.whole(0, 10**6),
-                   help=tr("row of the speaker table (default: the voice's own)", "说话人编号（默认：该声音自身的）"))
+                   help=tr("row of the speaker table (default: the voice's own)"))
     p.add_argument("--recordings", type=commands.path, nargs="+", required=True, metavar="PLACE", help=tr(
-        "recordings of the target voice, kept out of training: folders, files, or a run's OUT/filelists/heldout.txt",
-        "目标声音的录音，未参与训练：文件夹、文件，或训练输出中的 OUT/filelists/heldout.txt"))
+        "recordings of the target voice, kept out of training: folders, files, or a run's OUT/filelists/heldout.txt"))
     p.add_argument("--sources", type=commands.path, nargs="+", default=[], metavar="PLACE", help=tr(
-        "recordings of other speakers, to be converted to the target (default: none)", "其他说话人的录音，将转换为目标声音（默认：无）"))
+        "recordings of other speakers, to be converted to the target (default: none)"))
     p.add_argument("--out", type=commands.path, default="quality_report", metavar="DIR",
-                   help=tr("where report.html and report.json go",
-                                                                             "report.html 与 report.json 的输出文件夹"))
-    p.add_argument("--json", type=commands.path, metavar="FILE", help=tr("write the figures here as well (default: nowhere else)", "另将数据写入该文件（默认：不另写）"))
-    p.add_argument("--abx", type=commands.path, metavar="DIR", help=tr(
-        "also write DIR/abx.html, a blind listening test between the models (default: none)",
-        "另写出 DIR/abx.html：各模型之间的盲听测试（默认：不写）"))
+                   help=tr("where report.html and report.json go"))
+    p.add_argument("--json", type=commands.path, metavar="FILE", help=tr(
+        "write the figures here as well (default: nowhere else)"))
+    p.add_argument("--abx", type=commands.path, metavar="DIR", help=tr("also write DIR/abx.html, a blind listening "
+                                                                       "test between the models (default: none)"))
     p.add_argument("--players", type=commands.whole(-1000, 1000), default=4,
-                   help=tr("how many recordings and how many sources can be played in the report",
-                                                             "报告中可试听的录音数与源数"))
-    p.add_argument("--asr", type=commands.path, metavar="DIR", help=tr(
-        "folder of a faster-whisper model: count the words that are still understood (pip install -r requirements-asr.txt; default: none)",
-        "faster-whisper 模型文件夹：统计仍能听懂的词（pip install -r requirements-asr.txt；默认：无）"))
-    p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out", "不计算音色相似度"))
-    p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest", "不计算 DNSMOS（耗时最长）"))
+                   help=tr("how many recordings and how many sources can be played in the report"))
+    p.add_argument("--asr", type=commands.path, metavar="DIR", help=tr("folder of a faster-whisper model: count the "
+                                                                       "words that are still understood (pip install "
+                                                                       "-r requirements-asr.txt; default: none)"))
+    p.add_argument("--no_similarity", action="store_true", help=tr("leave speaker similarity out"))
+    p.add_argument("--no_dnsmos", action="store_true", help=tr("leave DNSMOS out, which takes the longest"))
     add_conversion_options(p)
     return p
 
@@ -168,8 +165,8 @@ class Session:
         entries: List[Entry] = self.args.entries
         rounds = (len(entries) + 1) * (len(self.clips) + len(self.sources))
         results = []
-        with tqdm(total=rounds, unit=tr("clip", "个"), file=sys.stderr) as bar:
-            bar.set_description(tr("real recordings", "真实录音"))
+        with tqdm(total=rounds, unit=tr("clip"), file=sys.stderr) as bar:
+            bar.set_description(tr("real recordings"))
             results.append(self._real(bar.update))
             network: Optional[str] = None
             converter: Optional[Converter] = None
@@ -189,7 +186,7 @@ class Session:
         return Converter(VoiceLoader(file, self.host, start, args.sample_rate, args.config_json), self.device)
 
     def _real(self, done: Any) -> Result:
-        return Result("real", tr("real recordings", "真实录音"), {}, evaluate_real(self.clips, self.judges, done),
+        return Result("real", tr("real recordings"), {}, evaluate_real(self.clips, self.judges, done),
                       evaluate_unconverted(self.sources, self.clips, self.judges, done))
 
     def _played(self, recordings: List[Recording], rate: int) -> Listened:
@@ -246,23 +243,23 @@ def check_entries(entries: List[Entry], host: Host) -> None:
         UserError: no model, a missing file, an adapter that cannot be read, two equal labels.
     """
     if not entries:
-        raise UserError("there is nothing to evaluate: give --base with --adapter, or --model",
-                        "没有要评测的模型：请给出 --base 与 --adapter，或 --model")
+        raise UserError("there is nothing to evaluate: give --base with --adapter, or --model")
     for entry in entries:
         path = find_adapter(entry.file, host.root) if entry.kind == "adapter" else host.resolve(entry.file)
         if not path.is_file():
             near = near_words(path)
-            raise UserError(f"there is no file {path}{near[0]}: check --{entry.kind}", f"找不到文件 {path}{near[1]}：请检查 --{entry.kind}")
+            raise UserError("there is no file {path}{near}: check --{kind}", path=path, near=Text(near[0], near[1]),
+                            kind=entry.kind)
         if entry.kind == "adapter":
             entry.file = str(path)
             read_metadata(path)
         if entry.index is not None and not host.resolve(entry.index).is_file():
-            raise UserError(f"there is no index {entry.index}: check --index", f"找不到索引 {entry.index}：请检查 --index")
+            raise UserError("there is no index {index}: check --index", index=entry.index)
         entry.label = printable(entry.label or path.stem)
     labels = [entry.label for entry in entries]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise UserError(f"two models are called {twice!r}: give each a --label of its own", f"有两个模型都叫 {twice!r}：请分别用 --label 命名")
+        raise UserError("two models are called {twice!r}: give each a --label of its own", twice=twice)
 
 
 def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]:
@@ -298,7 +295,7 @@ def remarks(session: Session, results: List[Result]) -> List[Dict[str, str]]:
 def prepare(args: argparse.Namespace) -> Session:
     """Check everything that can be checked, and read the recordings."""
     if args.players < 0:
-        raise UserError(f"--players {args.players} must be 0 or more", f"--players {args.players} 不能为负")
+        raise UserError("--players {players} must be 0 or more", players=args.players)
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
     ConvertOptions(0.0, None, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate)
@@ -308,7 +305,8 @@ def prepare(args: argparse.Namespace) -> Session:
     judges, notes = find_judges(args)
     for note in notes:
         print(tr(note["en"], note["zh"]), file=sys.stderr)
-    with tqdm(total=len(files) + len(others), desc=tr("reading", "读取录音"), unit=tr("file", "个"), file=sys.stderr, leave=False) as bar:
+    with tqdm(total=len(files) + len(others), desc=tr("reading"), unit=tr(
+        "file"), file=sys.stderr, leave=False) as bar:
         clips, sources = (read(paths, judges.encoder, bar.update) for paths in (files, others))
     return Session(args, host, device, judges, clips, sources, notes)
 
@@ -319,7 +317,7 @@ def main(argv: Optional[list] = None) -> int:
     out = check_folder_place(args.out, "--out")
     copies = [check_file_place(args.json, "--json")] if args.json else []
     if args.abx and len(args.entries) == 1:
-        raise UserError("--abx compares voices: name two models or more", "--abx 用于比较声音：请给出至少两个模型")
+        raise UserError("--abx compares voices: name two models or more")
     blind = check_folder_place(args.abx, "--abx") if args.abx else None
     session = prepare(args)
     out.mkdir(parents=True, exist_ok=True)
@@ -337,12 +335,12 @@ def main(argv: Optional[list] = None) -> int:
     if blind is not None:
         blind.mkdir(parents=True, exist_ok=True)
         page = write_abx(blind, session.questions(results), args.seed)
-        print(tr(f"open {page} to compare by ear, without seeing which is which", f"打开 {page} 进行盲听比较"))
+        print(tr("open {page} to compare by ear, without seeing which is which", page=page))
     print(summary(results))
     for note in notes[len(session.notes):]:
         print(tr(note["en"], note["zh"]))
-    print(tr(f"open {report} to listen and compare; figures of every clip: {out / 'report.json'}",
-             f"打开 {report} 试听与比较；每个片段的数据在 {out / 'report.json'}"))
+    print(tr("open {report} to listen and compare; figures of every clip: {out}", report=report,
+             out=out / "report.json"))
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..inference.stand_in import SAMPLE_RATE
-from ..messages import UserError
+from ..messages import Text, UserError
 from .metrics import at_16k
 
 QUALITY = {"ovrl_mos": "dnsmos", "sig_mos": "dnsmos_signal", "bak_mos": "dnsmos_background", "p808_mos": "dnsmos_p808"}
@@ -29,10 +29,8 @@ SAME_SPEAKER = 0.95
 def missing_package(what_en: str, what_zh: str, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
     """What to say where the package of a figure cannot be imported. commands: what installs it."""
     run_en, run_zh = (word.join(f"`{command}`" for command in commands) for word in (" and ", " 和 "))
-    return UserError(
-        f"{what_en} needs {package}, which cannot be imported ({error}): run {run_en}",
-        f"计算{what_zh}需要 {package}，但无法导入（{error}）：请运行 {run_zh}",
-    )
+    return UserError("{what} needs {package}, which cannot be imported ({error}): run {run}",
+                     what=Text(what_en, what_zh), package=package, error=error, run=Text(run_en, run_zh))
 
 
 def cosine_to_mean(embedding: np.ndarray, references: Sequence[np.ndarray]) -> float:
@@ -92,10 +90,8 @@ class SpeakerEncoder:
         if audio.any():
             spoken = self._prepare(np.clip(at_16k(audio, sr), -1, 1))
         if len(spoken) == 0:
-            raise UserError(
-                f"no speech was found in {len(audio) / sr:.1f} seconds of audio, so its speaker cannot be judged: listen to the recording",
-                f"在 {len(audio) / sr:.1f} 秒的音频中没有找到语音，无法判断说话人：请试听该录音",
-            )
+            raise UserError("no speech was found in {count:.1f} seconds of audio, so its speaker cannot be judged: "
+                            "listen to the recording", count=len(audio) / sr)
         return self._network.embed_utterance(spoken)
 
     def similarity(self, audio: np.ndarray, sr: int, reference_audios: Sequence[np.ndarray], ref_sr: int) -> float:

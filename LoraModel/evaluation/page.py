@@ -46,9 +46,9 @@ def duration(seconds: Optional[float]) -> str:
     if seconds is None:
         return "–"
     if seconds < 120:
-        return two(f"{seconds:.0f} s", f"{seconds:.0f} 秒")
+        return two("{seconds:.0f} s", seconds=seconds)
     minutes, rest = divmod(int(round(seconds)), 60)
-    return two(f"{minutes} min {rest:02d} s", f"{minutes} 分 {rest:02d} 秒")
+    return two("{minutes} min {rest:02d} s", minutes=minutes, rest=rest)
 
 
 def tile(value: str, text: str) -> str:
@@ -105,7 +105,7 @@ def notes(items: List[Any]) -> str:
     if not items:
         return ""
     lines = "".join(f"<li>{two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>" for note in items)
-    return f'<h2 class="alone">{two("Notes", "说明")}</h2><ul class="notes">{lines}</ul>'
+    return f'<h2 class="alone">{two("Notes")}</h2><ul class="notes">{lines}</ul>'
 
 
 def chart_columns(charts: int) -> int:

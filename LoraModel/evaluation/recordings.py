@@ -72,7 +72,7 @@ def find(places: Sequence[Path]) -> List[Path]:
             found.append(place)
     missing = next((path for path in found if not path.is_file()), None)
     if missing is not None:
-        raise UserError(f"there is no recording {missing}: check the path", f"找不到录音 {missing}：请检查路径")
+        raise UserError("there is no recording {missing}: check the path", missing=missing)
     return list(dict.fromkeys(path.absolute() for path in found))
 
 
@@ -81,12 +81,12 @@ def _listed(filelist: Path) -> List[Path]:
     try:
         lines = read_lines(filelist, "surrogateescape")
     except OSError as error:
-        raise UserError(f"{filelist} cannot be read ({error}): give a folder, recordings, or a run's filelists/heldout.txt",
-                        f"无法读取 {filelist}（{error}）：请给出文件夹、录音，或训练输出中的 filelists/heldout.txt") from None
+        raise UserError("{filelist} cannot be read ({error}): give a folder, recordings, or a run's "
+                        "filelists/heldout.txt", filelist=filelist, error=error) from None
     paths = [Path(line.split("|")[0].strip()) for line in lines]
     if not paths:
-        raise UserError(f"{filelist} lists no recording: give a folder, recordings, or a run's filelists/heldout.txt",
-                        f"{filelist} 中没有任何录音：请给出文件夹、录音，或训练输出中的 filelists/heldout.txt")
+        raise UserError("{filelist} lists no recording: give a folder, recordings, or a run's filelists/heldout.txt",
+                        filelist=filelist)
     return [path if path.is_absolute() else filelist.parent / path for path in paths]
 
 
@@ -110,10 +110,10 @@ def read(paths: Sequence[Path], encoder: Optional[SpeakerEncoder] = None, done: 
     for path, name in zip(paths, names_of(paths)):
         recording = Recording(name, path, read_audio(path, SAMPLE_RATE))
         if recording.seconds < SHORTEST:
-            raise UserError(f"{path} lasts {recording.seconds:.2f} s: recordings must last at least {SHORTEST} s, take it out or give a longer one",
-                            f"{path} 只有 {recording.seconds:.2f} 秒：录音至少要有 {SHORTEST} 秒，请移除或换更长的录音")
+            raise UserError("{path} lasts {seconds:.2f} s: recordings must last at least {shortest} s, take it out or "
+                            "give a longer one", path=path, seconds=recording.seconds, shortest=SHORTEST)
         if np.abs(recording.audio).max() < SILENT:
-            raise UserError(f"{path} is silent: take it out or record it anew", f"{path} 没有声音：请移除或重新录制")
+            raise UserError("{path} is silent: take it out or record it anew", path=path)
         if encoder is not None:
             try:
                 recording.embedding = encoder.embedding(recording.audio, SAMPLE_RATE)

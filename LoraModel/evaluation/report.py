@@ -78,9 +78,9 @@ def _charts(models: List[Dict[str, Any]], names: Names, part: str) -> str:
             if mean is not None:
                 rows.append((name, *(mean[which] * figure.factor for which in ("mean", "low", "high"))))
         unit = f" [{figure.unit}]" if figure.unit else ""
-        way = page.two(*WAYS[figure.better]) if figure.better in WAYS else page.two(f"{figure.aim:g} is best", f"{figure.aim:g} 为最佳")
+        way = page.two(*WAYS[figure.better]) if figure.better in WAYS else page.two("{aim:g} is best", aim=figure.aim)
         charts += page.chart(page.two(escape(figure.en) + unit, escape(figure.zh) + unit), way, interval_chart(rows, figure.en))
-    title = page.two("The same as charts", "以图表显示")
+    title = page.two("The same as charts")
     return f'<details><summary class="card">{title}</summary><section class="charts more">{charts}</section></details>'
 
 
@@ -91,7 +91,7 @@ def _settings(contents: Dict[str, Any]) -> str:
     lines += [(name, value) for name, value in contents["settings"].items() if name != "versions" and value is not None]
     lines += list(contents["settings"].get("versions", {}).items())
     rows = "".join(f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(value))}</td></tr>" for name, value in lines)
-    title = page.two("Models, settings and versions", "模型、设置与版本")
+    title = page.two("Models, settings and versions")
     return f'<details class="card"><summary>{title}</summary><div class="wide"><table>{rows}</table></div></details>'
 
 
@@ -108,7 +108,7 @@ def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any]
     own, other = _names(results, real), _names(results, plain)
     labels = ", ".join(escape(result.label) for result in results[1:])
     title = escape(" · ".join(result.label for result in results[1:])) if len(results) <= 4 else page.two(
-        f"{len(results) - 1} voices compared", f"{len(results) - 1} 个声音的比较")
+        "{count} voices compared", count=len(results) - 1)
     lead = page.two(
         f"Measured on {count} recordings of the voice{f' and {others} of other speakers' if others else ''}: {labels}.",
         f"在该声音的 {count} 个录音{f'与其他说话人的 {others} 个录音' if others else ''}上测量：{labels}。")

@@ -101,10 +101,10 @@ def summary(results: Sequence[Result]) -> str:
     own = [means(result.clips) for result in results]
     other = [means(result.sources) for result in results]
     labels = [result.label for result in results]
-    text = _table(tr("recordings", "录音"), labels, own)
+    text = _table(tr("recordings"), labels, own)
     if any(result.sources for result in results):
-        text += "\n\n" + _table(tr("sources", "源"), [tr("not converted", "未转换"), *labels[1:]], other)
-    return text + "\n" + tr("(in brackets: 95% interval of the mean, bootstrap over clips)", "（括号内：均值的 95% 区间，按片段自助法）")
+        text += "\n\n" + _table(tr("sources"), [tr("not converted"), *labels[1:]], other)
+    return text + "\n" + tr("(in brackets: 95% interval of the mean, bootstrap over clips)")
 
 
 def _table(corner: str, labels: Sequence[str], parts: Sequence[Dict[str, Dict[str, float]]]) -> str:

@@ -92,10 +92,8 @@ class Listener:
     def __init__(self, folder: Union[str, Path]):
         path = Path(folder)
         if not (path / MODEL_FILE).is_file():
-            raise UserError(
-                f"{path} holds no {MODEL_FILE}: give --asr the folder of a faster-whisper model",
-                f"{path} 中没有 {MODEL_FILE}：请用 --asr 指定 faster-whisper 模型的文件夹",
-            )
+            raise UserError("{path} holds no {model_file}: give --asr the folder of a faster-whisper model", path=path,
+                            model_file=MODEL_FILE)
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
@@ -109,10 +107,8 @@ class Listener:
         try:
             self._model: Any = WhisperModel(str(path), device="cpu", compute_type="float32", local_files_only=True)
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(
-                f"{path} cannot be loaded as a faster-whisper model ({error}): choose another --asr folder",
-                f"无法将 {path} 作为 faster-whisper 模型加载（{error}）：请更换 --asr 文件夹",
-            ) from None
+            raise UserError("{path} cannot be loaded as a faster-whisper model ({error}): choose another --asr folder",
+                            path=path, error=error) from None
 
     def hear(self, audio: np.ndarray, sr: int, language: Optional[str] = None) -> Tuple[str, str]:
         """(text, language) of (samples,) at `sr` Hz. language: such as "en"; None lets the model find it."""

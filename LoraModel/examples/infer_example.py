@@ -28,16 +28,13 @@ DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 
 def main(argv: Optional[list] = None) -> int:
-    parser = Parser(prog="infer_example.py", description=tr(
-        "Switch, blend and unload voices on one base.", "在同一底模上切换、混合与卸载声音。"))
-    parser.add_argument("adapters", nargs="*", help=tr(
-        "adapters of the demo's base (default: the demo's own)", "演示底模的适配器（默认：演示所得）"))
+    parser = Parser(prog="infer_example.py", description=tr("Switch, blend and unload voices on one base."))
+    parser.add_argument("adapters", nargs="*", help=tr("adapters of the demo's base (default: the demo's own)"))
     files = parser.parse_args(argv).adapters
     if not files:
         files = [str(file) for file in sorted((DEMO.parents[1] / "demo_output").glob("*.safetensors"))[:1]]
     if not files:
-        raise UserError("name an adapter, or run `python run.py demo` first",
-                        "请指定适配器，或先运行 `python run.py demo`")
+        raise UserError("name an adapter, or run `python run.py demo` first")
     voice = VoiceLoader(DEMO / "base" / "f0G16k.pth", Host("library"))
     converter = Converter(voice)
     source = read_audio(DEMO / "recordings" / "source" / "01.flac", 16000)

@@ -67,13 +67,12 @@ def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
             body += piece
             if len(body) > LARGEST:
                 limit = LARGEST >> 20
-                return refuse(413, UserError(f"the recording is larger than {limit} MB", f"录音超过 {limit} MB"))
+                return refuse(413, UserError("the recording is larger than {limit} MB", limit=limit))
         given = request.query_params
         name = given.get("voice", "")
         path = voices_in(folder).get(name)
         if path is None:
-            return refuse(404, UserError(f"there is no voice {shown(name)}: GET /voices lists them",
-                                         f"没有声音 {shown(name)}：GET /voices 可列出全部"))
+            return refuse(404, UserError("there is no voice {name}: GET /voices lists them", name=shown(name)))
         try:
             strength = check_strength(commands.parse_number(given.get("strength", "1"), 0, 10))
             transpose = commands.parse_number(given.get("transpose", "0"), -48, 48)
@@ -101,7 +100,7 @@ def _decoded(body: bytes) -> Any:
             en, zh = error.en.replace(str(path), "the request"), error.zh.replace(str(path), "请求内容")
             raise UserError(en, zh) from None
     if len(sound) > LONGEST * INPUT_RATE:
-        raise UserError(f"the recording is longer than {LONGEST} s", f"录音超过 {LONGEST} 秒")
+        raise UserError("the recording is longer than {longest} s", longest=LONGEST)
     return sound
 
 
@@ -111,31 +110,28 @@ def _encoded(sound: Any, rate: int) -> bytes:
 
 
 def main(argv: Optional[list] = None) -> int:
-    p = commands.Parser(prog="serve.py", description=tr("Convert over HTTP, a voice for each request.",
-                                                        "通过 HTTP 转换，每个请求可用不同声音。"))
-    p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)", "底模（.pth）"))
+    p = commands.Parser(prog="serve.py", description=tr("Convert over HTTP, a voice for each request."))
+    p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)"))
     p.add_argument("--voices", type=commands.path, required=True,
-                   help=tr("the folder of adapters", "适配器文件夹"))
+                   help=tr("the folder of adapters"))
     p.add_argument("--device", type=commands.device, default="auto", help="auto, cpu, cuda …")
-    p.add_argument("--host", default="127.0.0.1", help=tr("the address to listen on (127.0.0.1: this computer alone)",
-                                                          "监听地址（127.0.0.1：仅本机）"))
+    p.add_argument("--host", default="127.0.0.1", help=tr("the address to listen on (127.0.0.1: this computer alone)"))
     p.add_argument("--port", type=commands.whole(1, 65535), default=7897)
     p.add_argument("--most", type=commands.whole(1, 64), default=8,
-                   help=tr("requests of a batch (8)", "每批请求数（8）"))
+                   help=tr("requests of a batch (8)"))
     args: argparse.Namespace = p.parse_args(argv)
     try:
         import uvicorn
     except ImportError as error:
-        raise UserError(f"this example needs FastAPI and uvicorn ({error}): python -m pip install fastapi uvicorn",
-                        f"此示例需要 FastAPI 与 uvicorn（{error}）：python -m pip install fastapi uvicorn") from None
+        raise UserError("this example needs FastAPI and uvicorn ({error}): python -m pip install fastapi uvicorn",
+                        error=error) from None
     folder = Path(args.voices)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: give --voices the folder of the adapters",
-                        f"找不到文件夹 {folder}：请用 --voices 指定适配器文件夹")
+        raise UserError("there is no folder {folder}: give --voices the folder of the adapters", folder=folder)
     batch = VoiceBatch(args.base_model, args.device)
     batcher = Batcher(batch, args.most)
-    print(tr(f"http://{args.host}:{args.port}/voices: {len(voices_in(folder))} voices; Ctrl-C ends",
-             f"http://{args.host}:{args.port}/voices：{len(voices_in(folder))} 个声音；按 Ctrl-C 结束"))
+    print(tr("http://{host}:{port}/voices: {count} voices; Ctrl-C ends", host=args.host, port=args.port,
+             count=len(voices_in(folder))))
     app = make_app(batcher, folder, batch.voice.info.sample_rate)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     batcher.close()

@@ -75,11 +75,10 @@ def train(folder: Path, epochs: int) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = Parser(description=tr("Train an adapter on the demo's recordings.", "用演示录音训练适配器。"))
+    parser = Parser(description=tr("Train an adapter on the demo's recordings."))
     parser.add_argument("folder", nargs="?", type=Path,
-                        help=tr("keeps the experiment folder and the run (default: a temporary folder)",
-                                "保存实验文件夹与训练（默认：临时文件夹）"))
-    parser.add_argument("--epochs", type=int, default=6, help=tr("passes over the clips", "训练轮数"))
+                        help=tr("keeps the experiment folder and the run (default: a temporary folder)"))
+    parser.add_argument("--epochs", type=int, default=6, help=tr("passes over the clips"))
     options = parser.parse_args(argv)
     if options.folder is not None:
         train(options.folder, options.epochs)

@@ -101,8 +101,7 @@ def write_filelist(experiment: Path, version: str, f0: bool, speaker: int, mute:
     """
     names = complete_clips(experiment, version, f0)
     if not names:
-        raise UserError(f"nothing in {experiment} can be trained on: no slice has all it needs",
-                        f"{experiment} 中没有可用于训练的切片")
+        raise UserError("nothing in {experiment} can be trained on: no slice has all it needs", experiment=experiment)
     entries = [clip_files(experiment, name, version, f0) for name in sorted(names)]
     if mute is not None:
         silence = clip_files(mute, "mute", version, f0, wav=f"mute{rate_name}")
@@ -125,6 +124,5 @@ def find_index(experiment: Path) -> Path:
     """
     found = indexes(experiment)
     if not found:
-        raise UserError(f"{experiment} holds no added_….index: run prepare_data.py on it",
-                        f"{experiment} 中没有 added_….index：请运行 prepare_data.py")
+        raise UserError("{experiment} holds no added_….index: run prepare_data.py on it", experiment=experiment)
     return found[-1]

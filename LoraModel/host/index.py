@@ -24,8 +24,7 @@ def load_features(folder: Path) -> np.ndarray:
     """All features of `3_feature256` or `3_feature768`: (frames, size) float32."""
     files = [folder / f"{name}.npy" for name in sorted(stems(folder, ".npy"))]
     if not files:
-        raise UserError(f"{folder} holds no features: run prepare_data.py first",
-                        f"{folder} 中没有特征：请先运行 prepare_data.py")
+        raise UserError("{folder} holds no features: run prepare_data.py first", folder=folder)
     return np.concatenate([np.load(str(file), allow_pickle=False).astype(np.float32) for file in files])
 
 
@@ -80,8 +79,8 @@ def open_index(path: Union[str, Path], size: int) -> Any:
         ivf = faiss.try_extract_index_ivf(index)
     except (RuntimeError, OSError, MemoryError, ValueError, IndexError, AssertionError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-        raise UserError(f"{path} is no faiss index ({said}): choose an added_….index file",
-                        f"{path} 不是 faiss 索引（{said}）：请选择 added_….index 文件") from None
+        raise UserError("{path} is no faiss index ({said}): choose an added_….index file", path=path,
+                        said=said) from None
     if ivf is not None and ivf.nprobe < 1:
         ivf.nprobe = 1
     return index

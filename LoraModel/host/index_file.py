@@ -17,14 +17,13 @@ from typing import BinaryIO, Optional, Tuple, Union
 
 import numpy as np
 
-from ..messages import UserError
+from ..messages import Text, UserError
 
 __all__ = ["check_file"]
 
 _FLAT = (b"IxF2", b"IxFl", b"IxFI")
 _IDS = (b"IxMp", b"IxM2")
-_ADVICE = UserError("make it anew by prepare_data.py, or choose the voice's added_….index",
-                    "请用 prepare_data.py 重新生成，或选择该声音的 added_….index")
+_ADVICE = UserError("make it anew by prepare_data.py, or choose the voice's added_….index")
 _checked: OrderedDict[Tuple[str, int, int], Tuple[int, int]] = OrderedDict()
 """Files that were found good: path, time and size of the file -> vectors, values in each."""
 
@@ -69,8 +68,7 @@ def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no index {path}: check the path, or leave --index out",
-                        f"找不到索引 {path}：请检查路径，或去掉 --index")
+        raise UserError("there is no index {path}: check the path, or leave --index out", path=path)
     stat = path.stat()
     key = (str(path.absolute()), stat.st_mtime_ns, stat.st_size)
     if key not in _checked:
@@ -79,16 +77,14 @@ def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
                 _checked[key] = _check(_Reader(stream))
             except _Bad as error:
                 en, zh = error.args
-                raise UserError(f"{path} is no faiss index that can be used ({en}): {_ADVICE.en}",
-                                f"{path} 不是可用的 faiss 索引（{zh}）：{_ADVICE.zh}") from None
+                raise UserError("{path} is no faiss index that can be used ({reason}): {advice}", path=path,
+                                reason=Text(en, zh), advice=_ADVICE) from None
         while len(_checked) > 50:
             _checked.popitem(last=False)
     count, dimensions = _checked[key]
     if size not in (None, dimensions):
-        raise UserError(f"index {path} holds {count} vectors of {dimensions} values, the base needs {size}: "
-                        "choose the voice's own added_….index",
-                        f"索引 {path} 含 {count} 个 {dimensions} 维向量，而底模需要 {size} 维：请选择该声音的 "
-                        f"added_….index")
+        raise UserError("index {path} holds {count} vectors of {dimensions} values, the base needs {size}: choose the "
+                        "voice's own added_….index", path=path, count=count, dimensions=dimensions, size=size)
     return path
 
 

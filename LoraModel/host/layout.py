@@ -97,15 +97,12 @@ class Host:
             with quiet_import():
                 module = importlib.import_module(path)
         except ImportError as error:
-            raise UserError(
-                f"the RVC installation ({self.describe()}) cannot import {path}: {error}. Install what it needs (its "
-                f"requirements file)",
-                f"RVC（{self.describe()}）无法导入 {path}：{error}。请按其 requirements 文件安装依赖",
-            ) from error
+            raise UserError("the RVC installation ({value}) cannot import {path}: {error}. Install what it needs (its "
+                            "requirements file)", value=self.describe(), path=path, error=error) from error
         file = Path(module.__file__ or "").resolve()
         if self.root is not None and self.root.resolve() not in file.parents:
-            raise UserError(f"{path} was loaded from {file}, not from {self.root}: one process can serve one RVC "
-                            f"checkout", f"{path} 是从 {file} 加载的，而不是 {self.root}：一个进程只能使用一个 RVC")
+            raise UserError("{path} was loaded from {file}, not from {value}: one process can serve one RVC checkout",
+                            path=path, file=file, value=self.root)
         return module
 
     def describe(self) -> str:
@@ -226,8 +223,5 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
         return checkout
     if importlib.util.find_spec("rvc") is not None:
         return Host(LIBRARY)
-    raise UserError(
-        "no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or run `python "
-        "run.py demo` once",
-        "找不到 RVC：请把 LoraModel/ 放入 RVC 目录，用 --rvc_root 或 RVC_ROOT 指定，或先运行 `python run.py demo`",
-    )
+    raise UserError("no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or "
+                    "run `python run.py demo` once")

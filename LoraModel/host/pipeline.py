@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..messages import UserError
+from ..messages import UserError, listing
 from .layout import Host, quiet_import
 from .safe_types import hubert_allowed
 
@@ -77,10 +77,8 @@ def check_f0_method(host: Host, method: Optional[str]) -> str:
     if method is None:
         return default_f0_method(host)
     if method not in host.layout.f0_conversion:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {method!r}: choose from "
-                        f"{', '.join(host.layout.f0_conversion)}",
-                        f"该 RVC（{host.describe()}）没有音高算法 {method!r}：可选 "
-                        f"{'、'.join(host.layout.f0_conversion)}")
+        raise UserError("this RVC ({host}) has no f0 method {method!r}: choose from {f0_conversion}",
+                        host=host.describe(), method=method, f0_conversion=listing(host.layout.f0_conversion))
     return method
 
 
@@ -116,8 +114,7 @@ class HostPipeline:
         self.host, self.tgt_sr = host, tgt_sr
         hubert = host.root / host.layout.hubert
         if not hubert.is_file():
-            raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says",
-                            f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+            raise UserError("HuBERT is missing ({hubert}): download it as RVC's README says", hubert=hubert)
         with at_root(host):
             module = host.module("pipeline")
             utils = host.module("vc_utils")
@@ -139,9 +136,8 @@ class HostPipeline:
                 return utils.load_hubert(self.config)
         except pickle.UnpicklingError as error:
             said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-            raise UserError(f"{path} is unsafe and was not loaded ({said.strip()}): download HuBERT again from RVC's "
-                            f"own source",
-                            f"{path} 不安全，未加载（{said.strip()}）：请从 RVC 官方来源重新下载 HuBERT") from None
+            raise UserError("{path} is unsafe and was not loaded ({said}): download HuBERT again from RVC's own source",
+                            path=path, said=said.strip()) from None
 
     def convert(
         self, network: nn.Module, audio: np.ndarray, *, version: str, f0: bool, speaker: int = 0,
@@ -166,8 +162,7 @@ class HostPipeline:
         loudest = float(np.abs(audio).max()) / 0.95
         audio = (audio / loudest if loudest > 1 else audio).astype(np.float32)
         if len(audio) < 1600:  # the Pipeline filters there and back: it needs some samples to do so
-            raise UserError("the recording is shorter than 0.1 s: choose a longer one",
-                            "录音短于 0.1 秒：请选择更长的录音")
+            raise UserError("the recording is shorter than 0.1 s: choose a longer one")
         known = {
             "model": self.hubert, "net_g": network, "sid": speaker, "audio": audio, "times": [0, 0, 0],
             "f0_up_key": transpose,
@@ -183,8 +178,8 @@ class HostPipeline:
             if name in known:
                 arguments[name] = known[name]
             elif parameter.default is inspect.Parameter.empty:
-                raise UserError(f"this RVC's Pipeline asks for {name!r}, which RVC-LoRA does not know: update RVC-LoRA",
-                                f"该 RVC 的 Pipeline 需要未知参数 {name!r}：请更新 RVC-LoRA")
+                raise UserError("this RVC's Pipeline asks for {name!r}, which RVC-LoRA does not know: update RVC-LoRA",
+                                name=name)
         torch.manual_seed(seed)
         with at_root(self.host):
             result = self._pipeline.pipeline(**arguments)

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..messages import UserError, disk_full, tr
+from ..messages import Text, UserError, disk_full, listing, tr
 from ..paths import printable
 from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_folder, indexes, stems
 from .layout import Host
@@ -37,18 +37,13 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
     """
     hubert = host.checkout / host.layout.hubert
     if not hubert.is_file():
-        raise UserError(f"HuBERT is missing ({hubert}): download it as RVC's README says",
-                        f"缺少 HuBERT（{hubert}）：请按 RVC 的 README 下载")
+        raise UserError("HuBERT is missing ({hubert}): download it as RVC's README says", hubert=hubert)
     if f0_method is not None and f0_method not in host.layout.f0_training:
-        raise UserError(f"this RVC ({host.describe()}) has no f0 method {f0_method!r} for training: choose from "
-                        f"{', '.join(host.layout.f0_training)}",
-                        f"该 RVC（{host.describe()}）没有训练用音高算法 {f0_method!r}：可选 "
-                        f"{'、'.join(host.layout.f0_training)}")
+        raise UserError("this RVC ({host}) has no f0 method {f0_method!r} for training: choose from {f0_training}",
+                        host=host.describe(), f0_method=f0_method, f0_training=listing(host.layout.f0_training))
     if f0_method == "rmvpe" and not (host.checkout / "assets/rmvpe/rmvpe.pt").is_file():
-        raise UserError(f"rmvpe is missing ({host.checkout / 'assets/rmvpe/rmvpe.pt'}): download it as RVC's README "
-                        f"says, or use --f0_method pm",
-                        f"缺少 rmvpe（{host.checkout / 'assets/rmvpe/rmvpe.pt'}）：请按 RVC 的 README 下载，或使用 "
-                        f"--f0_method pm")
+        raise UserError("rmvpe is missing ({checkout}): download it as RVC's README says, or use --f0_method pm",
+                        checkout=host.checkout / "assets/rmvpe/rmvpe.pt")
 
 
 def slice_recordings(
@@ -75,8 +70,8 @@ def slice_recordings(
     lost = [name for number, name in enumerate(inputs) if str(number) not in numbers()]
     _judge(len(inputs), lost, output, "slicing", "切分", skip=True)
     if stems(folder, ".wav") != stems(experiment / WAVS, ".wav"):
-        raise UserError(f"{WAVS} and {WAVS_16K} of {experiment} differ: delete the folder and run this again",
-                        f"{experiment} 的 {WAVS} 与 {WAVS_16K} 不一致：请删除该文件夹后重试")
+        raise UserError("{wavs} and {wavs_16k} of {experiment} differ: delete the folder and run this again", wavs=WAVS,
+                        wavs_16k=WAVS_16K, experiment=experiment)
 
 
 def extract_f0(host: Host, experiment: Path, method: str, workers: int, progress: Progress) -> None:
@@ -181,13 +176,13 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: s
     full = bool(code or lost) and disk_full(OSError(text))
     some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
     if full:
-        raise UserError(f"the disk is full: RVC's {en} failed for {len(lost)} of {wanted} ({reason}): free some space "
-                        f"and run this again",
-                        f"磁盘已满：RVC 的{zh}在 {wanted} 个中有 {len(lost)} 个失败（{reason}）：请清理空间后重新运行")
+        raise UserError("the disk is full: RVC's {reason} failed for {count} of {wanted} ({reason_2}): free some "
+                        "space and run this again",
+                        reason=Text(en, zh), count=len(lost), wanted=wanted, reason_2=reason)
     if code or (lost and (traces and not skip or wanted == len(lost))):
         raise UserError(f"RVC's {en} failed for {len(lost)} of {wanted} ({some}): {reason or f'exit code {code}'}",
                         f"RVC 的{zh}失败：{wanted} 个中有 {len(lost)} 个（{some}）：{reason or f'退出码 {code}'}")
     if lost:
         because = f" ({reason})" if traces else ""
-        print(tr(f"RVC's {en} left out {len(lost)} of {wanted}: {', '.join(lost[:5])}{because}",
-                 f"RVC 的{zh}跳过了 {wanted} 个中的 {len(lost)} 个：{'、'.join(lost[:5])}{because}"), file=sys.stderr)
+        print(tr("RVC's {reason} left out {count} of {wanted}: {lost}{because}", reason=Text(en, zh), count=len(lost),
+                 wanted=wanted, lost=listing(lost[:5]), because=because), file=sys.stderr)

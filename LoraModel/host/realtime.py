@@ -16,7 +16,7 @@ from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple, T
 
 from torch import nn
 
-from ..messages import UserError
+from ..messages import UserError, listing
 from .layout import Host
 from .patch import in_use
 from .pipeline import at_root
@@ -36,8 +36,7 @@ def realtime_module(host: Host) -> ModuleType:
         UserError: the checkout has none, or a package that it needs is missing.
     """
     if host.root is None:
-        raise UserError("RVC's realtime class is in RVC's checkout: name one with --rvc_root",
-                        "实时变声类位于 RVC 目录中：请用 --rvc_root 指定")
+        raise UserError("RVC's realtime class is in RVC's checkout: name one with --rvc_root")
     with at_root(host):
         for name in host.layout.realtime:
             if not (host.root / (name.replace(".", "/") + ".py")).is_file():
@@ -45,12 +44,9 @@ def realtime_module(host: Host) -> ModuleType:
             try:
                 return importlib.import_module(name)
             except ImportError as error:
-                raise UserError(f"RVC's realtime class ({name}) cannot be imported: {error}. Install what it needs "
-                                f"(its requirements file)",
-                                f"无法导入 RVC 的实时变声类（{name}）：{error}。请按其 requirements "
-                                f"文件安装依赖") from error
-    raise UserError(f"this RVC has no realtime class ({', '.join(host.layout.realtime)})",
-                    f"该 RVC 没有实时变声类（{'、'.join(host.layout.realtime)}）")
+                raise UserError("RVC's realtime class ({name}) cannot be imported: {error}. Install what it needs "
+                                "(its requirements file)", name=name, error=error) from error
+    raise UserError("this RVC has no realtime class ({realtime})", realtime=listing(host.layout.realtime))
 
 
 def takes_frames(module: ModuleType) -> bool:
@@ -126,8 +122,7 @@ def make_realtime(module: ModuleType, config: Any, path: str, transpose: float =
     if getattr(made, "net_g", None) is None:
         reason = next((line for text in reversed(said) for line in reversed(text.strip().splitlines()) if line.strip()),
                       "?")
-        raise UserError(f"RVC's realtime class could not be made ({reason.strip()[:200]})",
-                        f"无法创建 RVC 的实时变声对象（{reason.strip()[:200]}）")
+        raise UserError("RVC's realtime class could not be made ({reason})", reason=reason.strip()[:200])
     return made
 
 

@@ -41,12 +41,10 @@ def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float]) -> L
         UserError: another number of strengths, or both ways at once.
     """
     if strengths and any(strength is not None for _, strength in weights):
-        raise UserError("strengths are given twice: behind the colon of --lora_weights or with --strength, not both",
-                        "强度给出了两次：请只在 --lora_weights 的冒号后或用 --strength 给出")
+        raise UserError("strengths are given twice: behind the colon of --lora_weights or with --strength, not both")
     if strengths and len(strengths) != len(weights):
-        raise UserError(f"{len(weights)} adapters but {len(strengths)} strengths: give --strength once for each adapter of --lora_weights, or not "
-                        "at all",
-                        f"有 {len(weights)} 个适配器，却有 {len(strengths)} 个强度：请为 --lora_weights 的每个适配器给一个 --strength，或都不给")
+        raise UserError("{count} adapters but {count_2} strengths: give --strength once for each adapter of "
+                        "--lora_weights, or not at all", count=len(weights), count_2=len(strengths))
     own = [1.0 if strength is None else strength for _, strength in weights]
     return list(zip((path for path, _ in weights), strengths or own))
 
@@ -71,7 +69,8 @@ def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:
         folder = place if place.is_dir() else place.parent
         if folder is place or (place.name.lower() in RUN_NAMES and folder.is_dir()):
             best = best_adapter(folder)
-            print(printable(tr(f"{path}: taking the best adapter of this run, {best}", f"{path}：使用该训练的最佳适配器 {best}")), file=sys.stderr)
+            print(printable(tr("{path}: taking the best adapter of this run, {best}", path=path,
+                               best=best)), file=sys.stderr)
             return best
     return found
 
@@ -91,9 +90,9 @@ def best_adapter(folder: Path) -> Path:
         return best[0]
     if best:
         names = ", ".join(printable(file.name) for file in best[:5])
-        raise UserError(f"{folder} holds several adapters ({names}): name one of them", f"{folder} 中有多个适配器（{names}）：请指定其中一个")
-    raise UserError(f"{folder} holds no adapter (.safetensors): train one into it first, or name another folder or file",
-                    f"{folder} 中没有适配器（.safetensors）：请先训练，或指定其他文件夹或文件")
+        raise UserError("{folder} holds several adapters ({names}): name one of them", folder=folder, names=names)
+    raise UserError("{folder} holds no adapter (.safetensors): train one into it first, or name another folder or file",
+                    folder=folder)
 
 
 def _run_name(folder: Path) -> str:

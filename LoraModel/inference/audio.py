@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from ..files import atomic_file
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..places import near_words
 from .sound import Tell, channels_used, in_scale, tell_level, tell_once
 
@@ -54,7 +54,7 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     path = Path(path)
     if not path.is_file():
         near = near_words(path)
-        raise UserError(f"there is no audio file {path}{near[0]}: check the path", f"找不到音频文件 {path}{near[1]}：请检查路径")
+        raise UserError("there is no audio file {path}{near}: check the path", path=path, near=Text(near[0], near[1]))
     try:
         audio, found = _read_with_libsndfile(path, tell)
     except UserError:
@@ -62,10 +62,9 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         audio, found = _read_with_ffmpeg(path, rate, str(error), tell), rate
     if audio.size == 0:
-        raise UserError(f"{path} holds no sound: choose another file", f"{path} 没有声音内容：请选择其他文件")
+        raise UserError("{path} holds no sound: choose another file", path=path)
     if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds samples that are not numbers: write it anew from its source",
-                        f"{path} 中含有非数值采样：请从源文件重新导出")
+        raise UserError("{path} holds samples that are not numbers: write it anew from its source", path=path)
     audio = in_scale(audio, path, tell)
     tell_level(audio, path, tell)
     if found != rate:
@@ -93,8 +92,8 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
         raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
     missing = max(promised - count, _missing_bytes(path))
     if missing > 0 and count:
-        tell(tr(f"note: {path} is cut short or damaged: {count / found:.1f} s of it can be read, its header says that there is more",
-                f"提示：{path} 不完整或已损坏：只能读出 {count / found:.1f} 秒，少于文件头所记"))
+        tell(tr("note: {path} is cut short or damaged: {count:.1f} s of it can be read, its header says that there is "
+                "more", path=path, count=count / found))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32), found
 
 
@@ -106,11 +105,10 @@ def _system_name(path: Path) -> Union[str, bytes]:
 def _wrong_claim(rate: int, samples: int) -> Optional[UserError]:
     """What is wrong with a header that claims `samples` at `rate` Hz: None where sound can be so."""
     if not RATES[0] <= rate <= RATES[1]:
-        return UserError(f"it says that it has {rate} samples a second: no sound has; write it anew from its source",
-                         f"采样率为 {rate} Hz，不可能是声音：请从源文件重新导出")
+        return UserError("it says that it has {rate} samples a second: no sound has; write it anew from its source",
+                         rate=rate)
     if LONGEST * rate < samples != UNKNOWN:
-        return UserError(f"it is longer than {LONGEST // 3600} hours: cut it into parts",
-                         f"超过 {LONGEST // 3600} 小时：请先切分")
+        return UserError("it is longer than {longest} hours: cut it into parts", longest=LONGEST // 3600)
     return None
 
 
@@ -160,8 +158,8 @@ def _missing_bytes(path: Path) -> int:
 def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray:
     program = shutil.which("ffmpeg")
     if program is None:
-        raise UserError(f"{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads more formats",
-                        f"无法读取 {path}（{why}）：请转换为 wav 或 flac，或安装支持更多格式的 ffmpeg")
+        raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
+                        "more formats", path=path, why=why)
     # "file:" keeps a name such as "concat:x" from being taken for one of ffmpeg's protocols.
     command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le",
                "-ar", str(rate), "-"]
@@ -170,13 +168,13 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
     if done.returncode != 0 or start < 8 or not channels or len(done.stdout) - start < 4 * channels:
-        raise UserError(f"{path} is no audio that libsndfile or ffmpeg can read ({said}): choose another file",
-                        f"{path} 不是 libsndfile 或 ffmpeg 能读取的音频（{said}）：请选择其他文件")
+        raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({said}): choose another file",
+                        path=path, said=said)
     count = (len(done.stdout) - start) // (4 * channels)
     samples = np.frombuffer(done.stdout, "<f4", count * channels, start).reshape(count, channels)
     if done.stderr.strip():
-        tell(tr(f"note: {path} is damaged in places ({said[:200]}): {count / rate:.1f} s of it could be read",
-                f"提示：{path} 部分损坏（{said[:200]}）：读出了 {count / rate:.1f} 秒"))
+        tell(tr("note: {path} is damaged in places ({said}): {count:.1f} s of it could be read", path=path,
+                said=said[:200], count=count / rate))
     return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
 
 
@@ -190,16 +188,15 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
                 return claim
             if file.frames > 0 and len(file.read(max(1, file.samplerate // 10), dtype="float32", always_2d=True)):
                 return None
-            return UserError("it holds no sound", "没有声音内容")
+            return UserError("it holds no sound")
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         why = str(error).rpartition(": ")[2]
     program = shutil.which("ffmpeg")
     if program is None:
-        return UserError(f"it cannot be read ({why}); ffmpeg, which reads more formats, is not installed",
-                         f"无法读取（{why}）；未安装支持更多格式的 ffmpeg")
+        return UserError("it cannot be read ({why}); ffmpeg, which reads more formats, is not installed", why=why)
     done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1", "-f", "f32le", "-ac", "1", "-"],
                           stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read", "不是 libsndfile 或 ffmpeg 能读取的音频")
+    return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read")
 
 
 def check_writable(path: Union[str, Path]) -> None:
@@ -247,9 +244,8 @@ def audio_files(folder: Union[str, Path]) -> List[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: check the path", f"找不到文件夹 {folder}：请检查路径")
+        raise UserError("there is no folder {folder}: check the path", folder=folder)
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix.lower() not in NOT_AUDIO)
     if not found:
-        raise UserError(f"{folder} holds no audio files: put recordings (wav, flac, mp3, …) there",
-                        f"{folder} 中没有音频文件：请放入录音（wav、flac、mp3 等）")
+        raise UserError("{folder} holds no audio files: put recordings (wav, flac, mp3, …) there", folder=folder)
     return found

@@ -74,7 +74,8 @@ class ConvertOptions:
         for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5), ("rms_mix_rate", 0, 1)):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise UserError(f"{name}={value} must be between {low} and {high}", f"{name}={value} 必须在 {low} 到 {high} 之间")
+                raise UserError("{name}={value} must be between {low} and {high}", name=name, value=value, low=low,
+                                high=high)
 
 
 class Retrieval:
@@ -168,17 +169,15 @@ def convert(
     size = network.enc_p.emb_phone.in_features
     speaker = voice.speaker if options.speaker is None else options.speaker
     if not 0 <= speaker < info.speakers:
-        raise UserError(f"speaker {speaker} is not among the base's {info.speakers}: choose 0 to {info.speakers - 1}",
-                        f"底模只有 {info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {info.speakers - 1}")
+        raise UserError("speaker {speaker} is not among the base's {speakers}: choose 0 to {speakers_2}",
+                        speaker=speaker, speakers=info.speakers, speakers_2=info.speakers - 1)
     samples = len(audio)
     audio = np.pad(np.asarray(audio, dtype=np.float32), (0, -samples % (2 * FRAME)))
     source = np.asarray(features(audio), dtype=np.float32)  # (frames at 50 Hz, size)
     if source.shape[1] != size:
-        raise UserError(
-            f"the features have {source.shape[1]} values, the base {info.name} ({info.version}) takes {size}: use an RVC checkout with its HuBERT, "
-            "or a base of the other version",
-            f"特征维度为 {source.shape[1]}，而底模 {info.name}（{info.version}）需要 {size}：请使用带 HuBERT 的 RVC，或另一版本的底模",
-        )
+        raise UserError("the features have {shape} values, the base {info_name} ({version}) takes {size}: use an RVC "
+                        "checkout with its HuBERT, or a base of the other version",
+                        shape=source.shape[1], info_name=info.name, version=info.version, size=size)
     total = min(len(audio) // FRAME, 2 * len(source))
     f0 = np.asarray(pitch(audio, total), dtype=np.float64) * 2.0 ** (options.transpose / 12) if info.f0 else np.zeros(total)
     if options.index is not None and retrieval is None and options.index_rate > 0:

@@ -22,9 +22,8 @@ def say_stand_in() -> None:
     global _said_stand_in
     if not _said_stand_in:
         _said_stand_in = True
-        print(tr("no RVC checkout: content features come from the demo's stand-in, not from HuBERT; only the demo's own base was trained on them "
-                 "(name a checkout with --rvc_root)",
-                 "没有 RVC 目录：内容特征来自演示用的替代实现，而非 HuBERT；只有演示底模用它训练过（可用 --rvc_root 指定 RVC）"), file=sys.stderr)
+        print(tr("no RVC checkout: content features come from the demo's stand-in, not from HuBERT; only the demo's "
+                 "own base was trained on them (name a checkout with --rvc_root)"), file=sys.stderr)
 
 
 class Converter:
@@ -49,12 +48,9 @@ class Converter:
             voice.move(self._pipeline.device, self._pipeline.is_half)
             return
         if voice.info.version == "v1":
-            raise UserError(
-                f"base {voice.info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
-                "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
-                f"底模 {voice.info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
-                "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模",
-            )
+            raise UserError("base {info_name} is v1, which takes HuBERT features of 256 values: without an RVC "
+                            "checkout there are only the demo's stand-ins of 768. Name a checkout with --rvc_root, or "
+                            "use a v2 base", info_name=voice.info.name)
         say_stand_in()
 
     def __call__(self, audio: np.ndarray, options: ConvertOptions, progress: Optional[Callable[[float], None]] = None) -> np.ndarray:
@@ -70,8 +66,8 @@ class Converter:
                            retrieval=retrieval)
         speaker = voice.speaker if options.speaker is None else options.speaker
         if not 0 <= speaker < info.speakers:
-            raise UserError(f"speaker {speaker} is not among the base's {info.speakers}: choose 0 to {info.speakers - 1}",
-                            f"底模只有 {info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 {info.speakers - 1}")
+            raise UserError("speaker {speaker} is not among the base's {speakers}: choose 0 to {speakers_2}",
+                            speaker=speaker, speakers=info.speakers, speakers_2=info.speakers - 1)
         if options.index is not None:
             check_index(options.index, size)
         with voice.lock:

@@ -36,31 +36,31 @@ from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_adapter_options, add_conversion_options
 from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import Text, UserError, cli, tr
 from LoraModel.places import near_words
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="infer_lora.py", description=tr(
-        "Convert recordings with a base and adapters (--base_model, --lora_weights) or with a full voice (--model).",
-        "用底模和适配器（--base_model、--lora_weights）或完整模型（--model）转换录音。"))
+    p = commands.Parser(prog="infer_lora.py", description=tr("Convert recordings with a base and adapters "
+                                                             "(--base_model, --lora_weights) or with a full voice "
+                                                             "(--model)."))
     p.add_argument("--base_model", type=commands.path,
-                   help=tr("the base: a pretrained generator or a full voice, .pth (default: none, --model instead)",
-                           "底模：预训练生成器或完整模型，.pth（默认：无，改用 --model）"))
+                   help=tr("the base: a pretrained generator or a full voice, .pth (default: none, --model instead)"))
     add_adapter_options(p)
-    p.add_argument("--model", type=commands.path, help=tr("a full voice, .pth, instead of base and adapters (default: none)", "完整模型，.pth，代替底模与适配器（默认：无）"))
-    p.add_argument("--input", type=commands.path, required=True, help=tr("a recording, or a folder of recordings", "录音，或录音文件夹"))
-    p.add_argument("--output", type=commands.path, required=True, help=tr("the file to write (wav, flac, ogg, mp3), or a folder",
-                                                      "输出文件（wav、flac、ogg、mp3）或文件夹"))
+    p.add_argument("--model", type=commands.path, help=tr("a full voice, .pth, instead of base and adapters (default: "
+                                                          "none)"))
+    p.add_argument("--input", type=commands.path, required=True, help=tr("a recording, or a folder of recordings"))
+    p.add_argument("--output", type=commands.path, required=True, help=tr(
+        "the file to write (wav, flac, ogg, mp3), or a folder"))
     p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr(
-        "of the files that are written into a folder", "写入文件夹的文件格式"))
-    p.add_argument("--index", type=commands.path, help=tr(
-        "the index of the voice's features, added_….index (default: none)", "该声音的特征索引 added_….index（默认：不使用）"))
+        "of the files that are written into a folder"))
+    p.add_argument("--index", type=commands.path, help=tr("the index of the voice's features, added_….index (default: "
+                                                          "none)"))
     p.add_argument("--transpose", type=commands.option(parse_transpose), default=AUTO, metavar="SEMITONES", help=tr(
-        "semitones up or down; auto measures each recording and shifts it to the pitch that the adapter tells of its voice",
-        "变调（半音）；auto 会测量每个录音，并变调到适配器所记录的声音音高"))
-    p.add_argument("--speaker", type=commands.whole(0, 10**6), help=tr(
-        "row of the speaker table (default: the voice's own)", "说话人编号（默认：该声音自身的）"))
+        "semitones up or down; auto measures each recording and shifts it to the pitch that the adapter tells of its "
+        "voice"))
+    p.add_argument("--speaker", type=commands.whole(0, 10**6), help=tr("row of the speaker table (default: the "
+                                                                       "voice's own)"))
     add_conversion_options(p)
     return p
 
@@ -73,26 +73,25 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
     """
     if source.is_dir():
         if target.is_file():
-            raise UserError(f"{source} is a folder but {target} is a file: give --output a folder",
-                            f"{source} 是文件夹，而 {target} 是文件：请将 --output 设为文件夹")
+            raise UserError("{source} is a folder but {target} is a file: give --output a folder", source=source,
+                            target=target)
         files = audio_files(source)
         pairs = list(zip(files, (target / name for name in output_names(files, ending))))
     else:
         if not source.is_file():
             near = near_words(source)
-            raise UserError(f"there is no input {source}{near[0]}: check the path", f"找不到输入 {source}{near[1]}：请检查路径")
+            raise UserError("there is no input {source}{near}: check the path", source=source,
+                            near=Text(near[0], near[1]))
         pairs = [(source, target / f"{source.stem}.{ending}" if target.is_dir() else target)]
     inputs = {file.resolve() for file, _ in pairs}
     for _, out in pairs:
         check_writable(out)
         if out.resolve() in inputs:
-            raise UserError(f"{out} is an input: choose another --output, recordings are never overwritten",
-                            f"{out} 是输入文件：请更换 --output，录音不会被覆盖")
+            raise UserError("{out} is an input: choose another --output, recordings are never overwritten", out=out)
     check_file_place(pairs[0][1])
     for _, out in pairs[1:]:
         if out.is_dir():
-            raise UserError(f"{out} is a folder where a file is to be written: choose another --output",
-                            f"{out} 是文件夹，而此处要写入文件：请更换 --output")
+            raise UserError("{out} is a folder where a file is to be written: choose another --output", out=out)
     return pairs
 
 
@@ -120,10 +119,9 @@ def output_names(files: List[Path], ending: str) -> List[str]:
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
     if bool(args.model) == bool(args.base_model):
-        raise UserError("give either --base_model (with --lora_weights) or --model", "请给出 --base_model（配合 --lora_weights）或 --model 之一")
+        raise UserError("give either --base_model (with --lora_weights) or --model")
     if args.model and args.lora_weights:
-        raise UserError("--model is a voice by itself: to put adapters on it, give it as --base_model",
-                        "--model 本身就是完整声音：若要加载适配器，请用 --base_model 指定")
+        raise UserError("--model is a voice by itself: to put adapters on it, give it as --base_model")
     adapters = paired_strengths(args.lora_weights, args.strength)
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
@@ -141,9 +139,9 @@ def main(argv: Optional[list] = None) -> int:
     converter = Converter(voice, device)
     voice.set_adapters(loaded, any_strength=args.any_strength)
     if args.transpose != AUTO and args.transpose and not voice.info.f0:
-        print(tr("note: --transpose changes nothing: this base has no pitch", "提示：该底模不含音高，--transpose 不起作用"), file=sys.stderr)
+        print(tr("note: --transpose changes nothing: this base has no pitch"), file=sys.stderr)
     failed, ours = [], False
-    for source, target in tqdm(pairs, desc=tr("converting", "转换中"), unit=tr("file", "个"), disable=len(pairs) == 1):
+    for source, target in tqdm(pairs, desc=tr("converting", "转换中"), unit=tr("file"), disable=len(pairs) == 1):
         try:
             with tqdm(total=100, desc=source.name, unit="%", leave=False, disable=len(pairs) > 1 or host.is_checkout) as bar:
                 sound = read_audio(source, INPUT_RATE)
@@ -163,11 +161,11 @@ def main(argv: Optional[list] = None) -> int:
     if failed:
         for line in failed:
             print(commands.printable(line), file=sys.stderr)
-        summary = UserError(f"{len(failed)} of {len(pairs)} recordings were not converted (see above); the others are in {args.output}",
-                            f"{len(pairs)} 个录音中有 {len(failed)} 个未能转换（见上）；其余已写入 {args.output}")
+        summary = UserError("{count} of {count_2} recordings were not converted (see above); the others are in "
+                            "{output}", count=len(failed), count_2=len(pairs), output=args.output)
         if not ours:
             raise summary
-        print(tr("error: ", "错误：") + commands.printable(str(summary)), file=sys.stderr)
+        print(tr("error: ") + commands.printable(str(summary)), file=sys.stderr)
         return 1
     print(tr(f"wrote {pairs[0][1] if len(pairs) == 1 else f'{len(pairs)} files to {args.output}'}",
              f"已写入 {pairs[0][1] if len(pairs) == 1 else f'{args.output}（{len(pairs)} 个文件）'}"))

@@ -184,17 +184,16 @@ class VoiceLoader:
         """
         rate = int(adapter.metadata.get("sample_rate", self.info.sample_rate))
         if rate != self.info.sample_rate:
-            raise UserError(
-                f"adapter {adapter.name!r} is for {rate} Hz, the base {self.info.name} gives {self.info.sample_rate} Hz: choose a base of {rate} Hz",
-                f"适配器 {adapter.name!r} 的采样率为 {rate} Hz，而底模 {self.info.name} 为 {self.info.sample_rate} Hz：请选择 {rate} Hz 的底模",
-            )
+            raise UserError("adapter {adapter_name!r} is for {rate} Hz, the base {info_name} gives {sample_rate} Hz: "
+                            "choose a base of {rate} Hz",
+                            adapter_name=adapter.name, rate=rate, info_name=self.info.name,
+                            sample_rate=self.info.sample_rate)
         adapter.check(self.network)
         if not 0 <= adapter.speaker < self.info.speakers:
-            raise UserError(
-                f"adapter {adapter.name!r} is of speaker {adapter.speaker}, the base {self.info.name} has {self.info.speakers}: "
-                "it is of another base",
-                f"适配器 {adapter.name!r} 对应说话人 {adapter.speaker}，而底模 {self.info.name} 只有 {self.info.speakers} 个：它属于其他底模",
-            )
+            raise UserError("adapter {adapter_name!r} is of speaker {speaker}, the base {info_name} has {speakers}: "
+                            "it is of another base",
+                            adapter_name=adapter.name, speaker=adapter.speaker, info_name=self.info.name,
+                            speakers=self.info.speakers)
 
     def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
@@ -330,7 +329,6 @@ def check_strength(strength: Any, any_strength: bool = False) -> float:
     good = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
     lowest, highest = (-FREE_STRENGTH, FREE_STRENGTH) if any_strength else (0, MAX_STRENGTH)
     if not good or not lowest <= strength <= highest:
-        raise UserError(
-            f"strength {shown(strength)} is not between {lowest} and {highest}: 0 is the plain base, 1 the voice as trained",
-            f"强度 {shown(strength)} 不是 {lowest} 到 {highest} 之间：0 为底模，1 为训练所得声音")
+        raise UserError("strength {strength} is not between {lowest} and {highest}: 0 is the plain base, 1 the voice "
+                        "as trained", strength=shown(strength), lowest=lowest, highest=highest)
     return float(strength)

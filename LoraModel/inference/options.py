@@ -12,39 +12,35 @@ from .adapter_choice import weight_of
 def add_conversion_options(p: argparse.ArgumentParser) -> None:
     """The options of every command that converts: how, with which RVC, on which device."""
     p.add_argument("--index_rate", type=commands.number(-1e6, 1e6), default=0.75, help=tr(
-        "share of the features that come from --index: 0 (none) to 1 (all)", "取自 --index 的特征占比：0（不用）到 1（全部）"))
-    p.add_argument("--f0_method", help=tr(
-        "how pitch is found: pm, rmvpe, and what else this RVC offers (default: rmvpe if its model is there, else pm)",
-        "音高算法：pm、rmvpe 及该 RVC 提供的其他算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
+        "share of the features that come from --index: 0 (none) to 1 (all)"))
+    p.add_argument("--f0_method", help=tr("how pitch is found: pm, rmvpe, and what else this RVC offers (default: "
+                                          "rmvpe if its model is there, else pm)"))
     p.add_argument("--protect", type=commands.number(-1e6, 1e6), default=0.33, help=tr(
-        "how much of voiceless consonants and breath is taken from the target: 0 to 0.5 (0.5 protects nothing)",
-        "清辅音与呼吸声取自目标声音的比例：0 到 0.5（0.5 为不保护）"))
+        "how much of voiceless consonants and breath is taken from the target: 0 to 0.5 (0.5 protects nothing)"))
     p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr(
-        "loudness: 0 follows the source's, 1 the network's (default: 0.25, as on RVC's page)",
-        "响度：0 跟随源音频，1 跟随网络输出（默认：0.25，与 RVC 页面相同）"))
-    p.add_argument("--seed", type=commands.seed, default=0, help=tr(
-        "of the random numbers: the same one gives the same audio again", "随机种子：相同的种子得到相同的音频"))
+        "loudness: 0 follows the source's, 1 the network's (default: 0.25, as on RVC's page)"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr("of the random numbers: the same one gives the "
+                                                                    "same audio again"))
     add_device_options(p)
 
 
 def add_device_options(p: argparse.ArgumentParser) -> None:
     """With which RVC, on which device, and on which base."""
     commands.add_rvc_root(p)
-    p.add_argument("--device", type=commands.device, help=tr(
-        "what computes: auto, cpu, cuda, cuda:1, mps, xpu … (default: the GPU where there is one)",
-        "计算设备：auto、cpu、cuda、cuda:1、mps、xpu 等（默认：有 GPU 时使用 GPU）"))
+    p.add_argument("--device", type=commands.device, help=tr("what computes: auto, cpu, cuda, cuda:1, mps, xpu … "
+                                                             "(default: the GPU where there is one)"))
     commands.add_base_form(p)
-    p.add_argument("--force", action="store_true", help=tr("take an adapter on another base than its own", "允许适配器用于其他底模"))
+    p.add_argument("--force", action="store_true", help=tr("take an adapter on another base than its own"))
 
 
 def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> None:
     """The options of every command that puts adapters on a base: which, and how strongly."""
     p.add_argument("--lora_weights", action="extend", nargs="+", type=commands.option(weight_of), default=[], required=required,
-                   metavar="ADAPTER[:STRENGTH]", help=tr(
-        "adapters (.safetensors), or the folders of their training runs, each with its strength behind a colon if it is not 1; "
-        "several are blended: A.safetensors:0.7 B.safetensors:0.3 (default: none)",
-        "适配器（.safetensors）或其训练文件夹，强度不为 1 时写在冒号后；给出多个即为混合：A.safetensors:0.7 B.safetensors:0.3（默认：无）"))
+                   metavar="ADAPTER[:STRENGTH]", help=tr("adapters (.safetensors), or the folders of their training "
+                                                         "runs, each with its strength behind a colon if it is not 1; "
+                                                         "several are blended: A.safetensors:0.7 B.safetensors:0.3 "
+                                                         "(default: none)"))
     p.add_argument("--strength", action="append", type=commands.number(-1e12, 1e12), default=[], help=tr(
-        "strength of each adapter, in their order, in place of the colons: 0 (the base) to 1.5; give it once for each (default: 1)",
-        "各适配器的强度，按顺序，可代替冒号写法：0（底模）到 1.5；每个适配器给一次（默认：1）"))
+        "strength of each adapter, in their order, in place of the colons: 0 (the base) to 1.5; give it once for each "
+        "(default: 1)"))
     commands.add_any_strength(p)

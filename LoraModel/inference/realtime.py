@@ -37,35 +37,34 @@ from LoraModel.realtime.voice import RealtimeVoice
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="realtime.py", description=tr(
-        "Convert a recording, or what a microphone hears, block by block; the voice may change between any two blocks.",
-        "逐块转换录音或麦克风输入；任意两块之间都可以更换声音。"))
+    p = commands.Parser(prog="realtime.py", description=tr("Convert a recording, or what a microphone hears, block by "
+                                                           "block; the voice may change between any two blocks."))
     p.add_argument("--base_model", type=commands.path, required=True,
-                   help=tr("the base: a pretrained generator or a full voice (.pth)", "底模：预训练生成器或完整模型（.pth）"))
+                   help=tr("the base: a pretrained generator or a full voice (.pth)"))
     p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.path, default=[],
-                   help=tr("adapters (.safetensors); the first one is heard from the beginning (default: none)", "适配器（.safetensors）；开始时使用第一个（默认：无）"))
-    p.add_argument("--input", type=commands.path, help=tr("a recording (default: none, --device_in instead)", "录音（默认：无，改用 --device_in）"))
-    p.add_argument("--output", type=commands.path, help=tr(
-        "the file to write: wav, flac, ogg, mp3 (default: none, --device_out instead)", "输出文件：wav、flac、ogg、mp3（默认：无，改用 --device_out）"))
-    p.add_argument("--switch", nargs="+", action="extend", default=[], metavar=tr("SECONDS:VOICE", "秒:声音"),
-                   help=tr("changes of voice, such as 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base; a voice is called by its file's name or number (default: none)",
-                           "更换声音，例如 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base；用文件名或序号指定声音（默认：无）"))
-    p.add_argument("--json", type=commands.path, help=tr(
-        "write figures here: seconds a block, what each change took (default: nowhere)", "将数据写入此文件：每块耗时、每次更换耗时（默认：不写）"))
-    p.add_argument("--device_in", help=tr("a microphone (its name or number), instead of --input (default: none)", "麦克风（名称或编号），代替 --input（默认：无）"))
-    p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output (default: none)", "扬声器（名称或编号），代替 --output（默认：无）"))
-    p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block", "每块秒数"))
+                   help=tr("adapters (.safetensors); the first one is heard from the beginning (default: none)"))
+    p.add_argument("--input", type=commands.path, help=tr("a recording (default: none, --device_in instead)"))
+    p.add_argument("--output", type=commands.path, help=tr("the file to write: wav, flac, ogg, mp3 (default: none, "
+                                                           "--device_out instead)"))
+    p.add_argument("--switch", nargs="+", action="extend", default=[], metavar=tr("SECONDS:VOICE"),
+                   help=tr("changes of voice, such as 2.0:bob 4.0:anna=0.5,bob=0.5 6.0:base; a voice is called by its "
+                           "file's name or number (default: none)"))
+    p.add_argument("--json", type=commands.path, help=tr("write figures here: seconds a block, what each change took "
+                                                         "(default: nowhere)"))
+    p.add_argument("--device_in", help=tr("a microphone (its name or number), instead of --input (default: none)"))
+    p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output (default: none)"))
+    p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block"))
     p.add_argument("--context", type=commands.number(0.1, 60), default=2.5,
-                   help=tr("seconds heard before it that are looked at", "参考的前文秒数"))
-    p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade", "交叉淡化秒数"))
-    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (default: the base's)", "音频流采样率（默认：同底模）"))
-    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index (default: none)", "该声音的 added_….index（默认：不使用）"))
+                   help=tr("seconds heard before it that are looked at"))
+    p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade"))
+    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (default: the base's)"))
+    p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index (default: none)"))
     p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help=tr(
-        "share of the features that come from --index: 0 (none) to 1 (all)", "取自 --index 的特征占比：0（不用）到 1（全部）"))
-    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones up or down", "变调（半音）"))
-    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe if its model is there, else pm)", "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
-    p.add_argument("--seed", type=commands.seed, default=0, help=tr(
-        "of the random numbers: the same one gives the same audio again", "随机种子：相同的种子得到相同的音频"))
+        "share of the features that come from --index: 0 (none) to 1 (all)"))
+    p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones up or down"))
+    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe if its model is there, else pm)"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr("of the random numbers: the same one gives the "
+                                                                    "same audio again"))
     commands.add_any_strength(p)
     add_device_options(p)
     return p
@@ -75,7 +74,7 @@ def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
     on_devices = args.device_in is not None or args.device_out is not None
     if on_devices == (args.input is not None or args.output is not None) or (not on_devices and not (args.input and args.output)):
-        raise UserError("give either --input and --output, or --device_in and --device_out", "请给出 --input 与 --output，或 --device_in 与 --device_out")
+        raise UserError("give either --input and --output, or --device_in and --device_out")
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
     files = [find_adapter(path, host.root) for path in args.lora_weights]
@@ -105,7 +104,7 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     write_audio(args.output, played.sound, live.rate)
     if args.json:
         atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode())
-    print(tr(f"wrote {args.output}", f"已写入 {args.output}"))
+    print(tr("wrote {output}", output=args.output))
     return 0
 
 
@@ -113,11 +112,11 @@ def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path],
     from LoraModel.realtime.devices import talk
 
     if args.switch:
-        raise UserError("--switch is for a recording: with a microphone, type the voices", "--switch 用于录音：使用麦克风时请直接输入声音名称")
+        raise UserError("--switch is for a recording: with a microphone, type the voices")
     if files:
         live.use([(files[0], 1.0)], args.force, args.any_strength).result()
     stream = talk(live, args.device_in, args.device_out, names, args.any_strength)
-    print(tr(f"{stream.late} blocks came too late", f"{stream.late} 个块未能及时完成"))
+    print(tr("{late} blocks came too late", late=stream.late))
     return 0
 
 

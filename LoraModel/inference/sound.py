@@ -45,22 +45,21 @@ def in_scale(audio: np.ndarray, path: Path, tell: Tell) -> np.ndarray:
     """
     peak = float(np.abs(audio).max())
     if peak > 2.0**32:
-        raise UserError(f"{path} holds values up to {peak:.3g} where full scale is 1: write it anew from its source",
-                        f"{path} 中的值高达 {peak:.3g}，而满刻度为 1：请从源文件重新导出")
+        raise UserError("{path} holds values up to {peak:.3g} where full scale is 1: write it anew from its source",
+                        path=path, peak=peak)
     if peak > INTEGERS:
         scale = next(full for full in (2.0**15, 2.0**23, 2.0**31, 2.0**32) if peak <= full)
-        tell(tr(f"note: {path} holds integers as floating-point numbers (peak {peak:.0f}): they are divided by {scale:.0f}",
-                f"提示：{path} 将整数存成了浮点数（峰值 {peak:.0f}）：已除以 {scale:.0f}"))
+        tell(tr("note: {path} holds integers as floating-point numbers (peak {peak:.0f}): they are divided by "
+                "{scale:.0f}", path=path, peak=peak, scale=scale))
         audio = audio / np.float32(scale)
     elif peak > OVER:
-        tell(tr(f"note: {path} goes above full scale (peak {peak:.1f}): it is made quieter",
-                f"提示：{path} 超出满刻度（峰值 {peak:.1f}）：已降低音量"))
+        tell(tr("note: {path} goes above full scale (peak {peak:.1f}): it is made quieter", path=path, peak=peak))
         audio = audio * np.float32(0.99 / peak)
     mean = float(audio.mean(dtype=np.float64))
     if abs(mean) > OFFSET and float(audio.std()) > 1e-4:
         if abs(mean) > 10 * OFFSET:
-            tell(tr(f"note: {path} is not centred around zero (offset {mean:.2f}): the offset is removed",
-                    f"提示：{path} 存在直流偏移（{mean:.2f}）：已去除"))
+            tell(tr("note: {path} is not centred around zero (offset {mean:.2f}): the offset is removed", path=path,
+                    mean=mean))
         audio = audio - np.float32(mean)
     return audio
 
@@ -69,15 +68,15 @@ def tell_level(audio: np.ndarray, path: Path, tell: Tell) -> None:
     """Say where a recording is clipped or hardly to be heard."""
     peak = float(np.abs(audio).max()) if audio.size else 0.0
     if 0 < peak < QUIET:
-        tell(tr(f"note: {path} is very quiet (peak {peak:.4f} of full scale): record it louder, or raise its level",
-                f"提示：{path} 音量过低（峰值为满刻度的 {peak:.4f}）：请提高录音或文件音量"))
+        tell(tr("note: {path} is very quiet (peak {peak:.4f} of full scale): record it louder, or raise its level",
+                path=path, peak=peak))
     if peak < 0.5:
         return
     top = np.abs(audio) >= 0.999 * peak
     share = float((top[1:] & top[:-1]).mean()) if audio.size > 1 else 0.0  # two in a row: a single sample is an ordinary peak
     if share > CLIPPED:
-        tell(tr(f"note: {path} is clipped ({share:.1%} of its samples are at the top): a recording at a lower level converts better",
-                f"提示：{path} 存在削波（{share:.1%} 的采样达到上限）：降低录音电平效果更好"))
+        tell(tr("note: {path} is clipped ({share:.1%} of its samples are at the top): a recording at a lower level "
+                "converts better", path=path, share=share))
 
 
 def check_length(audio: np.ndarray, rate: int) -> None:
@@ -87,5 +86,5 @@ def check_length(audio: np.ndarray, rate: int) -> None:
         UserError: there is less than `SHORTEST`.
     """
     if len(audio) < SHORTEST * rate:
-        raise UserError(f"the recording is shorter than {SHORTEST} s ({len(audio) / rate:.3f} s): choose a longer one",
-                        f"录音短于 {SHORTEST} 秒（{len(audio) / rate:.3f} 秒）：请选择更长的录音")
+        raise UserError("the recording is shorter than {shortest} s ({count:.3f} s): choose a longer one",
+                        shortest=SHORTEST, count=len(audio) / rate)

@@ -114,8 +114,8 @@ class Voice:
             check_writable(output)
         if isinstance(source, np.ndarray):
             if source.ndim != 1:
-                raise UserError(f"the recording has shape {source.shape}: give (samples,) at 16 kHz, or a file's path",
-                                f"录音的形状为 {source.shape}：请给出 16 kHz 的 (samples,)，或文件路径")
+                raise UserError("the recording has shape {shape}: give (samples,) at 16 kHz, or a file's path",
+                                shape=source.shape)
             audio = np.asarray(source, dtype=np.float32)
         else:
             audio = read_audio(self.host.resolve(source), INPUT_RATE)

@@ -57,8 +57,8 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
         if found is None:
             continue
         if not found[1].is_file():
-            raise UserError(f"{root} is an RVC checkout without its WebUI script {found[1].name}: restore it, then run "
-                            f"this again", f"{root} 中缺少 RVC 的 WebUI 脚本 {found[1].name}：请恢复它，然后重新运行")
+            raise UserError("{root} is an RVC checkout without its WebUI script {name}: restore it, then run this "
+                            "again", root=root, name=found[1].name)
         return Checkout(found[0], root, found[1])
     raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds {webui_scripts()}",
                     f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹")
@@ -80,8 +80,8 @@ def alone_in(root: Path) -> Iterator[None]:
         owner = _lock(descriptor)
         if owner is not None:
             named = f" (process {owner})" if owner else ""
-            raise UserError(f"another installer{named} is at work in {root}: wait until it has finished, then run this "
-                            f"again", f"另一个安装程序{named}正在处理 {root}：请等待其完成后重新运行")
+            raise UserError("another installer{named} is at work in {root}: wait until it has finished, then run this "
+                            "again", named=named, root=root)
         yield
     finally:
         os.close(descriptor)

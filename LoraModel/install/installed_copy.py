@@ -81,8 +81,7 @@ class Folder:
         elif is_source:
             self.kind = "source"
         elif not path.is_dir():
-            raise UserError(f"{path} is a file: move it away, then run this again",
-                            f"{path} 是一个文件：请移走它，然后重新运行")
+            raise UserError("{path} is a file: move it away, then run this again", path=path)
         else:
             self.kind = "copy"
             self._read_manifest()
@@ -117,11 +116,8 @@ class Folder:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: move what you want to keep out of {self.path}, delete "
-                            f"that folder, "
-                            "then run this again",
-                            f"{self.path / MANIFEST} 已损坏：请移出 {self.path} 中要保留的文件，删除该文件夹，"
-                            f"然后重新运行") from error
+            raise UserError("{path} is damaged: move what you want to keep out of {path_2}, delete that folder, then "
+                            "run this again", path=self.path / MANIFEST, path_2=self.path) from error
 
     def _read_files(self) -> None:
         for folder, folders, files in os.walk(str(self.path)):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from ..messages import UserError, say
+from ..messages import UserError, listing, say
 from .checkout import Checkout
 
 NEEDS = {"torch": "torch", "gradio": "gradio", "numpy": "numpy", "scipy": "scipy", "librosa": "librosa",
@@ -39,22 +39,19 @@ def lacking_packages(python: str, root: Path) -> List[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         told = [str(error)]
     if len(told) != 2:
-        raise UserError(f"{python} does not run as a Python ({told[0].strip()[-200:]}): give --python the one that "
-                        f"runs RVC",
-                        f"无法运行 {python}（{told[0].strip()[-200:]}）：请用 --python 指定运行 RVC 的 Python")
+        raise UserError("{python} does not run as a Python ({first}): give --python the one that runs RVC",
+                        python=python, first=told[0].strip()[-200:])
     return told[1].split()
 
 
 def tell_packages(python: str, lacking: List[str]) -> None:
     own = [name for name in lacking if name in RVCS_OWN]
     if own:
-        say(f"Python packages: {python} lacks {', '.join(own)}, without which RVC itself does not run: "
-            "give --python the one that runs RVC, or install RVC's own requirements into it first",
-            f"Python 依赖：{python} 缺少 {'、'.join(own)}，RVC 本身也无法运行：请用 --python 指定运行 RVC 的 Python，"
-            f"或先为其安装 RVC 的依赖")
+        say("Python packages: {python} lacks {own}, without which RVC itself does not run: give --python the one that "
+            "runs RVC, or install RVC's own requirements into it first", python=python, own=listing(own))
     others = [NEEDS[name] for name in lacking if name not in RVCS_OWN]
     if others:
         command = " ".join([f'"{python}"' if " " in python else python, "-m pip install", *others])
-        say(f"Python packages: run this once: {command}", f"Python 依赖：请运行一次：{command}")
+        say("Python packages: run this once: {command}", command=command)
     if not lacking:
-        say(f"Python packages: all there ({python})", f"Python 依赖：齐全（{python}）")
+        say("Python packages: all there ({python})", python=python)

@@ -47,15 +47,14 @@ class Plan:
         self.set_aside: List[str] = []
         self.drop: List[str] = []
         if link and self.folder.kind == "source":
-            raise UserError(f"RVC-LoRA already lies in {checkout.root} itself: there is nothing to link",
-                            f"RVC-LoRA 已位于 {checkout.root} 中：无需链接")
+            raise UserError("RVC-LoRA already lies in {checkout_root} itself: there is nothing to link",
+                            checkout_root=checkout.root)
         if link and self.folder.kind == "copy" and self.folder.strange + self.folder.edited:
             raise self._refuse_for(self.folder.strange + self.folder.edited)
         if self.folder.kind == "link" and checkout.folder.exists() and not (checkout.folder / "install"
                                                                             / "webui_script.py").is_file():
-            raise UserError(f"{checkout.folder} is a link to something that is not RVC-LoRA: move it away, then run "
-                            f"this again",
-                            f"{checkout.folder} 是指向其他内容（并非 RVC-LoRA）的链接：请移走它，然后重新运行")
+            raise UserError("{folder} is a link to something that is not RVC-LoRA: move it away, then run this again",
+                            folder=checkout.folder)
         if self.copying:
             self._compare()
         self._check_rights()
@@ -104,9 +103,8 @@ class Plan:
 
     def _refuse_for(self, names: List[str]) -> UserError:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        return UserError(f"{self.folder.path} holds files that this installer did not put there ({shown}): move them "
-                         f"away, then run this again",
-                         f"{self.folder.path} 中有并非由本程序安装的文件（{shown}）：请移走它们，然后重新运行")
+        return UserError("{path} holds files that this installer did not put there ({shown}): move them away, then "
+                         "run this again", path=self.folder.path, shown=shown)
 
     def _compare(self) -> None:
         folder = self.folder
@@ -134,8 +132,8 @@ class Plan:
             places += sorted(path for path in folders if path.is_dir())
         for path in places:
             if not path.stat().st_mode & 0o222 or not os.access(str(path), os.W_OK):
-                raise UserError(f"{path} is read-only: allow writing to it, then run this again; nothing was changed",
-                                f"{path} 为只读：请允许写入后重新运行；未作任何改动")
+                raise UserError("{path} is read-only: allow writing to it, then run this again; nothing was changed",
+                                path=path)
 
     # -- doing it
 
@@ -171,10 +169,8 @@ class Plan:
             try:
                 os.symlink(str(self.package), str(folder.path), target_is_directory=True)
             except (OSError, NotImplementedError) as error:
-                raise UserError(f"no link could be made ({error}): on Windows turn Developer Mode on, or install "
-                                f"without --link",
-                                f"无法创建链接（{error}）：在 Windows 上请开启开发者模式，或不使用 "
-                                f"--link 安装") from None
+                raise UserError("no link could be made ({error}): on Windows turn Developer Mode on, or install "
+                                "without --link", error=error) from None
             return
         folder.path.mkdir(exist_ok=True)
         known = {name: sorted({*folder.known.get(name, []), *([self.sums[name]] if name in self.sums else [])})

@@ -37,7 +37,7 @@ class Progress:
             self.now = text.strip()
         elif text.startswith("Installing collected packages"):
             count = text.count(",") + 1
-            self.now = tr(f"unpacking {count} packages", f"解包 {count} 个软件包")
+            self.now = tr("unpacking {count} packages", count=count)
 
     def tick(self) -> None:
         """Show where the step is, if it is time to."""
@@ -54,6 +54,6 @@ class Progress:
 
     def done(self, code: int) -> None:
         """Close the line."""
-        result = tr("done", "完成") if code == 0 else tr(f"failed (exit code {code})", f"失败（退出码 {code}）")
+        result = tr("done") if code == 0 else tr("failed (exit code {code})", code=code)
         start = "\r" + self.title if self.terminal else " "
         print(f"{start}  {result}, {time.monotonic() - self.begun:.0f} s".ljust(70 if self.terminal else 0), flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import List, Tuple
 
 from .. import __version__
-from ..messages import UserError, say
+from ..messages import UserError, listing, say
 from . import installed_copy, webui_script
 from .checkout import PACKAGE, Checkout
 from .installed_copy import Folder, checksum
@@ -29,27 +29,27 @@ def diff(plan: Plan) -> str:
 def tell_dry(plan: Plan) -> None:
     """What `plan` would change; nothing is changed."""
     if plan.nothing_to_do:
-        say("nothing would change", "不会有任何改动")
+        say("nothing would change")
         return
     if plan.changed:
         print(diff(plan))
     tell_skipped(plan)
     where = plan.folder.path
     if plan.folder_changes and plan.link:
-        say(f"{where} would become a link to {plan.package}", f"{where} 将成为指向 {plan.package} 的链接")
+        say("{where} would become a link to {package}", where=where, package=plan.package)
     elif plan.folder_changes and plan.install:
-        say(f"{where}: {len(plan.write)} files would be written, {len(plan.drop)} deleted",
-            f"{where}：将写入 {len(plan.write)} 个文件，删除 {len(plan.drop)} 个文件")
+        say("{where}: {count} files would be written, {count_2} deleted", where=where, count=len(plan.write),
+            count_2=len(plan.drop))
     elif plan.folder_changes:
-        say(f"{where}: what RVC-LoRA put there would be deleted ({len(plan.folder.own)} files)",
-            f"{where}：将删除 RVC-LoRA 安装的内容（{len(plan.folder.own)} 个文件）")
-    say("nothing was written (--dry-run)", "未写入任何内容（--dry-run）")
+        say("{where}: what RVC-LoRA put there would be deleted ({count} files)", where=where,
+            count=len(plan.folder.own))
+    say("nothing was written (--dry-run)")
 
 
 def tell_skipped(plan: Plan) -> None:
     """Why the realtime window has no lines of ours, where it has none."""
     for error in plan.skipped:
-        say(f"note: {error.en}; the rest does not need it", f"提示：{error.zh}；其余部分不受影响")
+        say("note: {error}; the rest does not need it", error=error)
 
 
 def tell(plan: Plan) -> None:
@@ -57,26 +57,23 @@ def tell(plan: Plan) -> None:
     root = plan.checkout.root
     tell_skipped(plan)
     for name in plan.set_aside:
-        say(f"you had changed {PACKAGE}/{name}: your version is now beside it, ending in .yours1 (2, ...)",
-            f"您修改过 {PACKAGE}/{name}：您的版本保存在旁边，以 .yours1（2、……）结尾")
+        say("you had changed {package}/{name}: your version is now beside it, ending in .yours1 (2, ...)",
+            package=PACKAGE, name=name)
     if plan.install and plan.nothing_to_do:
-        say(f"RVC-LoRA {__version__} is already installed in {root}: nothing changed",
-            f"{root} 中已安装 RVC-LoRA {__version__}：未作改动")
+        say("RVC-LoRA {version} is already installed in {root}: nothing changed", version=__version__, root=root)
     elif plan.install:
-        say(f"RVC-LoRA {__version__} is installed in {root}: start RVC as always ({plan.script.name})",
-            f"RVC-LoRA {__version__} 已安装到 {root}：请照常启动 RVC（{plan.script.name}）")
+        say("RVC-LoRA {version} is installed in {root}: start RVC as always ({script_name})", version=__version__,
+            root=root, script_name=plan.script.name)
     elif plan.nothing_to_do:
-        say(f"RVC-LoRA is not installed in {root}: nothing changed", f"{root} 中未安装 RVC-LoRA：未作改动")
+        say("RVC-LoRA is not installed in {root}: nothing changed", root=root)
     else:
-        say(f"RVC-LoRA is uninstalled from {root}; adapters and training results were left where they are",
-            f"已从 {root} 卸载 RVC-LoRA；适配器与训练结果均保留在原处")
+        say("RVC-LoRA is uninstalled from {root}; adapters and training results were left where they are", root=root)
         if plan.folder.kind == "copy" and plan.folder.strange + plan.folder.edited:
             kept = plan.folder.strange + plan.folder.edited
-            say(f"kept in {plan.folder.path}, because they are yours or were changed by you: {', '.join(kept)}",
-                f"{plan.folder.path} 中保留了属于您或被您修改过的文件：{'、'.join(kept)}")
+            say("kept in {path}, because they are yours or were changed by you: {kept}", path=plan.folder.path,
+                kept=listing(kept))
         if plan.folder.kind == "source":
-            say(f"{plan.folder.path} stays: it is the copy that this installer belongs to",
-                f"{plan.folder.path} 保留：本安装程序属于该副本")
+            say("{path} stays: it is the copy that this installer belongs to", path=plan.folder.path)
 
 
 def lines_in(script: Path) -> Tuple[str, str]:
@@ -97,7 +94,7 @@ def lines_in(script: Path) -> Tuple[str, str]:
 def tell_status(checkout: Checkout, source: Path) -> bool:
     """Print what is there; return whether all of it is in place and of this version."""
     folder = Folder(checkout.folder, checkout.is_source(source))
-    say(f"RVC: {checkout.layout} layout, {checkout.root}", f"RVC：{checkout.layout} 布局，{checkout.root}")
+    say("RVC: {layout} layout, {checkout_root}", layout=checkout.layout, checkout_root=checkout.root)
     states = []
     for script in checkout.scripts:
         state, trouble = lines_in(script)
@@ -125,25 +122,24 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
         current = folder.kind in ("link", "source") and (folder.path / "__init__.py").is_file()
     cut_off = folder.cut_off or any(webui_script.litter_of(script) for script in checkout.scripts)
     if folder.kind == "none":
-        say(f"{PACKAGE}/: not there", f"{PACKAGE}/：不存在")
+        say("{package}/: not there", package=PACKAGE)
     elif folder.kind != "copy":
         say(f"{PACKAGE}/: {'a link to ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}",
             f"{PACKAGE}/：{'链接到 ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}")
     else:
-        say(f"{PACKAGE}/: version {folder.version or '?'}, {len(folder.own)} files as installed, {len(folder.lacking)} "
-            f"lacking, {len(folder.edited)} changed by you, {len(folder.strange)} yours",
-            f"{PACKAGE}/：版本 {folder.version or '?'}，{len(folder.own)} 个文件完好，缺少 {len(folder.lacking)} 个，"
-            f"被您修改 {len(folder.edited)} 个，您自己的 {len(folder.strange)} 个")
+        say("{package}/: version {version}, {count} files as installed, {count_2} lacking, {count_3} changed by you, "
+            "{count_4} yours",
+            package=PACKAGE, version=folder.version or "?", count=len(folder.own), count_2=len(folder.lacking),
+            count_3=len(folder.edited), count_4=len(folder.strange))
     if lines == "there" and current and not cut_off:
-        say(f"=> RVC-LoRA {__version__} is installed", f"=> 已安装 RVC-LoRA {__version__}")
+        say("=> RVC-LoRA {version} is installed", version=__version__)
     elif lines == "none" and not cut_off and (folder.bare or folder.kind == "source"):
-        say("=> RVC-LoRA is not installed", "=> 未安装 RVC-LoRA")
+        say("=> RVC-LoRA is not installed")
     elif lines == "damaged":
-        say("=> RVC-LoRA's lines need your hand, as said above", "=> 需要您按上面的说明手动处理 RVC-LoRA 的行")
+        say("=> RVC-LoRA's lines need your hand, as said above")
     elif cut_off or lines == "none" or folder.bare:
         say("=> an installation or removal was cut off: run the installer again to finish it, or with --uninstall to "
-            "take all of it out", "=> 安装或卸载曾被中断：请重新运行安装程序以完成安装，或使用 --uninstall 全部移除")
+            "take all of it out")
     else:
-        say("=> another version of RVC-LoRA is installed: run the installer again to update it",
-            "=> 已安装另一版本的 RVC-LoRA：请重新运行安装程序进行更新")
+        say("=> another version of RVC-LoRA is installed: run the installer again to update it")
     return lines == "there" and current and not cut_off

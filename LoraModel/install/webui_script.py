@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from ..host.layouts import ANCHORS, CHECKOUTS, layout_at
-from ..messages import UserError
+from ..messages import Text, UserError
 
 BEGIN, END = "# >>> RVC-LoRA", "# <<< RVC-LoRA"
 _BEGIN = re.compile(rb"[ \t]*# >>> RVC-LoRA(?: ([0-9a-f]{8}))?\s*$")
@@ -167,7 +167,7 @@ def _makes_vc(statement: ast.AST) -> bool:
 
 
 def _refuse(script: str, en: str, zh: str) -> UserError:
-    return UserError(f"{script} was left as it is: {en}", f"未改动 {script}：{zh}")
+    return UserError("{script} was left as it is: {reason}", script=script, reason=Text(en, zh))
 
 
 def _after(statement: ast.stmt, lines: List[bytes], text: str, script: str) -> _Insertion:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import atomic_write
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..places import near_words
 from ..recent import Recent
 from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
@@ -83,19 +83,17 @@ class Adapter:
         for path in sorted(set(expected) ^ set(layers)):
             what = ("lacks", "缺少") if path in expected else ("has, but its configuration or the network does not "
                                                                "know,", "包含但配置或网络中没有")
-            raise UserError(f"adapter {self.name!r} {what[0]} the layer {path}: it is damaged or of another network",
-                            f"适配器 {self.name!r} {what[1]} 层 {path}：文件已损坏或属于其他网络")
+            raise UserError("adapter {name!r} {what} the layer {path}: it is damaged or of another network",
+                            name=self.name, what=Text(what[0], what[1]), path=path)
         for path, target in expected.items():
             wanted = _expected_shapes(modules[path], target, self.config.targets[target].r)
             found = {key: tuple(tensor.shape) for key, tensor in layers[path].items()}
             if found != wanted:
-                raise UserError(f"adapter {self.name!r}: {path} has {found}, the network wants {wanted}",
-                                f"适配器 {self.name!r}：{path} 的形状为 {found}，而网络需要 {wanted}")
+                raise UserError("adapter {name!r}: {path} has {found}, the network wants {wanted}", name=self.name,
+                                path=path, found=found, wanted=wanted)
             if is_row(target) and not 0 <= self.speaker < modules[path].num_embeddings:
-                raise UserError(f"adapter {self.name!r} adapts speaker {self.speaker}, the base has "
-                                f"{modules[path].num_embeddings}",
-                                f"适配器 {self.name!r} 对应说话人 {self.speaker}，而底模只有 "
-                                f"{modules[path].num_embeddings} 个")
+                raise UserError("adapter {name!r} adapts speaker {speaker}, the base has {num_embeddings}",
+                                name=self.name, speaker=self.speaker, num_embeddings=modules[path].num_embeddings)
 
     def _scaling(self, path: str) -> float:
         target = self.config.target_of(path)
@@ -175,9 +173,8 @@ def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
 def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
     axis = _component_axis(name, tensor)
     if tensor.dim() < 2 or scale.shape != (tensor.shape[axis],):
-        raise UserError(f"tensor {name} has shape {tuple(tensor.shape)} but {tuple(scale.shape)} scales: the file is "
-                        f"damaged",
-                        f"张量 {name} 的形状为 {tuple(tensor.shape)}，却有 {tuple(scale.shape)} 个缩放值：文件已损坏")
+        raise UserError("tensor {name} has shape {shape} but {shape_2} scales: the file is damaged", name=name,
+                        shape=tuple(tensor.shape), shape_2=tuple(scale.shape))
     shape = [1] * tensor.dim()
     shape[axis] = -1
     return tensor.float() * scale.float().view(shape)
@@ -299,12 +296,10 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
     adapter = Adapter(_values(path, tensors), config, metadata)
     if base_hash is not None and metadata["base_hash"] != base_hash and not force:
         base = one_line(base_name)
-        raise UserError(
-            f"adapter {adapter.name!r} was trained on base {metadata['base_name']} ({metadata['base_hash'][:8]}…), the "
-            f"loaded base is {base} ({base_hash[:8]}…): choose that base or pass --force",
-            f"适配器 {adapter.name!r} 训练自底模 {metadata['base_name']}（{metadata['base_hash'][:8]}…），当前底模为 "
-            f"{base}（{base_hash[:8]}…）：请选择对应的底模，或使用 --force",
-        )
+        raise UserError("adapter {adapter_name!r} was trained on base {base_name} ({base_hash}…), the loaded base is "
+                        "{base} ({base_hash_2}…): choose that base or pass --force",
+                        adapter_name=adapter.name, base_name=metadata["base_name"], base_hash=metadata["base_hash"][:8],
+                        base=base, base_hash_2=base_hash[:8])
     return adapter
 
 
@@ -333,7 +328,8 @@ def _opened(path: Path) -> BinaryIO:
     if stamp_of(path) is None or not path.is_file():
         shown = one_line(path, 300)
         near = near_words(path) if not path.exists() else ("", "")
-        raise UserError(f"there is no adapter file {shown}{near[0]}: check the path", f"找不到适配器文件 {shown}{near[1]}：请检查路径")
+        raise UserError("there is no adapter file {shown}{near}: check the path", shown=shown,
+                        near=Text(near[0], near[1]))
     try:
         return open(str(path), "rb")
     except OSError as error:

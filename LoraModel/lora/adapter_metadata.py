@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping
 
-from ..messages import UserError
+from ..messages import Text, UserError
 from .voice_pitch import read_pitch
 
 FORMAT, FORMAT_VERSION = "rvc-lora", "1"
@@ -37,8 +37,8 @@ def one_line(value: Any, limit: int = 200) -> str:
 def damaged(path: Path, why: str, why_zh: str = "") -> UserError:
     """What to say of a file that is no adapter. why_zh: "" where another library says why, in English alone."""
     shown = one_line(path, 4000)
-    return UserError(f"{shown} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
-                     f"{shown} 不是可用的 RVC-LoRA 适配器（{why_zh or why}）：请选择其他文件或重新生成")
+    return UserError("{shown} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
+                     shown=shown, why=Text(why, why_zh or why))
 
 
 class _Wrong(ValueError):
@@ -140,10 +140,8 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
         raise damaged(path, f"its format is {named!r}", f"其格式为 {named!r}" if "format" in raw else "其格式未注明")
     if raw.get("format_version") != FORMAT_VERSION:
         shown, version = one_line(path, 4000), one_line(raw.get("format_version", ""), 40)
-        raise UserError(
-            f"{shown} has format version {version!r}, this program reads {FORMAT_VERSION!r}: update RVC-LoRA",
-            f"{shown} 的格式版本为 {version!r}，本程序只支持 {FORMAT_VERSION!r}：请更新 RVC-LoRA",
-        )
+        raise UserError("{shown} has format version {version!r}, this program reads {format_version!r}: update "
+                        "RVC-LoRA", shown=shown, version=version, format_version=FORMAT_VERSION)
     fields = {}
     for key, read in _READERS.items():
         needed = key in REQUIRED or key == "checksum"

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, Optional
 
-from ..messages import UserError
+from ..messages import UserError, listing
 from ..names import bare, shown
 from .targets import PRESETS, TARGETS, default_preset, is_row
 
@@ -25,15 +25,11 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.r, bool) or not isinstance(self.r, int) or not 1 <= self.r <= MAX_RANK:
-            raise UserError(
-                f"rank r={bare(self.r)} must be a whole number from 1 to {MAX_RANK}: leave the target out to switch it off",
-                f"秩 r={bare(self.r)} 必须是 1 到 {MAX_RANK} 之间的整数：若要关闭该目标，请将其移除",
-            )
+            raise UserError("rank r={r} must be a whole number from 1 to {max_rank}: leave the target out to switch "
+                            "it off", r=bare(self.r), max_rank=MAX_RANK)
         if isinstance(self.lora_alpha, bool) or not isinstance(self.lora_alpha, (int, float)) or not 0 < self.lora_alpha < 1e6:
-            raise UserError(
-                f"lora_alpha={bare(self.lora_alpha)} must be a number above 0 and below a million (twice the rank is usual)",
-                f"lora_alpha={bare(self.lora_alpha)} 必须大于 0 且小于一百万（通常取秩的两倍）",
-            )
+            raise UserError("lora_alpha={lora_alpha} must be a number above 0 and below a million (twice the rank is "
+                            "usual)", lora_alpha=bare(self.lora_alpha))
 
 
 @dataclass
@@ -62,35 +58,25 @@ class LoRAConfig:
     def __post_init__(self) -> None:
         TargetConfig(self.r, self.lora_alpha)
         if isinstance(self.lora_dropout, bool) or not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
-            raise UserError(
-                f"lora_dropout={bare(self.lora_dropout)} must be at least 0 and below 1",
-                f"lora_dropout={bare(self.lora_dropout)} 必须在 0（含）到 1（不含）之间",
-            )
+            raise UserError("lora_dropout={lora_dropout} must be at least 0 and below 1",
+                            lora_dropout=bare(self.lora_dropout))
         if not isinstance(self.use_rslora, bool):
-            raise UserError(f"use_rslora={bare(self.use_rslora)} must be true or false", f"use_rslora={bare(self.use_rslora)} 必须是 true 或 false")
+            raise UserError("use_rslora={use_rslora} must be true or false", use_rslora=bare(self.use_rslora))
         if not isinstance(self.targets, dict):
-            raise UserError(f"targets must be an object like {{\"ups\": true}}, not {bare(self.targets)}",
-                            f"targets 必须是形如 {{\"ups\": true}} 的对象，而不是 {bare(self.targets)}")
+            raise UserError("targets must be an object like {{\"ups\": true}}, not {targets}",
+                            targets=bare(self.targets))
         self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
         if not self.targets:
-            raise UserError(
-                f"no target is switched on: choose at least one of {', '.join(TARGETS)}",
-                f"没有启用任何目标层：请至少选择其一：{'、'.join(TARGETS)}",
-            )
+            raise UserError("no target is switched on: choose at least one of {targets}", targets=listing(TARGETS))
         for row in filter(is_row, self.targets):
             for whole in self.targets:
                 if whole != row and TARGETS[whole].pattern == TARGETS[row].pattern:
-                    raise UserError(
-                        f"targets {whole} and {row} both change the speaker table: choose one ({row} is the smaller)",
-                        f"目标 {whole} 与 {row} 都会修改说话人嵌入：请只选一个（{row} 更小）",
-                    )
+                    raise UserError("targets {whole} and {row} both change the speaker table: choose one ({row} is "
+                                    "the smaller)", whole=whole, row=row)
 
     def _target(self, name: str, value: Any) -> Optional[TargetConfig]:
         if name not in TARGETS:
-            raise UserError(
-                f"unknown target {bare(name)}: choose from {', '.join(TARGETS)}",
-                f"未知的目标层 {bare(name)}：可选 {'、'.join(TARGETS)}",
-            )
+            raise UserError("unknown target {name}: choose from {targets}", name=bare(name), targets=listing(TARGETS))
         if isinstance(value, TargetConfig):
             value = asdict(value)
         if value is None or value is False:
@@ -98,14 +84,12 @@ class LoRAConfig:
         if value is True:
             value = {}
         if not isinstance(value, dict) or set(value) - {"r", "lora_alpha"}:
-            raise UserError(
-                f"target {shown(name)} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {bare(value)}",
-                f"目标层 {shown(name)} 只接受 true、false 或 {{\"r\": …, \"lora_alpha\": …}}，而不是 {bare(value)}",
-            )
+            raise UserError("target {name} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {value}",
+                            name=shown(name), value=bare(value))
         if is_row(name):
             if value.get("r", 1) != 1 or value.get("lora_alpha", 1) != 1:
-                raise UserError(f"target {shown(name)} is one row of a table and has neither rank nor alpha: give true or false",
-                                f"目标层 {shown(name)} 是表中的一行，没有秩与 alpha：请给出 true 或 false")
+                raise UserError("target {name} is one row of a table and has neither rank nor alpha: give true or "
+                                "false", name=shown(name))
             return TargetConfig(1, 1)
         r = value.get("r", self.r)
         ratio = self.lora_alpha / self.r
@@ -119,8 +103,7 @@ class LoRAConfig:
         `alpha`; a row, which has neither, stays. None is the default preset."""
         name = default_preset() if name is None else name
         if name not in PRESETS:
-            raise UserError(f"unknown preset {shown(name)}: choose from {', '.join(PRESETS)}",
-                            f"未知的预设 {shown(name)}：可选 {'、'.join(PRESETS)}")
+            raise UserError("unknown preset {name}: choose from {presets}", name=shown(name), presets=listing(PRESETS))
         if rank is not None or alpha is not None:
             TargetConfig(1 if rank is None else rank, 1 if alpha is None else alpha)
         targets = {}
@@ -150,8 +133,8 @@ class LoRAConfig:
         if unknown:
             named = shown(next(key for key in values if key in unknown))
             known = [f.name for f in fields(cls)]
-            raise UserError(f"unknown key {named} in the LoRA configuration: known are {', '.join(known)}",
-                            f"LoRA 配置中有未知的键 {named}：可用 {'、'.join(known)}")
+            raise UserError("unknown key {named} in the LoRA configuration: known are {known}", named=named,
+                            known=listing(known))
         return cls(**values)
 
     def to_json(self) -> str:
@@ -163,10 +146,9 @@ class LoRAConfig:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"the LoRA configuration is not JSON: {error}", f"LoRA 配置不是有效的 JSON：{error}") from None
+            raise UserError("the LoRA configuration is not JSON: {error}", error=error) from None
         if not isinstance(values, dict):
-            raise UserError(f"the LoRA configuration must be a JSON object, not {type(values).__name__}",
-                            f"LoRA 配置必须是 JSON 对象，而不是 {type(values).__name__}")
+            raise UserError("the LoRA configuration must be a JSON object, not {name}", name=type(values).__name__)
         targets = values.get("targets")
         if isinstance(targets, dict):
             values["targets"] = {name: True if is_row(name) and isinstance(value, dict) else value for name, value in targets.items()}

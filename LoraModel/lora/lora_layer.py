@@ -59,7 +59,7 @@ class LoRALayer(Hanging, nn.Module):
     def __init__(self, base: nn.Module, r: int, lora_alpha: float, lora_dropout: float = 0.0, use_rslora: bool = False):
         super().__init__()
         if r < 1:
-            raise UserError(f"rank {r} is below 1: choose a higher one, or switch this target off", f"秩 {r} 小于 1：请选择更高的秩，或关闭该目标层")
+            raise UserError("rank {r} is below 1: choose a higher one, or switch this target off", r=r)
         object.__setattr__(self, "base", base)
         self.r, self.scaling = self.fitting_rank(base, r), lora_alpha / (math.sqrt(r) if use_rslora else r)
         shape_a, shape_b, _ = self.shapes(base, self.r)
@@ -231,8 +231,8 @@ class LoRAEmbedding(LoRALayer):
 
     def __init__(self, base: nn.Embedding, *args: Any, **kwargs: Any):
         if base.max_norm is not None:
-            raise UserError("an Embedding with max_norm rewrites its own weights in forward and cannot be frozen: leave it out",
-                            "带 max_norm 的 Embedding 会在前向时改写自身权重，无法冻结：请排除该层")
+            raise UserError("an Embedding with max_norm rewrites its own weights in forward and cannot be frozen: "
+                            "leave it out")
         super().__init__(base, *args, **kwargs)
 
     @staticmethod
@@ -263,8 +263,9 @@ class SpeakerRow(Hanging, nn.Module):
     def __init__(self, base: nn.Embedding, row: int = 0):
         super().__init__()
         if not 0 <= row < base.num_embeddings:
-            raise UserError(f"speaker {row} is not in the base's table of {base.num_embeddings}: choose 0 to {base.num_embeddings - 1}",
-                            f"底模的说话人表只有 {base.num_embeddings} 行，没有第 {row} 号：请选择 0 到 {base.num_embeddings - 1}")
+            raise UserError("speaker {row} is not in the base's table of {num_embeddings}: choose 0 to "
+                            "{num_embeddings_2}",
+                            row=row, num_embeddings=base.num_embeddings, num_embeddings_2=base.num_embeddings - 1)
         object.__setattr__(self, "base", base)
         self.row = row
         self.lora_row = _Factor((1, base.embedding_dim))

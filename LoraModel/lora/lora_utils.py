@@ -63,8 +63,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         UserError: a target matches no layer, or the network has LoRA already.
     """
     if getattr(network, _ATTRIBUTE, None) is not None:
-        raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew",
-                        "该网络已经注入了 LoRA：请先调用 extract(network)，或重新加载底模")
+        raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew")
     layers: Dict[str, nn.Module] = {}
     taken = dict.fromkeys(config.targets, 0)
     for path, module in network.named_modules():
@@ -73,16 +72,14 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
             continue
         cls = layer_class(module, is_row(target))
         if cls is None:
-            raise UserError(f"target {target} names {path}, a {type(module).__name__}, for which there is no LoRA layer",
-                            f"目标层 {target} 匹配到 {path}（{type(module).__name__}），但没有对应的 LoRA 层")
+            raise UserError("target {target} names {path}, a {name}, for which there is no LoRA layer", target=target,
+                            path=path, name=type(module).__name__)
         layers[path] = cls.make(module, target, config, speaker)
         taken[target] += 1
     missing = [name for name, count in taken.items() if not count]
     if missing:
-        raise UserError(
-            f"target {missing[0]!r} matches no layer of {type(network).__name__}: switch it off, or check that this is an RVC network",
-            f"目标层 {missing[0]!r} 在 {type(network).__name__} 中没有匹配的层：请关闭该目标，或确认这是 RVC 网络",
-        )
+        raise UserError("target {first!r} matches no layer of {name}: switch it off, or check that this is an RVC "
+                        "network", first=missing[0], name=type(network).__name__)
     injection = Injection(network, config, layers)
     for _, layer in injection.items():
         layer.attach()
@@ -98,8 +95,7 @@ def injection_of(network: nn.Module) -> Injection:
     """
     injection = getattr(network, _ATTRIBUTE, None)
     if injection is None:
-        raise UserError("this network has no LoRA injected: call inject(network, config) first",
-                        "该网络没有注入 LoRA：请先调用 inject(network, config)")
+        raise UserError("this network has no LoRA injected: call inject(network, config) first")
     return injection
 
 

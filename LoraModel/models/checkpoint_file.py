@@ -9,7 +9,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, Dict, Iterator, Union
 
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..places import near_words
 from .not_a_model import what_it_is
 from .tensor_file import TensorFile, open_tensor_file
@@ -27,15 +27,15 @@ def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
     path = Path(path)
     if not _is_file(path):
         near = near_words(path)
-        raise UserError(f"there is no file {path}{near[0]}: check the path", f"找不到文件 {path}{near[1]}：请检查路径")
+        raise UserError("there is no file {path}{near}: check the path", path=path, near=Text(near[0], near[1]))
     try:
         with open_tensor_file(path) as file:
             yield file
     except (UnsafeName, Malformed) as error:
         raise _refusal(path, error) from None
     except MemoryError:
-        raise UserError(f"there is not enough memory to read {path}: close other programs and try again",
-                        f"内存不足，无法读取 {path}：请关闭其他程序后重试") from None
+        raise UserError("there is not enough memory to read {path}: close other programs and try again",
+                        path=path) from None
 
 
 def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
@@ -59,13 +59,8 @@ def damaged(path: Path, why: str, why_zh: str = "", advice: str = "", advice_zh:
 
 
 def _unsafe(path: Path, kind: str) -> UserError:
-    return UserError(
-        f"{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. "
-        "It was not loaded; "
-        "get the model from a source you trust, as weights only",
-        f"{path} 不安全：其中包含类型为 {kind} 的对象，加载时可能执行程序。未加载该文件；"
-        f"请从可信来源获取仅含权重的模型",
-    )
+    return UserError("{path} is unsafe: it holds an object of type {kind}, which could run a program when loaded. It "
+                     "was not loaded; get the model from a source you trust, as weights only", path=path, kind=kind)
 
 
 def _refusal(path: Path, error: Union[UnsafeName, Malformed]) -> UserError:

@@ -188,9 +188,8 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         contents = bounded_json(path)
     except (OSError, ValueError) as error:
         reason = str(error)[:200]
-        raise UserError(f"{path} cannot be read as JSON ({reason}): give the config.json that the base "
-                        "was trained with",
-                        f"无法将 {path} 读作 JSON（{reason}）：请提供训练底模时使用的 config.json") from None
+        raise UserError("{path} cannot be read as JSON ({reason}): give the config.json that the base was trained with",
+                        path=path, reason=reason) from None
     try:
         check_data(contents["data"], contents["train"])
         values = checked(config_list(contents))
@@ -199,13 +198,11 @@ def read_config_json(path: Path) -> Dict[str, Any]:
             raise WrongValue(f"hop_length is {shown(contents['data']['hop_length'])}, the upsampling makes {hop} "
                              "samples a frame")
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no RVC configuration (it lacks {error}): give the config.json that the base was "
-                        "trained with",
-                        f"{path} 不是 RVC 配置文件（缺少 {error}）：请提供训练底模时使用的 config.json") from None
+        raise UserError("{path} is no RVC configuration (it lacks {error}): give the config.json that the base was "
+                        "trained with", path=path, error=error) from None
     except WrongValue as error:
-        raise UserError(f"{path} is no usable configuration ({error}): give the config.json that the base was "
-                        "trained with",
-                        f"{path} 中的配置不可用（{error}）：请提供训练底模时使用的 config.json") from None
+        raise UserError("{path} is no usable configuration ({error}): give the config.json that the base was trained "
+                        "with", path=path, error=error) from None
     return contents
 
 

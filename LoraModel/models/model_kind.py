@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 from ..lora import tensors_hash
-from ..messages import UserError
+from ..messages import Text, UserError
 from .checkpoint_file import open_checkpoint
 from .model_form import ModelForm, normalise, rate_of, vocoder_of
 
@@ -55,8 +55,7 @@ class ModelKind:
             UserError: it is no generator, or damaged.
         """
         if not self.is_generator:
-            raise self.problem or UserError(f"{self.path} is no base: choose another file",
-                                            f"{self.path} 不是底模：请选择其他文件")
+            raise self.problem or UserError("{path} is no base: choose another file", path=self.path)
         with open_checkpoint(self.path) as file:
             form = normalise(file.contents)
             assert form is not None
@@ -77,8 +76,8 @@ def model_kind(path: Union[str, Path]) -> ModelKind:
         return ModelKind(path, OTHER, problem=error)
     except OSError as error:
         reason = error.strerror or str(error)
-        return ModelKind(path, OTHER, problem=UserError(f"{path} cannot be read ({reason}): check its permissions",
-                                                        f"无法读取 {path}（{reason}）：请检查文件权限"))
+        return ModelKind(path, OTHER, problem=UserError("{path} cannot be read ({reason}): check its permissions",
+                                                        path=path, reason=reason))
     return kind_of(path, contents, form)
 
 
@@ -133,9 +132,8 @@ def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
 def _adapter(path: Path, form: ModelForm) -> ModelKind:
     said = form.beside
     if said.get("format") != "rvc-lora":
-        return ModelKind(path, OTHER, problem=UserError(
-            f"{path} is a LoRA file of another program: an adapter for RVC is trained by this one, choose such a file",
-            f"{path} 是其他程序的 LoRA 文件：请选择由本程序训练的 RVC 适配器"))
+        return ModelKind(path, OTHER, problem=UserError("{path} is a LoRA file of another program: an adapter for RVC "
+                                                        "is trained by this one, choose such a file", path=path))
     version = said.get("rvc_version")
     return ModelKind(path, ADAPTER, version if version in ("v1", "v2") else "",
                      {"0": False, "1": True}.get(str(said.get("f0"))),
@@ -168,5 +166,4 @@ def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> Us
                   "不是 RVC 模型：缺少键 enc_p.emb_phone.weight")
         return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice",
                          f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
-    return UserError(f"{path} is {en}: choose a generator (f0G….pth) or a voice",
-                     f"{path} 是{zh}：请选择生成器（f0G….pth）或声音模型")
+    return UserError("{path} is {reason}: choose a generator (f0G….pth) or a voice", path=path, reason=Text(en, zh))

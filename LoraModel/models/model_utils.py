@@ -13,7 +13,7 @@ from ..defaults import usual_defaults
 from ..host import Host
 from ..lora import tensors_hash
 from ..lora.voice_pitch import MODEL_KEY, VoicePitch, pitch_told
-from ..messages import UserError
+from ..messages import Text, UserError
 from .checkpoint_file import damaged, open_checkpoint, read_checkpoint
 from .configuration import Missing, WrongValue, checked, config_list, misfits, read_config_json
 from .model_form import ModelForm, normalise
@@ -105,11 +105,9 @@ def load_base(
             config = _config_from_shapes(path, form.weights, host, version, f0, sample_rate or form.sample_rate, shapes)
         config[-3] = shapes["emb_g.weight"][0]
         if sample_rate is not None and config[-1] != sample_rate:
-            raise UserError(f"{path} is of {config[-1]} Hz, and {sample_rate} Hz was asked for: "
-                            "leave out --sample_rate, "
-                            f"or choose a base of {sample_rate} Hz",
-                            f"{path} 为 {config[-1]} Hz，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 "
-                            f"{sample_rate} Hz 的底模")
+            raise UserError("{path} is of {config} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
+                            "or choose a base of {sample_rate} Hz",
+                            path=path, config=config[-1], sample_rate=sample_rate)
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
     network = _build(path, config, host, version, f0)
@@ -137,17 +135,14 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
         raise kind.problem if optimizer and kind.problem else damaged(
             path, "it has neither 'model' nor 'weight' with tensors", "其中没有包含张量的 model 或 weight")
     if kind.kind == "adapter":
-        raise UserError(f"{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
-                        "trained on to --base_model",
-                        f"{path} 是适配器而不是底模：请用 --lora_weights 指定它，并用 --base_model "
-                        f"指定训练它所用的底模")
+        raise UserError("{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
+                        "trained on to --base_model", path=path)
     for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
         if key not in form.weights:
             if kind.kind == "other" and kind.problem and "lacks the key" not in kind.problem.en:
                 raise kind.problem
-            raise UserError(f"{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to "
-                            "--base_d)",
-                            f"{path} 缺少键 {key}：它不是 RVC 生成器（判别器 f0D….pth 请用 --base_d）")
+            raise UserError("{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to "
+                            "--base_d)", path=path, key=key)
         if form.weights[key].dim() != 2:
             raise damaged(path, f"{key} has shape {tuple(form.weights[key].shape)}",
                           f"{key} 的形状为 {tuple(form.weights[key].shape)}")
@@ -164,9 +159,8 @@ def check_finite(path: Path, weights: Dict[str, Tensor]) -> None:
     """
     for key, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
-            raise UserError(f"{path} is damaged: {key} holds values that are no numbers (NaN or infinity). Download "
-                            "it again, or choose another",
-                            f"{path} 已损坏：{key} 中含有非数值（NaN 或无穷大）。请重新下载或选择其他文件")
+            raise UserError("{path} is damaged: {key} holds values that are no numbers (NaN or infinity). Download it "
+                            "again, or choose another", path=path, key=key)
 
 
 def load_base_beside_config(
@@ -186,8 +180,8 @@ def load_base_beside_config(
         try:
             return load_base(path, host, sample_rate, beside)
         except UserError as second:
-            raise UserError(f"{error.en} ({beside.name} beside it does not fit either: {second.en})",
-                            f"{error.zh}（旁边的 {beside.name} 也不匹配：{second.zh}）") from None
+            raise UserError("{error} ({beside_name} beside it does not fit either: {second})", error=error,
+                            beside_name=beside.name, second=second) from None
 
 
 def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> None:
@@ -195,19 +189,15 @@ def load_strict(network: nn.Module, weights: Dict[str, Tensor], path: Path) -> N
     own = network.state_dict()
     for key in own:
         if key not in weights:
-            raise UserError(f"{path} lacks the key {key}: it does not fit {type(network).__name__}",
-                            f"{path} 缺少键 {key}：与 {type(network).__name__} 不匹配")
+            raise UserError("{path} lacks the key {key}: it does not fit {name}", path=path, key=key,
+                            name=type(network).__name__)
         if own[key].shape != weights[key].shape:
-            raise UserError(
-                f"{path}: {key} has shape {tuple(weights[key].shape)}, {type(network).__name__} wants "
-                f"{tuple(own[key].shape)}",
-                f"{path}：{key} 的形状为 {tuple(weights[key].shape)}，而 {type(network).__name__} 需要 "
-                f"{tuple(own[key].shape)}",
-            )
+            raise UserError("{path}: {key} has shape {shape}, {name} wants {shape_2}", path=path, key=key,
+                            shape=tuple(weights[key].shape), name=type(network).__name__, shape_2=tuple(own[key].shape))
     extra = [key for key in weights if key not in own]
     if extra:
-        raise UserError(f"{path} has the key {extra[0]}, which {type(network).__name__} does not know",
-                        f"{path} 含有 {type(network).__name__} 中不存在的键 {extra[0]}")
+        raise UserError("{path} has the key {first}, which {name} does not know", path=path, first=extra[0],
+                        name=type(network).__name__)
     network.load_state_dict(weights)
 
 
@@ -220,9 +210,8 @@ def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.M
         if form is None or form.wrapping == "weight":
             raise damaged(path, "it has no 'model' with tensors", "其中没有包含张量的 model")
         if "enc_p.emb_phone.weight" in form.weights:
-            raise UserError(f"{path} is a generator, not a discriminator: give --base_d the file that goes with it "
-                            "(f0D….pth)",
-                            f"{path} 是生成器而不是判别器：--base_d 需要与之配套的 f0D….pth")
+            raise UserError("{path} is a generator, not a discriminator: give --base_d the file that goes with it "
+                            "(f0D….pth)", path=path)
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
     network = host.build_discriminator(version)
@@ -258,8 +247,7 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
 
 
 def _lacks(path: Path, key: str) -> UserError:
-    return UserError(f"{path} lacks the key {key}: it does not fit RVC's network",
-                     f"{path} 缺少键 {key}：与 RVC 网络不匹配")
+    return UserError("{path} lacks the key {key}: it does not fit RVC's network", path=path, key=key)
 
 
 def _config_of_json(file: Path, path: Path, shapes: Dict[str, torch.Size], f0: bool) -> List[Any]:
@@ -270,9 +258,8 @@ def _config_of_json(file: Path, path: Path, shapes: Dict[str, torch.Size], f0: b
     except Missing as error:
         raise _lacks(path, error.args[0]) from None
     if wrong:
-        raise UserError(f"{file} is of another base than {path} ({wrong[0]}): give the config.json that it was "
-                        "trained with",
-                        f"{file} 与 {path} 不匹配（{wrong[0]}）：请提供训练它所用的 config.json")
+        raise UserError("{file} is of another base than {path} ({first}): give the config.json that it was trained "
+                        "with", file=file, path=path, first=wrong[0])
     return config
 
 
@@ -301,11 +288,9 @@ def _config_from_shapes(
         raise _lacks(path, error.args[0]) from None
     if sample_rate is not None and fitting and sample_rate not in [config[-1] for config in fitting]:
         rates = " / ".join(str(config[-1]) for config in fitting)
-        raise NoConfiguration(
-            f"{path} is a {version} base of {rates} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
-            f"or choose a base of {sample_rate} Hz",
-            f"{path} 是 {rates} Hz 的 {version} 底模，而要求的是 {sample_rate} Hz：请去掉 --sample_rate，或选择 "
-            f"{sample_rate} Hz 的底模")
+        raise NoConfiguration("{path} is a {version} base of {rates} Hz, and {sample_rate} Hz was asked for: leave "
+                              "out --sample_rate, or choose a base of {sample_rate} Hz",
+                              path=path, version=version, rates=rates, sample_rate=sample_rate)
     fitting = [config for config in fitting if sample_rate in (None, config[-1])]
     if len(fitting) == 1:
         return fitting[0]
@@ -313,9 +298,8 @@ def _config_from_shapes(
         rate = rate_from_shapes(shapes)
         en, zh = (f" (its shapes are those of a {version} base of {rate} Hz with a size of its own)",
                   f"（其形状属于自定大小的 {version} {rate} Hz 底模）") if rate else ("", "")
-        raise NoConfiguration(f"{path} fits none of RVC's own configurations{en}: give the config.json that it was "
-                              "trained with",
-                              f"{path} 与 RVC 自带的配置均不匹配{zh}：请提供训练时使用的 config.json")
+        raise NoConfiguration("{path} fits none of RVC's own configurations{reason}: give the config.json that it was "
+                              "trained with", path=path, reason=Text(en, zh))
     rates = " / ".join(str(config[-1]) for config in fitting)
-    raise NoConfiguration(f"{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
-                          f"{path} 可能是 {rates} Hz（张量形状都符合）：请用 --sample_rate 指定")
+    raise NoConfiguration("{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
+                          path=path, rates=rates)

@@ -54,10 +54,8 @@ class SynthesizerLoRA:
     def __init__(self, base: Base, config: LoRAConfig, speaker: int = 0):
         self.base, self.info, self.network = base, base.info, base.network
         if not 0 <= speaker < base.info.speakers:
-            raise UserError(f"speaker {speaker} is not among the base's {base.info.speakers}: choose 0 to "
-                            f"{base.info.speakers - 1}",
-                            f"底模只有 {base.info.speakers} 个说话人，没有 {speaker} 号：请选择 0 到 "
-                            f"{base.info.speakers - 1}")
+            raise UserError("speaker {speaker} is not among the base's {speakers}: choose 0 to {speakers_2}",
+                            speaker=speaker, speakers=base.info.speakers, speakers_2=base.info.speakers - 1)
         self.speaker = self.posterior_speaker = speaker
         self.injection: Injection = inject(self.network, config, speaker)
         self.trainable = mark_only_lora_as_trainable(self.network)

@@ -37,8 +37,7 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
         halves.update({f"{path}.{name}": tensor for name, tensor in again.items()})
     for name, tensor in halves.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{name} does not fit 16 bits: the strength is too high, or the base is damaged",
-                            f"{name} 超出 16 位范围：强度过高或底模已损坏")
+            raise UserError("{name} does not fit 16 bits: the strength is too high, or the base is damaged", name=name)
     return halves
 
 
@@ -61,15 +60,12 @@ def check_output(path: Path, force: bool, *inputs: Path) -> None:
         UserError: it is there and `force` is off, it is an input, or it has another ending than .pth.
     """
     if path.suffix.lower() != ".pth":
-        raise UserError(f"{path} must end in .pth: RVC lists only such files",
-                        f"{path} 必须以 .pth 结尾：RVC 只识别此类文件")
+        raise UserError("{path} must end in .pth: RVC lists only such files", path=path)
     if path.resolve() in {file.resolve() for file in inputs}:
-        raise UserError(f"{path} is an input: choose another --output, bases are never overwritten",
-                        f"{path} 是输入文件：请更换 --output，底模不会被覆盖")
+        raise UserError("{path} is an input: choose another --output, bases are never overwritten", path=path)
     check_file_place(path)
     if path.exists() and not force:
-        raise UserError(f"{path} exists: choose another --output, or pass --force to overwrite it",
-                        f"{path} 已存在：请更换 --output，或使用 --force 覆盖")
+        raise UserError("{path} exists: choose another --output, or pass --force to overwrite it", path=path)
 
 
 def save_model(path: Path, model: Dict[str, Any]) -> None:

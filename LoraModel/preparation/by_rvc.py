@@ -29,8 +29,8 @@ class RVCSteps:
 
     def title(self, step: str) -> str:
         method = self.settings.f0_method
-        return {"slices": tr("slicing", "切分"), "f0": tr(f"pitch ({method})", f"音高（{method}）"),
-                "features": tr("features (HuBERT)", "特征（HuBERT）"), "index": tr("index", "索引")}[step]
+        return {"slices": tr("slicing"), "f0": tr("pitch ({method})", method=method),
+                "features": tr("features (HuBERT)"), "index": tr("index")}[step]
 
     def slices(self, recordings: Recordings, progress: Progress) -> None:
         names = [recordings.name(file) for file in recordings.files]

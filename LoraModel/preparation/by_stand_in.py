@@ -63,7 +63,7 @@ def slice_recordings(recordings: Recordings, experiment: Path, rate: int, progre
             audio = read_audio(path, rate)
         except UserError as error:
             problems.append(error)
-            print(tr(f"left out: {error.en}", f"已跳过：{error.zh}"), file=sys.stderr)
+            print(tr("left out: {error}", error=error), file=sys.stderr)
             continue
         for part, (start, stop) in enumerate(slices(audio, rate) if audio.any() else []):
             piece = audio[start:stop] / (np.abs(audio[start:stop]).max() + 1e-6) * LEVEL
@@ -76,8 +76,8 @@ def slice_recordings(recordings: Recordings, experiment: Path, rate: int, progre
     if problems and len(problems) == len(recordings.files):
         raise problems[0]
     if not count:
-        raise UserError(f"{recordings.folder} holds no sound of {SHORTEST} s or more: add recordings of the voice",
-                        f"{recordings.folder} 中没有长于 {SHORTEST} 秒的声音：请添加录音")
+        raise UserError("{folder} holds no sound of {shortest} s or more: add recordings of the voice",
+                        folder=recordings.folder, shortest=SHORTEST)
 
 
 def extract_features(experiment: Path, progress: Callable[[int], None]) -> None:
@@ -118,8 +118,8 @@ class StandInSteps:
         self.experiment, self.settings = experiment, settings
 
     def title(self, step: str) -> str:
-        return {"slices": tr("slicing", "切分"), "f0": tr("pitch (pm)", "音高（pm）"),
-                "features": tr("features (stand-in)", "特征（替代实现）"), "index": tr("index", "索引")}[step]
+        return {"slices": tr("slicing"), "f0": tr("pitch (pm)"),
+                "features": tr("features (stand-in)"), "index": tr("index")}[step]
 
     def slices(self, recordings: Recordings, progress: Callable[[int], None]) -> None:
         slice_recordings(recordings, self.experiment, self.settings.sample_rate, progress)

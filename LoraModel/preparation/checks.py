@@ -16,7 +16,7 @@ import soundfile
 from .. import folder_lock
 from ..host import FEATURE_SIZES
 from ..host import experiment as layout
-from ..messages import UserError
+from ..messages import Text, UserError
 from .fingerprint import move_aside
 
 PITCH_HOP, FEATURE_HOP = 160, 320  # samples at 16 kHz of a frame
@@ -78,18 +78,17 @@ def no_voice(experiment: Path) -> Optional[UserError]:
     """What to say where no slice has a voiced frame; None where one has, or where there is no pitch to look at."""
     if has_voice(experiment):
         return None
-    return UserError(f"the pitch of {experiment} has no voiced frame at all: a base with pitch learns nothing from it; look at the recordings, or "
-                     "try another --f0_method",
-                     f"{experiment} 的音高中没有任何浊音帧：含音高的底模无法从中学习；请检查录音，或更换 --f0_method")
+    return UserError("the pitch of {experiment} has no voiced frame at all: a base with pitch learns nothing from it; "
+                     "look at the recordings, or try another --f0_method", experiment=experiment)
 
 
 def too_few(experiment: Path, slices: int) -> Optional[UserError]:
     """What to say of a folder that training would refuse for having one slice alone; None for any other number."""
     if slices >= LEAST_SLICES:
         return None
-    return UserError(f"{experiment} has {slices} slice, and training takes {LEAST_SLICES} at least, since some are kept out of it: "
-                     "add recordings (a few minutes are usual) and prepare again",
-                     f"{experiment} 只有 {slices} 个切片，而训练至少需要 {LEAST_SLICES} 个（其中一部分留作验证）：请增加录音（通常需要几分钟）后重新处理")
+    return UserError("{experiment} has {slices} slice, and training takes {least_slices} at least, since some are "
+                     "kept out of it: add recordings (a few minutes are usual) and prepare again",
+                     experiment=experiment, slices=slices, least_slices=LEAST_SLICES)
 
 
 @contextlib.contextmanager
@@ -102,8 +101,8 @@ def only_preparation(experiment: Path) -> Iterator[None]:
     """
     def taken(pid: int) -> UserError:
         who = (f" (process {pid})", f"（进程 {pid}）") if pid else ("", "")
-        return UserError(f"{experiment} is being prepared already{who[0]}: wait for the end of it, or choose another --output_dir",
-                         f"{experiment} 正在由另一个程序处理{who[1]}：请等待其结束，或更换 --output_dir")
+        return UserError("{experiment} is being prepared already{who}: wait for the end of it, or choose another "
+                         "--output_dir", experiment=experiment, who=Text(who[0], who[1]))
 
     new = not experiment.is_dir()
     experiment.mkdir(parents=True, exist_ok=True)

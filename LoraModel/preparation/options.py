@@ -22,27 +22,23 @@ MOST_WORKERS, MOST_SPEAKER = 1024, 1_000_000
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="prepare_data.py", description=tr(
-        "Make an experiment folder (slices, pitch, features, index, filelist) from a folder of recordings.",
-        "由录音文件夹生成实验文件夹（切片、音高、特征、索引、文件列表）。"))
+    p = commands.Parser(prog="prepare_data.py", description=tr("Make an experiment folder (slices, pitch, features, "
+                                                               "index, filelist) from a folder of recordings."))
     p.add_argument("--input_dir", required=True, type=commands.path, help=tr(
-        "folder of recordings of one voice (its subfolders too), or one recording", "单一声音的录音文件夹（包括子文件夹），或单个录音"))
+        "folder of recordings of one voice (its subfolders too), or one recording"))
     p.add_argument("--output_dir", required=True, type=commands.path, help=tr(
-        "the experiment folder, logs/NAME (a relative one lies inside the checkout)", "实验文件夹 logs/NAME（相对路径位于 RVC 目录内）"))
-    p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base", "底模版本"))
-    p.add_argument("--sample_rate", type=commands.rate, help=tr(
-        "of the base: 32k, 40k, 48k, … (default: 40k; without a checkout the demo's 16k)",
-        "底模采样率：32k、40k、48k 等（默认：40k；没有 RVC 时为演示用的 16k）"))
-    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)",
-                                          "音高算法（默认：有 rmvpe 模型时用 rmvpe，否则 pm）"))
-    p.add_argument("--no_f0", action="store_true", help=tr("for a base without pitch", "用于不含音高的底模"))
-    p.add_argument("--config_json", type=commands.path, help=tr(
-        "config.json of a custom base (default: RVC's own for this version and rate)",
-        "自定义底模的 config.json（默认：RVC 对应版本与采样率的配置）"))
+        "the experiment folder, logs/NAME (a relative one lies inside the checkout)"))
+    p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base"))
+    p.add_argument("--sample_rate", type=commands.rate, help=tr("of the base: 32k, 40k, 48k, … (default: 40k; without "
+                                                                "a checkout the demo's 16k)"))
+    p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)"))
+    p.add_argument("--no_f0", action="store_true", help=tr("for a base without pitch"))
+    p.add_argument("--config_json", type=commands.path, help=tr("config.json of a custom base (default: RVC's own for "
+                                                                "this version and rate)"))
     p.add_argument("--speaker", type=commands.whole(0, MOST_SPEAKER), default=0, help=tr(
-        "row of the speaker table that the filelist names", "文件列表中的说话人编号"))
+        "row of the speaker table that the filelist names"))
     p.add_argument("--workers", type=commands.whole(1, MOST_WORKERS), default=min(os.cpu_count() or 1, 8), help=tr(
-        "processes of RVC's scripts", "RVC 脚本的进程数"))
+        "processes of RVC's scripts"))
     commands.add_rvc_root(p)
     return p
 
@@ -64,16 +60,15 @@ def plan_from(args: argparse.Namespace) -> Tuple[Host, Plan]:
         preprocess.check_needs(host, method)
     else:
         if args.version == "v1":
-            raise UserError("without an RVC checkout there are only the demo's stand-in features of 768 values, v1 takes 256: "
-                            "name a checkout with --rvc_root",
-                            "没有 RVC 目录时只有 768 维的替代特征，而 v1 需要 256 维：请用 --rvc_root 指定 RVC")
+            raise UserError("without an RVC checkout there are only the demo's stand-in features of 768 values, v1 "
+                            "takes 256: name a checkout with --rvc_root")
         if not args.no_f0:
             method = args.f0_method or "pm"
             if method != "pm":
-                raise UserError(f"f0 method {method!r} needs an RVC checkout (--rvc_root): without one there is pm",
-                                f"音高算法 {method!r} 需要 RVC 目录（--rvc_root）：否则只有 pm")
-        print(tr("no RVC checkout: features come from the demo's stand-in, not from HuBERT; train only the demo's base on them",
-                 "没有 RVC 目录：特征来自演示用的替代实现，而非 HuBERT；只能用于训练演示底模"), file=sys.stderr)
+                raise UserError("f0 method {method!r} needs an RVC checkout (--rvc_root): without one there is pm",
+                                method=method)
+        print(tr("no RVC checkout: features come from the demo's stand-in, not from HuBERT; train only the demo's "
+                 "base on them"), file=sys.stderr)
     settings = Settings(args.version, sample_rate, method, "HuBERT" if host.is_checkout else "stand-in")
     return host, Plan(source, experiment, settings, config, args.speaker, args.workers)
 
@@ -86,13 +81,13 @@ def experiment_folder(host: Host, output: str) -> Path:
     """
     path = host.result(output)
     if any(character in str(path) for character in "|\n\r"):
-        raise UserError(f"{path}: RVC's filelist cannot hold a path with '|' or a line break in it: choose another --output_dir",
-                        f"{path}：RVC 的文件列表不支持含“|”或换行的路径：请更换 --output_dir")
+        raise UserError("{path}: RVC's filelist cannot hold a path with '|' or a line break in it: choose another "
+                        "--output_dir", path=path)
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{path}: RVC's filelist is UTF-8, which this path is not: choose another --output_dir",
-                        f"{path}：RVC 的文件列表为 UTF-8 编码，而该路径不是：请更换 --output_dir") from None
+        raise UserError("{path}: RVC's filelist is UTF-8, which this path is not: choose another --output_dir",
+                        path=path) from None
     return path
 
 
@@ -109,15 +104,14 @@ def network_config(host: Host, version: str, sample_rate: int, config_json: Opti
         contents = read_config_json(path)
         found = contents["data"]["sampling_rate"]
         if found != sample_rate:
-            raise UserError(f"{path} is for {found} Hz, --sample_rate says {sample_rate}: give the same",
-                            f"{path} 为 {found} Hz，而 --sample_rate 为 {sample_rate}：请保持一致")
+            raise UserError("{path} is for {found} Hz, --sample_rate says {sample_rate}: give the same", path=path,
+                            found=found, sample_rate=sample_rate)
         return contents
     if not host.is_checkout and sample_rate == 16000:
         return json.loads(DEMO_CONFIG.read_text(encoding="utf-8"))
     contents = host.config_for(version, sample_rate)
     if contents is None:
         known = ", ".join(str(c["data"]["sampling_rate"]) for v, c in host.configs() if v == version)
-        raise UserError(
-            f"RVC has no {version} configuration for {sample_rate} Hz (it has {known}): choose one of these or give --config_json",
-            f"RVC 没有 {sample_rate} Hz 的 {version} 配置（已有 {known}）：请选择其一或用 --config_json 指定")
+        raise UserError("RVC has no {version} configuration for {sample_rate} Hz (it has {known}): choose one of "
+                        "these or give --config_json", version=version, sample_rate=sample_rate, known=known)
     return contents

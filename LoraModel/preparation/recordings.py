@@ -12,7 +12,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..host import experiment as layout
 from ..inference.audio import NOT_AUDIO, problem_of
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..paths import printable
 from ..places import near_words
 
@@ -55,8 +55,8 @@ def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
         folder, files = place, _files_below(place, without)
     else:
         near = near_words(place)
-        raise UserError(f"there is no folder {place}{near[0]}: give the folder that holds the recordings of the voice",
-                        f"找不到文件夹 {place}{near[1]}：请填写存放该声音录音的文件夹")
+        raise UserError("there is no folder {place}{near}: give the folder that holds the recordings of the voice",
+                        place=place, near=Text(near[0], near[1]))
     files.sort(key=lambda file: file.relative_to(folder).as_posix())
     found: List[Path] = []
     other: List[Path] = []
@@ -73,10 +73,9 @@ def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
     if not found:
         if broken:
             file, problem = broken[0]
-            raise UserError(f"{place} holds no audio files that can be read ({problem.en}): put recordings (wav, flac, mp3, …) there",
-                            f"{place} 中没有可以读取的音频文件（{problem.zh}）：请放入录音（wav、flac、mp3 等）")
-        raise UserError(f"{place} holds no audio files: put recordings (wav, flac, mp3, …) there",
-                        f"{place} 中没有音频文件：请放入录音（wav、flac、mp3 等）")
+            raise UserError("{place} holds no audio files that can be read ({problem}): put recordings (wav, flac, "
+                            "mp3, …) there", place=place, problem=problem)
+        raise UserError("{place} holds no audio files: put recordings (wav, flac, mp3, …) there", place=place)
     return Recordings(folder, found, other, broken)
 
 

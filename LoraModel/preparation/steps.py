@@ -81,7 +81,7 @@ def _prepare(host: Host, plan: Plan, until: Optional[str], recordings: Recording
         steps.run("f0", slices, tools.f0)
         silent = checks.no_voice(experiment)
         if silent is not None:
-            print(tr(f"warning: {silent.en}", f"警告：{silent.zh}"), file=sys.stderr)
+            print(tr("warning: {silent}", silent=silent), file=sys.stderr)
     if until == "f0":
         return 0
     steps.run("features", slices, tools.find_features)
@@ -104,8 +104,8 @@ def check_speaker(plan: Plan) -> None:
     model = plan.config.get("model")
     rows = model.get("spk_embed_dim") if isinstance(model, dict) else None
     if isinstance(rows, int) and not 0 <= plan.speaker < rows:
-        raise UserError(f"speaker {plan.speaker} is not among the {rows} of this base: choose 0 to {rows - 1}",
-                        f"该底模只有 {rows} 个说话人，没有 {plan.speaker} 号：请选择 0 到 {rows - 1}")
+        raise UserError("speaker {speaker} is not among the {rows} of this base: choose 0 to {rows_2}",
+                        speaker=plan.speaker, rows=rows, rows_2=rows - 1)
 
 
 def check_folder(experiment: Path) -> Record:
@@ -116,20 +116,19 @@ def check_folder(experiment: Path) -> Record:
     """
     existing = next(folder for folder in (experiment, *experiment.parents) if os.path.lexists(str(folder)))
     if not existing.is_dir():
-        raise UserError(f"{existing} is a file: choose another --output_dir", f"{existing} 是文件：请更换 --output_dir")
+        raise UserError("{existing} is a file: choose another --output_dir", existing=existing)
     record = Record(experiment)
     if existing == experiment and not record.known and any(not name.startswith(".") for name in os.listdir(str(experiment))):
-        raise UserError(
-            f"{experiment} holds files that were not made by this command: train on it as it is, or choose another --output_dir",
-            f"{experiment} 中已有并非由本命令生成的文件：请直接用它训练，或更换 --output_dir")
+        raise UserError("{experiment} holds files that were not made by this command: train on it as it is, or choose "
+                        "another --output_dir", experiment=experiment)
     made = [experiment / name for names in PRODUCTS.values() for name in (*names, SET_ASIDE) if (experiment / name).is_dir()]
     for folder in (existing, *made):
         try:
             with tempfile.TemporaryFile(dir=str(folder)):
                 pass
         except OSError as error:
-            raise UserError(f"{folder} cannot be written to ({error.strerror}): change its permissions, or choose another --output_dir",
-                            f"无法写入 {folder}（{error.strerror}）：请修改其权限，或更换 --output_dir") from None
+            raise UserError("{folder} cannot be written to ({strerror}): change its permissions, or choose another "
+                            "--output_dir", folder=folder, strerror=error.strerror) from None
     return record
 
 
@@ -140,9 +139,8 @@ def drop_unfit(record: Record, settings: Settings) -> None:
     unfit = checks.drop_unfit(experiment, settings.version)
     if unfit.moved is not None:
         count = len(unfit.pitch) + len(unfit.features)
-        print(tr(f"{count} files of pitch and features are not of their slices (older, of another length, or of slices that are gone): they "
-                 f"were moved to {unfit.moved}",
-                 f"有 {count} 个音高和特征文件与切片不符（更旧、长度不同或切片已不存在）：已移至 {unfit.moved}"), file=sys.stderr)
+        print(tr("{count} files of pitch and features are not of their slices (older, of another length, or of slices "
+                 "that are gone): they were moved to {moved}", count=count, moved=unfit.moved), file=sys.stderr)
     if not slices <= layout.stems(experiment / layout.PITCH, ".wav.npy") & layout.stems(experiment / layout.COARSE_PITCH, ".wav.npy"):
         record.undo("f0")
     if not slices <= layout.stems(layout.feature_folder(experiment, settings.version), ".npy"):
@@ -174,9 +172,9 @@ class _Steps:
 
     def _say(self, moved: Path) -> None:
         what = f" ({', '.join(self.different)})" if self.different else ""
-        print(tr(f"{self.record.experiment} was made of other recordings or settings{what}: what follows from them is made anew, the old files "
-                 f"are kept in {moved}",
-                 f"{self.record.experiment} 由其他录音或设置生成{what}：相关结果将重新生成，旧文件保存在 {moved}"), file=sys.stderr)
+        print(tr("{experiment} was made of other recordings or settings{what}: what follows from them is made anew, "
+                 "the old files are kept in {moved}",
+                 experiment=self.record.experiment, what=what, moved=moved), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -124,8 +124,7 @@ class VoiceBatch:
         first = max(skip - FLOW_CONTEXT, 0)
         with self.voice.lock:
             if self.voice.applied:
-                raise UserError("a voice is applied to this base: unload it before batches are converted on it",
-                                "该底模上已加载声音：批量转换之前请先卸载")
+                raise UserError("a voice is applied to this base: unload it before batches are converted on it")
             with rows_adapted(network, rows):
                 g = network.emb_g(torch.zeros(count, 1, dtype=torch.long, device=device)).transpose(1, 2)  # (rows, gin, 1)
                 mean, log_scale, mask = network.enc_p(phone, coarse, torch.full((count,), frames, device=device))

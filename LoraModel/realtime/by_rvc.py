@@ -42,9 +42,8 @@ class RvcSynthesis:
         self._root = host
         module = realtime_module(host)
         if not takes_frames(module):
-            raise UserError(f"the realtime class of this RVC ({host.describe()}) is older than 2024 and cannot be used from a script: "
-                            "take a newer checkout, or leave --rvc_root out",
-                            f"该 RVC（{host.describe()}）的实时变声类早于 2024 年，无法在脚本中使用：请使用较新的 RVC，或去掉 --rvc_root")
+            raise UserError("the realtime class of this RVC ({host}) is older than 2024 and cannot be used from a "
+                            "script: take a newer checkout, or leave --rvc_root out", host=host.describe())
         file = ""
         if index is not None and index_rate > 0:
             file = str(host.resolve(index))

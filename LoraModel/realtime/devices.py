@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Optional, Union
 
 import numpy as np
 
-from ..messages import UserError, tr
+from ..messages import UserError, listing, tr
 from .plan import parse_voice
 from .voice import RealtimeVoice
 
@@ -24,8 +24,8 @@ def sound_devices() -> Any:
     try:
         import sounddevice
     except (ImportError, OSError) as error:
-        raise UserError(f"sound devices need the package sounddevice ({error}): python -m pip install sounddevice",
-                        f"使用声音设备需要 sounddevice 包（{error}）：python -m pip install sounddevice") from None
+        raise UserError("sound devices need the package sounddevice ({error}): python -m pip install sounddevice",
+                        error=error) from None
     return sounddevice
 
 
@@ -49,8 +49,8 @@ class DeviceStream:
             self.stream = package.Stream(samplerate=live.rate, blocksize=live.block_samples, channels=1, dtype="float32",
                                          device=(device_of(device_in), device_of(device_out)), callback=self.callback)
         except (package.PortAudioError, ValueError) as error:
-            raise UserError(f"the sound devices cannot be opened ({error}): `python -m sounddevice` lists those that are here",
-                            f"无法打开声音设备（{error}）：`python -m sounddevice` 可列出可用设备") from None
+            raise UserError("the sound devices cannot be opened ({error}): `python -m sounddevice` lists those that "
+                            "are here", error=error) from None
 
     def callback(self, heard: np.ndarray, out: np.ndarray, frames: int, _when: Any, status: Any) -> None:
         """heard, out: (block_samples, 1)."""
@@ -68,7 +68,7 @@ def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str
     faults = []
     opened = DeviceStream(live, device_in, device_out, faults.append)
     with opened.stream:
-        print(tr(f"voices: {', '.join(names)}, base; blends as 1=0.5,2=0.5; q ends", f"声音：{'、'.join(names)}、base；混合如 1=0.5,2=0.5；q 结束"))
+        print(tr("voices: {names}, base; blends as 1=0.5,2=0.5; q ends", names=listing(names)))
         for line in lines:
             if line.strip() == "q":
                 break

@@ -50,7 +50,7 @@ def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False) -
             name, strength = part.strip(), "1"
         if name not in names:
             known = ", ".join([*names, PLAIN])
-            raise UserError(f"no adapter is called {shown(name)}: choose from {known[:300]}", f"没有名为 {shown(name)} 的适配器：可选 {known[:300]}")
+            raise UserError("no adapter is called {name}: choose from {known}", name=shown(name), known=known[:300])
         try:
             value = float(strength)
         except ValueError:
@@ -71,8 +71,8 @@ def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) 
     except ValueError:
         seconds = float("nan")
     if not 0 <= seconds < 10**6:
-        raise UserError(f"--switch {shown(text)} is not SECONDS:VOICE, such as 2.0:anna or 4.0:anna=0.5,bob=0.5",
-                        f"--switch {shown(text)} 不是“秒:声音”的形式，例如 2.0:anna 或 4.0:anna=0.5,bob=0.5")
+        raise UserError("--switch {text} is not SECONDS:VOICE, such as 2.0:anna or 4.0:anna=0.5,bob=0.5",
+                        text=shown(text))
     return Switch(seconds, parse_voice(voice, names, any_strength))
 
 

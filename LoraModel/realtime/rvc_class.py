@@ -97,9 +97,8 @@ def rvc_lora_voices(rvc: Any) -> LiveVoices:
     """
     network = getattr(rvc, "net_g", None)
     if network is None or not hasattr(network, "set_adapters"):
-        raise UserError("this realtime object has no network that takes adapters: call patch_realtime_class() before it is made, "
-                        "and give it a voice that can be read",
-                        "此实时对象没有可加载适配器的网络：请在创建它之前调用 patch_realtime_class()，并指定可读取的声音")
+        raise UserError("this realtime object has no network that takes adapters: call patch_realtime_class() before "
+                        "it is made, and give it a voice that can be read")
     slot = network.__dict__.setdefault(_CHANGES, _Slot())
     if slot.changes is None:
         slot.changes = VoiceChanges(voice_of(network, _host()))
@@ -134,8 +133,9 @@ def choose_base(host: Host, path: Union[str, Path], base: Union[str, Path]) -> N
     wanted = adapter.metadata["base_hash"]
     if found != wanted:
         name = adapter.metadata["base_name"]
-        raise UserError(f"{file} is not the base of adapter {adapter.name!r}: that is {name} with the hash {wanted[:8]}…, this has {found[:8] or '-'}…",
-                        f"{file} 不是适配器 {adapter.name!r} 的底模：需要 {name}（哈希 {wanted[:8]}…），而此文件为 {found[:8] or '-'}…")
+        raise UserError("{file} is not the base of adapter {adapter_name!r}: that is {name} with the hash {wanted}…, "
+                        "this has {found}…",
+                        file=file, adapter_name=adapter.name, name=name, wanted=wanted[:8], found=found[:8] or "-")
     _chosen[wanted] = file
 
 

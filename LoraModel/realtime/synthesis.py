@@ -39,11 +39,9 @@ def check_stand_in(voice: VoiceLoader) -> None:
     """
     info = voice.info
     if info.version == "v1":
-        raise UserError(
-            f"base {info.name} is v1, which takes HuBERT features of 256 values: without an RVC checkout there are only the demo's "
-            "stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
-            f"底模 {info.name} 为 v1，需要 256 维的 HuBERT 特征：没有 RVC 目录时只有 768 维的"
-            "替代特征。请用 --rvc_root 指定 RVC，或使用 v2 底模")
+        raise UserError("base {info_name} is v1, which takes HuBERT features of 256 values: without an RVC checkout "
+                        "there are only the demo's stand-ins of 768. Name a checkout with --rvc_root, or use a v2 base",
+                        info_name=info.name)
     say_stand_in()
 
 

@@ -58,8 +58,8 @@ def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape
     for name, value, low, high in (("block", block, 0.02, 10), ("context", context, 0.1, 60),
                                    ("crossfade", crossfade, 0.0, 1)):
         if not low <= value <= high:
-            raise UserError(f"{name}={value} must be between {low} and {high} seconds",
-                            f"{name}={value} 必须在 {low} 到 {high} 秒之间")
+            raise UserError("{name}={value} must be between {low} and {high} seconds", name=name, value=value, low=low,
+                            high=high)
     step = FRAMES_A_SECOND // math.gcd(rate, FRAMES_A_SECOND)
     frames = max(int(round(block * FRAMES_A_SECOND / step)), 1) * step
     fade = min(int(round(crossfade * FRAMES_A_SECOND)), LONGEST_FADE, frames)
@@ -109,8 +109,7 @@ class RealtimeVoice:
             base = light(VoiceLoader(base, host, check_device(device), sample_rate, config_json))
         self.voice = base
         if rate is not None and not 4000 <= rate <= 384000:
-            raise UserError(f"rate={rate} must be between 4000 and 384000 Hz",
-                            f"rate={rate} 必须在 4000 到 384000 Hz 之间")
+            raise UserError("rate={rate} must be between 4000 and 384000 Hz", rate=rate)
         self.rate = int(rate or base.info.sample_rate)
         self.shape = shape = shape_of(self.rate, block, context, crossfade)
         if base.host.is_checkout:
@@ -168,12 +167,10 @@ class RealtimeVoice:
         """
         block = np.asarray(block, dtype=np.float32)
         if block.shape != (self.block_samples,):
-            raise UserError(f"a block of this stream has {self.block_samples} samples, not {block.shape}: cut or fill "
-                            f"it to this length",
-                            f"此音频流的每个块为 {self.block_samples} 个采样，而不是 {block.shape}：请裁剪或补齐")
+            raise UserError("a block of this stream has {block_samples} samples, not {shape}: cut or fill it to this "
+                            "length", block_samples=self.block_samples, shape=block.shape)
         if not np.isfinite(block).all():
-            raise UserError("the block holds samples that are no numbers (NaN or infinity): check what gives the sound",
-                            "该块含有非数值采样（NaN 或无穷大）：请检查声音来源")
+            raise UserError("the block holds samples that are no numbers (NaN or infinity): check what gives the sound")
         self._hear(block)
         self._changes.take()
         sound = self._synthesis(self._window, self.shape.block, self.shape.context, self.shape.returned)

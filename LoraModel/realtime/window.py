@@ -77,7 +77,7 @@ class Panel:
 
     @property
     def plain(self) -> str:
-        return tr("(the base alone)", "（仅底模）")
+        return tr("(the base alone)")
 
     def window(self, title: str, layout: Optional[List[Any]] = None, **options: Any) -> Any:
         """In the place of `sg.Window`: RVC's own window gets our frame, below its first one; others are left alone."""
@@ -101,14 +101,14 @@ class Panel:
     def _frame(self) -> Any:
         sg = self.sg
         self._names = self.catalog.adapters()
-        return sg.Frame(tr("LoRA voice", "LoRA 声音"), [
+        return sg.Frame(tr("LoRA voice"), [
             [sg.Combo([self.plain, *self._names], default_value=self.plain, key=VOICE, enable_events=True, readonly=True, size=(38, 1)),
-             sg.Button(tr("refresh", "刷新"), key=REFRESH),
-             sg.FileBrowse(tr("adapter as the voice", "选择适配器作为声音"), target="pth_path", initial_folder=str(self.catalog.loras),
-                           file_types=((tr("adapters", "适配器"), "*.safetensors"),))],
-            [sg.Text(tr("strength", "强度")),
+             sg.Button(tr("refresh"), key=REFRESH),
+             sg.FileBrowse(tr("adapter as the voice"), target="pth_path", initial_folder=str(self.catalog.loras),
+                           file_types=((tr("adapters"), "*.safetensors"),))],
+            [sg.Text(tr("strength")),
              sg.Slider(range=(0, MAX_STRENGTH), resolution=0.05, default_value=1.0, orientation="h", key=STRENGTH, enable_events=True),
-             sg.Text(tr("keys 1 to 9: the first voices, 0: the base", "按键 1 到 9：前九个声音，0：底模"), key=SAID, size=(52, 2))],
+             sg.Text(tr("keys 1 to 9: the first voices, 0: the base"), key=SAID, size=(52, 2))],
         ])
 
     # What happens in it
@@ -140,7 +140,7 @@ class Panel:
         """Let the stream be heard in a voice of the list; what is wrong is said in the frame."""
         rvc = getattr(self.owner, "rvc", None)
         if rvc is None:
-            self.say(tr("heard as soon as the stream runs", "开始变声后生效"))
+            self.say(tr("heard as soon as the stream runs"))
             return
         try:
             wanted = {self.catalog.adapter_path(name): float(strength)} if name in self._names else {}
@@ -175,7 +175,7 @@ class Panel:
             words = str(error)
         try:
             load_adapter(host.resolve(path))
-            base = self.sg.popup_get_file(words, title=tr("the adapter's base", "适配器的底模"), file_types=((".pth", "*.pth"),))
+            base = self.sg.popup_get_file(words, title=tr("the adapter's base"), file_types=((".pth", "*.pth"),))
             if not base:
                 return False
             choose_base(host, path, base)

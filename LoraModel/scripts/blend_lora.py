@@ -37,24 +37,20 @@ from LoraModel.places import to_read, to_write
 def parser() -> argparse.ArgumentParser:
     p = commands.Parser(
         prog="blend_lora.py",
-        description=tr("Write a blend of adapters as one adapter.", "将多个适配器的混合写成一个适配器。"),
+        description=tr("Write a blend of adapters as one adapter."),
     )
     add = p.add_argument
-    add("adapters", nargs="+", metavar="FILE:STRENGTH", help=tr(
-        "an adapter and its strength, 0 to 1.5 (default: 1)", "适配器及其强度，0 到 1.5（默认：1）"))
-    add("--output", type=commands.path, required=True, help=tr(
-        "the adapter to write (.safetensors); a relative one lies in the RVC checkout",
-        "输出适配器（.safetensors）；相对路径位于 RVC 目录内"))
-    add("--name", default="", help=tr("of the blend (default: its file's)", "混合的名称（默认：文件名）"))
-    add("--rank", type=commands.whole(1, 4096), help=tr(
-        "at most this rank in every layer (default: exact, the sum of their ranks)", "每层最多使用该秩（默认：精确，各秩之和）"))
-    add("--max_kb", type=commands.number(1, 100_000), help=tr(
-        "at most so many thousands of bytes (default: as large as is exact)", "最大千字节数（默认：精确所需的大小）"))
-    add("--bits", type=int, choices=(8, 16), default=16, help=tr("of the numbers in the file", "文件中数值的位数"))
-    add("--base_model", type=commands.path, help=tr(
-        "the base, for voices of other rows than 0 (default: not needed)", "底模，用于说话人不是 0 号的声音（默认：不需要）"))
-    add("--force", action="store_true", help=tr(
-        "overwrite --output, and blend adapters of different bases", "覆盖 --output，并允许混合不同底模的适配器"))
+    add("adapters", nargs="+", metavar="FILE:STRENGTH", help=tr("an adapter and its strength, 0 to 1.5 (default: 1)"))
+    add("--output", type=commands.path, required=True, help=tr("the adapter to write (.safetensors); a relative one "
+                                                               "lies in the RVC checkout"))
+    add("--name", default="", help=tr("of the blend (default: its file's)"))
+    add("--rank", type=commands.whole(1, 4096), help=tr("at most this rank in every layer (default: exact, the sum of "
+                                                        "their ranks)"))
+    add("--max_kb", type=commands.number(1, 100_000), help=tr("at most so many thousands of bytes (default: as large "
+                                                              "as is exact)"))
+    add("--bits", type=int, choices=(8, 16), default=16, help=tr("of the numbers in the file"))
+    add("--base_model", type=commands.path, help=tr("the base, for voices of other rows than 0 (default: not needed)"))
+    add("--force", action="store_true", help=tr("overwrite --output, and blend adapters of different bases"))
     commands.add_rvc_root(p)
     commands.add_any_strength(p)
     return p
@@ -101,15 +97,12 @@ def main(argv: Optional[list] = None) -> int:
     save_adapter(output, made.adapter.tensors, made.adapter.config, made.adapter.metadata, args.bits)
     if ranks and made.error:
         print(
-            tr(
-                f"cut to smaller ranks: the blend loses {made.error:.1%} of its size, most in {made.worst[0]} "
-                f"({made.worst[1]:.1%})",
-                f"秩已减小：混合损失 {made.error:.1%}，最多的是 {made.worst[0]}（{made.worst[1]:.1%}）",
-            )
+            tr("cut to smaller ranks: the blend loses {error:.1%} of its size, most in {first} ({worst:.1%})",
+               error=made.error, first=made.worst[0], worst=made.worst[1])
         )
     else:
-        print(tr("the blend is exact, but for the rounding of the file", "混合是精确的（除文件存储的舍入外）"))
-    print(tr(f"wrote {output}, {output.stat().st_size} bytes", f"已写入 {output}，{output.stat().st_size} 字节"))
+        print(tr("the blend is exact, but for the rounding of the file"))
+    print(tr("wrote {output}, {st_size} bytes", output=output, st_size=output.stat().st_size))
     return 0
 
 

@@ -30,16 +30,15 @@ from LoraModel.models.voice_file import check_output, save_model
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="merge_lora.py", description=tr("Merge adapters into their base: an ordinary small RVC model (.pth).",
-                                                                     "将适配器合并进底模，得到普通的 RVC 小模型（.pth）。"))
-    p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)", "底模（.pth）"))
+    p = commands.Parser(prog="merge_lora.py", description=tr("Merge adapters into their base: an ordinary small RVC "
+                                                             "model (.pth)."))
+    p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)"))
     add_adapter_options(p, required=True)
     p.add_argument("--output", type=commands.path, required=True, help=tr(
-        "the model to write (.pth); a relative one lies in the RVC checkout: assets/weights/NAME.pth shows it in RVC's list",
-        "输出模型（.pth）；相对路径位于 RVC 目录内：assets/weights/名称.pth 会出现在 RVC 的列表中"))
-    p.add_argument("--name", help=tr("what the model says of itself (default: the adapters' names)", "模型信息（默认：适配器名称）"))
-    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base",
-                                                           "覆盖 --output，并允许使用其他底模的适配器"))
+        "the model to write (.pth); a relative one lies in the RVC checkout: assets/weights/NAME.pth shows it in "
+        "RVC's list"))
+    p.add_argument("--name", help=tr("what the model says of itself (default: the adapters' names)"))
+    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base"))
     commands.add_base_form(p)
     commands.add_rvc_root(p)
     return p
@@ -52,7 +51,7 @@ def main(argv: Optional[list] = None) -> int:
     output = host.result(args.output)
     base, files = host.resolve(args.base_model), [find_adapter(path, host.root) for path, _ in adapters]
     check_output(output, args.force, base, *files)
-    with tqdm(total=3, desc=tr("merging", "合并中")) as bar:
+    with tqdm(total=3, desc=tr("merging")) as bar:
         voice = VoiceLoader(base, host, "cpu", args.sample_rate, args.config_json)
         bar.update()
         loaded = [(voice.load(file, args.force), strength) for file, (_, strength) in zip(files, adapters)]
@@ -60,7 +59,7 @@ def main(argv: Optional[list] = None) -> int:
         bar.update()
         save_model(output, voice.as_model(args.name or ""))
         bar.update()
-    print(tr(f"wrote {output}", f"已写入 {output}"))
+    print(tr("wrote {output}", output=output))
     return 0
 
 

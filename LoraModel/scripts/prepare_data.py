@@ -27,9 +27,9 @@ def main(argv: Optional[list] = None) -> int:
     host, plan = plan_from(parser().parse_args(argv))
     count = prepare(host, plan)
     few = too_few(plan.experiment, count)
-    of = tr(f" of speaker {plan.speaker}", f"（说话人 {plan.speaker}）") if plan.speaker else ""
-    print(few or tr(f"{plan.experiment}: {count} slices{of}, ready for train_lora.py --data_dir",
-                    f"{plan.experiment}：{count} 个切片{of}，可用于 train_lora.py --data_dir"))
+    of = tr(" of speaker {speaker}", speaker=plan.speaker) if plan.speaker else ""
+    print(few or tr("{experiment}: {count} slices{of}, ready for train_lora.py --data_dir", experiment=plan.experiment,
+                    count=count, of=of))
     return 0
 
 

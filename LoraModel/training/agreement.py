@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from ..host import experiment as layout
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..preparation.fingerprint import MANIFEST
 from .data_loader import Clip, Experiment
 
@@ -40,12 +40,10 @@ def check_lengths(clip: Clip, frames: int, feature: np.ndarray, pitch: Sequence[
     lengths = [(clip.feature, 2 * len(feature)), *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch) if path)]
     for path, length in lengths:
         if abs(length - frames) > SPARE_FRAMES:
-            raise UserError(
-                f"{path} is of {length} frames of 10 ms, its clip {clip.wav.name} of {frames}: it belongs to another recording. "
-                f"Delete {path.parent.name} and extract again",
-                f"{path} 有 {length} 帧（每帧 10 毫秒），而其片段 {clip.wav.name} 有 {frames} 帧：它属于另一段录音。"
-                f"请删除 {path.parent.name} 后重新提取",
-            )
+            raise UserError("{path} is of {length} frames of 10 ms, its clip {wav_name} of {frames}: it belongs to "
+                            "another recording. Delete {parent_name} and extract again",
+                            path=path, length=length, wav_name=clip.wav.name, frames=frames,
+                            parent_name=path.parent.name)
 
 
 def coarse(hz: np.ndarray) -> np.ndarray:
@@ -69,19 +67,17 @@ def check_pitch(clip: Clip, steps: np.ndarray, hz: np.ndarray) -> None:
         UserError: the two are exchanged, not of the same sound, or no Hz.
     """
     if not _follows(steps, hz) and hz.min() >= 1 and hz.max() <= F0_BINS - 1 and _follows(hz, steps):
-        raise UserError(f"{clip.pitch} holds Hz and {clip.f0} the coarse scale: the two folders are exchanged. Rename them, or extract f0 again",
-                        f"{clip.pitch} 中是 Hz，而 {clip.f0} 中是粗略刻度：两个文件夹互换了。请改名或重新提取 f0")
+        raise UserError("{pitch} holds Hz and {f0} the coarse scale: the two folders are exchanged. Rename them, or "
+                        "extract f0 again", pitch=clip.pitch, f0=clip.f0)
     if steps.min() < 0 or steps.max() > F0_BINS - 1:
-        raise UserError(f"{clip.pitch} has values outside 0 to 255: extract f0 again", f"{clip.pitch} 的值超出 0 到 255：请重新提取 f0")
+        raise UserError("{pitch} has values outside 0 to 255: extract f0 again", pitch=clip.pitch)
     voiced = hz[hz != 0]
     if voiced.size and not LOWEST <= float(voiced.min()) <= float(voiced.max()) <= HIGHEST:
-        raise UserError(
-            f"{clip.f0} has pitch of {float(voiced.min()):.4g} to {float(voiced.max()):.4g}, which is no voice in Hz: extract f0 again",
-            f"{clip.f0} 的音高为 {float(voiced.min()):.4g} 到 {float(voiced.max()):.4g}，不是以 Hz 表示的人声：请重新提取 f0",
-        )
+        raise UserError("{f0} has pitch of {min:.4g} to {max:.4g}, which is no voice in Hz: extract f0 again",
+                        f0=clip.f0, min=float(voiced.min()), max=float(voiced.max()))
     if not _follows(steps, hz):
-        raise UserError(f"{clip.pitch} does not follow from {clip.f0}: they are of different recordings. Delete both folders and extract f0 again",
-                        f"{clip.pitch} 与 {clip.f0} 不相符：二者来自不同的录音。请删除这两个文件夹并重新提取 f0")
+        raise UserError("{pitch} does not follow from {f0}: they are of different recordings. Delete both folders and "
+                        "extract f0 again", pitch=clip.pitch, f0=clip.f0)
 
 
 def check_times(clips: Sequence[Clip]) -> None:
@@ -96,11 +92,9 @@ def check_times(clips: Sequence[Clip]) -> None:
     for clip in clips:
         for path in clip.paths()[1:]:
             if written[path] < written[clip.wav] and _pause(times, written[path], written[clip.wav]) > PAUSE:
-                raise UserError(
-                    f"{path} is older than its clip {clip.wav.name}: it was extracted from other recordings. "
-                    f"Delete {path.parent.name} and extract again",
-                    f"{path} 早于其片段 {clip.wav.name}：它是从其他录音提取的。请删除 {path.parent.name} 后重新提取",
-                )
+                raise UserError("{path} is older than its clip {wav_name}: it was extracted from other recordings. "
+                                "Delete {parent_name} and extract again",
+                                path=path, wav_name=clip.wav.name, parent_name=path.parent.name)
 
 
 def _pause(times: List[float], start: float, stop: float) -> float:
@@ -122,12 +116,10 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
     if lacking and listed:
         some = ", ".join(lacking[:3]) + (" …" if len(lacking) > 3 else "")
         if len(lacking) > FEW * len(every):
-            raise UserError(f"{len(lacking)} of {len(every)} slices of {folder} ({some}) lack features or pitch: "
-                            "extract again, "
-                            "or delete these slices",
-                            f"{folder} 的 {len(every)} 个切片中有 {len(lacking)} 个（{some}）缺少特征或音高：请重新提取，或删除这些切片")
-        print(tr(f"note: {len(lacking)} of {len(every)} slices ({some}) lack features or pitch and are left out",
-                 f"提示：{len(every)} 个切片中有 {len(lacking)} 个（{some}）缺少特征或音高，不参与训练"), file=sys.stderr)
+            raise UserError("{count} of {count_2} slices of {folder} ({some}) lack features or pitch: extract again, "
+                            "or delete these slices", count=len(lacking), count_2=len(every), folder=folder, some=some)
+        print(tr("note: {count} of {count_2} slices ({some}) lack features or pitch and are left out",
+                 count=len(lacking), count_2=len(every), some=some), file=sys.stderr)
     noted = _noted_sizes(folder)
     for clip in experiment.clips:
         if noted and not clip.mute and clip.wav.parent == folder / layout.WAVS:
@@ -135,8 +127,8 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
             if size != clip.wav.stat().st_size:
                 what = (f"was not made by the preparation that {MANIFEST} tells of", f"并非由 {MANIFEST} 所记录的处理生成") if size is None else (
                     f"was changed after the preparation that {MANIFEST} tells of", f"在 {MANIFEST} 所记录的处理之后被更改")
-                raise UserError(f"{clip.wav} {what[0]}: prepare the recordings again, or delete {MANIFEST} to train on the folder as it is",
-                                f"{clip.wav} {what[1]}：请重新处理录音，或删除 {MANIFEST} 以按现状训练")
+                raise UserError("{wav} {what}: prepare the recordings again, or delete {manifest} to train on the "
+                                "folder as it is", wav=clip.wav, what=Text(what[0], what[1]), manifest=MANIFEST)
 
 
 def _noted_sizes(folder: Path) -> Dict[str, Any]:

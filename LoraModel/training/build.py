@@ -63,15 +63,15 @@ def prepare(
     train_set = ClipSet(train, host, experiment.data, base.info.f0, frames)
     held_set = ClipSet(held, host, experiment.data, base.info.f0, frames)
     if not len(train_set) or not len(held_set):
-        raise UserError(f"all clips of {folder} are shorter than {frames} frames: use longer recordings",
-                        f"{folder} 中的片段都短于 {frames} 帧：请使用更长的录音")
+        raise UserError("all clips of {folder} are shorter than {frames} frames: use longer recordings", folder=folder,
+                        frames=frames)
     _check_precision(config)
     check_times(train_set.clips + held_set.clips)
     train_set.levels.join(held_set.levels).tell(folder)
     trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
     describe(trainer)
     if config.precision == "fp16" and trainer.device.type == "cpu":
-        print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16", "提示：在 CPU 上 fp16 比 fp32 或 bf16 慢很多倍"), file=sys.stderr)
+        print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16"), file=sys.stderr)
     return trainer
 
 
@@ -87,15 +87,16 @@ def check_rate(sample_rate: Optional[int], info: BaseInfo) -> None:
         UserError: --sample_rate names another rate than the base's.
     """
     if sample_rate is not None and sample_rate != info.sample_rate:
-        raise UserError(f"--sample_rate is {sample_rate} Hz, base {info.name} is of {info.sample_rate} Hz: leave it out, or choose another base",
-                        f"--sample_rate 为 {sample_rate} Hz，而底模 {info.name} 为 {info.sample_rate} Hz：请去掉该选项，或选择其他底模")
+        raise UserError("--sample_rate is {sample_rate} Hz, base {info_name} is of {sample_rate_2} Hz: leave it out, "
+                        "or choose another base",
+                        sample_rate=sample_rate, info_name=info.name, sample_rate_2=info.sample_rate)
 
 
 def check_speakers(config: TrainConfig, info: BaseInfo) -> None:
     for key in ("speaker", "init_speaker"):
         if getattr(config, key) >= info.speakers:
-            raise UserError(f"{key} {getattr(config, key)} is not among the base's {info.speakers} speakers: choose 0 to {info.speakers - 1}",
-                            f"底模只有 {info.speakers} 个说话人，没有 {key} {getattr(config, key)}：请选择 0 到 {info.speakers - 1}")
+            raise UserError("{key} {config} is not among the base's {speakers} speakers: choose 0 to {speakers_2}",
+                            key=key, config=getattr(config, key), speakers=info.speakers, speakers_2=info.speakers - 1)
 
 
 def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
@@ -103,9 +104,8 @@ def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
     speakers = {clip.speaker for clip in experiment.clips if not clip.mute}
     if config.speaker_id is None and len(speakers) == 1 and config.speaker not in speakers:
         number = speakers.pop()
-        print(tr(f"note: the filelist names speaker {number}, and the voice is trained on row {config.speaker} of the base: "
-                 f"--speaker {number} would take that row",
-                 f"提示：文件列表中的说话人为 {number}，而声音训练在底模的第 {config.speaker} 行：如需使用该行，请加 --speaker {number}"),
+        print(tr("note: the filelist names speaker {number}, and the voice is trained on row {speaker} of the base: "
+                 "--speaker {number} would take that row", number=number, speaker=config.speaker),
               file=sys.stderr)
 
 
@@ -125,8 +125,8 @@ def describe(trainer: Trainer) -> None:
     clamped = trainer.model.injection.clamped()
     if clamped:
         ranks = ", ".join(str(rank) for rank in sorted(set(clamped.values())))
-        print(tr(f"note: the rank is higher than {len(clamped)} layers can make use of; there it is their smaller side ({ranks})",
-                 f"提示：该秩超过了 {len(clamped)} 个层所能利用的上限；这些层改用其较小边（{ranks}）"),
+        print(tr("note: the rank is higher than {count} layers can make use of; there it is their smaller side "
+                 "({ranks})", count=len(clamped), ranks=ranks),
               file=sys.stderr)
 
 
@@ -137,7 +137,5 @@ def _check_precision(config: TrainConfig) -> None:
     """
     device = choose_device(config.device)
     if not can_autocast(device, config.precision):
-        raise UserError(f"PyTorch {torch.__version__} does not compute in {config.precision} on {device.type}: "
-                        "use --precision bf16 or fp32, or a newer PyTorch",
-                        f"PyTorch {torch.__version__} 不支持在 {device.type} 上以 {config.precision} 计算："
-                        "请使用 --precision bf16 或 fp32，或更新 PyTorch")
+        raise UserError("PyTorch {version} does not compute in {precision} on {type}: use --precision bf16 or fp32, "
+                        "or a newer PyTorch", version=torch.__version__, precision=config.precision, type=device.type)

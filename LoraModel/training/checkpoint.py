@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from ..files import atomic_write, check_folder_place
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models import read_checkpoint
 from .config import TrainConfig
 from .data_loader import Clip
@@ -74,9 +74,8 @@ def load_state(folder: Path) -> Dict[str, Any]:
         raise damaged_state(folder) from None
     version = state.get("version")
     if isinstance(state.get("shape"), dict) and isinstance(state.get("steps"), int) and version != VERSION:
-        raise UserError(f"{path} was saved by another version of this program and cannot be resumed: finish the run with that version, "
-                        "or choose another --output_dir",
-                        f"{path} 由本程序的其他版本保存，无法继续训练：请用该版本完成训练，或更换 --output_dir")
+        raise UserError("{path} was saved by another version of this program and cannot be resumed: finish the run "
+                        "with that version, or choose another --output_dir", path=path)
     if version != VERSION or not isinstance(state.get("shape"), dict) or not isinstance(state.get("steps"), int):
         raise damaged_state(folder)
     return state
@@ -85,8 +84,8 @@ def load_state(folder: Path) -> Dict[str, Any]:
 def damaged_state(folder: Path) -> UserError:
     """What to say of a state that cannot be used."""
     path = folder / STATE_FILE
-    return UserError(f"{path} is damaged and the run cannot be resumed: delete it to begin anew (the adapters beside it are kept until then)",
-                     f"{path} 已损坏，无法继续训练：删除它即可重新开始（此前旁边的适配器会保留）")
+    return UserError("{path} is damaged and the run cannot be resumed: delete it to begin anew (the adapters beside "
+                     "it are kept until then)", path=path)
 
 
 def encoded(value: Any) -> Any:
@@ -154,11 +153,9 @@ def check_data(saved: Any, now: List[List[Any]], folder: Path) -> None:
         count, en, zh = len(gone), f"{gone[0]} is missing", f"缺少 {gone[0]}"
     else:
         count, en, zh = len(added), f"{added[0]} is new", f"{added[0]} 是新增的"
-    raise UserError(
-        f"{folder} holds a run on other recordings: {count} of its {len(before)} clips differ ({en}). Bring the old recordings back, "
-        "or choose another --output_dir",
-        f"{folder} 中的训练使用的是其他录音：{len(before)} 个片段中有 {count} 个不同（{zh}）。请恢复原来的录音，或更换 --output_dir",
-    )
+    raise UserError("{folder} holds a run on other recordings: {count} of its {count_2} clips differ ({reason}). "
+                    "Bring the old recordings back, or choose another --output_dir",
+                    folder=folder, count=count, count_2=len(before), reason=Text(en, zh))
 
 
 # The run's folder
@@ -188,8 +185,8 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     except (ValueError, RecursionError):
         run = None
     if not isinstance(run, dict):
-        raise UserError(f"{path} is damaged: choose another --output_dir, or delete this folder if it is not needed",
-                        f"{path} 已损坏：请更换 --output_dir，或在不需要时删除该文件夹")
+        raise UserError("{path} is damaged: choose another --output_dir, or delete this folder if it is not needed",
+                        path=path)
     return run
 
 
@@ -202,29 +199,27 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise UserError(f"--output_dir {folder} cannot be written: {existing} is no folder",
-                        f"--output_dir {folder} 无法写入：{existing} 不是文件夹")
+        raise UserError("--output_dir {folder} cannot be written: {existing} is no folder", folder=folder,
+                        existing=existing)
     if not os.access(str(existing), os.W_OK | os.X_OK):
-        raise UserError(f"--output_dir {folder} cannot be written: {existing} is write-protected",
-                        f"--output_dir {folder} 无法写入：{existing} 没有写权限")
+        raise UserError("--output_dir {folder} cannot be written: {existing} is write-protected", folder=folder,
+                        existing=existing)
     for part in (folder, *(folder / name for name in ("filelists", "samples", "tensorboard"))):
         check_folder_place(part)
     run = read_run(folder)
     if run is None:
         if folder.is_dir() and any(folder.iterdir()) and any(folder.glob("*.safetensors")):
-            raise UserError(f"{folder} holds adapters but no run of this program: choose another --output_dir",
-                            f"{folder} 中已有适配器，但不是本程序的训练目录：请更换 --output_dir")
+            raise UserError("{folder} holds adapters but no run of this program: choose another --output_dir",
+                            folder=folder)
         return False
     for key in IDENTITY:
         if run.get(key) != identity[key]:
-            raise UserError(
-                f"{folder} holds the run of another voice ({key} {run.get(key)!r}, now {identity[key]!r}): choose another --output_dir",
-                f"{folder} 属于另一个声音的训练（{key} 为 {run.get(key)!r}，当前为 {identity[key]!r}）：请更换 --output_dir",
-            )
+            raise UserError("{folder} holds the run of another voice ({key} {key_2!r}, now {identity!r}): choose "
+                            "another --output_dir", folder=folder, key=key, key_2=run.get(key), identity=identity[key])
     saved = (folder / STATE_FILE).is_file()
     if saved and not resume:
-        raise UserError(f"{folder} holds a run of {identity['name']!r} already: pass --resume to go on with it, or choose another --output_dir",
-                        f"{folder} 已有 {identity['name']!r} 的训练：使用 --resume 继续，或更换 --output_dir")
+        raise UserError("{folder} holds a run of {name!r} already: pass --resume to go on with it, or choose another "
+                        "--output_dir", folder=folder, name=identity["name"])
     return saved
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional
 
 from ..lora import LoRAConfig
-from ..messages import UserError
+from ..messages import UserError, listing
 from ..models import DEFAULT_PRESET
 from .settings_file import own_names, unknown_key
 
@@ -90,7 +90,7 @@ class TrainConfig:
             self._at_least("speaker_id", 0)
         self._at_least("seed", 0)
         if self.seed >= 2**32:
-            raise UserError(f"seed={self.seed} must be below {2**32}", f"seed={self.seed} 必须小于 {2**32}")
+            raise UserError("seed={seed} must be below {value}", seed=self.seed, value=2 ** 32)
         for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
             self._number(key)
         for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author", "license", "notes"):
@@ -98,36 +98,35 @@ class TrainConfig:
         if self.base_d is not None:
             self._text("base_d", self.base_d)
         if self.lora is not None and not isinstance(self.lora, dict):
-            raise UserError(f"lora={self.lora!r} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
-                            f"lora={self.lora!r} 必须是形如 {{\"r\": 4, \"targets\": {{\"ups\": true}}}} 的对象")
+            raise UserError("lora={lora!r} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
+                            lora=self.lora)
         if not self.lr > 0:
-            raise UserError(f"lr={self.lr!r} must be above 0", f"lr={self.lr!r} 必须大于 0")
+            raise UserError("lr={lr!r} must be above 0", lr=self.lr)
         if not 0 < self.valid_fraction < 1:
-            raise UserError(f"valid_fraction={self.valid_fraction!r} must lie between 0 and 1 (0.1 keeps a tenth of the clips out)",
-                            f"valid_fraction={self.valid_fraction!r} 必须在 0 与 1 之间（0.1 表示留出十分之一的片段）")
+            raise UserError("valid_fraction={valid_fraction!r} must lie between 0 and 1 (0.1 keeps a tenth of the "
+                            "clips out)", valid_fraction=self.valid_fraction)
         if not 0 <= self.ema_decay < 1:
-            raise UserError(f"ema_decay={self.ema_decay!r} must be at least 0 and below 1",
-                            f"ema_decay={self.ema_decay!r} 必须在 0（含）到 1（不含）之间")
+            raise UserError("ema_decay={ema_decay!r} must be at least 0 and below 1", ema_decay=self.ema_decay)
         if self.precision not in PRECISIONS:
-            raise UserError(f"precision {self.precision!r} is not known: choose from {', '.join(PRECISIONS)}",
-                            f"未知的精度 {self.precision!r}：可选 {'、'.join(PRECISIONS)}")
+            raise UserError("precision {precision!r} is not known: choose from {precisions}", precision=self.precision,
+                            precisions=listing(PRECISIONS))
         self.lora_config()
 
     def _number(self, key: str) -> None:
         value = getattr(self, key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise UserError(f"{key}={value!r} must be a finite number, not below 0", f"{key}={value!r} 必须是不小于 0 的有限数值")
+            raise UserError("{key}={value!r} must be a finite number, not below 0", key=key, value=value)
 
     @staticmethod
     def _text(key: str, value: Any) -> None:
         if not isinstance(value, str):
-            raise UserError(f"{key}={value!r} must be a text", f"{key}={value!r} 必须是文本")
+            raise UserError("{key}={value!r} must be a text", key=key, value=value)
 
     def _at_least(self, key: str, least: int) -> None:
         value = getattr(self, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"{key}={value!r} must be a whole number of at least {least}",
-                            f"{key}={value!r} 必须是不小于 {least} 的整数")
+            raise UserError("{key}={value!r} must be a whole number of at least {least}", key=key, value=value,
+                            least=least)
 
     def lora_config(self) -> LoRAConfig:
         """The layers and ranks that this run adapts."""

@@ -17,7 +17,7 @@ from ..files import atomic_write
 from ..host import Host
 from ..host import experiment as layout
 from ..host.clips import ClipReader
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models import BaseInfo
 from ..models.configuration import bounded_json, check_data
 from ..names import shown
@@ -95,8 +95,8 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
     """
     if not folder.is_dir():
         near = near_words(folder)
-        raise UserError(f"there is no experiment folder {folder}{near[0]}: run scripts/prepare_data.py (or RVC's steps 1 and 2) first",
-                        f"找不到实验文件夹 {folder}{near[1]}：请先运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
+        raise UserError("there is no experiment folder {folder}{near}: run scripts/prepare_data.py (or RVC's steps 1 "
+                        "and 2) first", folder=folder, near=Text(near[0], near[1]))
     config = _config(folder, host, info)
     experiment = Experiment(folder.absolute(), config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
     folder = experiment.folder
@@ -111,8 +111,8 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
         experiment.clips = _scan(folder, info)
     if not any(not clip.mute for clip in experiment.clips):
         what = filelist if filelist.is_file() else folder
-        raise UserError(f"{what} lists no clip: prepare the recordings again and look at their logs for failures",
-                        f"{what} 中没有任何片段：请重新处理录音并检查日志")
+        raise UserError("{what} lists no clip: prepare the recordings again and look at their logs for failures",
+                        what=what)
     return experiment
 
 
@@ -124,39 +124,40 @@ def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
             check_data(config["data"], config["train"])
             return config
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({str(error)[:200]}): delete it and prepare the recordings again",
-                            f"{path} 已损坏（{str(error)[:200]}）：请删除后重新处理录音") from None
+            raise UserError("{path} is damaged ({error}): delete it and prepare the recordings again", path=path,
+                            error=str(error)[:200]) from None
     config = host.config_for(info.version, info.sample_rate)
     if config is None:
-        raise UserError(f"{folder} has no config.json and RVC has none for {info.version} at {info.sample_rate} Hz: prepare the data again",
-                        f"{folder} 缺少 config.json，且 RVC 没有 {info.version} {info.sample_rate} Hz 的配置：请重新处理数据")
+        raise UserError("{folder} has no config.json and RVC has none for {version} at {sample_rate} Hz: prepare the "
+                        "data again", folder=folder, version=info.version, sample_rate=info.sample_rate)
     return config
 
 
 def _lines(filelist: Path) -> List[str]:
     if filelist.stat().st_size > MOST_FILELIST_BYTES:
-        raise UserError(f"{filelist} is of {filelist.stat().st_size:,} bytes, which no filelist of RVC's is: delete it to have it made anew",
-                        f"{filelist} 有 {filelist.stat().st_size:,} 字节，不可能是 RVC 的文件列表：请删除该文件以便重新生成")
+        raise UserError("{filelist} is of {st_size:,} bytes, which no filelist of RVC's is: delete it to have it made "
+                        "anew", filelist=filelist, st_size=filelist.stat().st_size)
     try:
         return layout.read_lines(filelist)
     except UnicodeDecodeError as error:
-        raise UserError(f"{filelist} is no UTF-8 text ({error.reason}): delete it to have it made anew",
-                        f"{filelist} 不是 UTF-8 文本（{error.reason}）：请删除该文件以便重新生成") from None
+        raise UserError("{filelist} is no UTF-8 text ({reason}): delete it to have it made anew", filelist=filelist,
+                        reason=error.reason) from None
 
 
 def _parse(line: str, filelist: Path, folder: Path, host: Host, info: BaseInfo) -> Clip:
     parts = line.split("|")
     if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}", parts[-1].strip()) or any("\0" in part for part in parts):
-        raise UserError(f"{filelist}: {shown(line)} is no line of RVC's (3 or 5 parts, the last a speaker number)",
-                        f"{filelist}：{shown(line)} 不是 RVC 的格式（应有 3 或 5 段，最后为说话人编号）")
+        raise UserError("{filelist}: {line} is no line of RVC's (3 or 5 parts, the last a speaker number)",
+                        filelist=filelist, line=shown(line))
     if info.f0 and len(parts) == 3:
-        raise UserError(f"{filelist} has no f0 but the base takes pitch: extract f0 for this experiment, or choose a base without f0",
-                        f"{filelist} 没有 f0，而底模需要音高：请为该实验提取 f0，或选择无 f0 的底模")
+        raise UserError("{filelist} has no f0 but the base takes pitch: extract f0 for this experiment, or choose a "
+                        "base without f0", filelist=filelist)
     speaker = int(parts[-1])
     if speaker >= info.speakers:
-        raise UserError(f"{filelist}: {shown(line)} is of speaker {speaker}, the base has {info.speakers} "
-                        f"(0 to {info.speakers - 1}): write one of these",
-                        f"{filelist}：{shown(line)} 的说话人为 {speaker}，而底模只有 {info.speakers} 个（0 到 {info.speakers - 1}）：请改为其中之一")
+        raise UserError("{filelist}: {line} is of speaker {speaker}, the base has {speakers} (0 to {speakers_2}): "
+                        "write one of these",
+                        filelist=filelist, line=shown(line), speaker=speaker, speakers=info.speakers,
+                        speakers_2=info.speakers - 1)
     mute = _is_mute(parts[0], folder)
     paths = [_of_mute(part, folder, host) if mute else _moved(part, folder) for part in parts[:-1]]
     pitch, nsf = (paths[2], paths[3]) if info.f0 else (None, None)
@@ -199,21 +200,20 @@ def _of_one_speaker(clips: List[Clip], filelist: Path, wanted: Optional[int]) ->
     speakers = sorted({clip.speaker for clip in clips if not clip.mute})
     some = ", ".join(map(str, speakers[:8])) + (" …" if len(speakers) > 8 else "")
     if wanted is None and len(speakers) > 1:
-        raise UserError(f"{filelist} has clips of {len(speakers)} speakers ({some}), an adapter is the voice of one: choose one with --speaker_id, "
-                        f"such as --speaker_id {speakers[0]}",
-                        f"{filelist} 含有 {len(speakers)} 个说话人（{some}）的片段，而一个适配器只对应一个声音：请用 --speaker_id 选择其一，"
-                        f"如 --speaker_id {speakers[0]}")
+        raise UserError("{filelist} has clips of {count} speakers ({some}), an adapter is the voice of one: choose "
+                        "one with --speaker_id, such as --speaker_id {first}",
+                        filelist=filelist, count=len(speakers), some=some, first=speakers[0])
     if wanted is not None and wanted not in speakers:
-        raise UserError(f"{filelist} has no clip of speaker {wanted} (--speaker_id): it has {some}",
-                        f"{filelist} 中没有说话人 {wanted} 的片段（--speaker_id）：其中有 {some}")
+        raise UserError("{filelist} has no clip of speaker {wanted} (--speaker_id): it has {some}", filelist=filelist,
+                        wanted=wanted, some=some)
     return [clip for clip in clips if clip.mute or wanted is None or clip.speaker == wanted]
 
 
 def _scan(folder: Path, info: BaseInfo) -> List[Clip]:
     for part in (folder / layout.WAVS, layout.feature_folder(folder, info.version)):
         if not part.is_dir():
-            raise UserError(f"{folder} lacks {part.name}: run scripts/prepare_data.py (or RVC's steps 1 and 2) for {info.version} first",
-                            f"{folder} 缺少 {part.name}：请先为 {info.version} 运行 scripts/prepare_data.py（或 RVC 的第 1、2 步）")
+            raise UserError("{folder} lacks {part_name}: run scripts/prepare_data.py (or RVC's steps 1 and 2) for "
+                            "{version} first", folder=folder, part_name=part.name, version=info.version)
     clips = []
     for name in sorted(layout.stems(folder / layout.WAVS, ".wav")):
         wav, feature, *pitch = layout.clip_files(folder, name, info.version, info.f0)
@@ -364,8 +364,7 @@ def _item(reader: ClipReader, clip: Clip) -> Tuple[Tensor, ...]:
         raise
     except (ValueError, RuntimeError, OSError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"RVC cannot read {clip.wav} ({reason}): prepare again", f"RVC 无法读取 {clip.wav}（{reason}）：请重新处理录音") from None
+        raise UserError("RVC cannot read {wav} ({reason}): prepare again", wav=clip.wav, reason=reason) from None
     if not bool(torch.isfinite(item[1]).all()) or not bool(torch.isfinite(item[0]).all()):
-        raise UserError(f"{clip.wav} holds NaN or infinite samples: prepare the recordings again",
-                        f"{clip.wav} 含有 NaN 或无穷采样值：请重新处理录音")
+        raise UserError("{wav} holds NaN or infinite samples: prepare the recordings again", wav=clip.wav)
     return item

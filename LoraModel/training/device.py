@@ -25,10 +25,6 @@ def choose_device(name: str) -> torch.device:
     try:
         device_name(name)
     except UserError:
-        raise UserError(
-            f"device {shown(name)} cannot be used: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the second one, "
-            "mps (Apple) or xpu (Intel)",
-            f"设备 {shown(name)} 不可用：请使用 auto、cpu、cuda（NVIDIA 或 AMD 显卡）、cuda:1（第二张）、"
-            "mps（Apple）或 xpu（Intel）",
-        ) from None
+        raise UserError("device {name} cannot be used: give auto, cpu, cuda (an NVIDIA or AMD GPU), cuda:1 for the "
+                        "second one, mps (Apple) or xpu (Intel)", name=shown(name)) from None
     return torch.device(check_device(name))

@@ -66,7 +66,7 @@ def in_words(steps: int, seconds: float) -> str:
     hours, rest = divmod(minutes, 60)
     if seconds < 90:
         rounded = max(1, int(round(seconds)))
-        return tr(f"{steps} steps to go: about {rounded} s", f"剩余 {steps} 步：约 {rounded} 秒")
+        return tr("{steps} steps to go: about {rounded} s", steps=steps, rounded=rounded)
     if not hours:
-        return tr(f"{steps} steps to go: about {minutes} min", f"剩余 {steps} 步：约 {minutes} 分钟")
-    return tr(f"{steps} steps to go: about {hours} h {rest} min", f"剩余 {steps} 步：约 {hours} 小时 {rest} 分钟")
+        return tr("{steps} steps to go: about {minutes} min", steps=steps, minutes=minutes)
+    return tr("{steps} steps to go: about {hours} h {rest} min", steps=steps, hours=hours, rest=rest)

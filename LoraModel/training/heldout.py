@@ -67,8 +67,8 @@ class Score(NamedTuple):
     def words(self) -> str:
         """The sharpness for the user, in percent of the recordings'."""
         variance, contrast = ("?" if ratio is None else f"{100 * ratio:.0f}%" for ratio in self.sharp)
-        return tr(f"sharpness beside the recordings: {variance} (variance), {contrast} (frame contrast)",
-                  f"与录音相比的清晰度：{variance}（方差）、{contrast}（帧间对比）")
+        return tr("sharpness beside the recordings: {variance} (variance), {contrast} (frame contrast)",
+                  variance=variance, contrast=contrast)
 
     def log(self) -> Dict[str, Any]:
         """For train.jsonl and TensorBoard."""

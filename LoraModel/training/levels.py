@@ -53,17 +53,16 @@ class Levels:
             UserError: every clip is silent.
         """
         if self.count and len(self.silent) == self.count:
-            raise UserError(f"all {self.count} clips of {folder} are silent: look at the recordings, and prepare them again",
-                            f"{folder} 中的 {self.count} 个片段全部为静音：请检查录音并重新处理")
+            raise UserError("all {count} clips of {folder} are silent: look at the recordings, and prepare them again",
+                            count=self.count, folder=folder)
         kinds = (
-            (self.loud, tr("far too loud, so the voice will be distorted: prepare the recordings again at a lower level",
-                           "音量过大，训练出的声音会失真：请降低音量后重新处理录音")),
-            (self.clipped, tr("clipped, and the voice learns that sound: use recordings that are not overdriven",
-                              "存在削波，声音会学到这种失真：请使用未过载的录音")),
-            (self.silent, tr("silent: delete these slices", "为静音：请删除这些切片")),
+            (self.loud, tr("far too loud, so the voice will be distorted: prepare the recordings again at a lower "
+                           "level")),
+            (self.clipped, tr("clipped, and the voice learns that sound: use recordings that are not overdriven")),
+            (self.silent, tr("silent: delete these slices")),
         )
         for names, what in kinds:
             if names:
                 some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-                print(tr(f"warning: {len(names)} of {self.count} clips ({some}) are {what}",
-                         f"警告：{self.count} 个片段中有 {len(names)} 个（{some}）{what}"), file=sys.stderr)
+                print(tr("warning: {count} of {count_2} clips ({some}) are {what}", count=len(names),
+                         count_2=self.count, some=some, what=what), file=sys.stderr)

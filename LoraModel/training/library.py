@@ -83,7 +83,7 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
     """
     for key in ("base_model", "data_dir", "output_dir"):
         if not getattr(config, key):
-            raise UserError(f"{key} is missing: TrainConfig({key}=…)", f"缺少 {key}：TrainConfig({key}=…)")
+            raise UserError("{key} is missing: TrainConfig({key}=…)", key=key)
     host = find_host(rvc_root)
     config = with_recordings_prepared(config, host, resume, sample_rate, config_json)
     trainer = prepare(config, resume, rvc_root, sample_rate, config_json)

@@ -51,8 +51,8 @@ class Monitor:
         self._former_hook, threading.excepthook = threading.excepthook, self._in_thread
         self._log = open(self._path, "a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start_step + 1 if start_step else None)
-        self._bar = tqdm(total=total_steps, initial=start_step, unit=tr("step", "步"), dynamic_ncols=True,
-                         desc=tr("training", "训练"), file=sys.stderr, mininterval=0.5)
+        self._bar = tqdm(total=total_steps, initial=start_step, unit=tr("step"), dynamic_ncols=True,
+                         desc=tr("training"), file=sys.stderr, mininterval=0.5)
 
     def step(self, line: Dict[str, Any]) -> None:
         """Record one step: one JSON line, TensorBoard scalars and the bar."""
@@ -98,8 +98,8 @@ class Monitor:
     def _check_folder(self) -> None:
         """An open log takes lines after its folder is gone, and saves would make the folder anew without what was in it."""
         if not self._path.is_file():
-            raise UserError(f"{self._path} is gone: the output folder was removed or renamed while training. Start again",
-                            f"{self._path} 已不存在：输出文件夹在训练期间被删除或改名。请重新启动训练")
+            raise UserError("{path} is gone: the output folder was removed or renamed while training. Start again",
+                            path=self._path)
 
     def start(self) -> None:
         """Count the time of steps from now."""

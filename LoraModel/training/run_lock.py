@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ContextManager
 
 from .. import folder_lock
-from ..messages import UserError
+from ..messages import Text, UserError
 
 LOCK_FILE = ".lock"
 
@@ -30,5 +30,5 @@ def check_free(folder: Path) -> None:
 
 def _taken(folder: Path, pid: int) -> UserError:
     who = (f" (process {pid})", f"（进程 {pid}）") if pid else ("", "")
-    return UserError(f"another run{who[0]} is working in {folder}: wait for its end, stop it, or choose another --output_dir",
-                     f"另一个训练{who[1]}正在使用 {folder}：请等待其结束、停止它，或更换 --output_dir")
+    return UserError("another run{who} is working in {folder}: wait for its end, stop it, or choose another "
+                     "--output_dir", who=Text(who[0], who[1]), folder=folder)

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Union
 
-from ..messages import UserError
+from ..messages import Text, UserError, listing
 from ..names import shown
 from ..places import near_words
 
@@ -34,8 +34,7 @@ def own_names(values: Dict[str, Any]) -> Dict[str, Any]:
     for key, value in values.items():
         own = ALIASES.get(key, key)
         if own in named:
-            raise UserError(f"{own} is given twice, as {shown(key)} too: leave one of them out",
-                            f"{own} 给出了两次（另一个名称为 {shown(key)}）：请去掉其中一个")
+            raise UserError("{own} is given twice, as {key} too: leave one of them out", own=own, key=shown(key))
         named[own] = value
     return named
 
@@ -46,9 +45,9 @@ def unknown_key(key: Any, known: Iterable[str]) -> UserError:
     close = difflib.get_close_matches(str(key)[:100], [*names, *ALIASES], 1)
     if close:
         meant = ALIASES.get(close[0], close[0])
-        return UserError(f"unknown setting {shown(key)}: did you mean {meant}? docs/settings.md lists them all",
-                         f"未知的设置 {shown(key)}：是否为 {meant}？全部设置见 docs/settings.zh-CN.md")
-    return UserError(f"unknown setting {shown(key)}: known are {', '.join(names)}", f"未知的设置 {shown(key)}：可用 {'、'.join(names)}")
+        return UserError("unknown setting {key}: did you mean {meant}? docs/settings.md lists them all", key=shown(key),
+                         meant=meant)
+    return UserError("unknown setting {key}: known are {names}", key=shown(key), names=listing(names))
 
 
 def read_config_file(path: Union[str, Path]) -> Dict[str, Any]:
@@ -60,11 +59,12 @@ def read_config_file(path: Union[str, Path]) -> Dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         near = near_words(file.absolute())
-        raise UserError(f"there is no configuration file {file}{near[0]}", f"找不到配置文件 {file}{near[1]}")
+        raise UserError("there is no configuration file {file}{near}", file=file, near=Text(near[0], near[1]))
     with open(str(file), "rb") as stream:
         data = stream.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise UserError(f"{file} is larger than {MOST_BYTES:,} bytes: settings are a few lines", f"{file} 超过 {MOST_BYTES:,} 字节：配置通常只有几行")
+        raise UserError("{file} is larger than {most_bytes:,} bytes: settings are a few lines", file=file,
+                        most_bytes=MOST_BYTES)
     name, read = _FORMATS.get(file.suffix.lower(), ("JSON", _json))
     try:
         values = read(data.decode("utf-8-sig"))
@@ -72,9 +72,9 @@ def read_config_file(path: Union[str, Path]) -> Dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:300]
-        raise UserError(f"{file} is not {name}: {why}", f"{file} 不是有效的 {name}：{why}") from None
+        raise UserError("{file} is not {name}: {why}", file=file, name=name, why=why) from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{file} must hold a {name} object: settings by their names", f"{file} 必须是 {name} 对象：由设置名与值组成")
+        raise UserError("{file} must hold a {name} object: settings by their names", file=file, name=name)
     return values
 
 
@@ -88,16 +88,15 @@ def _toml(text: str) -> Any:
             return importlib.import_module(package).loads(text)
         except ImportError:
             continue
-    raise UserError("this Python reads no TOML: use Python 3.11 or newer, install the package tomli, or write the settings as JSON",
-                    "该 Python 不能读取 TOML：请使用 Python 3.11 或更新版本，安装 tomli，或改用 JSON")
+    raise UserError("this Python reads no TOML: use Python 3.11 or newer, install the package tomli, or write the "
+                    "settings as JSON")
 
 
 def _yaml(text: str) -> Any:
     try:
         yaml: Any = importlib.import_module("yaml")
     except ImportError:
-        raise UserError("YAML needs the package PyYAML: install it (pip install pyyaml), or write the settings as JSON",
-                        "读取 YAML 需要 PyYAML：请安装（pip install pyyaml），或改用 JSON") from None
+        raise UserError("YAML needs the package PyYAML: install it (pip install pyyaml), or write the settings as JSON") from None
 
     class Loader(yaml.SafeLoader):
         """Plain values alone; no aliases, with which a small file becomes a huge one."""

@@ -21,8 +21,7 @@ def handle_signals(trainer: Optional[Trainer]) -> Callable[[], None]:
             raise KeyboardInterrupt
         trainer.stop_asked = True
         # Not through sys.stderr, which the signal may have interrupted in the middle of a line.
-        os.write(2, tr("\nstopping after this step; Ctrl-C again breaks off without saving\n",
-                       "\n将在本步结束并保存后停止；再次按 Ctrl-C 将不保存直接中断\n").encode())
+        os.write(2, tr("\nstopping after this step; Ctrl-C again breaks off without saving\n").encode())
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
 

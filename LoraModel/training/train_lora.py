@@ -45,67 +45,50 @@ _whole.__name__ = "int"  # argparse names the type in its message
 
 def parser() -> argparse.ArgumentParser:
     p = commands.Parser(prog="train_lora", argument_default=argparse.SUPPRESS, description=tr(
-        "Train a LoRA adapter for one voice. docs/settings.md lists the settings that a file given to --config can hold beside these options.",
-        "为一个声音训练 LoRA 适配器。除以下选项外，--config 文件中可用的全部设置见 docs/settings.zh-CN.md。"))
+        "Train a LoRA adapter for one voice. docs/settings.md lists the settings that a file given to --config can "
+        "hold beside these options."))
     add = p.add_argument
-    add("--base_model", type=commands.path, help=tr(
-        "the pretrained generator (required), such as assets/pretrained_v2/f0G40k.pth",
-        "预训练生成器（必需），如 assets/pretrained_v2/f0G40k.pth"))
-    add("--data_dir", type=commands.path, help=tr(
-        "RVC's experiment folder logs/NAME (required), as prepare_data.py or RVC's page makes it",
-        "RVC 实验文件夹 logs/NAME（必需），由 prepare_data.py 或 RVC 页面生成"))
-    add("--output_dir", type=commands.path, help=tr(
-        "folder for the adapter and the run (required); a relative one lies in the RVC checkout",
-        "适配器与训练记录的输出文件夹（必需）；相对路径位于 RVC 目录内"))
-    add("--name", help=tr("of the voice (default: the experiment folder's)", "声音名称（默认：实验文件夹名）"))
-    add("--base_d", type=commands.path, help=tr(
-        "pretrained discriminator, such as assets/pretrained_v2/f0D40k.pth: adversarial training as RVC does it (default: none)",
-        "预训练判别器，如 assets/pretrained_v2/f0D40k.pth：像 RVC 一样进行对抗训练（默认：不使用）"))
-    add("--preset", choices=list(PRESETS), help=tr(
-        "which layers are trained at which ranks; at v2 40k fast has 101,888 parameters (221 KB), balanced 163,520 (360 KB), high_quality "
-        "380,032 (793 KB)",
-        "训练哪些层及各自的秩；v2 40k 时 fast 为 101,888 个参数（221 KB），balanced 为 163,520 个（360 KB），high_quality 为 380,032 个（793 KB）"))
+    add("--base_model", type=commands.path, help=tr("the pretrained generator (required), such as "
+                                                    "assets/pretrained_v2/f0G40k.pth"))
+    add("--data_dir", type=commands.path, help=tr("RVC's experiment folder logs/NAME (required), as prepare_data.py "
+                                                  "or RVC's page makes it"))
+    add("--output_dir", type=commands.path, help=tr("folder for the adapter and the run (required); a relative one "
+                                                    "lies in the RVC checkout"))
+    add("--name", help=tr("of the voice (default: the experiment folder's)"))
+    add("--base_d", type=commands.path, help=tr("pretrained discriminator, such as assets/pretrained_v2/f0D40k.pth: "
+                                                "adversarial training as RVC does it (default: none)"))
+    add("--preset", choices=list(PRESETS), help=tr("which layers are trained at which ranks; at v2 40k fast has "
+                                                   "101,888 parameters (221 KB), balanced 163,520 (360 KB), "
+                                                   "high_quality 380,032 (793 KB)"))
     add("--lora_rank", "--rank", "--network_dim", type=_whole, dest="lora_rank", help=tr(
         "one rank for all layers of the preset; at v2 40k each unit of rank costs balanced 139 K parameters, 281 KB "
-        "(default: the preset's ranks)",
-        "为预设中的所有层使用同一个秩；v2 40k 下 balanced 每一级秩约 139 K 个参数、281 KB（默认：预设的秩）"))
+        "(default: the preset's ranks)"))
     add("--lora_alpha", "--network_alpha", type=float, dest="lora_alpha", help=tr(
-        "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)",
-        "为所有层使用同一个 alpha：适配器权重按 alpha / 秩 缩放（默认：秩的两倍）"))
-    add("--config", type=commands.path, help=tr(
-        "file of settings (JSON, TOML, YAML); what the command line says goes before it (default: none)",
-        "配置文件（JSON、TOML、YAML）；命令行参数优先（默认：无）"))
-    add("--epochs", type=_whole, help=tr("passes over the training clips", "对训练片段训练的轮数"))
-    add("--batch_size", type=_whole, help=tr("clips a step", "每步的片段数"))
-    add("--lr", "--learning_rate", type=float, dest="lr", help=tr(
-        "highest learning rate; it rises to it in the first steps and falls along a cosine",
-        "最大学习率：前几步升至该值，随后按余弦下降"))
-    add("--save_every", type=_whole, help=tr("epochs between saves, each with a look at the recordings kept out",
-        "每隔多少轮保存一次，并在留出集上评估"))
-    add("--patience", type=_whole, help=tr(
-        "end after so many saves without a better held-out loss (default: 0, never)",
-        "连续多少次保存没有改善则提前结束（默认：0，从不）"))
-    add("--decoder_every", type=_whole, help=tr("train the decoder on each so many-th step: 2 takes about half the time a step and learns less in it",
-                                             "每隔多少步训练一次解码器：2 使每步耗时约减半，但学到的也较少"))
-    add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one",
-        "auto、cpu、cuda、cuda:1 等；auto 在有 GPU 时使用 GPU"))
-    add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on newer GPUs and CPUs",
-                                                   "网络计算所用的数值格式；bf16 在较新的 GPU 与 CPU 上更快"))
-    add("--seed", type=commands.seed, help=tr("of the random numbers: the same one trains the same adapter again",
-        "随机种子：相同的种子训练出相同的适配器"))
-    add("--valid_fraction", type=float, help=tr("share of the clips that is kept out of training, to tell the best save",
-        "留出集的片段比例，用于选出最佳的保存"))
-    add("--speaker_id", type=_whole, help=tr(
-        "take the clips of this speaker, where the filelist has several (default: the only one)",
-        "当文件列表含有多个说话人时，使用该说话人的片段（默认：唯一的说话人）"))
-    add("--init_speaker", type=_whole, help=tr("the base's speaker to start from; -1 tries all of them",
-        "从底模的哪个说话人开始；-1 表示全部尝试"))
-    add("--resume", action="store_true", help=tr("go on with the run in --output_dir", "继续 --output_dir 中的训练"))
+        "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)"))
+    add("--config", type=commands.path, help=tr("file of settings (JSON, TOML, YAML); what the command line says goes "
+                                                "before it (default: none)"))
+    add("--epochs", type=_whole, help=tr("passes over the training clips"))
+    add("--batch_size", type=_whole, help=tr("clips a step"))
+    add("--lr", "--learning_rate", type=float, dest="lr", help=tr("highest learning rate; it rises to it in the first "
+                                                                  "steps and falls along a cosine"))
+    add("--save_every", type=_whole, help=tr("epochs between saves, each with a look at the recordings kept out"))
+    add("--patience", type=_whole, help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
+    add("--decoder_every", type=_whole, help=tr("train the decoder on each so many-th step: 2 takes about half the "
+                                                "time a step and learns less in it"))
+    add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
+    add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
+                                                   "newer GPUs and CPUs"))
+    add("--seed", type=commands.seed, help=tr("of the random numbers: the same one trains the same adapter again"))
+    add("--valid_fraction", type=float, help=tr("share of the clips that is kept out of training, to tell the best "
+                                                "save"))
+    add("--speaker_id", type=_whole, help=tr("take the clips of this speaker, where the filelist has several "
+                                             "(default: the only one)"))
+    add("--init_speaker", type=_whole, help=tr("the base's speaker to start from; -1 tries all of them"))
+    add("--resume", action="store_true", help=tr("go on with the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
     for key in ("author", "license", "notes"):
-        add(f"--{key}", help=tr("a text that the adapter file carries (default: none)",
-        "写入适配器文件的文本（默认：无）"))
+        add(f"--{key}", help=tr("a text that the adapter file carries (default: none)"))
     p.show_defaults(TrainConfig().to_dict())
     return p
 
@@ -118,7 +101,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     settings.update(options)
     for key in ("base_model", "data_dir", "output_dir"):
         if not settings.get(key):
-            raise UserError(f"--{key} is missing (--help lists the options)", f"缺少 --{key}（--help 可查看全部选项）")
+            raise UserError("--{key} is missing (--help lists the options)", key=key)
     hush_torch()
     undo = handle_signals(None)
     try:
@@ -129,7 +112,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             return report(trainer, time.perf_counter() - started)
         return 0
     except KeyboardInterrupt:
-        print(tr("broken off; the last save, if there was one, is kept", "已中断；如有上一次保存，仍然有效"), file=sys.stderr)
+        print(tr("broken off; the last save, if there was one, is kept"), file=sys.stderr)
         return 130
     finally:
         undo()
@@ -139,15 +122,14 @@ def report(trainer: Trainer, seconds: float) -> int:
     """Tell how the run ended, and return the exit code."""
     best, path = trainer.best, trainer.adapter_path
     sharp = Score(best, *trainer.best_sharp).words()
-    print(tr(f"done in {seconds:.0f} s. Held-out log-mel L1: base {trainer.base_heldout:.4f}, adapter {best:.4f} (step {trainer.best_step}); "
-             f"{sharp}. Adapter: {path} ({path.stat().st_size:,} bytes)",
-             f"完成，用时 {seconds:.0f} 秒。留出集 log-mel L1：底模 {trainer.base_heldout:.4f}，适配器 {best:.4f}（第 {trainer.best_step} 步）；"
-             f"{sharp}。适配器：{path}（{path.stat().st_size:,} 字节）"))
+    print(tr("done in {seconds:.0f} s. Held-out log-mel L1: base {base_heldout:.4f}, adapter {best:.4f} (step "
+             "{best_step}); {sharp}. Adapter: {path} ({st_size:,} bytes)",
+             seconds=seconds, base_heldout=trainer.base_heldout, best=best, best_step=trainer.best_step, sharp=sharp,
+             path=path, st_size=path.stat().st_size))
     if trainer.base_heldout is None or best <= trainer.base_heldout:
         return 0
-    print(tr("warning: THE ADAPTER IS WORSE THAN THE BASE ALONE on the recordings kept out of training: do not use it. Train again with a lower "
-             "--lr, more epochs or more recordings",
-             "警告：在未参与训练的录音上，该适配器比仅用底模更差，请勿使用。请降低 --lr、增加轮数或录音后重新训练"), file=sys.stderr)
+    print(tr("warning: THE ADAPTER IS WORSE THAN THE BASE ALONE on the recordings kept out of training: do not use "
+             "it. Train again with a lower --lr, more epochs or more recordings"), file=sys.stderr)
     return WORSE
 
 

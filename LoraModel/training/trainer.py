@@ -136,10 +136,8 @@ class Trainer:
 
     def _finite(self, value: float) -> None:
         if not math.isfinite(value):
-            raise UserError(
-                f"the loss or its gradient is not finite at step {self.done_steps + 1}: lower --lr, or use --precision fp32. The last save is kept",
-                f"第 {self.done_steps + 1} 步的损失或梯度不是有限值：请降低 --lr 或使用 --precision fp32。上一次保存仍然有效",
-            )
+            raise UserError("the loss or its gradient is not finite at step {done_steps}: lower --lr, or use "
+                            "--precision fp32. The last save is kept", done_steps=self.done_steps + 1)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine from `lr` to `lr_final` times it."""
@@ -192,8 +190,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with only_run(self.folder):
             if checkpoint.written(self.folder) != self._found:
-                raise UserError(f"another run has worked in {self.folder} meanwhile: start again",
-                                f"另一个训练期间修改了 {self.folder}：请重新启动")
+                raise UserError("another run has worked in {folder} meanwhile: start again", folder=self.folder)
             return self._run()
 
     def _run(self) -> bool:
@@ -242,11 +239,11 @@ class Trainer:
         self._evaluating = time.perf_counter() - begun
         monitor.samples(0, heard)
         if self.config.init_speaker < 0:
-            monitor.message(tr("trying the base's speakers to start from", "正在尝试底模的各个说话人作为起点"))
+            monitor.message(tr("trying the base's speakers to start from"))
         self.choose_start()
-        monitor.message(tr(f"held-out log-mel L1 of the base alone: {self.base_heldout:.4f}; {score.words()}; "
-                           f"starting from its speaker {self.start_speaker}",
-                           f"仅底模的留出集 log-mel L1：{self.base_heldout:.4f}；{score.words()}；从说话人 {self.start_speaker} 开始"))
+        monitor.message(tr("held-out log-mel L1 of the base alone: {base_heldout:.4f}; {words}; starting from its "
+                           "speaker {start_speaker}",
+                           base_heldout=self.base_heldout, words=score.words(), start_speaker=self.start_speaker))
 
     def _loop(self, monitor: Monitor) -> bool:
         epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
@@ -274,12 +271,12 @@ class Trainer:
                     self._save(monitor, score)
                     self._write_run("running")
                 if stopping and self.done_steps < self.total_steps and not stale:
-                    monitor.message(tr("stopped and saved: go on with --resume", "已停止并保存：使用 --resume 继续"))
+                    monitor.message(tr("stopped and saved: go on with --resume"))
                     return False
             epoch, skip = epoch + 1, 0
         if stale:
-            monitor.message(tr(f"no better held-out loss for {self.config.patience} saves: ended early",
-                               f"连续 {self.config.patience} 次保存没有改善：提前结束"))
+            monitor.message(tr("no better held-out loss for {patience} saves: ended early",
+                               patience=self.config.patience))
         return True
 
     def _judge(self, score: Score) -> bool:
@@ -352,10 +349,8 @@ class Trainer:
             saved = state["shape"].get(key)
             if saved != value:
                 old, new = checkpoint.lora_difference(saved, value) if key == "lora" else (repr(saved)[:80], repr(value))
-                raise UserError(
-                    f"--resume: the saved run has {key} {old}, this one {new}: use the same settings, or a new --output_dir",
-                    f"--resume：已保存训练的 {key} 为 {old}，当前为 {new}：请使用相同设置，或更换 --output_dir",
-                )
+                raise UserError("--resume: the saved run has {key} {old}, this one {new}: use the same settings, or a "
+                                "new --output_dir", key=key, old=old, new=new)
         try:
             self.restore(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):

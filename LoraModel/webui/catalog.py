@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..files import atomic_write
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models.model_kind import ADAPTER, BASE, DISCRIMINATOR, OTHER, ModelKind, model_kind
 from ..names import shown
 from . import entries
@@ -171,8 +171,8 @@ class Catalog:
         """
         path = dict(self._models()).get(name) if isinstance(name, str) else None
         if path is None:
-            raise UserError(f"there is no base {shown(name)} in assets/pretrained*/, {self.weights.name}/ or logs/: refresh the list and choose one",
-                            f"assets/pretrained*/、{self.weights.name}/ 或 logs/ 中没有底模 {shown(name)}：请刷新列表后重新选择")
+            raise UserError("there is no base {name} in assets/pretrained*/, {weights_name}/ or logs/: refresh the "
+                            "list and choose one", name=shown(name), weights_name=self.weights.name)
         return self._usable(path, "a base", "底模", kind_of(path).is_generator)
 
     def base_name(self, path: Path) -> str:
@@ -190,8 +190,8 @@ class Catalog:
         label, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
         folder = {"lora": self.loras, "weights": self.weights}.get(label)
         if folder is None or rest not in _files(folder, (".safetensors",), deep=True):
-            raise UserError(f"there is no adapter {shown(name)} in assets/lora/ or assets/weights/: refresh the list and choose one",
-                            f"assets/lora/ 或 assets/weights/ 中没有适配器 {shown(name)}：请刷新列表后重新选择")
+            raise UserError("there is no adapter {name} in assets/lora/ or assets/weights/: refresh the list and "
+                            "choose one", name=shown(name))
         return folder / rest
 
     def training_base(self, text: Any) -> Path:
@@ -203,11 +203,9 @@ class Catalog:
         path = self._typed(text)
         self._usable(path, "a base", "底模", kind_of(path).is_generator)
         if kind_of(path).kind != BASE:
-            raise UserError(f"{self._said(path)} is a voice without the posterior encoder (enc_q), and training needs it: "
-                            "choose a pretrained base such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
-                            f"{self._said(path)} 是不含后验编码器（enc_q）的音色，无法用于训练："
-                            "请选择预训练底模（如 assets/pretrained_v2/f0G40k.pth），"
-                            "或 logs/ 中的 G_….pth")
+            raise UserError("{path} is a voice without the posterior encoder (enc_q), and training needs it: choose a "
+                            "pretrained base such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
+                            path=self._said(path))
         return path
 
     def discriminator(self, text: Any) -> Path:
@@ -242,13 +240,11 @@ class Catalog:
         other = f" ({', '.join(alike)} is another one of that name)" if alike else ""
         other_zh = f"（{'、'.join(alike)} 只是同名的其他底模）" if alike else ""
         version = adapter["rvc_version"]
-        raise UserError(
-            f"adapter {shown(adapter['name'])} needs the base {shown(stem)}, which is not below assets/ or logs/{other}: "
-            f"it is of {version} at {rate}, with the hash {wanted[:8]}…; "
-            f"put it into assets/pretrained_v2/ (v1: assets/pretrained/) and refresh the lists",
-            f"适配器 {shown(adapter['name'])} 需要底模 {shown(stem)}，但 assets/ 与 logs/ 中没有{other_zh}："
-            f"它为 {version}、{rate}，哈希 {wanted[:8]}…；"
-            "请将其放入 assets/pretrained_v2/（v1 为 assets/pretrained/）并刷新列表")
+        raise UserError("adapter {name} needs the base {stem}, which is not below assets/ or logs/{other}: it is of "
+                        "{version} at {rate}, with the hash {wanted}…; put it into assets/pretrained_v2/ (v1: "
+                        "assets/pretrained/) and refresh the lists",
+                        name=shown(adapter["name"]), stem=shown(stem), other=Text(other, other_zh), version=version,
+                        rate=rate, wanted=wanted[:8])
 
     # Parts
 
@@ -288,12 +284,11 @@ class Catalog:
         places = parts[0] == "logs" and len(parts) == 3 or parts[0] == "assets" and (parts[1:2] == ["weights"] or parts[1:2] and
                                                                                  parts[1].startswith("pretrained"))
         if places and ".." not in parts and plain.lower().endswith(MODELS):
-            raise UserError(f"there is no {plain}: download it as RVC's README says, or choose another base",
-                            f"找不到 {plain}：请按 RVC 的 README 下载，或选择其他底模")
-        raise UserError(f"{shown(text) if text else _NO_BASE[0]} cannot be taken: choose a file of assets/pretrained, assets/pretrained_v2 or "
-                        "assets/weights, or a G_….pth from logs/",
-                        f"无法使用 {shown(text) if text else _NO_BASE[1]}：请选择 assets/pretrained、assets/pretrained_v2 或 "
-                        "assets/weights 中的文件，或 logs/ 中的 G_….pth")
+            raise UserError("there is no {plain}: download it as RVC's README says, or choose another base",
+                            plain=plain)
+        raise UserError("{shown_text__if_text_else__NO_BASE} cannot be taken: choose a file of assets/pretrained, "
+                        "assets/pretrained_v2 or assets/weights, or a G_….pth from logs/",
+                        shown_text__if_text_else__NO_BASE=Text(shown(text) if text else _NO_BASE[0], shown(text) if text else _NO_BASE[1]))
 
     def _usable(self, path: Path, en: str, zh: str, right: bool) -> Path:
         kind = kind_of(path)
@@ -302,8 +297,8 @@ class Catalog:
         if not right:
             words = {DISCRIMINATOR: ("a discriminator (D)", "判别器（D）"), ADAPTER: ("an adapter", "适配器")}
             what = words.get(kind.kind, ("a generator (G)", "生成器（G）"))
-            raise UserError(f"{self._said(path)} is {what[0]}, and {en} is wanted here: choose another file",
-                            f"{self._said(path)} 是{what[1]}，而此处需要{zh}：请选择其他文件")
+            raise UserError("{path} is {what}, and {reason} is wanted here: choose another file", path=self._said(path),
+                            what=Text(what[0], what[1]), reason=Text(en, zh))
         return path
 
     def _said(self, path: Path) -> str:
@@ -342,13 +337,12 @@ def check_choice(kind: ModelKind, name: str, version: str, rate: str, f0: bool) 
         UserError: it is another one; says what to choose.
     """
     if kind.version and kind.version != version:
-        raise UserError(f"{name} is a base of {kind.version}, and {version} is chosen: choose the version {kind.version}, or another base",
-                        f"{name} 是 {kind.version} 底模，而所选版本为 {version}：请选择版本 {kind.version}，或其他底模")
+        raise UserError("{name} is a base of {version}, and {version_2} is chosen: choose the version {version}, or "
+                        "another base", name=name, version=kind.version, version_2=version)
     if kind.sample_rate and _rate(kind) != rate:
-        raise UserError(f"{name} is a {_rate(kind)} base, and the sample rate {rate} is chosen: "
-                        f"choose the sample rate {_rate(kind)}, or another base",
-                        f"{name} 是 {_rate(kind)} 底模，而所选采样率为 {rate}：请选择采样率 {_rate(kind)}，或其他底模")
+        raise UserError("{name} is a {kind} base, and the sample rate {rate} is chosen: choose the sample rate "
+                        "{kind}, or another base", name=name, kind=_rate(kind), rate=rate)
     if kind.f0 is not None and kind.f0 != f0:
         en, zh = ("takes pitch", "带音高") if kind.f0 else ("takes no pitch", "不带音高")
-        raise UserError(f"{name} {en}: set the pitch guidance to {str(kind.f0).lower()}, or choose another base",
-                        f"{name} {zh}：请将音高指导设为 {str(kind.f0).lower()}，或选择其他底模")
+        raise UserError("{name} {reason}: set the pitch guidance to {f0}, or choose another base", name=name,
+                        reason=Text(en, zh), f0=str(kind.f0).lower())

@@ -6,6 +6,7 @@ import math
 from html import escape
 from typing import List, Optional, Sequence, Tuple
 
+from ..messages import listing
 from .run_log import LogReader
 from .runs import Status
 from .text import Tr, fields_for_options
@@ -42,18 +43,18 @@ def duration(seconds: float, tr: Tr) -> str:
     """A length of time as people say it."""
     minutes = int(seconds // 60)
     if minutes >= 60:
-        return tr(f"{minutes // 60} h {minutes % 60} min", f"{minutes // 60} 小时 {minutes % 60} 分")
+        return tr("{minutes} h {minutes_2} min", minutes=minutes // 60, minutes_2=minutes % 60)
     if minutes:
-        return tr(f"{minutes} min {int(seconds % 60)} s", f"{minutes} 分 {int(seconds % 60)} 秒")
-    return tr(f"{int(seconds)} s", f"{int(seconds)} 秒")
+        return tr("{minutes} min {seconds} s", minutes=minutes, seconds=int(seconds % 60))
+    return tr("{seconds} s", seconds=int(seconds))
 
 
 def state_text(status: Status, tr: Tr) -> str:
     """What a run is doing, in a few words."""
     return {
-        "none": tr("no run yet", "尚未训练"), "starting": tr("loading base and data", "正在加载底模与数据"), "running": tr("training", "训练中"),
-        "stopping": tr("stopping: finishing the step and saving", "正在停止：完成当前步并保存"), "done": tr("done", "已完成"),
-        "stopped": tr("stopped", "已停止"), "failed": tr("failed", "失败"), "broken": tr("ended unexpectedly", "意外终止"),
+        "none": tr("no run yet"), "starting": tr("loading base and data"), "running": tr("training", "训练中"),
+        "stopping": tr("stopping: finishing the step and saving"), "done": tr("done", "已完成"),
+        "stopped": tr("stopped"), "failed": tr("failed"), "broken": tr("ended unexpectedly"),
     }.get(status.state, status.state)
 
 
@@ -63,47 +64,46 @@ def progress(status: Status, tr: Tr) -> str:
         return ""
     share = min(1.0, status.step / status.total_steps) if status.total_steps else 0.0
     waiting = ' class="lora-waiting"' if status.state in ("starting", "stopping") else ""
-    left = "" if status.seconds_left is None else tr(f", {duration(status.seconds_left, tr)} left", f"，剩余 {duration(status.seconds_left, tr)}")
+    left = "" if status.seconds_left is None else tr(", {seconds_left} left",
+                                                     seconds_left=duration(status.seconds_left, tr))
     head = f"{escape(status.name)}: {state_text(status, tr)}"
     parts = [f'<div class="lora-line"><b>{head}</b></div><div class="lora-bar"><div{waiting} style="width:{100 * share:.1f}%"></div>'
              f"<span>{100 * share:.0f}%{escape(left)}</span></div>"]
     facts = []
     if status.step:
-        facts.append(tr(f"epoch {status.epoch} of {status.epochs}, step {status.step} of {status.total_steps}",
-                        f"第 {status.epoch}/{status.epochs} 轮，第 {status.step}/{status.total_steps} 步"))
+        facts.append(tr("epoch {epoch} of {epochs}, step {step} of {total_steps}", epoch=status.epoch,
+                        epochs=status.epochs, step=status.step, total_steps=status.total_steps))
     if status.seconds_step is not None:
-        facts.append(tr(f"{status.seconds_step:.2f} s a step", f"每步 {status.seconds_step:.2f} 秒"))
+        facts.append(tr("{seconds_step:.2f} s a step", seconds_step=status.seconds_step))
     if status.best is not None and status.base is not None:
-        facts.append(tr(f"held-out loss {status.best:.4f} (best, step {status.best_step}; base alone {status.base:.4f})",
-                        f"留出集损失 {status.best:.4f}（最佳，第 {status.best_step} 步；仅底模 {status.base:.4f}）"))
+        facts.append(tr("held-out loss {best:.4f} (best, step {best_step}; base alone {base:.4f})", best=status.best,
+                        best_step=status.best_step, base=status.base))
     if facts:
-        parts.append(f'<div class="lora-line">{escape("; ".join(facts) if tr("e", "z") == "e" else "；".join(facts))}</div>')
+        parts.append(f'<div class="lora-line">{escape("; ".join(facts) if tr("e") == "e" else "；".join(facts))}</div>')
     if status.verdict == "worse":
         parts.append(f'<div class="lora-error"><b>{escape(_worse(status, tr))}</b></div>')
     if status.verdict == "unevaluated":
-        parts.append('<div class="lora-line"><b>' + escape(tr(
-            "The run ended before its adapter was evaluated on the held-out clips, so it was not put into the list. Resume goes on; the first "
-            "evaluation is at the end of an epoch, as the save frequency says.",
-            "训练在留出集评估之前结束，因此适配器未加入列表。可点击“继续训练”；首次评估在一轮结束时进行（按保存频率）。")) + "</b></div>")
+        parts.append('<div class="lora-line"><b>' + escape(tr("The run ended before its adapter was evaluated on the "
+                                                              "held-out clips, so it was not put into the list. "
+                                                              "Resume goes on; the first evaluation is at the end of "
+                                                              "an epoch, as the save frequency says.")) + "</b></div>")
     if status.adapter and not status.active:
-        parts.append(f'<div class="lora-line">{tr("Adapter, in the list now", "适配器（已在列表中）")}: <code>{escape(status.adapter)}</code></div>')
+        parts.append(f'<div class="lora-line">{tr("Adapter, in the list now")}: <code>{escape(status.adapter)}</code></div>')
     if status.state in ("failed", "broken"):
-        why = tr("It ended with an error; its last lines:", "训练因错误结束，最后的输出：") if status.state == "failed" else tr(
-            "The process ended without a word (killed, out of memory, or the machine went down); its last lines:",
-            "进程意外结束（被终止、内存不足或机器关闭），最后的输出：")
+        why = tr("It ended with an error; its last lines:") if status.state == "failed" else tr(
+            "The process ended without a word (killed, out of memory, or the machine went down); its last lines:")
         if status.resumable:
-            why += tr(" Resume goes on from the last save.", "可点击“继续训练”从上次保存处继续。")
+            why += tr(" Resume goes on from the last save.")
         parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(fields_for_options(chr(10).join(status.log), tr))}</div>')
     return "".join(parts)
 
 
 def _worse(status: Status, tr: Tr) -> str:
     so_far = tr("so far" if status.active else "even its best adapter", "目前" if status.active else "即使最佳适配器")
-    return tr(f"This training makes the voice worse ({so_far}): held-out loss {status.best:.4f}, the base alone has {status.base:.4f}. "
-              "The adapter is not put into the list. Listen to the recordings (too loud, clipped, silent, several speakers?), choose the base that "
-              "fits them, and start anew with a preset of lower rank.",
-              f"该训练使效果变差（{so_far}）：留出集损失 {status.best:.4f}，而仅底模为 {status.base:.4f}。适配器未加入列表。"
-              "请检查录音（是否过响、削波、无声或含多位说话人），选择合适的底模，并用较低秩的预设重新开始。")
+    return tr("This training makes the voice worse ({so_far}): held-out loss {best:.4f}, the base alone has "
+              "{base:.4f}. The adapter is not put into the list. Listen to the recordings (too loud, clipped, silent, "
+              "several speakers?), choose the base that fits them, and start anew with a preset of lower rank.",
+              so_far=so_far, best=status.best, base=status.base)
 
 
 def cut_off(steps: Sequence[str], going: bool, tr: Tr) -> str:
@@ -112,10 +112,9 @@ def cut_off(steps: Sequence[str], going: bool, tr: Tr) -> str:
     Args:
         steps: words for those still to do. going: whether the first of them goes on by itself.
     """
-    text = tr(f"The WebUI was ended during the preparation. Still to do: {', '.join(steps)}. ",
-              f"WebUI 在数据准备过程中被关闭。未完成的步骤：{'、'.join(steps)}。")
-    text += tr("Press Resume to go on.", "点击“继续训练”即可继续。") if not going else tr(
-        "The first of them still goes on by itself; after it press Resume.", "其中第一步仍在后台运行，结束后请点击“继续训练”。")
+    text = tr("The WebUI was ended during the preparation. Still to do: {steps}. ", steps=listing(steps))
+    text += tr("Press Resume to go on.") if not going else tr(
+        "The first of them still goes on by itself; after it press Resume.")
     return f'<div class="lora-line"><b>{escape(text)}</b></div>'
 
 
@@ -201,8 +200,9 @@ def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
     mel, held, kl = reader.losses.get("mel", []), reader.heldout, reader.losses.get("kl", [])
     if not mel:
         return ""
-    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training", "训练") + '<span class="key" style="color:#f97316"></span>'
-           + tr("held-out clips", "留出片段") + '<span class="key" style="border-top-style:dashed"></span>' + tr("base alone", "仅底模"))
-    title = tr("Log-mel loss over steps", "log-mel 损失（横轴：步数）")
+    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training") + '<span class="key" style="color:#f97316"></span>'
+           + tr("held-out clips") + '<span class="key" style="border-top-style:dashed"></span>' + tr(
+               "base alone"))
+    title = tr("Log-mel loss over steps")
     return (f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>{chart(mel, held, base, title)}</figure>'
-            f'<figure><figcaption>{tr("KL loss of the prior", "先验的 KL 损失")}</figcaption>{chart(kl, label="KL")}</figure></div>')
+            f'<figure><figcaption>{tr("KL loss of the prior")}</figcaption>{chart(kl, label="KL")}</figure></div>')

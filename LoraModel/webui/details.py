@@ -21,16 +21,16 @@ def describe(path: Path, tr: Tr) -> str:
     """
     own = read_metadata(path)
     lines: List[Tuple[str, str]] = [
-        (tr("Voice", "音色"), tr(f"{own['name']} (speaker {own['speaker']})", f"{own['name']}（说话人 {own['speaker']}）")),
-        (tr("Base", "底模"), f"{own['base_name']} ({own['base_hash'][:8]}…), {own['rvc_version']}, {_rate(own['sample_rate'])}, "
-         + (tr("with pitch", "带音高") if own["f0"] == "1" else tr("without pitch", "不带音高"))),
-        (tr("Rank", "秩"), _ranks(own, tr)),
-        (tr("Trained", "训练"), _training(own, tr)),
-        (tr("Held-out loss", "留出集损失"), _heldout(own.get("heldout", ""), tr)),
-        (tr("Date", "日期"), own.get("created", "").replace("T", " ")),
-        (tr("Size", "大小"), f"{path.stat().st_size / 1000:,.0f} KB"),
-        (tr("Author", "作者"), own.get("author", "")),
-        (tr("License", "许可"), own.get("license", "")),
+        (tr("Voice"), tr("{name} (speaker {speaker})", name=own["name"], speaker=own["speaker"])),
+        (tr("Base"), f"{own['base_name']} ({own['base_hash'][:8]}…), {own['rvc_version']}, {_rate(own['sample_rate'])}, "
+         + (tr("with pitch") if own["f0"] == "1" else tr("without pitch"))),
+        (tr("Rank"), _ranks(own, tr)),
+        (tr("Trained"), _training(own, tr)),
+        (tr("Held-out loss"), _heldout(own.get("heldout", ""), tr)),
+        (tr("Date"), own.get("created", "").replace("T", " ")),
+        (tr("Size"), f"{path.stat().st_size / 1000:,.0f} KB"),
+        (tr("Author"), own.get("author", "")),
+        (tr("License"), own.get("license", "")),
         (tr("Notes", "备注"), own.get("notes", "")),
     ]
     colon = tr(": ", "：")
@@ -50,7 +50,7 @@ def _ranks(own: Dict[str, str], tr: Tr) -> str:
     try:
         config = LoRAConfig.from_json(own["lora_config"])
     except (ValueError, TypeError):
-        return tr("cannot be read", "无法读取")
+        return tr("cannot be read")
     parts = ", ".join(f"{name} {target.r}" for name, target in config.targets.items() if not is_row(name))
     return f"{own.get('preset') or config.preset}: {parts}"
 
@@ -58,11 +58,11 @@ def _ranks(own: Dict[str, str], tr: Tr) -> str:
 def _training(own: Dict[str, str], tr: Tr) -> str:
     parts = []
     if own.get("epochs"):
-        parts.append(tr(f"{own['epochs']} epochs", f"{own['epochs']} 轮"))
+        parts.append(tr("{epochs} epochs", epochs=own["epochs"]))
     if own.get("steps"):
-        parts.append(tr(f"{own['steps']} steps", f"{own['steps']} 步"))
+        parts.append(tr("{steps} steps", steps=own["steps"]))
     if own.get("data_seconds"):
-        parts.append(tr(f"{own['data_seconds']} s of recordings", f"{own['data_seconds']} 秒录音"))
+        parts.append(tr("{data_seconds} s of recordings", data_seconds=own["data_seconds"]))
     return tr(", ", "，").join(parts)
 
 
@@ -75,7 +75,7 @@ def _heldout(text: str, tr: Tr) -> str:
     if "base" not in found:
         return ""
     if "adapter" not in found:
-        return tr("never evaluated: how good it is, nobody has measured", "从未评估：效果未经测量")
+        return tr("never evaluated: how good it is, nobody has measured")
     base, adapter = found["base"], found["adapter"]
-    worse = tr(": WORSE than the base alone", "：比仅用底模更差") if adapter >= base else ""
-    return tr(f"{adapter:.3f} (the base alone: {base:.3f})", f"{adapter:.3f}（仅底模：{base:.3f}）") + worse
+    worse = tr(": WORSE than the base alone") if adapter >= base else ""
+    return tr("{adapter:.3f} (the base alone: {base:.3f})", adapter=adapter, base=base) + worse

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Sequence, Tuple
 
-from ..messages import UserError
+from ..messages import Text, UserError, listing
 from ..names import shown
 from ..paths import clean_path
 
@@ -31,8 +31,8 @@ def text(value: Any, what: What, most: int = MOST_CHARACTERS) -> str:
         raise UserError(f"{what[0]} must be text, and {shown(value)} was given", f"{what[1]}必须为文本，而给出的是 {shown(value)}")
     found = value.strip()
     if len(found) > most:
-        raise UserError(f"{what[0]} {shown(found)} is longer than {most} characters: give a shorter one",
-                        f"{what[1]} {shown(found)} 超过 {most} 个字符：请缩短")
+        raise UserError("{what} {found} is longer than {most} characters: give a shorter one",
+                        what=Text(what[0], what[1]), found=shown(found), most=most)
     if any(ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff" for character in found):
         raise UserError(f"{what[0]} {shown(found)} holds characters that are no text: type it in by hand",
                         f"{what[1]} {shown(found)} 含有非文本字符：请手动输入")
@@ -48,7 +48,7 @@ def path(value: Any, what: What) -> str:
     if value is None or isinstance(value, str) and not value.strip():
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{what[0]} must be text, and {shown(value)} was given", f"{what[1]}必须为文本，而给出的是 {shown(value)}")
+        raise UserError("{what} must be text, and {value} was given", what=Text(what[0], what[1]), value=shown(value))
     found = clean_path(value)
     return text(found, what)
 
@@ -75,8 +75,8 @@ def whole(value: Any, what: What, low: int, high: int) -> int:
     """
     found = number(value, what, low, high)
     if not found.is_integer():
-        raise UserError(f"{what[0]} {shown(value)} is not a whole number: give one from {low} to {high}",
-                        f"{what[1]} {shown(value)} 不是整数：请给出 {low} 到 {high} 的整数")
+        raise UserError("{what} {value} is not a whole number: give one from {low} to {high}",
+                        what=Text(what[0], what[1]), value=shown(value), low=low, high=high)
     return int(found)
 
 
@@ -100,6 +100,6 @@ def one_of(value: Any, what: What, choices: Sequence[str]) -> str:
         UserError: it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        raise UserError(f"{what[0]} {shown(value)} is not known: choose from {', '.join(choices)}",
-                        f"未知的{what[1]} {shown(value)}：可选 {'、'.join(choices)}")
+        raise UserError("{what} {value} is not known: choose from {choices}", what=Text(what[0], what[1]),
+                        value=shown(value), choices=listing(choices))
     return value

@@ -48,7 +48,7 @@ class Folders:
         """
         name = plain_name(name, ("the experiment name", "实验名"))
         if name.lower() == "mute":
-            raise UserError(f"the experiment name {name!r} is RVC's own: choose another", f"实验名 {name!r} 为 RVC 保留：请更换")
+            raise UserError("the experiment name {name!r} is RVC's own: choose another", name=name)
         return self.logs / name
 
     def run(self, name: str) -> Path:
@@ -71,13 +71,12 @@ class Folders:
         text = entries.path(text, ("the path of the training folder", "训练文件夹路径"))
         path = self.root / text if text else None
         if path is not None and path.is_file():
-            raise UserError(f"{path} is a file, and the folder that holds the recordings of the voice is wanted: give {path.parent}, if all "
-                            "recordings in it are of this voice, or put this one into a folder of its own",
-                            f"{path} 是文件，而此处需要存放该声音录音的文件夹：若 {path.parent} 中的录音都属于该声音，请填写它，"
-                            "否则请将此文件放入单独的文件夹")
+            raise UserError("{path} is a file, and the folder that holds the recordings of the voice is wanted: give "
+                            "{parent}, if all recordings in it are of this voice, or put this one into a folder of "
+                            "its own", path=path, parent=path.parent)
         if path is None or not path.is_dir():
-            raise UserError(f"there is no folder {shown(text)}: give the path of the folder that holds the recordings of the voice",
-                            f"找不到文件夹 {shown(text)}：请填写存放该声音录音的文件夹路径")
+            raise UserError("there is no folder {text}: give the path of the folder that holds the recordings of the "
+                            "voice", text=shown(text))
         return path
 
     def names(self) -> List[str]:

@@ -108,11 +108,10 @@ class Preparer:
             busy = self.current is not None and self.current.active
             if busy or (other.get("pid") != os.getpid() and processes.alive(other)):
                 name = self.current.name if busy and self.current is not None else str(other.get("name"))
-                raise UserError(f"the data of {name} are being prepared already: wait for the end of it",
-                                f"正在准备 {name} 的数据：请等待其结束")
+                raise UserError("the data of {name} are being prepared already: wait for the end of it", name=name)
             if settings.name in self.runs.going_on():
-                raise UserError(f"{settings.name} is being trained: wait for its end, or stop it first",
-                                f"{settings.name} 正在训练：请等待其结束或先停止")
+                raise UserError("{settings_name} is being trained: wait for its end, or stop it first",
+                                settings_name=settings.name)
             job = Preparation(tuple(steps), settings, recordings, f0_method, anew, source, step=steps[0])
             self.current = job
             self._note(os.getpid(), job)
@@ -141,10 +140,10 @@ class Preparer:
         experiment = self.folders.experiment(name)
         written = max((path.stat().st_mtime for path in experiment.glob("*/*") if path.is_file()), default=0.0)
         if going or time.time() - written < QUIET_SECONDS:
-            raise UserError(f"a step that was begun before is still at work in {experiment}: try again in {QUIET_SECONDS:.0f} seconds",
-                            f"先前开始的步骤仍在写入 {experiment}：请在 {QUIET_SECONDS:.0f} 秒后重试")
+            raise UserError("a step that was begun before is still at work in {experiment}: try again in "
+                            "{quiet_seconds:.0f} seconds", experiment=experiment, quiet_seconds=QUIET_SECONDS)
         if not record:
-            raise UserError(f"nothing of the preparation of {name} is left to do", f"{name} 的数据准备没有未完成的步骤")
+            raise UserError("nothing of the preparation of {name} is left to do", name=name)
         preprocess.remove_broken(experiment)
         return self.begin(record["steps"], RunSettings.read(record.get("settings")), record.get("recordings"), record.get("f0_method"),
                           bool(record.get("anew")))
@@ -263,8 +262,8 @@ class Preparer:
         missing = [key for key, parameter in inspect.signature(function).parameters.items() if key not in known
                    and parameter.default is inspect.Parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
         if missing:
-            raise UserError(f"this RVC's {FUNCTIONS[step]} asks for {missing[0]!r}, which RVC-LoRA does not know: do this step in RVC's own tab",
-                            f"该 RVC 的 {FUNCTIONS[step]} 需要未知参数 {missing[0]!r}：请在 RVC 的训练页完成此步骤")
+            raise UserError("this RVC's {functions} asks for {first!r}, which RVC-LoRA does not know: do this step in "
+                            "RVC's own tab", functions=FUNCTIONS[step], first=missing[0])
         try:
             said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
             for item in [said] if isinstance(said, (str, tuple)) else said:
@@ -288,8 +287,8 @@ class Preparer:
             base = self.folders.catalog.training_base(settings.base_g)
             beside = next((file for file in (base.with_suffix(".json"), base.parent / "config.json") if file.is_file()), None)
             if beside is None:
-                raise UserError(f"{base} is of {rate} Hz, for which RVC has no configuration: put the config.json that it was trained with beside it",
-                                f"{base} 的采样率为 {rate} Hz，RVC 没有对应的配置：请将训练它时使用的 config.json 放在同一文件夹")
+                raise UserError("{base} is of {rate} Hz, for which RVC has no configuration: put the config.json that "
+                                "it was trained with beside it", base=base, rate=rate)
             contents = network_config(host, settings.version, rate, str(beside))
             atomic_write(path, json.dumps(contents, ensure_ascii=False, indent=4, sort_keys=True).encode("utf-8"))
         elif path.is_file():  # of another sample rate, which the folder had before
@@ -315,7 +314,7 @@ class Preparer:
                 names = [recordings.name(file) for file in recordings.files]
                 preprocess.slice_recordings(host, source, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress, names)
         elif not slices:
-            raise UserError(f"{experiment} holds no slices: process the data first", f"{experiment} 中没有切片：请先处理数据")
+            raise UserError("{experiment} holds no slices: process the data first", experiment=experiment)
         elif step == "extract":
             if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
                 preprocess.check_needs(host, job.f0_method)
@@ -352,5 +351,5 @@ class Preparer:
             if job.stop_asked:
                 return
             last = (tail(log, 1) or ["?"])[0]
-            raise UserError(f"preparing the data failed: {last}", f"数据准备失败：{last}")
+            raise UserError("preparing the data failed: {last}", last=last)
         code.unlink()

@@ -63,8 +63,8 @@ class Publisher:
         if self._fit is not None and not self._fit(self.adapter):
             pass
         elif not may_replace(self.target, self.record):
-            print(tr(f"{self.target} is not of this experiment and stays as it is; the adapter is {self.adapter}",
-                     f"{self.target} 不属于本实验，保持不变；适配器位于 {self.adapter}"), file=sys.stderr, flush=True)
+            print(tr("{target} is not of this experiment and stays as it is; the adapter is {adapter}",
+                     target=self.target, adapter=self.adapter), file=sys.stderr, flush=True)
         else:
             data = self.adapter.read_bytes()
             # First the record: after a crash between the two the old file's content is still known by the second entry.

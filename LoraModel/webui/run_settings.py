@@ -69,7 +69,7 @@ class RunSettings:
             UserError: they are no settings.
         """
         if not isinstance(kept, dict) or "name" not in kept:
-            raise UserError("the settings of this run are damaged: fill in the form and start anew", "该训练的设置已损坏：请重新填写并重新开始")
+            raise UserError("the settings of this run are damaged: fill in the form and start anew")
         return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
 
     def lora(self) -> LoRAConfig:
@@ -90,9 +90,9 @@ class RunSettings:
         check_choice(kind_of(base), self.base_g, self.version, self.sample_rate, self.f0)
         other = catalog.discriminator(self.base_d) if self.base_d else None
         if other is not None and kind_of(other).version != self.version:
-            raise UserError(f"{self.base_d} is a discriminator of {kind_of(other).version}, and {self.version} is chosen: "
-                            "choose the one that fits the base G, or none",
-                            f"{self.base_d} 是 {kind_of(other).version} 判别器，而所选版本为 {self.version}：请选择与底模 G 匹配的判别器，或不选")
+            raise UserError("{base_d} is a discriminator of {version}, and {version_2} is chosen: choose the one that "
+                            "fits the base G, or none",
+                            base_d=self.base_d, version=kind_of(other).version, version_2=self.version)
         return TrainConfig(
             base_model=str(base), base_d=str(other) if other is not None else None,
             data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,

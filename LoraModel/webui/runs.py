@@ -109,8 +109,8 @@ class Runs:
         config = settings.train_config(self.folders)
         folder = self.folders.run(settings.name)
         if not folder.parent.is_dir():
-            raise UserError(f"there is no experiment folder {folder.parent}: process the data and extract the features first",
-                            f"找不到实验文件夹 {folder.parent}：请先处理数据并提取特征")
+            raise UserError("there is no experiment folder {parent}: process the data and extract the features first",
+                            parent=folder.parent)
         with processes.locked(self.lock):
             self.check_start(settings, anew)
             if (folder / STATE_FILE).is_file():
@@ -131,16 +131,15 @@ class Runs:
         with processes.locked(self.lock):
             asked = self._read(folder, "job.json").get("settings")
             if not isinstance(asked, dict):
-                raise UserError(f"{name} has no run that was started here: press Train model to start one",
-                                f"{name} 没有从本页面启动的训练：请点击“训练模型”开始")
+                raise UserError("{name} has no run that was started here: press Train model to start one", name=name)
             # The folder's name goes before the one that was asked for: an experiment that was renamed is still the same.
             settings = RunSettings.read({**asked, "name": name, **({"epochs": epochs} if epochs else {})})
             self._check_free(name, settings.device)
             run = read_run(folder)
             if run.steps_per_epoch and run.steps >= settings.epochs * run.steps_per_epoch:
                 done = -(-run.steps // run.steps_per_epoch)
-                raise UserError(f"{name} has been trained for {done} epochs, {settings.epochs} are asked for: choose more epochs, then resume",
-                                f"{name} 已训练 {done} 轮，而设定为 {settings.epochs} 轮：请增大总训练轮数后再继续")
+                raise UserError("{name} has been trained for {done} epochs, {epochs} are asked for: choose more "
+                                "epochs, then resume", name=name, done=done, epochs=settings.epochs)
             config, voice = settings.train_config(self.folders), self._read(folder, RUN_FILE).get("name")
             return self._launch(settings, replace(config, name=voice) if isinstance(voice, str) and voice else config, resume=True)
 
@@ -153,22 +152,21 @@ class Runs:
         self._check_free(settings.name, settings.device)
         target, folder = self.folders.adapter(settings.name), self.folders.run(settings.name)
         if not may_replace(target, self.folders.published(settings.name)):
-            raise UserError(f"{target} is there and is not of this experiment: move it away, or choose another experiment name",
-                            f"{target} 已存在且不属于本实验：请移走它，或更换实验名")
+            raise UserError("{target} is there and is not of this experiment: move it away, or choose another "
+                            "experiment name", target=target)
         if (folder / STATE_FILE).is_file() and not anew:
             steps = read_run(folder).steps
-            raise UserError(f"{settings.name} has a run already ({steps} steps): press Resume to go on with it, "
-                            "or tick “Start anew” (the old run is kept)",
-                            f"{settings.name} 已有训练（{steps} 步）：请点击“继续训练”，或勾选“重新开始”（旧训练会保留）")
+            raise UserError("{settings_name} has a run already ({steps} steps): press Resume to go on with it, or "
+                            "tick “Start anew” (the old run is kept)", settings_name=settings.name, steps=steps)
 
     def _check_free(self, name: str, device: str) -> None:
         for other in self.going_on():
             job = self.settings(other) or {}
             if other == self.folders.experiment(name).name:
-                raise UserError(f"{other} is being trained already: its progress is on this page", f"{other} 正在训练中：进度见本页面")
+                raise UserError("{other} is being trained already: its progress is on this page", other=other)
             if job.get("device", "auto") == device or "auto" in (device, job.get("device", "auto")):
-                raise UserError(f"{other} is being trained on the same device: wait for its end, stop it, or choose another device",
-                                f"{other} 正在同一设备上训练：请等待其结束、停止它，或选择其他设备")
+                raise UserError("{other} is being trained on the same device: wait for its end, stop it, or choose "
+                                "another device", other=other)
 
     def _launch(self, settings: RunSettings, config: TrainConfig, resume: bool) -> Status:
         folder = self.folders.run(settings.name)
@@ -278,7 +276,7 @@ class Runs:
         with processes.locked(self.lock):
             process = self._read(folder, "process.json")
             if not processes.alive(process):
-                raise UserError(f"{name} is not being trained", f"{name} 当前没有在训练")
+                raise UserError("{name} is not being trained", name=name)
             if not process.get("stopping"):
                 self._write(folder, "process.json", {**process, "stopping": True})
                 if os.name == "nt":  # where a signal would end it at once

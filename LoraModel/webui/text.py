@@ -55,7 +55,7 @@ def fields_for_options(text: str, tr: Tr) -> str:
         option = match.group()
         if option in FIELDS:
             return tr(*FIELDS[option])
-        return tr(f"{option} (an option of the command line, not of this page)", f"{option}（命令行选项，本页面没有）")
+        return tr("{option} (an option of the command line, not of this page)", option=option)
 
     return _OPTION.sub(word, text)
 

@@ -53,7 +53,7 @@ def build(namespace: Dict[str, Any]) -> None:
     folder that holds logs/ and assets/) and `rvc_lora_defaults` (experiment `name` and `recordings` to begin with).
     """
     page = _Page(namespace)
-    with gr.TabItem(page.tr("LoRA Train", "LoRA 训练")):
+    with gr.TabItem(page.tr("LoRA Train")):
         page.components()
     page.events()
 
@@ -81,10 +81,9 @@ class _Page:
     def components(self) -> None:
         tr, rvc = self.tr, self.rvc
         gr.HTML(curves.STYLE)
-        gr.Markdown(tr(
-            "Step 1: Fill in the experiment. Its data are in the folder logs, a folder for each experiment; data that RVC's own Train tab "
-            "has prepared under the same name can be trained at once.",
-            "step1：填写实验配置。实验数据放在 logs 下，每个实验一个文件夹；RVC 训练页以同名处理过的数据可直接训练。"))
+        gr.Markdown(tr("Step 1: Fill in the experiment. Its data are in the folder logs, a folder for each "
+                       "experiment; data that RVC's own Train tab has prepared under the same name can be trained at "
+                       "once."))
         rate, version = self._default_rate("v2"), "v2"
         with gr.Row():
             self.name = gr.Textbox(label=rvc("输入实验名"), value=self.defaults.get("name", "mi-test"))
@@ -92,28 +91,26 @@ class _Page:
             self.f0 = gr.Radio(label=rvc("模型是否带音高指导(唱歌一定要, 语音可以不要)"), choices=[True, False], value=True, interactive=True)
             self.version = gr.Radio(label=rvc("版本"), choices=["v1", "v2"], value=version, interactive=True)
         with gr.Group():
-            gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices.",
-                           "step2a：将文件夹中的全部录音切片（单一说话人）。"))
+            gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices."))
             with gr.Row():
                 self.recordings = gr.Textbox(label=rvc("输入训练文件夹路径"), value=self.defaults.get("recordings", ""))
                 self.process = gr.Button(rvc("处理数据"), variant="primary")
                 self.info1 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
         with gr.Group():
-            gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features.", "step2b：提取音高（如果模型带音高）与特征。"))
+            gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features."))
             with gr.Row():
                 self.f0_method = gr.Radio(label=rvc("选择音高提取算法"), choices=self.f0_methods, value=self._default_f0(), interactive=True)
                 self.extract = gr.Button(rvc("特征提取"), variant="primary")
                 self.info2 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
         with gr.Group():
-            gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index.",
-                           "step3：填写训练设置，开始训练适配器和索引。"))
+            gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index."))
             with gr.Row():
-                self.preset = gr.Radio(label=tr("Preset (layers and ranks)", "预设（目标层与秩）"), choices=list(PRESETS), value=DEFAULT_PRESET,
+                self.preset = gr.Radio(label=tr("Preset (layers and ranks)"), choices=list(PRESETS), value=DEFAULT_PRESET,
                                        interactive=True)
-                self.rank = gr.Slider(*LIMITS["rank"], step=1, label=tr("LoRA rank (0: the preset's)", "LoRA 秩 rank（0：按预设）"), value=0,
+                self.rank = gr.Slider(*LIMITS["rank"], step=1, label=tr("LoRA rank (0: the preset's)"), value=0,
                                       interactive=True)
-                self.alpha = gr.Slider(*LIMITS["alpha"], step=1, label=tr("LoRA alpha (0: the preset's, twice the rank)",
-                                                                                "LoRA alpha（0：按预设，即秩的两倍）"), value=0, interactive=True)
+                self.alpha = gr.Slider(*LIMITS["alpha"], step=1, label=tr(
+                    "LoRA alpha (0: the preset's, twice the rank)"), value=0, interactive=True)
             with gr.Row():
                 self.save_every = gr.Slider(*LIMITS["save_every"], step=1, label=rvc("保存频率save_every_epoch"), value=TrainConfig.save_every,
                                             interactive=True)
@@ -124,11 +121,11 @@ class _Page:
             generator, discriminator = self.folders.catalog.pretrained(version, rate, True)
             with gr.Row():
                 self.base_g = gr.Dropdown(label=rvc("加载预训练底模G路径"), choices=self._bases(generator), value=generator, interactive=True)
-                self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）"),
+                self.base_d = gr.Dropdown(label=rvc("加载预训练底模D路径") + tr(" (optional: slower)"),
                                           choices=self._base_ds(discriminator), value="", interactive=True)
-                self.device = gr.Dropdown(label=tr("Device", "训练设备"), choices=self.devices, value="auto", interactive=True)
+                self.device = gr.Dropdown(label=tr("Device"), choices=self.devices, value="auto", interactive=True)
             with gr.Row():
-                self.anew = gr.Checkbox(label=tr("Start anew (an earlier run is kept aside)", "重新开始（保留旧训练）"), value=False)
+                self.anew = gr.Checkbox(label=tr("Start anew (an earlier run is kept aside)"), value=False)
                 self.train = gr.Button(rvc("训练模型"), variant="primary")
                 self.index = gr.Button(rvc("训练特征索引"), variant="primary")
                 self.all = gr.Button(rvc("一键训练"), variant="primary")
@@ -136,12 +133,12 @@ class _Page:
         with gr.Group():
             self.progress = gr.HTML(elem_id="lora_progress", value=self._nothing())
             with gr.Row():
-                self.stop = gr.Button(tr("Stop (saves, then ends)", "停止（保存后结束）"), variant="stop", visible=False)
-                self.resume = gr.Button(tr("Resume", "继续训练"), variant="primary", visible=False)
+                self.stop = gr.Button(tr("Stop (saves, then ends)"), variant="stop", visible=False)
+                self.resume = gr.Button(tr("Resume"), variant="primary", visible=False)
             self.curves = gr.HTML()
             with gr.Row():
-                self.clips = [gr.Audio(label=tr(f"Held-out clip {n}", f"留出片段 {n}"), interactive=False) for n in (1, 2)]
-            self.log = gr.Textbox(label=tr("Log", "训练日志"), lines=8, max_lines=12, interactive=False)
+                self.clips = [gr.Audio(label=tr("Held-out clip {n}", n=n), interactive=False) for n in (1, 2)]
+            self.log = gr.Textbox(label=tr("Log"), lines=8, max_lines=12, interactive=False)
             self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
         self.tick_button = gr.Button("", elem_id="lora_tick")
         self.ask = gr.Button("", visible=False)
@@ -169,7 +166,7 @@ class _Page:
         return ["", *filter(None, [fitting]), *(name for name in self.folders.catalog.discriminators() if name != fitting)]
 
     def _nothing(self) -> str:
-        text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
+        text = self.tr("No training yet under this name.")
         return f'<div class="lora-line">{text}</div>'
 
     # Events
@@ -225,7 +222,7 @@ class _Page:
             def action() -> str:
                 method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"), self.f0_methods)
                 self.preparer.begin(names, RunSettings(*form), recordings, method, entries.flag(anew, START_ANEW))
-                return self.tr("started", "已开始")
+                return self.tr("started")
 
             return self._told(action)
 
@@ -236,7 +233,7 @@ class _Page:
         def action() -> str:
             status = self.runs.start(RunSettings(*form[:-1]), entries.flag(form[-1], START_ANEW))
             self.preparer.forget(status.name)
-            return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
+            return self.tr("training of {status_name} has started", status_name=status.name)
 
         return self._told(action)
 
@@ -245,13 +242,13 @@ class _Page:
         def action() -> str:
             job, experiment = self.preparer.current, self.folders.experiment(name).name
             if job is not None and job.active and job.name == experiment and self.preparer.stop():
-                return self.tr("the preparation stops after its present step", "数据准备将在当前步骤后停止")
+                return self.tr("the preparation stops after its present step")
             status = self.runs.stop(experiment, STOP_SECONDS)
             if status.active:
-                return self.tr("stopping: it saves after the step under way", "正在停止：当前步完成后保存")
+                return self.tr("stopping: it saves after the step under way")
             if status.resumable:
-                return self.tr(f"stopped and saved at step {status.step}", f"已停止并保存于第 {status.step} 步")
-            return self.tr("stopped before there was anything to save", "已停止，尚无可保存的内容")
+                return self.tr("stopped and saved at step {step}", step=status.step)
+            return self.tr("stopped before there was anything to save")
 
         return self._told(action)
 
@@ -261,10 +258,10 @@ class _Page:
             experiment = self.folders.experiment(name).name
             if self.preparer.undone(experiment)[0]:
                 self.preparer.resume(experiment)
-                return self.tr(f"going on with the preparation of {experiment}", f"继续准备 {experiment} 的数据")
+                return self.tr("going on with the preparation of {experiment}", experiment=experiment)
             wanted = None if epochs is None else entries.whole(epochs, WORDS["epochs"], 0, LIMITS["epochs"][1])
             status = self.runs.resume(experiment, wanted or None)
-            return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
+            return self.tr("going on with {status_name}", status_name=status.name)
 
         return self._told(action)
 
@@ -346,11 +343,11 @@ class _Page:
             if step in job.texts or job.step == step or job.failed == step:
                 said = [job.notes.get(step, ""), fields_for_options(_last_lines(job.texts.get(step, ""), 8), self.tr)]
                 if job.step == step and job.active:
-                    said.append(self.tr("… under way", "……进行中"))
+                    said.append(self.tr("… under way"))
                 elif job.failed == step and job.error is not None:
                     said.append(told(job.error, self.tr))
                 elif step not in (job.step, job.failed):
-                    said.append(self.tr("done", "完成"))
+                    said.append(self.tr("done"))
                 texts[box] = "\n".join(line for line in said if line)
         if "train" in job.steps:
             texts["info3"] = self._overview(job, status)
@@ -362,17 +359,17 @@ class _Page:
         for step in job.steps:
             state = ""
             if job.failed == step and job.error is not None:
-                state, over = self.tr("failed: ", "失败：") + told(job.error, self.tr), True
+                state, over = self.tr("failed: ") + told(job.error, self.tr), True
             elif job.step == step and job.active:
-                state, over = self.tr("under way", "进行中"), True
+                state, over = self.tr("under way"), True
             elif over or not job.active and job.stop_asked and step not in job.texts:
-                state = self.tr("not begun", "未开始")
+                state = self.tr("not begun")
             elif step == "train":
                 state = curves.state_text(status, self.tr)
                 if status.state in ("failed", "broken") and status.log:
                     state += f": {fields_for_options(status.log[-1], self.tr)}"
             else:
-                state = self.tr("done", "完成")
+                state = self.tr("done")
             lines.append(f"{self.rvc(STEP_WORDS[step])}: {state}")
         return "\n".join(lines)
 
@@ -382,7 +379,7 @@ class _Page:
         if key in ("stop", "resume"):  # a button that does nothing is not there: Gradio 3.14 cannot switch one off
             return gr.update(visible=bool(value))
         if key.startswith("clip"):
-            label = self.tr(f"Held-out clip {key[-1]}, step {status.sample_step}", f"留出片段 {key[-1]}，第 {status.sample_step} 步")
+            label = self.tr("Held-out clip {key}, step {sample_step}", key=key[-1], sample_step=status.sample_step)
             return gr.update(value=value or None, **({"label": label} if value else {}))
         return gr.update(value=value)
 

@@ -137,17 +137,17 @@ class Voices:
         with self._turn:
             now = self.state
             if now is None or not now.adapter:
-                raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter first",
-                                "尚未加载适配器，没有可合并的内容：请先选择底模和适配器")
+                raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter "
+                                "first")
             weights = self.catalog.weights
             taken = {file.lower() for file in os.listdir(str(weights))} if weights.is_dir() else set()
             if f"{text}.pth".lower() in taken:
-                raise UserError(f"{text}.pth is in {weights.name}/ already: choose another name",
-                                f"{weights.name}/ 中已有 {text}.pth：请换一个名称")
+                raise UserError("{text}.pth is in {weights_name}/ already: choose another name", text=text,
+                                weights_name=weights.name)
             voice = VoiceLoader(self._load_base(self.catalog.base_path(now.base)), self.host)
             if self._voice is None or self._loaded is None or voice.info.base_hash != self._voice.info.base_hash:
-                raise UserError(f"{now.base} has changed since it was loaded: choose the base and the adapter again",
-                                f"{now.base} 在加载后已被更改：请重新选择底模和适配器")
+                raise UserError("{base} has changed since it was loaded: choose the base and the adapter again",
+                                base=now.base)
             adapter = self._loaded
             voice.set_adapters([(adapter, now.strength)])
             note = f"{adapter.name} x {now.strength:g} (RVC-LoRA, base {voice.info.name})"
@@ -155,8 +155,8 @@ class Voices:
             try:
                 save_model(path, small_model(voice.network, voice.info, note, sorted(adapter.layers())))
             except OSError as error:
-                raise UserError(f"{path} could not be written ({error.strerror}): free some space or check the folder's permissions",
-                                f"无法写入 {path}（{error.strerror}）：请清理磁盘空间或检查文件夹权限") from None
+                raise UserError("{path} could not be written ({strerror}): free some space or check the folder's "
+                                "permissions", path=path, strerror=error.strerror) from None
             return path
 
     def index_for(self, state: State) -> str:
@@ -241,8 +241,7 @@ def _checked(voice: VoiceLoader, path: Path) -> Adapter:
     voice.check(adapter)  # another sample rate or shape says more than another hash
     mine = f"{own['rvc_version']}, {int(own['sample_rate']) / 1000:g}k, {own['base_hash'][:8]}…"
     chosen = f"{info.version}, {info.sample_rate / 1000:g}k, {info.base_hash[:8]}…"
-    raise UserError(
-        f"adapter {adapter.name!r} was trained on the base {own['base_name']} ({mine}); the chosen base is {info.name} "
-        f"({chosen}): choose the adapter's own base",
-        f"适配器 {adapter.name!r} 训练自底模 {own['base_name']}（{mine}），而所选底模为 {info.name}（{chosen}）：请选择适配器对应的底模",
-    )
+    raise UserError("adapter {adapter_name!r} was trained on the base {base_name} ({mine}); the chosen base is "
+                    "{info_name} ({chosen}): choose the adapter's own base",
+                    adapter_name=adapter.name, base_name=own["base_name"], mine=mine, info_name=info.name,
+                    chosen=chosen)

@@ -43,8 +43,8 @@ def upload_limit() -> int:
     """
     told = os.environ.get("RVC_LORA_UPLOAD_MB", "").strip() or str(UPLOAD_MB)
     if not (told.isascii() and told.isdigit()) or not 1 <= len(told) <= 7 or int(told) < 1:
-        raise UserError(f"RVC_LORA_UPLOAD_MB is {told[:40]!r}: give a whole number of megabytes, from 1 to 9999999",
-                        f"RVC_LORA_UPLOAD_MB 为 {told[:40]!r}：请给出 1 到 9999999 之间的整数（单位 MB）")
+        raise UserError("RVC_LORA_UPLOAD_MB is {told!r}: give a whole number of megabytes, from 1 to 9999999",
+                        told=told[:40])
     return int(told) * 2**20
 
 
@@ -72,7 +72,7 @@ def guard_pages(addresses: Addresses, limit: int, before: Optional[Callable[[Any
     made = getattr(made, "without_guard", made)
     if not callable(made):
         raise UserError("this version of Gradio is not known to the guard: install gradio 3.34.0, or 3.14.0 for RVC "
-                        "of 2026", "防护不支持当前的 Gradio 版本：请安装 gradio 3.34.0（2026 版 RVC 请安装 3.14.0）")
+                        "of 2026")
 
     def create_app(*given: Any, **named: Any) -> Any:
         app = made(*given, **named)
@@ -93,8 +93,7 @@ def guard_rvc() -> bool:
     """
     if os.environ.get("RVC_LORA_GUARD", "").strip().lower() in _OFF:
         print(tr("RVC-LoRA: RVC_LORA_GUARD=0: the page is not guarded: a web page of any site may read files of this "
-                 "machine through it",
-                 "RVC-LoRA：RVC_LORA_GUARD=0：页面未受防护，任意网站的网页都可能通过它读取本机文件"), file=sys.stderr,
+                 "machine through it"), file=sys.stderr,
               flush=True)
         return False
     try:

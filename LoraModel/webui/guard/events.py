@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, Callable, Dict, List, NoReturn
 
-from ...messages import UserError
+from ...messages import Text, UserError
 
 LONGEST_HASH = 200
 """Characters of a session's name; Gradio's own have eleven."""
@@ -24,8 +24,7 @@ def parse(body: Any) -> Any:
     try:
         return json.loads(body, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        raise UserError("the request is no JSON that this page takes: reload the page",
-                        "请求不是本页面接受的 JSON：请刷新页面") from error
+        raise UserError("the request is no JSON that this page takes: reload the page") from error
 
 
 def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "") -> None:
@@ -62,8 +61,8 @@ def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "
 
 
 def _shape(en: str, zh: str) -> UserError:
-    return UserError(f"the request is not one of this page's events, which have {en}: reload the page",
-                     f"请求不是本页面的事件（应有{zh}）：请刷新页面")
+    return UserError("the request is not one of this page's events, which have {reason}: reload the page",
+                     reason=Text(en, zh))
 
 
 def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
@@ -78,13 +77,11 @@ def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
         kind = blocks.blocks[field].get_block_name()
         if kind == "number" and not (value is None
                                      or (isinstance(value, (int, float)) and not isinstance(value, bool))):
-            raise UserError("a field for a number holds something else: enter a number",
-                            "数字输入框中不是数字：请输入数字")
+            raise UserError("a field for a number holds something else: enter a number")
         if (kind == "audio" and not isinstance(value, (dict, type(None)))) or (kind == "file"
                                                                                and not isinstance(
                                                                                    value, (dict, list, type(None)))):
-            raise UserError("a field for a file holds something else: drop a file into it",
-                            "文件输入框中不是文件：请拖入文件")
+            raise UserError("a field for a file holds something else: drop a file into it")
 
 
 def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:
@@ -100,11 +97,9 @@ def _look_through(whole: Any, allows: Callable[[str], bool]) -> None:
         elif isinstance(value, list):
             waiting.extend(value)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise UserError("the request holds a number that is too large: enter a smaller one",
-                            "请求中的数值过大：请输入较小的数值")
+            raise UserError("the request holds a number that is too large: enter a smaller one")
         elif isinstance(value, str) and not _is_text(value):
-            raise UserError("the request holds half a character: enter the text again",
-                            "请求中有不完整的字符：请重新输入文本")
+            raise UserError("the request holds half a character: enter the text again")
 
 
 def _is_text(value: str) -> bool:
@@ -128,5 +123,5 @@ def _file(value: Any, allows: Callable[[str], bool]) -> None:
         return
     if not (isinstance(name, str) and allows(name)):
         shown = ascii(name)[:200]
-        raise UserError(f"{shown} was neither uploaded to this page nor made by it: drop the file into its field again",
-                        f"{shown} 既不是上传到本页面的文件，也不是本页面生成的文件：请重新拖入该文件")
+        raise UserError("{shown} was neither uploaded to this page nor made by it: drop the file into its field again",
+                        shown=shown)
