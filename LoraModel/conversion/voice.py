@@ -142,6 +142,12 @@ class Converter:
             UserError: the voice cannot be read or is none, it is of none of the bases, or nothing can be written at
                 `output`.
         """
+        with torch.random.fork_rng(devices=[]):  # building networks draws random numbers, too
+            return self._convert(voice, output, options, progress, similarity)
+
+    def _convert(
+        self, voice: Path, output: Path, options: VoiceOptions, progress: Optional[Progress], similarity: Any
+    ) -> Converted:
         started, tell = time.perf_counter(), progress or (lambda part, share: None)
         check_file_place(output)
         tell("load", 0.0)
