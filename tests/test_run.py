@@ -84,7 +84,7 @@ def test_it_is_python_38_and_imports_only_the_standard_library():
 def test_it_starts_where_nothing_is_installed():
     done = subprocess.run([sys.executable, "-S", "-E", "run.py", "--help"], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "RVC_LORA_LANG": "en"})
-    assert done.returncode == 0 and "demo | test | app" in done.stdout, done.stderr
+    assert done.returncode == 0 and "demo | test | check | app" in done.stdout, done.stderr
 
 
 def test_the_requirements_hold_no_paths_and_no_hosts_and_every_one_is_pinned():
