@@ -50,14 +50,16 @@ USAGE_EN = """usage: python run.py demo | test | check | app [options passed on]
                    (some GB to download)
          --newest  the same with the newest Python at hand and the newest packages
   check  ruff and mypy, as continuous integration runs them before the tests
-  app    the web page"""
+  app    the web page
+exit codes: 0 done, 1 a test failed or a fault of this program, 2 something to put right, 130 stopped by Ctrl-C"""
 USAGE_ZH = """用法：python run.py demo | test | check | app [其余参数原样传递]
   demo   用自带录音训练一个声音并进行转换，结果在 demo_output/
   test   运行全部测试（参数交给 pytest：python run.py test -k lora）
          --lowest  用 Python 3.8、PyTorch 1.13.1、NumPy 1.23、librosa 0.9.1 运行除浏览器外的测试（需下载数 GB）
          --newest  同上，但使用本机最新的 Python 与最新的依赖
   check  运行 ruff 与 mypy（持续集成在测试前运行）
-  app    打开网页界面"""
+  app    打开网页界面
+退出码：0 完成，1 有测试失败或本程序的错误，2 需要处理的问题，130 被 Ctrl-C 中止"""
 
 
 # ---------------------------------------------------------------- what is there

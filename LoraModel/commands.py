@@ -118,11 +118,17 @@ class _Help(argparse.HelpFormatter):
         return f"{text} " + tr("(default: {shown_value})", shown_value=shown_value)
 
 
+def exit_codes(further: str = "") -> str:
+    """What --help says of the exit codes. further: those of this command alone, such as "3 ...; "."""
+    return tr("exit codes: 0 done; 1 a fault of this program; 2 something to put right, said in one line; {further}130 "
+              "stopped by Ctrl-C", further=further)
+
+
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the options in one line, without the whole usage; its help shows the defaults."""
+    """Says what is wrong with the options in one line, without the whole usage; its help has the exit codes."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **{"formatter_class": _Help, **kwargs})
+        super().__init__(*args, **{"formatter_class": _Help, "epilog": exit_codes(), **kwargs})
 
     def show_defaults(self, values: Mapping[str, Any]) -> None:
         """Let the help tell defaults that are not the parser's own, by the names of the options' values."""

@@ -1,8 +1,10 @@
 """Everything that can be wrong with a run's input: one line, exit code 2, and nothing written."""
 # ruff: noqa: F811  (fixtures, which pytest finds by their names)
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +17,7 @@ from training_data import BASE, RATE, SMALL, argv, log, make_experiment, one_thr
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
+from LoraModel.training import TrainConfig
 from LoraModel.training.train_lora import main
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -255,7 +258,9 @@ def test_names(voice, tmp_path, refused, name):
 
 
 @pytest.mark.parametrize("flags, what", [
-    (("--epochs", "many"), "argument --epochs: invalid int value: 'many'"),
+    (("--epochs", "many"), "argument --epochs: 'many' is no whole number"),
+    (("--epochs", "²"), "argument --epochs: '²' is no whole number"), (("--lr", "nan"), "argument --lr: 'nan' is no number"),
+    (("--lr", "1e99"), "argument --lr: '1e99' must be between"), (("--valid_fraction", "2"), "argument --valid_fraction"),
     (("--colour", "red"), "unrecognized arguments: --colour red"),
     (("--preset", "best"), "argument --preset: invalid choice"), (("--precision", "fp8"), "argument --precision"),
     (("--device", "cuda:99"), "device 'cuda:99' cannot be used"), (("--rvc_root", "/"), "is no RVC checkout"),
@@ -303,3 +308,8 @@ def test_a_real_process(voice, tmp_path, module):
     texts = [text for text in err.replace("\r", "\n").splitlines() if text.strip() and "checking clips" not in text]
     assert run.returncode == 2 and not out and len(texts) == 1 and not (tmp_path / "out").exists()
     assert ("holds NaN" if module else "lists no clip") in texts[0]
+
+
+def test_every_setting_is_described():
+    told = re.findall(r"^        (\w+): \w", TrainConfig.__doc__, re.MULTILINE)
+    assert told == [field.name for field in dataclasses.fields(TrainConfig)]

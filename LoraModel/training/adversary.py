@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..host import Host
 from ..lora import Injection, LoRAConfig, freeze, inject, unfreeze
 from .checkpoint import load_optimizer, optimizer_state
+from .saved import copy_all
 
 RANK = 4
 
@@ -22,7 +23,7 @@ class Adversary:
     Args:
         parts: how many of its sub-discriminators a step takes, drawn at random; 0 takes all. The losses, which RVC sums over
             them, are scaled up to all of them.
-        every: it learns on each so many-th step, and on the others only judges.
+        every: it learns at every k-th step, and at the others only judges.
         frozen_layers: lower layers of each sub-discriminator that do not learn (FreezeD, Mo et al. 2020, arXiv:2002.10964).
     """
 
@@ -84,10 +85,8 @@ class Adversary:
     def state(self) -> Dict[str, Any]:
         return {"lora": {k: v.detach().cpu() for k, v in self.injection.tensors().items()}, "optimizer": optimizer_state(self.optimizer)}
 
-    @torch.no_grad()
     def load_state(self, state: Dict[str, Any]) -> None:
-        for name, tensor in self.injection.tensors().items():
-            if state["lora"][name].shape != tensor.shape:
-                raise ValueError(name)
-            tensor.copy_(state["lora"][name])
+        """Go on from what `state` gave; raises where that is of another discriminator."""
+        tensors = self.injection.tensors()
+        copy_all(list(tensors.values()), [state["lora"][name] for name in tensors])
         load_optimizer(self.optimizer, state["optimizer"])

@@ -18,9 +18,10 @@ from .agreement import check_times
 from .checkpoint import RUN_FILE, check_output, read_run, run_identity
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment, read_experiment, split
+from .device import choose_device
 from .objective import can_autocast
 from .run_lock import check_free
-from .trainer import Trainer, choose_device
+from .trainer import Trainer
 from .validate import check_base, check_disk, check_experiment
 
 
@@ -68,7 +69,9 @@ def prepare(
     _check_precision(config)
     check_times(train_set.clips + held_set.clips)
     train_set.levels.join(held_set.levels).tell(folder)
-    trainer = Trainer(config, host, base, experiment, train_set, held_set, going_on, discriminator)
+    trainer = Trainer(assemble(config, host, base, experiment, train_set, held_set, discriminator))
+    if going_on:
+        trainer.load()
     describe(trainer)
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16"), file=sys.stderr)

@@ -19,27 +19,43 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        base_model: pretrained generator with enc_q. data_dir: RVC experiment folder. output_dir: where the run is written.
-        name: of the voice; the adapter file takes it. base_d: pretrained discriminator, None trains without one.
-        preset, lora_rank, lora_alpha, lora: which layers, ranks and scales (alpha / rank); `lora` (a LoRAConfig as a dict) goes before
-            the others. None takes the preset's ranks, and alpha in the preset's proportion to them.
-        epochs: passes over the training clips. batch_size: clips a step. lr: peak learning rate.
-        warmup_steps: steps of linear warm-up; after it the rate falls along a cosine to `lr_final` times the peak.
-        lora_plus: B's learning rate over that of the rest.
+        base_model: pretrained generator with enc_q.
+        data_dir: RVC experiment folder.
+        output_dir: where the run is written.
+        name: of the voice; the adapter file takes it. Empty: the experiment folder's name.
+        base_d: pretrained discriminator to train against; None trains without one.
+        preset: layers and ranks, by name.
+        lora_rank: one rank for all layers of the preset; None leaves the preset's own.
+        lora_alpha: one alpha for all layers, whose weights are scaled by alpha / rank; None keeps the preset's proportion.
+        lora: layers and ranks as a LoRAConfig's dictionary, in place of the three before.
+        epochs: passes over the training clips.
+        batch_size: clips a step.
+        lr: peak learning rate.
+        warmup_steps: steps of linear warm-up; after it the rate falls along a cosine.
+        lr_final: the rate at the end of that cosine, over the peak.
+        lora_plus: B's learning rate over that of the rest (LoRA+).
         ema_decay: decay of the running average of the adapter that is evaluated and saved; 0 saves the raw weights.
-        save_every: epochs between saves, each with a held-out evaluation. patience: stop after so many saves without
-            a better held-out loss; 0 never does.
-        valid_fraction: share of the clips kept out of training. valid_clips: at most so many of them are evaluated.
-        speaker: the base's row the voice is trained on. speaker_id: take the clips of this speaker of the filelist; None where there is
-            one alone. init_speaker: row to start from, -1 tries them all.
-        device: "auto", "cpu", "cuda", "cuda:1" …; auto takes CUDA where there is one. precision: number format of the networks' arithmetic.
+        save_every: epochs between saves, each with a held-out evaluation.
+        patience: stop after this many saves without a better held-out loss; 0 never does.
+        valid_fraction: share of the clips kept out of training.
+        valid_clips: at most this many of them are evaluated.
+        device: "auto", "cpu", "cuda", "cuda:1" …; auto takes CUDA where there is one.
+        precision: number format of the networks' arithmetic, one of PRECISIONS.
         seed: of all random numbers, below 2**32.
-        segment_frames: frames of audio the decoder is trained on; 0 takes the experiment's own segment_size.
-        decoder_every: the decoder's part is trained on each so many-th step, the prior's on all.
-        d_parts: sub-discriminators a step takes, drawn at random, 0 for all. d_every: the discriminator learns on each so many-th step.
-        d_frozen: how many lower layers of it do not learn.
-        c_mel, c_kl, c_stft: weights of the losses; mel and KL as RVC's own.
-        author, license, notes: texts that the adapter file carries.
+        speaker: row of the base's speaker table that the voice is trained on.
+        speaker_id: take the clips of this speaker of the filelist; None where there is one alone.
+        init_speaker: row of the base's to start from; -1 tries them all.
+        segment_frames: frames of audio that the decoder is trained on; 0 takes the experiment's own segment_size.
+        decoder_every: the decoder's part is trained at every k-th step, the prior's at all.
+        d_parts: sub-discriminators that a step takes, drawn at random; 0 takes all.
+        d_every: the discriminator learns at every k-th step.
+        d_frozen: how many of its lower layers do not learn.
+        c_mel: weight of the log-mel loss, as RVC's own.
+        c_kl: weight of the KL loss, as RVC's own.
+        c_stft: weight of the multi-resolution STFT loss.
+        author: of the voice, a text that the adapter file carries.
+        license: of the voice, likewise.
+        notes: anything else, likewise.
     """
 
     base_model: str = ""

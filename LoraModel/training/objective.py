@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, ContextManager, Dict, Iterator, Optional
+from typing import Any, ContextManager, Dict, Optional
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Objective:
-    """The losses of a batch, and their weighted sum.
+    """The losses of a batch by name, and their weighted sum.
 
     Args:
         frames: of audio the decoder is trained on. hop: samples a frame.
@@ -35,31 +35,30 @@ class Objective:
     ):
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
+        self.weights = {"kl": config.c_kl, "mel": config.c_mel, "stft": config.c_stft, "gen": 1.0, "fm": 1.0}
 
-    def parts(self, batch: TrainBatch, step: int, decoder: bool = True) -> Iterator[Dict[str, Tensor]]:
-        """The losses of each part: kl, then with `decoder` mel and stft; against a discriminator disc (its own, without a graph to the
-        voice, where it learns), gen and fm. step: how many there were.
-
-        Run each part's backward before asking for the next: its graph is gone then, and one part at a time is in memory.
-        """
-        posterior = batch.posterior
+    def latent(self, batch: TrainBatch) -> Tensor:
+        """A sample of enc_q's posterior of the clips: (batch, channels, frames). No gradient goes through it."""
         with torch.no_grad(), self._autocast():
-            z = posterior.sample()
+            return batch.posterior.sample()
+
+    def prior_losses(self, batch: TrainBatch, z: Tensor) -> Dict[str, Tensor]:
+        """What trains enc_p and flow: kl."""
+        posterior = batch.posterior
         with self._autocast():
             prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, self._speaker(batch))
-        losses = {"kl": prior_loss(self._host, prior, posterior)}
-        del prior
-        yield losses
-        losses.clear()
-        if decoder:
-            yield self._reconstruction(batch, z, step)
+        return {"kl": prior_loss(self._host, prior, posterior)}
 
     def _speaker(self, batch: TrainBatch) -> Tensor:
         """(batch, gin, 1): anew for each part, which goes backward by itself."""
         return self._model.speaker_vector(torch.full_like(batch.lengths, self._model.speaker))
 
-    def _reconstruction(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
-        """A random stretch of z, (batch, channels, frames), through the decoder, against the clip's own sound."""
+    def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
+        """What trains the decoder: a random stretch of z, (batch, channels, frames), against the clip's own sound.
+
+        mel and stft; against a discriminator mel, gen and fm, and where it learns its own loss disc, without a graph to the voice.
+        step: how many there were.
+        """
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
         with self._autocast():
@@ -78,9 +77,8 @@ class Objective:
         return losses
 
     def total(self, losses: Dict[str, Tensor]) -> Tensor:
-        """The weighted sum of what trains the voice in a part, by RVC's weights."""
-        weights = {"kl": self._config.c_kl, "mel": self._config.c_mel, "stft": self._config.c_stft, "gen": 1.0, "fm": 1.0}
-        return sum(weight * losses[key] for key, weight in weights.items() if key in losses)
+        """The weighted sum of what trains the voice."""
+        return sum(weight * losses[name] for name, weight in self.weights.items() if name in losses)
 
     def _autocast(self) -> ContextManager[Any]:
         kind = _AUTOCAST.get(self._config.precision)

@@ -21,7 +21,6 @@ from LoraModel import commands
 from LoraModel.host import hush_torch
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.models import PRESETS
-from LoraModel.names import shown
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
@@ -33,18 +32,13 @@ WORSE = 3
 """Exit code of a run whose best adapter is worse than the base alone."""
 
 
-def _whole(text: str) -> int:
-    """A whole number of an option; `TrainConfig` checks its limits."""
-    if len(text) > 30:
-        raise argparse.ArgumentTypeError(f"{shown(text, 30)} is too long for a number")
-    return int(text)
-
-
-_whole.__name__ = "int"  # argparse names the type in its message
+MOST = 10**9
+"""Of epochs, steps and the like; `TrainConfig` and the base have limits of their own."""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="train_lora", argument_default=argparse.SUPPRESS, description=tr(
+    p = commands.Parser(prog="train_lora", argument_default=argparse.SUPPRESS, epilog=commands.exit_codes(
+        tr("3 trained, and worse than the base alone; ")), description=tr(
         "Train a LoRA adapter for one voice. docs/settings.md lists the settings that a file given to --config can "
         "hold beside these options."))
     add = p.add_argument
@@ -60,30 +54,30 @@ def parser() -> argparse.ArgumentParser:
     add("--preset", choices=list(PRESETS), help=tr("which layers are trained at which ranks; at v2 40k fast has "
                                                    "101,888 parameters (221 KB), balanced 163,520 (360 KB), "
                                                    "high_quality 380,032 (793 KB)"))
-    add("--lora_rank", "--rank", "--network_dim", type=_whole, dest="lora_rank", help=tr(
+    add("--lora_rank", "--rank", "--network_dim", type=commands.whole(1, MOST), dest="lora_rank", help=tr(
         "one rank for all layers of the preset; at v2 40k each unit of rank costs balanced 139 K parameters, 281 KB "
         "(default: the preset's ranks)"))
-    add("--lora_alpha", "--network_alpha", type=float, dest="lora_alpha", help=tr(
+    add("--lora_alpha", "--network_alpha", type=commands.number(0, 1e6), dest="lora_alpha", help=tr(
         "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)"))
     add("--config", type=commands.path, help=tr("file of settings (JSON, TOML, YAML); what the command line says goes "
                                                 "before it (default: none)"))
-    add("--epochs", type=_whole, help=tr("passes over the training clips"))
-    add("--batch_size", type=_whole, help=tr("clips a step"))
-    add("--lr", "--learning_rate", type=float, dest="lr", help=tr("highest learning rate; it rises to it in the first "
+    add("--epochs", type=commands.whole(1, MOST), help=tr("passes over the training clips"))
+    add("--batch_size", type=commands.whole(1, MOST), help=tr("clips a step"))
+    add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr", help=tr("highest learning rate; it rises to it in the first "
                                                                   "steps and falls along a cosine"))
-    add("--save_every", type=_whole, help=tr("epochs between saves, each with a look at the recordings kept out"))
-    add("--patience", type=_whole, help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
-    add("--decoder_every", type=_whole, help=tr("train the decoder on each so many-th step: 2 takes about half the "
+    add("--save_every", type=commands.whole(1, MOST), help=tr("epochs between saves, each with a look at the recordings kept out"))
+    add("--patience", type=commands.whole(0, MOST), help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
+    add("--decoder_every", type=commands.whole(1, MOST), help=tr("train the decoder on each so many-th step: 2 takes about half the "
                                                 "time a step and learns less in it"))
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
                                                    "newer GPUs and CPUs"))
     add("--seed", type=commands.seed, help=tr("of the random numbers: the same one trains the same adapter again"))
-    add("--valid_fraction", type=float, help=tr("share of the clips that is kept out of training, to tell the best "
+    add("--valid_fraction", type=commands.number(0, 1), help=tr("share of the clips that is kept out of training, to tell the best "
                                                 "save"))
-    add("--speaker_id", type=_whole, help=tr("take the clips of this speaker, where the filelist has several "
+    add("--speaker_id", type=commands.whole(0, MOST), help=tr("take the clips of this speaker, where the filelist has several "
                                              "(default: the only one)"))
-    add("--init_speaker", type=_whole, help=tr("the base's speaker to start from; -1 tries all of them"))
+    add("--init_speaker", type=commands.whole(-1, MOST), help=tr("the base's speaker to start from; -1 tries all of them"))
     add("--resume", action="store_true", help=tr("go on with the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)

@@ -10,86 +10,55 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..defaults import usual_defaults
 from ..files import atomic_write
-from ..host import Host
-from ..host.networks import Mel, as_written
+from ..host.networks import as_written
+from ..lora import LoRAConfig
 from ..lora.adapter_file import adapter_contents
 from ..lora.targets import is_row
 from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
-from ..models import Base, SynthesizerLoRA
-from . import checkpoint
-from .adversary import Adversary
-from .config import TrainConfig
-from .data_loader import ClipSet, Experiment
-from .device import choose_device, grad_scaler
+from . import checkpoint, saved
 from .estimate import in_words, seconds_to_go
-from .heldout import UNKNOWN, Heard, HeldOut, Score, for_adapter, read_sharp, score_of
+from .heldout import UNKNOWN, Heard, Score, for_adapter, read_sharp, score_of
 from .monitor import Monitor
-from .objective import Objective
-from .posteriors import Posteriors
+from .parts import Parts
 from .run_lock import only_run
+from .saved import Saved, copy_all
 from .speaker import find_speaker
 
-BETAS = (0.8, 0.99)
 GRADIENT_LIMIT = 50.0
 STOP_FILE = "stop"
-_NUMBERS: Tuple[Tuple[str, Any], ...] = (
-    ("best", float), ("best_step", int), ("saves_without_gain", int), ("base_heldout", (float, type(None))), ("start_speaker", int),
-    ("train_seconds", float),
-)
-"""Attributes of a run that are saved under their own names, and their types."""
 
 
 class Trainer:
-    """One run, from the first step or from the last save.
+    """One run, from the first step or, after `load`, from the last save.
 
     Nothing is written before `run`.
-
-    Args:
-        train, held: the clips to learn from, and those kept out.
-        discriminator: trains against it; None trains without one.
-        resume: go on from the last save in the run's folder.
     """
 
-    def __init__(
-        self, config: TrainConfig, host: Host, base: Base, experiment: Experiment, train: ClipSet, held: ClipSet, resume: bool = False,
-        discriminator: Optional[nn.Module] = None,
-    ):
-        self.config, self.host, self.info, self.train, self.held = config, host, base.info, train, held
-        self.folder = Path(config.output_dir)
-        self.device = choose_device(config.device)
-        torch.manual_seed(config.seed)
-        self.model = SynthesizerLoRA(base, config.lora_config(), config.speaker).to(self.device)
-        self.mel = Mel(host, experiment.data)
-        frames = config.segment_frames or experiment.segment_frames
-        self.optimizer = torch.optim.AdamW(self._groups(), config.lr, betas=BETAS, eps=1e-9, weight_decay=0.0)
-        self.adversary: Optional[Adversary] = None
-        if discriminator is not None:
-            self.adversary = Adversary(discriminator, host, config.lr / 5, BETAS, self.device, config.d_parts, config.d_every, config.d_frozen)
-        self.scaler = grad_scaler(config.precision == "fp16" and self.device.type == "cuda")
-        self.heldout = HeldOut(held, self.mel, config.speaker, self.device, config.valid_clips)
-        self.posteriors = Posteriors(train, self.model, self.mel, self.device)
-        self.objective = Objective(self.model, host, self.mel, config, self.device, frames, experiment.data["hop_length"], self.adversary,
-                                   self.scaler)
+    def __init__(self, parts: Parts):
+        self.config, self.host, self.info = parts.config, parts.host, parts.info
+        self.train, self.held, self.data = parts.train, parts.held, parts.data
+        self.device, self.model, self.optimizer, self.scaler = parts.device, parts.model, parts.optimizer, parts.scaler
+        self.adversary, self.heldout = parts.adversary, parts.heldout
+        self.posteriors, self.objective = parts.posteriors, parts.objective
+        self.folder = Path(self.config.output_dir)
         self.average = [p.detach().clone() for p in self.model.trainable]
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.total_steps = config.epochs * self.steps_per_epoch
-        self.done_steps, self.best, self.best_step, self.saves_without_gain, self.train_seconds = 0, math.inf, 0, 0, 0.0
+        self.steps_per_epoch = self.train.steps_per_epoch(self.config.batch_size)
+        self.total_steps = self.config.epochs * self.steps_per_epoch
+        self.done_steps, self.train_seconds = 0, 0.0
+        self.best, self.best_step, self.saves_without_gain = math.inf, 0, 0
         self.base_heldout: Optional[float] = None
         self.base_sharp = self.best_sharp = UNKNOWN
-        self.start_speaker = config.speaker
+        self.start_speaker = self.config.speaker
         self.stop_asked = False
         self.on_step: Optional[Callable[[Dict[str, Any], int], None]] = None  # given each line of train.jsonl, and the steps in all
         self._evaluating, self.seconds_to_go = 0.0, None  # seconds: of one evaluation; of the whole run, as guessed at its beginning
-        self.pitch = pitch_of(torch.cat([torch.zeros(1), *train.voiced, *held.voiced]).numpy())
-        self.data = checkpoint.describe_clips(experiment.clips)
+        self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
-        if resume:
-            self._load()
 
     # One step
 
@@ -103,16 +72,11 @@ class Trainer:
         self.model.injection.train()
         decoder = self.done_steps % self.config.decoder_every == 0
         self.optimizer.zero_grad(set_to_none=True)
-        values: Dict[str, Optional[float]] = {}
-        whole = 0.0
-        for losses in self.objective.parts(batch, self.done_steps, decoder):
-            total = self.objective.total(losses)
-            values.update((key, float(value.detach())) for key, value in losses.items())
-            whole += float(total.detach())
-            self._finite(whole)
-            if total.requires_grad:  # an adapter may have nothing in this part
-                self.scaler.scale(total).backward()
-            del total
+        z = self.objective.latent(batch)
+        whole, values = self._backward(self.objective.prior_losses(batch, z))
+        if decoder:  # the prior's graph is gone by now: one part at a time is in memory
+            more, losses = self._backward(self.objective.decoder_losses(batch, z, self.done_steps))
+            whole, values = whole + more, {**values, **losses}
         self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT))
         if not self.scaler.is_enabled():  # where it is, it leaves out such steps by itself and lowers its scale
@@ -125,14 +89,14 @@ class Trainer:
             values["total"] = whole
         return {**values, "grad_norm": norm if math.isfinite(norm) else None, "lr": self.optimizer.param_groups[0]["lr"]}
 
-    def _groups(self) -> List[Dict[str, Any]]:
-        """What the optimiser is given: all alike, or B at a rate of its own (LoRA+, Hayou et al. 2024, arXiv:2402.12354)."""
-        times, tensors = self.config.lora_plus, self.model.injection.tensors()
-        if times == 1:
-            return [{"params": self.model.trainable}]
-        up = [tensor for name, tensor in tensors.items() if name.endswith("lora_B.weight")]
-        rest = [tensor for name, tensor in tensors.items() if not name.endswith("lora_B.weight")]
-        return [{"params": rest}, {"params": up, "times": times}]
+    def _backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
+        """Add the gradient of a part's weighted losses to the adapter's; give the sum, and each loss as a number."""
+        total = self.objective.total(losses)
+        whole = float(total.detach())
+        self._finite(whole)
+        if total.requires_grad:  # an adapter may have nothing in this part
+            self.scaler.scale(total).backward()
+        return whole, {key: float(value.detach()) for key, value in losses.items()}
 
     def _finite(self, value: float) -> None:
         if not math.isfinite(value):
@@ -158,18 +122,13 @@ class Trainer:
     def averaged(self) -> Iterator[None]:
         """The network with the averaged adapter, in evaluation mode."""
         raw = [p.detach().clone() for p in self.model.trainable]
-        self._set(self.average)
+        copy_all(self.model.trainable, self.average)
         self.model.injection.eval()
         try:
             yield
         finally:
-            self._set(raw)
+            copy_all(self.model.trainable, raw)
             self.model.injection.train()
-
-    @torch.no_grad()
-    def _set(self, values: List[Tensor]) -> None:
-        for parameter, value in zip(self.model.trainable, values):
-            parameter.copy_(value)
 
     @usual_defaults()
     @as_written()
@@ -325,16 +284,41 @@ class Trainer:
         monitor.sync()
         checkpoint.save_state(self.folder, self.state())
 
+    def _saved(self) -> Dict[str, Saved]:
+        """All that a run needs to go on, beside its clips and settings."""
+        model, adversary = self.model, self.adversary
+        return {
+            "steps": saved.number(self, "done_steps", int),
+            "best": saved.number(self, "best", float),
+            "best_step": saved.number(self, "best_step", int),
+            "saves_without_gain": saved.number(self, "saves_without_gain", int),
+            "base_heldout": saved.number(self, "base_heldout", float, type(None)),
+            "train_seconds": saved.number(self, "train_seconds", float),
+            "base_sharp": Saved(lambda: list(self.base_sharp), self._put_base_sharp, needed=False),
+            "best_sharp": Saved(lambda: list(self.best_sharp), self._put_best_sharp, needed=False),
+            "start_speaker": saved.row(self, "start_speaker", self.info.speakers),
+            "posterior_speaker": saved.row(model, "posterior_speaker", self.info.speakers),
+            "adapter": saved.tensors(lambda: model.trainable),
+            "average": saved.tensors(lambda: self.average),
+            "optimizer": Saved(lambda: checkpoint.optimizer_state(self.optimizer),
+                               lambda value: checkpoint.load_optimizer(self.optimizer, value)),
+            "scaler": Saved(self.scaler.state_dict, self.scaler.load_state_dict),
+            "adversary": Saved(lambda: adversary.state() if adversary else None,
+                               lambda value: adversary.load_state(value) if adversary else None),
+            # last: what comes before may draw random numbers
+            "random": Saved(lambda: checkpoint.random_state(self.device),
+                            lambda value: checkpoint.set_random_state(value, self.device)),
+        }
+
+    def _put_base_sharp(self, value: Any) -> None:
+        self.base_sharp = read_sharp(value)
+
+    def _put_best_sharp(self, value: Any) -> None:
+        self.best_sharp = read_sharp(value)
+
     def state(self) -> Dict[str, Any]:
         """All that is saved, and that `restore` brings back."""
-        return {
-            **{name: getattr(self, name) for name, _ in _NUMBERS}, "steps": self.done_steps,
-            "base_sharp": list(self.base_sharp), "best_sharp": list(self.best_sharp),
-            "posterior_speaker": self.model.posterior_speaker, "data": self.data, "shape": self._shape(),
-            "adapter": [p.detach().cpu() for p in self.model.trainable], "average": [p.cpu() for p in self.average],
-            "optimizer": checkpoint.optimizer_state(self.optimizer), "scaler": self.scaler.state_dict(),
-            "random": checkpoint.random_state(self.device), "adversary": self.adversary.state() if self.adversary else None,
-        }
+        return {**saved.read(self._saved()), "data": self.data, "shape": self._shape()}
 
     def _shape(self) -> Dict[str, Any]:
         """What a resumed run must share with the saved one for its steps to mean the same."""
@@ -342,13 +326,21 @@ class Trainer:
         return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
                 "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": float(c.lora_plus)}
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Go on from the last save in the run's folder.
+
+        Raises:
+            UserError: it is damaged, or of other settings or recordings.
+        """
         state = checkpoint.load_state(self.folder)
         checkpoint.check_data(state.get("data"), self.data, self.folder)
         for key, value in self._shape().items():
-            saved = state["shape"].get(key)
-            if saved != value:
-                old, new = checkpoint.lora_difference(saved, value) if key == "lora" else (repr(saved)[:80], repr(value))
+            was = state["shape"].get(key)
+            if key == "lora" and isinstance(was, str):
+                with suppress(UserError):
+                    was = LoRAConfig.from_json(was).to_json()  # as this version writes it
+            if was != value:
+                old, new = checkpoint.lora_difference(was, value) if key == "lora" else (repr(was)[:80], repr(value))
                 raise UserError("--resume: the saved run has {key} {old}, this one {new}: use the same settings, or a "
                                 "new --output_dir", key=key, old=old, new=new)
         try:
@@ -358,28 +350,7 @@ class Trainer:
 
     def restore(self, state: Dict[str, Any]) -> None:
         """Go on from what `state` gave; raises where that is damaged."""
-        for name, kinds in _NUMBERS:
-            value = state[name]
-            if isinstance(value, bool) or not isinstance(value, kinds) or (isinstance(value, int) and value < 0):
-                raise TypeError(name)
-            setattr(self, name, value)
-        self.base_sharp, self.best_sharp = read_sharp(state.get("base_sharp")), read_sharp(state.get("best_sharp"))
-        steps, speaker = state["steps"], state["posterior_speaker"]
-        if steps < 0 or type(speaker) is not int or not 0 <= min(speaker, self.start_speaker) <= max(
-                speaker, self.start_speaker) < self.info.speakers:
-            raise ValueError("steps or speaker")
-        self.done_steps, self.model.posterior_speaker = steps, speaker
-        for values in (state["adapter"], state["average"]):
-            if [value.shape for value in values] != [p.shape for p in self.model.trainable] or not all(
-                    bool(torch.isfinite(value).all()) for value in values):
-                raise ValueError("tensors")
-        self._set(state["adapter"])
-        self.average = [value.to(self.device, torch.float32) for value in state["average"]]
-        checkpoint.load_optimizer(self.optimizer, state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.adversary is not None:
-            self.adversary.load_state(state["adversary"])
-        checkpoint.set_random_state(state["random"], self.device)
+        saved.set_again(self._saved(), state)
 
     def identity(self) -> Dict[str, str]:
         return checkpoint.run_identity(self.config, self.info.base_hash)

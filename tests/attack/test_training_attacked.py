@@ -104,7 +104,7 @@ def test_mutated_saves_are_refused_in_words_or_taken(voice, tmp_path, attack_rou
     for _ in range(40 * attack_rounds):
         (output / "state.pt").write_bytes(flipped(whole, dice))
         try:
-            trainer._load()
+            trainer.load()
         except UserError:
             refused += 1
     assert refused > 10
