@@ -6,6 +6,7 @@ import pytest
 from model_files import DEMO, demo_weights, save, voice, without_posterior
 from voice_data import SOURCE, adapters, run  # noqa: F401  (a fixture)
 
+from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.model_kind import model_kind
@@ -62,3 +63,18 @@ def test_transpose_on_a_base_without_pitch_is_said_to_change_nothing(tmp_path):
         assert done.stderr.count("--transpose changes nothing: this base has no pitch") == (1 if semitones else 0)
         made[semitones] = output.read_bytes()
     assert made[0] == made[12] and len(made[0]) > 1000
+
+
+@pytest.mark.parametrize("start, en, zh", [
+    (POINTER, "pointer of Git LFS", "Git LFS 指针"), (b"\xef\xbb\xbf<!DOCTYPE html><title>Not\x1b found</title>", "web page", "网页"),
+    (b"Rar!\x1a\x07", "RAR archive: unpack it", "RAR 压缩包"), (b"GGUF\x03\0\0\0", "GGUF", "GGUF"), (b"OggS\0\2\0\0", "recording", "录音"),
+    (b"IxFI" + b"\0" * 40, "faiss index", "faiss"), (b"{}", "JSON", "JSON"), (b"\0" * 64, "begins with zeros", "全为零"),
+])
+def test_a_model_and_an_adapter_are_told_alike_what_they_are_not(tmp_path, library, start, en, zh):
+    path = tmp_path / "file.pth"
+    path.write_bytes(start)
+    with pytest.raises(UserError) as adapter:
+        load_adapter(path)
+    said = refusal(path, library)
+    assert zh in adapter.value.zh and zh in said.zh and adapter.value.en.isprintable()
+    assert en in adapter.value.en and en.split(":")[0] in said.en

@@ -17,9 +17,9 @@ from training_data import BASE, DEMO, RATE, make_experiment, make_mute, one_thre
 from LoraModel.host.clips import ClipReader
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
+from LoraModel.pitch_scale import coarse_pitch
 from LoraModel.preparation.fingerprint import slice_sizes
 from LoraModel.training import TrainConfig, prepare
-from LoraModel.training.agreement import coarse
 from LoraModel.training.data_loader import ClipSet, read_experiment
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -82,7 +82,7 @@ def test_the_two_pitch_folders_exchanged(voice, tmp_path, refused):
 
 def test_the_coarse_scale_is_rvcs():
     hz = np.array([0, 49, 50, 150, 440, 1100, 3000.0])
-    assert coarse(hz).tolist() == [1, 1, 1, 37, 122, 255, 255]
+    assert coarse_pitch(hz).tolist() == [1, 1, 1, 37, 122, 255, 255]
 
 
 def test_no_voiced_frame_at_all_is_said(voice, tmp_path, capsys):

@@ -10,6 +10,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from ..arrays import read_array
 from ..files import atomic_write
 from ..messages import UserError
 from .experiment import ALL_FEATURES, feature_folder, find_index, stems
@@ -21,11 +22,15 @@ MOST_FRAMES, CENTRES, ADD_AT_ONCE = 200_000, 10_000, 8192
 
 
 def load_features(folder: Path) -> np.ndarray:
-    """All features of `3_feature256` or `3_feature768`: (frames, size) float32."""
+    """All features of `3_feature256` or `3_feature768`: (frames, size) float32.
+
+    Raises:
+        UserError: there are none, or a file is no array of features.
+    """
     files = [folder / f"{name}.npy" for name in sorted(stems(folder, ".npy"))]
     if not files:
         raise UserError("{folder} holds no features: run prepare_data.py first", folder=folder)
-    return np.concatenate([np.load(str(file), allow_pickle=False).astype(np.float32) for file in files])
+    return np.concatenate([read_array(file, 2).astype(np.float32) for file in files])
 
 
 def build_index(experiment: Path, version: str, seed: int = 0) -> Path:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import numpy as np
 import parselmouth
 
+from ..pitch_scale import F0_MAX, F0_MIN, coarse_pitch  # noqa: F401  (for who takes its features here)
 from .content_encoder import standardised
 
 SAMPLE_RATE = 16000  # Hz, of every audio passed in
 FEATURE_HOP = 320  # samples: 50 frames a second
 PITCH_HOP = 160  # samples: 100 frames a second
 FEATURE_SIZE = 768
-F0_MIN, F0_MAX = 50.0, 1100.0  # Hz
-F0_BINS = 256  # coarse pitch takes the values 1 to F0_BINS - 1; 0 is padding's
 
 
 def _checked(audio16k: np.ndarray) -> np.ndarray:
@@ -71,18 +70,3 @@ def pitch(audio16k: np.ndarray, frames: int) -> np.ndarray:
     found = found[: frames - before]
     f0[before : before + len(found)] = found
     return f0
-
-
-def coarse_pitch(f0: np.ndarray) -> np.ndarray:
-    """Pitch on RVC's coarse scale: even steps in mel, 1127 ln(1 + f / 700), from 50 Hz at 1 to 1100 Hz at 255.
-
-    Args:
-        f0: (frames,) in Hz, 0 where unvoiced.
-
-    Returns:
-        (frames,) int64, 1 to 255; unvoiced frames are 1.
-    """
-    lowest, highest = (1127 * np.log(1 + edge / 700) for edge in (F0_MIN, F0_MAX))
-    mel = 1127 * np.log(1 + np.asarray(f0, dtype=np.float64) / 700)
-    steps = np.where(mel > 0, (mel - lowest) * (F0_BINS - 2) / (highest - lowest) + 1, 1)
-    return np.rint(np.clip(steps, 1, F0_BINS - 1)).astype(np.int64)

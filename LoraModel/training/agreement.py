@@ -16,6 +16,7 @@ import numpy as np
 
 from ..host import experiment as layout
 from ..messages import Text, UserError, tr
+from ..pitch_scale import F0_BINS, coarse_pitch
 from ..preparation.fingerprint import MANIFEST
 from .data_loader import Clip, Experiment
 
@@ -25,8 +26,6 @@ PAUSE = 2.0
 """Seconds. A tool that copies a folder without its times writes file after file; between two preparations there is a pause."""
 LOWEST, HIGHEST = 20.0, 4000.0
 """Hz. RVC looks for pitch between 50 and 1100 Hz; some of its methods go a little beyond."""
-F0_MIN, F0_MAX, F0_BINS = 50.0, 1100.0, 256
-"""RVC's coarse scale: even steps in mel, 50 Hz at 1 and 1100 Hz at 255."""
 FEW = 0.1
 """Share of the slices that RVC may have left out by its own judgement."""
 
@@ -46,17 +45,10 @@ def check_lengths(clip: Clip, frames: int, feature: np.ndarray, pitch: Sequence[
                             parent_name=path.parent.name)
 
 
-def coarse(hz: np.ndarray) -> np.ndarray:
-    """Pitch in Hz, 0 where unvoiced, on RVC's coarse scale: 1 to 255, unvoiced frames 1."""
-    low, high = (1127 * np.log1p(edge / 700) for edge in (F0_MIN, F0_MAX))
-    steps = (1127 * np.log1p(np.maximum(hz, 0).astype(np.float64) / 700) - low) * (F0_BINS - 2) / (high - low) + 1
-    return np.rint(np.clip(steps, 1, F0_BINS - 1))
-
-
 def _follows(steps: np.ndarray, hz: np.ndarray) -> bool:
     """Whether coarse pitch is that of `hz`: to one step, but for one frame in twenty."""
     length = min(len(steps), len(hz))
-    off = np.abs(np.maximum(steps[:length], 1) - coarse(hz[:length])) > 1
+    off = np.abs(np.maximum(steps[:length], 1) - coarse_pitch(hz[:length])) > 1
     return float(off.mean()) <= 0.05 if length else True
 
 
