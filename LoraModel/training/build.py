@@ -20,6 +20,7 @@ from .config import TrainConfig
 from .data_loader import ClipSet, Experiment, read_experiment, split
 from .device import choose_device
 from .objective import can_autocast
+from .parts import assemble
 from .run_lock import check_free
 from .trainer import Trainer
 from .validate import check_base, check_disk, check_experiment

@@ -47,6 +47,7 @@ class Parts:
     heldout: HeldOut
     posteriors: Posteriors
     objective: Objective
+    mel: Mel
 
 
 def assemble(
@@ -74,7 +75,7 @@ def assemble(
         config=config, host=host, info=base.info, train=train, held=held,
         data=checkpoint.describe_clips(experiment.clips), device=device, model=model, optimizer=optimizer,
         adversary=adversary, scaler=scaler, heldout=HeldOut(held, mel, config.speaker, device, config.valid_clips),
-        posteriors=Posteriors(train, model, mel, device),
+        posteriors=Posteriors(train, model, mel, device), mel=mel,
         objective=Objective(model, host, mel, config, device, frames, experiment.data["hop_length"], adversary, scaler),
     )
 

@@ -44,7 +44,7 @@ class Trainer:
         self.train, self.held, self.data = parts.train, parts.held, parts.data
         self.device, self.model, self.optimizer, self.scaler = parts.device, parts.model, parts.optimizer, parts.scaler
         self.adversary, self.heldout = parts.adversary, parts.heldout
-        self.posteriors, self.objective = parts.posteriors, parts.objective
+        self.posteriors, self.objective, self.mel = parts.posteriors, parts.objective, parts.mel
         self.folder = Path(self.config.output_dir)
         self.average = [p.detach().clone() for p in self.model.trainable]
         self.steps_per_epoch = self.train.steps_per_epoch(self.config.batch_size)
