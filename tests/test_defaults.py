@@ -18,6 +18,7 @@ from LoraModel.models.synthesizer_lora import infer
 from LoraModel.models.voice_file import save_model, small_model
 from LoraModel.training import TrainConfig, prepare
 
+pytestmark = pytest.mark.versions
 KINDS = ["float64", "float16", "bfloat16", "meta"]
 
 

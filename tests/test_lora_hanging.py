@@ -8,6 +8,8 @@ from torch import nn
 
 from LoraModel.lora import LoRAConfig, extract, inject
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def network():

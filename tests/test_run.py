@@ -100,6 +100,37 @@ def test_the_requirements_hold_no_paths_and_no_hosts_and_every_one_is_pinned():
         assert pinned.lower() in constraints
 
 
+RESOLVED = {
+    "3.8": "torch 2.4.1 numpy 1.24.4 scipy 1.10.1 librosa 0.11.0 gradio 3.34.0 gradio_client 0.2.7 fastapi 0.88.0 "
+           "starlette 0.22.0 pydantic 1.10.27 websockets 11.0.3 httpx 0.24.1 anyio 3.7.1 altair 4.2.2 markdown-it-py 2.2.0 "
+           "huggingface_hub 0.25.2 setuptools 75.3.2",
+    "3.13": "torch 2.14.1 numpy 2.5.5 scipy 1.18.1 librosa 1.0.0 gradio 3.34.0 gradio_client 0.2.7 fastapi 0.88.0 "
+            "starlette 0.22.0 pydantic 1.10.27 websockets 11.0.3 httpx 0.24.1 anyio 3.7.1 altair 4.2.2 "
+            "markdown-it-py 2.2.0 huggingface_hub 0.25.2 setuptools 80.10.2 audioop-lts 0.2.2",
+}
+"""What pip has resolved requirements.txt to with the oldest and the newest Python: versions that exist for them."""
+
+
+@pytest.mark.parametrize("python", sorted(RESOLVED))
+def test_the_requirements_can_be_met_with_the_oldest_and_the_newest_python(python):
+    requirements = pytest.importorskip("packaging.requirements")
+    words = RESOLVED[python].split()
+    found = {name.replace("_", "-"): version for name, version in zip(words[::2], words[1::2])}
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        one = requirements.Requirement(line)
+        name = one.name.replace("_", "-")
+        if one.marker is not None and not one.marker.evaluate({"python_version": python}):
+            assert name not in found, f"{line}: of no use with Python {python}"
+        elif name in found:
+            assert one.specifier.contains(found.pop(name)), line
+        else:
+            assert not one.specifier, f"{line}: which version of it is there for Python {python}?"
+    assert not found, "these are no longer required"
+
+
 # ---------------------------------------------------------------- reuse, reinstall, repair
 
 def test_a_first_run_makes_all_and_a_second_reuses_it(root, pip):

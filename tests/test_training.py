@@ -183,6 +183,7 @@ def test_the_folder_stays_small_however_many_saves(tmp_path):
 # Seeds, saves and evaluation
 
 
+@pytest.mark.versions
 def test_same_seed_same_losses(voice, tmp_path):
     trained(voice, tmp_path / "a", seed=7)
     trained(voice, tmp_path / "b", seed=7)
