@@ -101,9 +101,9 @@ def test_the_requirements_hold_no_paths_and_no_hosts_and_every_one_is_pinned():
 
 
 RESOLVED = {
-    "3.8": "torch 2.4.1 numpy 1.24.4 scipy 1.10.1 librosa 0.11.0 gradio 3.34.0 gradio_client 0.2.7 fastapi 0.88.0 "
-           "starlette 0.22.0 pydantic 1.10.27 websockets 11.0.3 httpx 0.24.1 anyio 3.7.1 altair 4.2.2 markdown-it-py 2.2.0 "
-           "huggingface_hub 0.25.2 setuptools 75.3.2",
+    "3.8": "torch 2.4.1 numpy 1.24.4 scipy 1.10.1 librosa 0.11.0 gradio 3.34.0 gradio_client 0.2.7 fastapi "
+           "0.88.0 starlette 0.22.0 pydantic 1.10.27 websockets 11.0.3 httpx 0.24.1 anyio 3.7.1 "
+           "altair 4.2.2 markdown-it-py 2.2.0 huggingface_hub 0.25.2 setuptools 75.3.2",
     "3.13": "torch 2.14.1 numpy 2.5.5 scipy 1.18.1 librosa 1.0.0 gradio 3.34.0 gradio_client 0.2.7 fastapi 0.88.0 "
             "starlette 0.22.0 pydantic 1.10.27 websockets 11.0.3 httpx 0.24.1 anyio 3.7.1 altair 4.2.2 "
             "markdown-it-py 2.2.0 huggingface_hub 0.25.2 setuptools 80.10.2 audioop-lts 0.2.2",

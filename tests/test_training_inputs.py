@@ -259,8 +259,10 @@ def test_names(voice, tmp_path, refused, name):
 
 @pytest.mark.parametrize("flags, what", [
     (("--epochs", "many"), "argument --epochs: 'many' is no whole number"),
-    (("--epochs", "²"), "argument --epochs: '²' is no whole number"), (("--lr", "nan"), "argument --lr: 'nan' is no number"),
-    (("--lr", "1e99"), "argument --lr: '1e99' must be between"), (("--valid_fraction", "2"), "argument --valid_fraction"),
+    (("--epochs", "²"), "argument --epochs: '²' is no whole number"),
+    (("--lr", "nan"), "argument --lr: 'nan' is no number"),
+    (("--lr", "1e99"), "argument --lr: '1e99' must be between"),
+    (("--valid_fraction", "2"), "argument --valid_fraction"),
     (("--colour", "red"), "unrecognized arguments: --colour red"),
     (("--preset", "best"), "argument --preset: invalid choice"), (("--precision", "fp8"), "argument --precision"),
     (("--device", "cuda:99"), "device 'cuda:99' cannot be used"), (("--rvc_root", "/"), "is no RVC checkout"),

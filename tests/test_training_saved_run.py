@@ -316,7 +316,8 @@ def test_previews_are_the_longest_of_different_recordings():
     (("--seed", "9" * 5000), "must be between 0 and 4294967295"),
     (("--epochs", "9" * 5000), "must be between 1 and 1000000000"),
     (("--device", "gpu"), "device 'gpu' cannot be used: give auto, cpu, cuda"),
-    (("--device", "meta"), "device 'meta' cannot be used"), (("--speaker_id", "-1"), "argument --speaker_id: '-1' must be"),
+    (("--device", "meta"), "device 'meta' cannot be used"),
+    (("--speaker_id", "-1"), "argument --speaker_id: '-1' must be"),
 ])
 def test_options_that_cannot_be(voice, tmp_path, capsys, flags, what):
     assert cli(main, argv(settings(voice, tmp_path / "out"), *flags, config=tmp_path / "c.json")) == 2
