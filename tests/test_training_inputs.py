@@ -313,5 +313,5 @@ def test_a_real_process(voice, tmp_path, module):
 
 
 def test_every_setting_is_described():
-    told = re.findall(r"^        (\w+): \w", TrainConfig.__doc__, re.MULTILINE)
+    told = re.findall(r"^        (\w+): \S", TrainConfig.__doc__, re.MULTILINE)
     assert told == [field.name for field in dataclasses.fields(TrainConfig)]
