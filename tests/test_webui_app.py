@@ -8,6 +8,9 @@ from browser import chromium  # noqa: F401  (a fixture)
 from serving import ROOT, end_runs, served
 from test_webui_runs import make_root
 
+from LoraModel.inference.audio import read_audio
+from LoraModel.messages import UserError
+
 SECONDS = 300
 """How long a wait may last on a machine that is busy with other things. Nothing here waits a time: each wait ends with
 what it is for."""
@@ -155,3 +158,39 @@ def test_no_event_goes_through_gradios_queue(tmp_path, monkeypatch):
     page = app.build(tmp_path)
     events = [event for event in page.config["dependencies"] if event["backend_fn"]]
     assert len(events) > 25 and [event["targets"] for event in events if event["queue"] is not False] == []
+
+
+def test_every_control_says_what_it_is_for_in_both_languages(tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from LoraModel.webui import app
+
+    for name in ("weight_root", "index_root"):
+        monkeypatch.setenv(name, "set back afterwards")
+    said = {}
+    for language in ("en", "zh"):
+        monkeypatch.setenv("RVC_LORA_LANG", language)
+        found = [entry["props"] for entry in app.build(tmp_path).config["components"]
+                 if entry["type"] in ("textbox", "radio", "slider", "dropdown", "checkbox", "number")
+                 and entry["props"].get("interactive") is not False and entry["props"].get("label")]
+        said[language] = {props["label"]: props.get("info") for props in found}
+        assert len(found) > 25 and [label for label, info in said[language].items() if not info] == []
+    assert not set(said["en"].values()) & set(said["zh"].values())
+
+
+def test_recordings_are_read_without_ffmpeg(tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from LoraModel.webui.recording import Recording
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    source, box = ROOT / "LoraModel/demo/recordings/source/01.flac", Recording(type="filepath")
+    assert box.get_block_name() == "audio" and box.preprocess(None) is None
+    given = {"name": str(source), "data": None, "is_file": True}
+    whole = read_audio(box.preprocess(given), 16000)
+    assert (whole == read_audio(source, 16000)).all()
+    part = read_audio(box.preprocess({**given, "crop_min": 25, "crop_max": 75}), 16000)
+    assert (part == whole[len(whole) // 4:len(whole) // 4 + len(part)]).all() and abs(2 * len(part) - len(whole)) <= 2
+    for name, contents in (("cover.jpg", b"\xff\xd8\xff\xe0" * 200), ("cut.flac", source.read_bytes()[:40])):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(UserError) as error:
+            read_audio(box.preprocess({**given, "name": str(tmp_path / name), "crop_min": 10}), 16000)
+        assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 400

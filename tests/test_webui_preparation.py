@@ -222,7 +222,7 @@ def test_one_click_tells_its_failure_under_its_own_button(checkout, tmp_path):
     page.preparer._namespace["extract_f0_feature"] = lambda other: None  # of an RVC that is not known
     page.preparer.begin(("preprocess", "extract", "index", "train"), settings(), str(source), "pm")
     job = ended(page.preparer)
-    told = page._values(page.runs.status("voice"))
+    told = page.view.values(page.runs.status("voice"))
     for box in ("info2", "info3"):
         assert "asks for 'other'" in told[box]
     lines = told["info3"].splitlines()

@@ -165,13 +165,14 @@ def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
         catalog_data.generator(checkout / f"assets/pretrained_v2/f0G{rate}.pth", rate=rate)
         catalog_data.discriminator(checkout / f"assets/pretrained_v2/f0D{rate}.pth")
     page = train_tab._Page({"rvc_lora_root": str(checkout)})
-    generator, discriminator, rate = page.choose_bases("48k", "v2", True)
+    generator, discriminator, rate = page.form.choose_bases("48k", "v2", True)
     assert generator["value"] == "assets/pretrained_v2/f0G48k.pth" and "assets/pretrained_v2/f0G40k.pth" in generator[
         "choices"]
     assert discriminator["value"] == "" and discriminator["choices"][:2] == ["", "assets/pretrained_v2/f0D48k.pth"]
-    assert page.choose_bases("48k", "v2", True,
+    assert page.form.choose_bases("48k", "v2", True,
                              "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
-    assert page.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""  # there is none
+    # there is none
+    assert page.form.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""
 
 
 def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):

@@ -1,5 +1,11 @@
 """Words of the Train tab: RVC's own for what RVC's Train tab has too."""
 
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from .text import Tr
+
 RVC_WORDS = {
     "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
     "模型是否带音高指导(唱歌一定要, 语音可以不要)": "Whether the model has pitch guidance (required for singing, optional for speech):",
@@ -15,3 +21,10 @@ START_ANEW = ("Start anew", "“重新开始”")
 
 STEP_WORDS = {"preprocess": "处理数据", "extract": "特征提取", "index": "训练特征索引", "train": "训练模型"}
 """RVC's word for each step of the preparation."""
+
+
+def rvc_word(namespace: Dict[str, Any], tr: Tr, key: str) -> str:
+    """RVC's own word for `key` (Chinese, as in its script), in the page's language."""
+    i18n = namespace.get("i18n")
+    said = str(i18n(key)) if callable(i18n) else key
+    return tr(RVC_WORDS.get(key, key), key) if said == key else said
