@@ -1,10 +1,12 @@
 """The LoRA Train tab: its steps, and its events by name on the stand-in hosts."""
 
 import json
+import os
 import shutil
 import threading
 import time
 import urllib.request
+from dataclasses import asdict
 
 import catalog_data
 import pytest
@@ -173,6 +175,36 @@ def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
                              "assets/pretrained_v2/f0D40k.pth")[1]["value"] == "assets/pretrained_v2/f0D48k.pth"
     # there is none
     assert page.form.choose_bases("48k", "v1", True, "assets/pretrained_v2/f0D40k.pth")[1]["value"] == ""
+
+
+def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
+    """One that was stopped, also where its folder was renamed; a list names all of them."""
+    gr = pytest.importorskip("gradio", reason="gradio is not installed")
+    from LoraModel.webui import train_tab
+
+    for name, settings_ in (("older", {"name": "older"}), ("mine", {"name": "before", "epochs": 7, "preset": "fast"})):
+        run = checkout / "logs" / name / "lora"
+        run.mkdir(parents=True)
+        (run / "job.json").write_text(json.dumps({"settings": settings_}))
+        os.utime(str(run / "job.json"), (1 + 9 * (name == "mine"), 1 + 9 * (name == "mine")))
+        (run / "process.json").write_text('{"pid": 1, "began": "x", "started": 1.0, "stopping": true}')
+    page = train_tab._Page({"rvc_lora_root": str(checkout)})
+    with gr.Blocks() as app:
+        page.components()
+        page.events()
+    opened = page.opened()
+    outputs = [event["outputs"] for event in app.config["dependencies"]
+               if event["trigger"] == "load" and event["backend_fn"]]
+    assert [len(opened)] == [len(ids) for ids in outputs]
+    values = dict(zip(asdict(RunSettings("x")), opened))
+    assert values["name"]["value"] == "mine" and values["epochs"]["value"] == 7
+    assert opened[-1]["choices"] == ["mine", "older"]
+    assert page.chosen("older")[0]["value"] == "older"
+    for nothing in ("none", "../x", ["mine"], None, 3):
+        assert not any("value" in change for change in page.chosen(nothing))
+    shown = page.view.tick("mine", {})
+    assert "mine: stopped" in shown[3]["value"]
+    assert not any("value" in change for change in page.view.tick("mine", shown[-1])[:-1])
 
 
 def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):
