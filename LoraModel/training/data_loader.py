@@ -237,8 +237,7 @@ def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip]
     """
     own = sorted((clip for clip in clips if not clip.mute), key=lambda clip: clip.wav.name)
     if len(own) < 2:
-        raise UserError("one clip is not enough, some must be kept out of training: add recordings (a few minutes are usual)",
-                        "只有一个片段，无法分出留出集：请增加录音（通常需要几分钟）")
+        raise UserError("one clip is not enough, some must be kept out of training: add recordings (a few minutes are usual)")
     wanted = min(max(1, round(fraction * len(own))), len(own) - 1)
     recordings: Dict[str, List[Clip]] = defaultdict(list)
     for clip in own:

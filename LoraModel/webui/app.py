@@ -91,8 +91,8 @@ class VC:
 
         name = entries.text(sid, ("the voice", "音色"))
         if name not in self.catalog.full_voices():
-            raise UserError(f"there is no voice {shown(name)} in {self.weights.name}/: refresh the list and choose one",
-                            f"{self.weights.name}/ 中没有音色 {shown(name)}：请刷新列表后重新选择")
+            raise UserError("there is no voice {name} in {weights_name}/: refresh the list and choose one",
+                            name=shown(name), weights_name=self.weights.name)
         base = load_base(self.weights / name, self.host)
         info = base.info
         self.net_g = base.network.eval()
@@ -105,10 +105,9 @@ class VC:
         """Convert a recording -> (what to tell, (sample rate in Hz, (samples,) int16))."""
         try:
             if self.net_g is None:
-                raise UserError("no voice is loaded: choose a base and an adapter, or a voice, above",
-                                "尚未加载音色：请在上方选择底模与适配器，或音色")
+                raise UserError("no voice is loaded: choose a base and an adapter, or a voice, above")
             if not recording:
-                raise UserError("there is no recording: drop one into the field beside it, or record one", "没有录音：请拖入音频文件，或直接录音")
+                raise UserError("there is no recording: drop one into the field beside it, or record one")
             voice = voice_of(self.net_g, self.host)
             options = ConvertOptions(
                 entries.number(transpose or 0, ("the transposition", "变调"), -48, 48), self._index(index),
@@ -121,14 +120,13 @@ class VC:
             if not isinstance(error, UserError):
                 traceback.print_exc()
             return told(error, tr), None
-        return tr("Success.", "转换成功。"), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
+        return tr("Success."), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
     def _index(self, index: Any) -> Optional[Path]:
         """The index that the list names; a page may name no other file."""
         name = entries.text(index, ("the index", "特征检索库"))
         if name and name not in self.catalog.indexes():
-            raise UserError(f"there is no index {shown(name)} in logs/: refresh the list and choose one",
-                            f"logs/ 中没有特征检索库 {shown(name)}：请刷新列表后重新选择")
+            raise UserError("there is no index {name} in logs/: refresh the list and choose one", name=shown(name))
         return Path(name) if name else None
 
 
@@ -155,11 +153,10 @@ def build(root: Path) -> Any:
     patch(VC, host)  # as hooks.setup does it in a checkout
     vc = namespace["vc"] = VC(host, root / "assets/weights")
     with gr.Blocks(title="RVC-LoRA", analytics_enabled=False, theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
-        gr.Markdown("## RVC-LoRA\n" + tr(
-            "Without an RVC checkout: a small base and a stand-in for HuBERT, for trying things out. Install it into RVC for real voices.",
-            "未使用 RVC：小型底模与 HuBERT 替代实现，仅供试用。若要训练真实音色，请安装到 RVC 中。"))
+        gr.Markdown("## RVC-LoRA\n" + tr("Without an RVC checkout: a small base and a stand-in for HuBERT, for trying "
+                                         "things out. Install it into RVC for real voices."))
         with gr.Tabs():
-            with gr.TabItem(tr("Model Inference", "模型推理")):
+            with gr.TabItem(tr("Model Inference")):
                 _inference(namespace, vc, root)
             hooks.train_tab(namespace)
     return app
@@ -175,32 +172,32 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
 
     info = Help(tr)
     with gr.Row():
-        sid = gr.Dropdown(**info("voice", tr("Inferencing voice:", "推理音色")), choices=voices())
+        sid = gr.Dropdown(**info("voice", tr("Inferencing voice:")), choices=voices())
         with gr.Column():
-            refresh = gr.Button(tr("Refresh voice list", "刷新音色列表"), variant="primary")
-            clean = gr.Button(tr("Unload voice", "卸载音色省显存"), variant="primary")
+            refresh = gr.Button(tr("Refresh voice list"), variant="primary")
+            clean = gr.Button(tr("Unload voice"), variant="primary")
         speaker = gr.Slider(minimum=0, maximum=2333, step=1, value=0, visible=False, interactive=True,
-                            **info("speaker", tr("Select Speaker/Singer ID:", "请选择说话人id")))
+                            **info("speaker", tr("Select Speaker/Singer ID:")))
     namespace.update(sid0=sid, refresh_button=refresh, clean_button=clean, spk_item=speaker)
     hooks.inference_panel(namespace)
     with gr.Row():
         with gr.Column():
-            recording = Recording(label=tr("Recording to convert", "待处理的音频"), type="filepath")
-            gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording], label=tr("Examples", "示例"))
+            recording = Recording(label=tr("Recording to convert"), type="filepath")
+            gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording], label=tr(
+                "Examples"))
         with gr.Column():
-            transpose = gr.Number(**info("transpose", tr("Transpose (semitones; 12 is an octave)",
-                                                         "变调（整数，半音数量，升八度12降八度-12）")), value=0)
-            index = gr.Dropdown(**info("index", tr("Index of the voice's features", "特征检索库文件路径")), choices=indices(), value="",
+            transpose = gr.Number(**info("transpose", tr("Transpose (semitones; 12 is an octave)")), value=0)
+            index = gr.Dropdown(**info("index", tr("Index of the voice's features")), choices=indices(), value="",
                                 interactive=True)
-            rate = gr.Slider(minimum=0, maximum=1, **info("index_rate", tr("Share of the index", "检索特征占比")), value=0.5,
+            rate = gr.Slider(minimum=0, maximum=1, **info("index_rate", tr("Share of the index")), value=0.5,
                              interactive=True)
             protect = gr.Slider(minimum=0, maximum=0.5, step=0.01, value=0.33, interactive=True, **info("protect", tr(
-                "Protect voiceless consonants (0.5: off)", "保护清辅音和呼吸声（0.5 为关闭）")))
+                "Protect voiceless consonants (0.5: off)")))
     info.fold()
-    go = gr.Button(tr("Convert", "转换"), variant="primary")
+    go = gr.Button(tr("Convert"), variant="primary")
     with gr.Row():
-        said = gr.Textbox(label=tr("Output information", "输出信息"), interactive=False)
-        result = gr.Audio(label=tr("Export audio", "输出音频"), interactive=False)
+        said = gr.Textbox(label=tr("Output information"), interactive=False)
+        result = gr.Audio(label=tr("Export audio"), interactive=False)
     namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect)
     refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index], api_name="infer_refresh",
                   queue=False)  # see the panel: the queue drops events of a busy machine
@@ -226,22 +223,19 @@ def free_port(first: int, host: str = "127.0.0.1") -> int:
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 continue
-            raise UserError(f"--host {host[:100]!r} is no address of this machine ({error.strerror}): give one that it has, "
-                            "or 0.0.0.0 for all of them",
-                            f"--host {host[:100]!r} 不是本机地址（{error.strerror}）：请给出本机的地址，或用 0.0.0.0 表示全部") from error
+            raise UserError("--host {host!r} is no address of this machine ({strerror}): give one that it has, or "
+                            "0.0.0.0 for all of them", host=host[:100], strerror=error.strerror) from error
         except UnicodeError as error:  # a name too long to look up
-            raise UserError(f"--host {host[:100]!r} is no host name", f"--host {host[:100]!r} 不是主机名") from error
-    raise UserError(f"ports {first} to {first + 99} are taken: name another with --port", f"端口 {first} 至 {first + 99} 均被占用：请用 --port 指定")
+            raise UserError("--host {host!r} is no host name", host=host[:100]) from error
+    raise UserError("ports {first} to {first_2} are taken: name another with --port", first=first, first_2=first + 99)
 
 
 def addresses_for(host: str) -> Addresses:
     """Under which names the page answers that listens at `host`; where others reach it, what that opens is printed."""
     if host in ("localhost", "::1", "[::1]") or host.startswith("127."):
         return Addresses.local(host)
-    print(tr(f"--host {host}: every machine that reaches this one can now open the page: train, convert, and read what the page shows and makes. "
-             "There is no password. Pages of other sites are still refused.",
-             f"--host {host}：能访问本机的所有计算机现在都可打开页面：训练、转换并读取页面显示和生成的内容。"
-             "没有密码保护。其他网站的网页仍会被拒绝。"),
+    print(tr("--host {host}: every machine that reaches this one can now open the page: train, convert, and read what "
+             "the page shows and makes. There is no password. Pages of other sites are still refused.", host=host),
           file=sys.stderr, flush=True)
     return Addresses.open((host, *hosts_named()))
 
@@ -264,12 +258,12 @@ def keep_local(app: Any) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = Parser(prog="app", description=tr("The web page, on the demo's base.", "网页界面（使用演示底模）。"))
-    p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken where it is used", "被占用时使用下一个空闲端口"))
-    p.add_argument("--host", default="127.0.0.1", help=tr(
-        "the address to listen on; any other than 127.0.0.1 opens the page, with its recordings and voices, to every machine that reaches this one",
-        "监听地址；除 127.0.0.1 外，能访问本机的所有计算机都可打开页面，使用其中的录音与音色"))
-    p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser", "不自动打开浏览器"))
+    p = Parser(prog="app", description=tr("The web page, on the demo's base."))
+    p.add_argument("--port", type=int, default=PORT, help=tr("the next free one is taken where it is used"))
+    p.add_argument("--host", default="127.0.0.1", help=tr("the address to listen on; any other than 127.0.0.1 opens "
+                                                          "the page, with its recordings and voices, to every machine "
+                                                          "that reaches this one"))
+    p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser"))
     p.add_argument("--data_dir", default="app_data", help=tr("where everything goes", "数据文件夹"))
     return p
 
@@ -277,7 +271,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     options = parser().parse_args(argv)
     if not 1 <= options.port <= 65535:
-        raise UserError("--port must be between 1 and 65535", "--port 必须在 1 到 65535 之间")
+        raise UserError("--port must be between 1 and 65535")
     os.environ.pop("RVC_ROOT", None)
     root = Path(options.data_dir).resolve()
     free_port(options.port, options.host)  # a wrong --host is told before anything is made
@@ -288,8 +282,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     address = app.queue(concurrency_count=16).launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port, quiet=True,
         prevent_thread_lock=True, show_error=True, share=False)[1]
-    print(tr(f"RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)",
-             f"RVC-LoRA 位于 {address}（Ctrl-C 关闭页面，训练会继续）"), flush=True)
+    print(tr("RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)", address=address), flush=True)
     if not options.noautoopen:
         import webbrowser
 

@@ -81,8 +81,8 @@ class Panel:
         host = namespace.get("rvc_lora_host") or find_host(root)
         weights = os.environ.get("weight_root")
         self.voices = Voices(namespace["vc"], host, Catalog(root, Path(weights) if weights else None))
-        self.none = self.tr("(none: the base alone)", "（无：仅使用底模）")
-        self.error = self.tr("Error: ", "错误：")
+        self.none = self.tr("(none: the base alone)")
+        self.error = self.tr("Error: ")
         self._speaker = 0  # what an adapter set RVC's slider to
         self._sid: Optional[Any] = namespace.get("sid0")
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
@@ -94,32 +94,32 @@ class Panel:
         from .help_texts import Help
 
         gr, tr, info = self.gr, self.tr, Help(self.tr)
-        with gr.Accordion(tr("LoRA voice (RVC-LoRA)", "LoRA 音色（RVC-LoRA）"), open=True):
+        with gr.Accordion(tr("LoRA voice (RVC-LoRA)"), open=True):
             with gr.Row():
                 with gr.Column(scale=3):
                     with gr.Row():
-                        self.base = gr.Dropdown(**info("base", tr("Base model", "底模")), choices=self.voices.catalog.bases(),
+                        self.base = gr.Dropdown(**info("base", tr("Base model")), choices=self.voices.catalog.bases(),
                                                 interactive=True)
-                        self.adapter = gr.Dropdown(**info("adapter", tr("LoRA adapter", "LoRA 适配器")),
+                        self.adapter = gr.Dropdown(**info("adapter", tr("LoRA adapter")),
                                                    choices=self._adapter_names(), interactive=True)
                         self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1,
-                                                  **info("strength", tr("Strength", "强度")), interactive=True)
+                                                  **info("strength", tr("Strength")), interactive=True)
                 with gr.Column(scale=1, min_width=180):
-                    self.refresh = gr.Button(tr("Refresh the LoRA lists", "刷新 LoRA 列表"), variant="primary")
-                    self.unload = gr.Button(tr("Take the adapter off", "卸下适配器"))
+                    self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
+                    self.unload = gr.Button(tr("Take the adapter off"))
             with gr.Row():
-                self.status = gr.Textbox(label=tr("Loaded", "当前加载"), value=self._said(None), lines=3, max_lines=12, interactive=False)
-                self.details = gr.Textbox(label=tr("What the adapter says of itself", "适配器信息"), lines=3, max_lines=12, interactive=False)
+                self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12, interactive=False)
+                self.details = gr.Textbox(label=tr("What the adapter says of itself"), lines=3, max_lines=12, interactive=False)
             with gr.Row():
                 with gr.Column(scale=3):
                     with gr.Row():
-                        self.name = gr.Textbox(**info("merge", tr("Name of the merged voice", "合并后的音色名称")),
+                        self.name = gr.Textbox(**info("merge", tr("Name of the merged voice")),
                                                placeholder="my_voice", interactive=True)
-                        self.merged = gr.Textbox(label=tr("Result of the merge", "合并结果"), interactive=False)
+                        self.merged = gr.Textbox(label=tr("Result of the merge"), interactive=False)
                         self.asked = gr.Button("", visible=False)  # of scripts alone
                         self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
                 with gr.Column(scale=1, min_width=180):
-                    self.merge = gr.Button(tr("Merge into a voice (.pth)", "合并为音色（.pth）"), variant="primary")
+                    self.merge = gr.Button(tr("Merge into a voice (.pth)"), variant="primary")
             info.fold()
 
     def _adapter_names(self) -> List[str]:
@@ -182,7 +182,7 @@ class Panel:
             if not chosen[1] or self.voices.fits(chosen[1], chosen[0]):
                 return self._load(*chosen, strength)
             answer = self._load(chosen[0], "", strength)
-            answer[0] += self.tr(f"\n{chosen[1]} was taken off: it was trained on another base", f"\n已卸下 {chosen[1]}：它训练自其他底模")
+            answer[0] += self.tr("\n{chosen} was taken off: it was trained on another base", chosen=chosen[1])
             return answer
 
         return self._attempt(action, (base, adapter, strength))
@@ -298,7 +298,7 @@ class Panel:
             said, lists = self._failed(error, still=False), [update(), update()]
         else:
             size = f"{path.stat().st_size / 1e6:.0f} MB"
-            said = self.tr(f"Wrote {path.name} ({size}): it is in the voice list above.", f"已写入 {path.name}（{size}）：已出现在上方的音色列表中。")
+            said = self.tr("Wrote {path_name} ({size}): it is in the voice list above.", path_name=path.name, size=size)
             lists = [update(choices=self.voices.catalog.bases()), update(choices=self.voices.catalog.full_voices())]
         return [said, *lists[:1 if self._sid is None else 2]]
 
@@ -307,7 +307,7 @@ class Panel:
         if not sid or not isinstance(sid, str):
             return [*self._shown()[:2], *[update()] * (2 + self._has_speaker)]
         sid = printable(sid)[:200]
-        said = self.tr(f"{sid}, from RVC's own list", f"{sid}（RVC 自己的音色列表）")
+        said = self.tr("{sid}, from RVC's own list", sid=sid)
         # RVC keeps the speaker that is set; one that an adapter set is no wish of the user's.
         speaker = [update(value=0) if self._speaker else update()][:self._has_speaker]
         self._speaker = 0
@@ -336,19 +336,18 @@ class Panel:
 
     def _said(self, state: Optional[State]) -> str:
         if state is None:
-            return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.",
-                           "未加载 LoRA 音色：请选择适配器，或在上方 RVC 音色列表中选择音色。")
+            return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.")
         if not state.adapter:
-            return self.tr(f"{state.base}, the base alone", f"{state.base}（仅底模）")
-        return self.tr(f"{state.adapter}\non {state.base}\nstrength {state.strength:g}",
-                       f"{state.adapter}\n底模 {state.base}\n强度 {state.strength:g}")
+            return self.tr("{base}, the base alone", base=state.base)
+        return self.tr("{adapter}\non {base}\nstrength {strength:g}", adapter=state.adapter, base=state.base,
+                       strength=state.strength)
 
     def _failed(self, error: Exception, still: bool = True) -> str:
         if not isinstance(error, UserError):
             logger.exception("RVC-LoRA")
         state, kept = self.voices.state, ""
         if still and state is not None:
-            kept = self.tr("\nStill loaded: ", "\n仍为：") + self._said(state).replace("\n", self.tr(", ", "，"))
+            kept = self.tr("\nStill loaded: ") + self._said(state).replace("\n", self.tr(", ", "，"))
         return self.error + told(error, self.tr) + kept
 
     def _details(self, adapter: str) -> str:

@@ -40,14 +40,13 @@ class Form:
         def rvc(key: str) -> str:
             return rvc_word(self.namespace, tr, key)
 
-        gr.Markdown(tr(
-            "Step 1: Fill in the experiment. Its data are in the folder logs, a folder for each experiment; data that RVC's own Train tab "
-            "has prepared under the same name can be trained at once.",
-            "step1：填写实验配置。实验数据放在 logs 下，每个实验一个文件夹；RVC 训练页以同名处理过的数据可直接训练。"))
+        gr.Markdown(tr("Step 1: Fill in the experiment. Its data are in the folder logs, a folder for each "
+                       "experiment; data that RVC's own Train tab has prepared under the same name can be trained at "
+                       "once."))
         rate, version = self._default_rate("v2"), "v2"
         with gr.Row():
             self.name = gr.Textbox(**info("name", rvc("输入实验名")), value=self.defaults.get("name", "mi-test"))
-            self.experiments = gr.Dropdown(**info("experiments", tr("Trained so far", "已有训练")), choices=self.folders.names(),
+            self.experiments = gr.Dropdown(**info("experiments", tr("Trained so far")), choices=self.folders.names(),
                                            interactive=True)
         with gr.Row():
             self.rate = gr.Radio(**info("rate", rvc("目标采样率")), choices=self._rates(version), value=rate, interactive=True)
@@ -55,26 +54,23 @@ class Form:
                                interactive=True)
             self.version = gr.Radio(**info("version", rvc("版本")), choices=["v1", "v2"], value=version, interactive=True)
         with gr.Group():
-            gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices.",
-                           "step2a：将文件夹中的全部录音切片（单一说话人）。"))
+            gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices."))
             with gr.Row():
                 self.recordings = gr.Textbox(**info("recordings", rvc("输入训练文件夹路径")), value=self.defaults.get("recordings", ""))
                 self.process = gr.Button(rvc("处理数据"), variant="primary")
                 self.info1 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
         with gr.Group():
-            gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features.",
-                           "step2b：提取音高（如果模型带音高）与特征。"))
+            gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features."))
             with gr.Row():
                 self.f0_method = gr.Radio(**info("f0_method", rvc("选择音高提取算法")), choices=self.f0_methods,
                                           value=self._default_f0(), interactive=True)
                 self.extract = gr.Button(rvc("特征提取"), variant="primary")
                 self.info2 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
         with gr.Group():
-            gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index.",
-                           "step3：填写训练设置，开始训练适配器和索引。"))
+            gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index."))
             self._settings(info, rvc, version, rate)
             with gr.Row():
-                self.anew = gr.Checkbox(**info("anew", tr("Start anew (an earlier run is kept aside)", "重新开始（保留旧训练）")),
+                self.anew = gr.Checkbox(**info("anew", tr("Start anew (an earlier run is kept aside)")),
                                         value=False)
                 self.train = gr.Button(rvc("训练模型"), variant="primary")
                 self.index = gr.Button(rvc("训练特征索引"), variant="primary")
@@ -87,12 +83,12 @@ class Form:
     def _settings(self, info: Help, rvc: Any, version: str, rate: str) -> None:
         tr = self.tr
         with gr.Row():
-            self.preset = gr.Radio(**info("preset", tr("Preset (layers and ranks)", "预设（目标层与秩）")), choices=list(PRESETS),
+            self.preset = gr.Radio(**info("preset", tr("Preset (layers and ranks)")), choices=list(PRESETS),
                                    value=DEFAULT_PRESET, interactive=True)
-            self.rank = gr.Slider(*LIMITS["rank"], step=1, **info("rank", tr("LoRA rank (0: the preset's)", "LoRA 秩 rank（0：按预设）")),
+            self.rank = gr.Slider(*LIMITS["rank"], step=1, **info("rank", tr("LoRA rank (0: the preset's)")),
                                   value=0, interactive=True)
             self.alpha = gr.Slider(*LIMITS["alpha"], step=1, **info("alpha", tr(
-                "LoRA alpha (0: the preset's, twice the rank)", "LoRA alpha（0：按预设，即秩的两倍）")), value=0, interactive=True)
+                "LoRA alpha (0: the preset's, twice the rank)")), value=0, interactive=True)
         with gr.Row():
             self.save_every = gr.Slider(*LIMITS["save_every"], step=1, **info("save_every", rvc("保存频率save_every_epoch")),
                                         value=TrainConfig.save_every, interactive=True)
@@ -104,9 +100,9 @@ class Form:
         with gr.Row():
             self.base_g = gr.Dropdown(**info("base_g", rvc("加载预训练底模G路径")), choices=self._bases(generator), value=generator,
                                       interactive=True)
-            self.base_d = gr.Dropdown(**info("base_d", rvc("加载预训练底模D路径") + tr(" (optional: slower)", "（可选，更慢）")),
+            self.base_d = gr.Dropdown(**info("base_d", rvc("加载预训练底模D路径") + tr(" (optional: slower)")),
                                       choices=self._base_ds(discriminator), value="", interactive=True)
-            self.device = gr.Dropdown(**info("device", tr("Device", "训练设备")), choices=self.devices, value="auto", interactive=True)
+            self.device = gr.Dropdown(**info("device", tr("Device")), choices=self.devices, value="auto", interactive=True)
 
     # What there is to choose
 

@@ -51,7 +51,7 @@ def build(namespace: Dict[str, Any]) -> None:
     folder that holds logs/ and assets/) and `rvc_lora_defaults` (experiment `name` and `recordings` to begin with).
     """
     page = _Page(namespace)
-    with gr.TabItem(page.tr("LoRA Train", "LoRA 训练")):
+    with gr.TabItem(page.tr("LoRA Train")):
         page.components()
     page.events()
 
@@ -107,7 +107,7 @@ class _Page:
             def action() -> str:
                 method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"), self.form.f0_methods)
                 self.preparer.begin(names, RunSettings(*form), recordings, method, entries.flag(anew, START_ANEW))
-                return self.tr("started", "已开始")
+                return self.tr("started")
 
             return self._told(action)
 
@@ -118,7 +118,7 @@ class _Page:
         def action() -> str:
             status = self.runs.start(RunSettings(*form[:-1]), entries.flag(form[-1], START_ANEW))
             self.preparer.forget(status.name)
-            return self.tr(f"training of {status.name} has started", f"已开始训练 {status.name}")
+            return self.tr("training of {status_name} has started", status_name=status.name)
 
         return self._told(action)
 
@@ -127,13 +127,13 @@ class _Page:
         def action() -> str:
             job, experiment = self.preparer.current, self.folders.experiment(name).name
             if job is not None and job.active and job.name == experiment and self.preparer.stop():
-                return self.tr("the preparation stops after its present step", "数据准备将在当前步骤后停止")
+                return self.tr("the preparation stops after its present step")
             status = self.runs.stop(experiment, STOP_SECONDS)
             if status.active:
-                return self.tr("stopping: it saves after the step under way", "正在停止：当前步完成后保存")
+                return self.tr("stopping: it saves after the step under way")
             if status.resumable:
-                return self.tr(f"stopped and saved at step {status.step}", f"已停止并保存于第 {status.step} 步")
-            return self.tr("stopped before there was anything to save", "已停止，尚无可保存的内容")
+                return self.tr("stopped and saved at step {step}", step=status.step)
+            return self.tr("stopped before there was anything to save")
 
         return self._told(action)
 
@@ -143,10 +143,10 @@ class _Page:
             experiment = self.folders.experiment(name).name
             if self.preparer.undone(experiment)[0]:
                 self.preparer.resume(experiment)
-                return self.tr(f"going on with the preparation of {experiment}", f"继续准备 {experiment} 的数据")
+                return self.tr("going on with the preparation of {experiment}", experiment=experiment)
             wanted = None if epochs is None else entries.whole(epochs, WORDS["epochs"], 0, LIMITS["epochs"][1])
             status = self.runs.resume(experiment, wanted or None)
-            return self.tr(f"going on with {status.name}", f"继续训练 {status.name}")
+            return self.tr("going on with {status_name}", status_name=status.name)
 
         return self._told(action)
 

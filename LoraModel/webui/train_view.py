@@ -33,18 +33,18 @@ class View:
         with gr.Group():
             self.progress = gr.HTML(elem_id="lora_progress", value=self.nothing())
             with gr.Row():
-                self.stop = gr.Button(tr("Stop (saves, then ends)", "停止（保存后结束）"), variant="stop", visible=False)
-                self.resume = gr.Button(tr("Resume", "继续训练"), variant="primary", visible=False)
+                self.stop = gr.Button(tr("Stop (saves, then ends)"), variant="stop", visible=False)
+                self.resume = gr.Button(tr("Resume"), variant="primary", visible=False)
             self.curves = gr.HTML()
             with gr.Row():
-                self.clips = [gr.Audio(label=tr(f"Held-out clip {n}", f"留出片段 {n}"), interactive=False) for n in (1, 2)]
-            self.log = gr.Textbox(label=tr("Log", "训练日志"), lines=8, max_lines=12, interactive=False)
+                self.clips = [gr.Audio(label=tr("Held-out clip {n}", n=n), interactive=False) for n in (1, 2)]
+            self.log = gr.Textbox(label=tr("Log"), lines=8, max_lines=12, interactive=False)
         self.shown = gr.State({})
         self.outputs = [form.info1, form.info2, form.info3, self.progress, self.curves, *self.clips, self.log, self.stop, self.resume,
                         form.experiments, *self.lists]
 
     def nothing(self) -> str:
-        text = self.tr("No training yet under this name.", "该实验名下尚无训练。")
+        text = self.tr("No training yet under this name.")
         return f'<div class="lora-line">{text}</div>'
 
     def _step_word(self, step: str) -> str:
@@ -91,11 +91,11 @@ class View:
             if step in job.texts or job.step == step or job.failed == step:
                 said = [job.notes.get(step, ""), fields_for_options(_last_lines(job.texts.get(step, ""), 8), self.tr)]
                 if job.step == step and job.active:
-                    said.append(self.tr("… under way", "……进行中"))
+                    said.append(self.tr("… under way"))
                 elif job.failed == step and job.error is not None:
                     said.append(told(job.error, self.tr))
                 elif step not in (job.step, job.failed):
-                    said.append(self.tr("done", "完成"))
+                    said.append(self.tr("done"))
                 texts[box] = "\n".join(line for line in said if line)
         if "train" in job.steps:
             texts["info3"] = self._overview(job, status)
@@ -107,17 +107,17 @@ class View:
         for step in job.steps:
             state = ""
             if job.failed == step and job.error is not None:
-                state, over = self.tr("failed: ", "失败：") + told(job.error, self.tr), True
+                state, over = self.tr("failed: ") + told(job.error, self.tr), True
             elif job.step == step and job.active:
-                state, over = self.tr("under way", "进行中"), True
+                state, over = self.tr("under way"), True
             elif over or not job.active and job.stop_asked and step not in job.texts:
-                state = self.tr("not begun", "未开始")
+                state = self.tr("not begun")
             elif step == "train":
                 state = curves.state_text(status, self.tr)
                 if status.state in ("failed", "broken") and status.log:
                     state += f": {fields_for_options(status.log[-1], self.tr)}"
             else:
-                state = self.tr("done", "完成")
+                state = self.tr("done")
             lines.append(f"{self._step_word(step)}: {state}")
         return "\n".join(lines)
 
@@ -129,7 +129,7 @@ class View:
         if key == "experiments":
             return gr.update(choices=value)
         if key.startswith("clip"):
-            label = self.tr(f"Held-out clip {key[-1]}, step {status.sample_step}", f"留出片段 {key[-1]}，第 {status.sample_step} 步")
+            label = self.tr("Held-out clip {key}, step {sample_step}", key=key[-1], sample_step=status.sample_step)
             return gr.update(value=value or None, **({"label": label} if value else {}))
         return gr.update(value=value)
 
