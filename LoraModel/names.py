@@ -46,13 +46,10 @@ def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str
         raise UserError("{what} is empty: write one, such as my_voice", what=Text(what[0], what[1]))
     bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or _RESERVED.match(text)
     if bad or len(text.encode("utf-8", "replace")) > MOST_BYTES:
-        raise UserError(
-            f"{what[0]} {shown(text)} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, a "
-            f"dot or ~ at its "
-            f"beginning, a dot at its end, or a name that Windows reserves (con, nul, com1 …), at most {MOST_BYTES} "
-            f"bytes long",
-            f"{what[1]} {shown(text)} 不能用作文件名（须适用于所有系统）：请避免 / \\ : * ? \" < > |、开头的点或 ~、"
-            f"结尾的点以及 Windows 保留名（con、nul、com1 等），且不超过 {MOST_BYTES} 字节")
+        raise UserError("{what} {text} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, "
+                        "a dot or ~ at its beginning, a dot at its end, or a name that Windows reserves (con, nul, "
+                        "com1 …), at most {most_bytes} bytes long",
+                        what=Text(what[0], what[1]), text=shown(text), most_bytes=MOST_BYTES)
     return text
 
 

@@ -33,8 +33,8 @@ STEADY = (
 )
 """Tensors that are compared; `dec.ups.0` beside them, as its effective weight."""
 NEAR = 0.5
-"""Median distance below which a voice is of a base. Measured on the demo's bases: a voice and its own base 0.024, and the
-base that was trained on from that one 0.29."""
+"""Median distance below which a voice is of a base. Measured on the demo's bases: a voice and its own base 0.024, and
+the base that was trained on from that one 0.29."""
 CLEAR = 1.5
 """The second best must be so many times as far for the first to be called sure."""
 ENDINGS = (".pth", ".safetensors", ".pt")

@@ -60,8 +60,9 @@ def _table(outcomes: List[Outcome]) -> str:
             cells[7] = page.duration(made.seconds)
         elif outcome.error is not None:
             cells[0] = page.two(escape(outcome.error.en), escape(outcome.error.zh))
-        rows += f"<tr><th scope='row'>{escape(outcome.voice.name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'.replace(
+        rows += (
+            f"<tr><th scope='row'>{escape(outcome.voice.name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")  # noqa: E501
+    return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'.replace(  # noqa: E501
         "<th></th>", "", 1
     )
 

@@ -238,7 +238,8 @@ class Converter:
         try:
             values = rounded(tensors, bits)
         except ValueError:
-            raise UserError("the conversion went astray (values that are not finite): try another --seed, or --fast") from None
+            raise UserError("the conversion went astray (values that are not finite): try another --seed, or "
+                            "--fast") from None
         for name, tensor in tensors.items():
             tensor.copy_(values[name])
 

@@ -1,8 +1,9 @@
 """A listening test as one page: which of two voices is nearer to the real recording?
 
-Each trial plays a recording X and two voices' conversions, A and B, whose sides and order are shuffled; the same loudness for all three,
-since the louder one wins otherwise. X is the very recording where its own speaker is converted, and a recording of the target where
-someone else is. The page holds its sounds, asks no server, and keeps the answers in itself.
+Each trial plays a recording X and two voices' conversions, A and B, whose sides and order are shuffled; the same
+loudness for all three, since the louder one wins otherwise. X is the very recording where its own speaker is
+converted, and a recording of the target where someone else is. The page holds its sounds, asks no server, and keeps
+the answers in itself.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def even(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def make_trials(questions: Sequence[Question], seed: int = 0) -> Tuple[List[Trial], Dict[str, Sound]]:
-    """A trial for each question and each pair of voices, in shuffled order, each voice as often A as B as far as that goes.
+    """A trial for each question and each pair of voices, in shuffled order, each voice as often A as B as far as that
+    goes.
 
     Returns:
         The trials, and the sounds by the keys that they name: the keys tell nothing of the voice.
@@ -126,7 +128,8 @@ def write_abx(folder: Path, questions: Sequence[Question], seed: int = 0) -> Pat
     ).hexdigest()[:16]
     script = _SCRIPT.read_text(encoding="utf-8")
     tags = "".join(
-        f'<audio id="{escape(name)}" preload="auto" src="{data_uri("audio/flac", flac(even(*sound), sound[1]))}"></audio>\n'
+        f'<audio id="{escape(name)}" preload="auto" '
+        f'src="{data_uri("audio/flac", flac(even(*sound), sound[1]))}"></audio>\n'
         for name, sound in sounds.items()
     )
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(

@@ -1,7 +1,8 @@
 """The interval of a share of answers: Wilson's score interval.
 
-E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the American Statistical Association,
-1927; recommended for few answers by Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion", 2001.
+E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the American
+Statistical Association, 1927; recommended for few answers by Brown, Cai and DasGupta, "Interval Estimation for a
+Binomial Proportion", 2001.
 """
 
 from __future__ import annotations

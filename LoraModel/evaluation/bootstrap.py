@@ -1,7 +1,9 @@
-"""95% intervals by the bootstrap over clips (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; percentile method).
+"""95% intervals by the bootstrap over clips (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993;
+percentile method).
 
-Whole clips are drawn with replacement; figures of the same clips are drawn together, so that a clip that is hard for both
-models widens neither their difference nor their ratio. With fewer than about ten clips the intervals come out too narrow.
+Whole clips are drawn with replacement; figures of the same clips are drawn together, so that a clip that is hard for
+both models widens neither their difference nor their ratio. With fewer than about ten clips the intervals come out too
+narrow.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(samples: Sequence[Sequence[float]], statistic: Callable[..., np.ndarray], rounds: int = ROUNDS, seed: int = 0) -> Interval:
+def bootstrap(samples: Sequence[Sequence[float]], statistic: Callable[..., np.ndarray], rounds: int = ROUNDS,
+              seed: int = 0) -> Interval:
     """`statistic` of the samples, and its interval.
 
     Args:
@@ -42,7 +45,8 @@ Group = Tuple[Sequence[Sequence[float]], Callable[..., np.ndarray]]
 
 def pooled(groups: Sequence[Group], combine: Callable[[np.ndarray], np.ndarray] = lambda found: found.mean(axis=0),
            rounds: int = ROUNDS, seed: int = 0) -> Interval:
-    """One figure of several groups, each with clips of its own: clips are drawn within each group (stratified bootstrap).
+    """One figure of several groups, each with clips of its own: clips are drawn within each group (stratified
+    bootstrap).
 
     The interval is of these groups (voices, say), not of others that might have been taken.
 
@@ -64,7 +68,8 @@ def _checked(samples: Sequence[Sequence[float]]) -> List[np.ndarray]:
     data = [np.asarray(series, dtype=np.float64) for series in samples]
     clips = len(data[0])
     if clips == 0 or any(series.shape != (clips,) for series in data):
-        raise ValueError(f"the bootstrap needs clips, the same ones in each series; got shapes {[series.shape for series in data]}")
+        raise ValueError(f"the bootstrap needs clips, the same ones in each series; got shapes "
+                         f"{[series.shape for series in data]}")
     if not all(np.isfinite(series).all() for series in data):
         raise ValueError("the bootstrap needs finite values: leave the others out first")
     return data
@@ -84,7 +89,8 @@ def median_interval(values: Sequence[float], rounds: int = ROUNDS, seed: int = 0
     return bootstrap([values], lambda drawn: np.median(drawn, axis=-1), rounds, seed)
 
 
-def difference_interval(ours: Sequence[float], theirs: Sequence[float], rounds: int = ROUNDS, seed: int = 0) -> Interval:
+def difference_interval(ours: Sequence[float], theirs: Sequence[float], rounds: int = ROUNDS,
+                        seed: int = 0) -> Interval:
     """Mean of ours - theirs over the same clips, (clips,) each."""
     return bootstrap([ours, theirs], lambda a, b: _mean(a - b), rounds, seed)
 

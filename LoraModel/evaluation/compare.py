@@ -1,7 +1,7 @@
 """Voices against recordings: every clip's figures, and their means with intervals.
 
-Two questions. Does the voice give back its own speaker's recordings (kept out of training, converted by the voice itself without
-transposition, compared with the originals)? And what becomes of other speakers' recordings?
+Two questions. Does the voice give back its own speaker's recordings (kept out of training, converted by the voice
+itself without transposition, compared with the originals)? And what becomes of other speakers' recordings?
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Voice:
         """`content`, how far the features of a conversion are from the recording's; empty where the voice has none."""
         if self.content is None:
             return {}
-        return {"content": content_distance(self.content(at_16k(generated, self.sample_rate)), self.content(clip.audio))}
+        return {"content": content_distance(self.content(at_16k(generated, self.sample_rate)),
+                                            self.content(clip.audio))}
 
 
 @dataclass
@@ -117,18 +118,20 @@ def _to_the_others(embedding: Optional[np.ndarray], clips: Sequence[Recording], 
     return _cosine(embedding, [other.embedding for other in clips if other is not clip])
 
 
-def evaluate_real(clips: Sequence[Recording], judges: Judges, done: Callable[[], object] = lambda: None) -> List[Figures]:
+def evaluate_real(clips: Sequence[Recording], judges: Judges,
+                  done: Callable[[], object] = lambda: None) -> List[Figures]:
     """The recordings themselves, the ceiling: similarity of each to the others, DNSMOS."""
     found = []
     for clip in clips:
-        found.append({**_named("similarity", _to_the_others(clip.embedding, clips, clip), judges), **judges.rate(clip.audio, SAMPLE_RATE)})
+        found.append({**_named("similarity", _to_the_others(clip.embedding, clips, clip), judges),
+                      **judges.rate(clip.audio, SAMPLE_RATE)})
         done()
     return found
 
 
 def evaluate_clips(
-    voice: Voice, clips: Sequence[Recording], judges: Optional[Judges] = None, done: Callable[[], object] = lambda: None,
-    listened: Optional[Listened] = None,
+    voice: Voice, clips: Sequence[Recording], judges: Optional[Judges] = None,
+    done: Callable[[], object] = lambda: None, listened: Optional[Listened] = None,
 ) -> List[Figures]:
     """The voice's own speaker's recordings, converted without transposition and compared with the originals.
 
@@ -138,15 +141,17 @@ def evaluate_clips(
         done: called after each clip. listened: keeps what is to be played.
 
     Returns:
-        For each clip `metrics.pair_metrics` and `texture.texture_figures` at the voice's rate; `content` where the voice has features,
-        `word_error` with a recogniser; with an encoder `similarity`, to the speaker's other clips; with DNSMOS its four ratings.
+        For each clip `metrics.pair_metrics` and `texture.texture_figures` at the voice's rate; `content` where the
+        voice has features, `word_error` with a recogniser; with an encoder `similarity`, to the speaker's other clips;
+        with DNSMOS its four ratings.
     """
     judges = judges or Judges()
     found = []
     for clip in clips:
         generated, rate = voice(clip), voice.sample_rate
         real = clip.at(rate)
-        figures = {**pair_metrics(generated, real, rate), **texture_figures(texture(generated, rate), texture(real, rate))}
+        figures = {**pair_metrics(generated, real, rate),
+                   **texture_figures(texture(generated, rate), texture(real, rate))}
         figures.update({**voice.distance(clip, generated), **judges.words(clip, generated, rate)})
         figures.update(_named("similarity", _to_the_others(judges.embedding(generated, rate), clips, clip), judges))
         figures.update(judges.rate(generated, rate))
@@ -158,8 +163,8 @@ def evaluate_clips(
 
 
 def evaluate_sources(
-    voice: Voice, sources: Sequence[Recording], clips: Sequence[Recording], judges: Judges, done: Callable[[], object] = lambda: None,
-    listened: Optional[Listened] = None,
+    voice: Voice, sources: Sequence[Recording], clips: Sequence[Recording], judges: Judges,
+    done: Callable[[], object] = lambda: None, listened: Optional[Listened] = None,
 ) -> List[Figures]:
     """Other speakers' recordings, each transposed by the difference of median pitch and converted.
 
@@ -167,9 +172,9 @@ def evaluate_sources(
         sources: of other speakers. clips: of the voice's speaker; the rest as `evaluate_clips`.
 
     Returns:
-        For each source `transpose` in semitones, `metrics.pitch_figures` beside the source, `texture.texture_figures` beside the target's
-        recordings, `content` and `word_error` as `evaluate_clips`; with an encoder `to_target`, `to_source` and `leak`; with DNSMOS its
-        four ratings.
+        For each source `transpose` in semitones, `metrics.pitch_figures` beside the source, `texture.texture_figures`
+        beside the target's recordings, `content` and `word_error` as `evaluate_clips`; with an encoder `to_target`,
+        `to_source` and `leak`; with DNSMOS its four ratings.
     """
     found = []
     if not sources:
@@ -206,8 +211,8 @@ def evaluate_unconverted(sources: Sequence[Recording], clips: Sequence[Recording
     target = mean_texture([texture(clip.audio, SAMPLE_RATE) for clip in clips]) if sources else None
     for source in sources:
         to_target = _cosine(source.embedding, [clip.embedding for clip in clips])
-        found.append({**texture_figures(texture(source.audio, SAMPLE_RATE), target), **_named("to_target", to_target, judges),
-                      **judges.rate(source.audio, SAMPLE_RATE)})
+        found.append({**texture_figures(texture(source.audio, SAMPLE_RATE), target),
+                      **_named("to_target", to_target, judges), **judges.rate(source.audio, SAMPLE_RATE)})
         done()
     return found
 
@@ -217,7 +222,8 @@ def _named(key: str, value: float, judges: Judges) -> Figures:
 
 
 def transposition(source: Recording, clips: Sequence[Recording]) -> float:
-    """Semitones from the source's median pitch to the target's over all clips, rounded; 0 where one has no voiced frame."""
+    """Semitones from the source's median pitch to the target's over all clips, rounded; 0 where one has no voiced
+    frame."""
     target = np.concatenate([clip.voiced for clip in clips])
     if not len(target) or not len(source.voiced):
         return 0.0
@@ -230,8 +236,8 @@ def _finite(value: Optional[float]) -> bool:
 
 
 def means(clips: Sequence[Figures]) -> Dict[str, Dict[str, float]]:
-    """Mean and 95% interval of every figure: {key: {"mean", "low", "high", "clips"}}. Clips without the figure are left out and
-    "clips" counts the rest; a figure that no clip has is left out."""
+    """Mean and 95% interval of every figure: {key: {"mean", "low", "high", "clips"}}. Clips without the figure are
+    left out and "clips" counts the rest; a figure that no clip has is left out."""
     found: Dict[str, Dict[str, float]] = {}
     for key in dict.fromkeys(key for clip in clips for key in clip):
         values = [clip[key] for clip in clips if _finite(clip.get(key))]
@@ -245,7 +251,8 @@ def differences(clips: Sequence[Figures], first: Sequence[Figures]) -> Dict[str,
     """Mean of the paired difference to `first` over the same clips, with its 95% interval, as `means` gives it."""
     found: Dict[str, Dict[str, float]] = {}
     for key in dict.fromkeys(key for clip in clips for key in clip):
-        pairs = [(ours[key], theirs[key]) for ours, theirs in zip(clips, first) if _finite(ours.get(key)) and _finite(theirs.get(key))]
+        pairs = [(ours[key], theirs[key]) for ours, theirs in zip(clips, first) if _finite(ours.get(key))
+                 and _finite(theirs.get(key))]
         if pairs:
             interval = difference_interval(*zip(*pairs))
             found[key] = {"mean": interval.value, "low": interval.low, "high": interval.high, "clips": len(pairs)}

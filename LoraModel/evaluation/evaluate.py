@@ -1,14 +1,17 @@
 """How good are these voices? Recordings in, figures with intervals out: a table, JSON, and a report to listen to.
 
-python evaluation/evaluate.py --base f0G40k.pth --adapter voice.safetensors --model full.pth --recordings OUT/filelists/heldout.txt
+python evaluation/evaluate.py --base f0G40k.pth --adapter voice.safetensors --model full.pth --recordings
+OUT/filelists/heldout.txt
 
-Models are compared in the order in which they are named. Each `--base` is a model by itself and what the `--adapter` after it
-sit on; each `--model` is a full voice. `--label`, `--strength`, `--index` and `--speaker` belong to the model named just before.
+Models are compared in the order in which they are named. Each `--base` is a model by itself and what the `--adapter`
+after it sit on; each `--model` is a full voice. `--label`, `--strength`, `--index` and `--speaker` belong to the model
+named just before.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__" and not __package__:
     import pathlib
     import sys
 
@@ -56,7 +59,8 @@ from LoraModel.messages import Text, UserError, cli, tr
 from LoraModel.paths import printable
 from LoraModel.places import near_words
 
-STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases trained on it sound right.",
+STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases "
+            "trained on it sound right.",
             "zh": "没有 RVC 目录：内容特征来自演示用的 HuBERT 替代实现，只有用它训练的底模才能正常发声。"}
 FEW_CLIPS = 10
 PLAYED_SECONDS = 15
@@ -83,7 +87,8 @@ class Entry:
 class _Opens(argparse.Action):
     """--base, --adapter, --model: a new entry."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Optional[str] = None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option: Optional[str] = None) -> None:
         entries: List[Entry] = namespace.entries
         base = None
         if self.dest == "adapter":
@@ -96,7 +101,8 @@ class _Opens(argparse.Action):
 class _Describes(argparse.Action):
     """--label, --strength, --index, --speaker: of the entry before."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Optional[str] = None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option: Optional[str] = None) -> None:
         if not namespace.entries:
             raise UserError("{option} belongs to a model: give it after the --base, --adapter or --model that it is "
                             "for", option=option)
@@ -197,11 +203,13 @@ class Session:
 
     def _measure(self, entry: Entry, converter: Converter, done: Any) -> Result:
         loader, args = converter.voice, self.args
-        loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [], args.force, args.any_strength)
+        loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [],
+                            args.force, args.any_strength)
         index = self.host.resolve(entry.index) if entry.index else None
         if index is not None:
             check_index(index, loader.network.enc_p.emb_phone.in_features)
-        options = ConvertOptions(0.0, index, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate, entry.speaker, args.seed)
+        options = ConvertOptions(0.0, index, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate,
+                                 entry.speaker, args.seed)
         seconds = 0.0
 
         def convert(audio: np.ndarray, semitones: float) -> np.ndarray:
@@ -217,14 +225,17 @@ class Session:
         own, other = Listened(most), Listened(most)
         clips = evaluate_clips(voice, self.clips, self.judges, done, own)
         sources = evaluate_sources(voice, self.sources, self.clips, self.judges, done, other)
-        about = {"file": entry.file, "base": info.name, "base_file": entry.base or (entry.file if entry.kind == "base" else None),
-                 "base_hash": info.base_hash, "sample_rate": info.sample_rate, "rvc_version": info.version, "f0": info.f0,
-                 "strength": entry.strength if entry.kind == "adapter" else None, "index": entry.index,
-                 "speaker": loader.speaker if entry.speaker is None else entry.speaker, "seconds_converting": round(seconds, 3)}
+        about = {"file": entry.file, "base": info.name,
+                 "base_file": entry.base or (entry.file if entry.kind == "base" else None),
+                 "base_hash": info.base_hash, "sample_rate": info.sample_rate, "rvc_version": info.version,
+                 "f0": info.f0, "strength": entry.strength if entry.kind == "adapter" else None, "index": entry.index,
+                 "speaker": loader.speaker if entry.speaker is None else entry.speaker,
+                 "seconds_converting": round(seconds, 3)}
         return Result(entry.kind, str(entry.label), about, clips, sources, own, other)
 
     def questions(self, results: List[Result]) -> List[Question]:
-        """What the listening test asks. X is the recording itself, or for a source one of the target's recordings after the other."""
+        """What the listening test asks. X is the recording itself, or for a source one of the target's recordings
+        after the other."""
         models = results[1:]
         rate = max(result.about["sample_rate"] for result in models)
         asked = []
@@ -265,7 +276,8 @@ def check_entries(entries: List[Entry], host: Host) -> None:
 def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]:
     """The networks that are asked for and installed, and a note for each that is missing."""
     judges, notes = Judges(), []
-    for wanted, name, make in ((not args.no_similarity, "encoder", SpeakerEncoder), (not args.no_dnsmos, "quality", SpeechQuality)):
+    for wanted, name, make in ((not args.no_similarity, "encoder", SpeakerEncoder),
+                               (not args.no_dnsmos, "quality", SpeechQuality)):
         if not wanted:
             continue
         try:
@@ -281,13 +293,15 @@ def remarks(session: Session, results: List[Result]) -> List[Dict[str, str]]:
     """What a reader has to know to judge these figures."""
     notes = list(session.notes)
     if len(session.clips) < FEW_CLIPS:
-        notes.append({"en": f"{len(session.clips)} recordings: intervals of fewer than {FEW_CLIPS} are too narrow, and differences may be chance",
+        notes.append({"en": f"{len(session.clips)} recordings: intervals of fewer than {FEW_CLIPS} are too narrow, and "
+                      f"differences may be chance",
                       "zh": f"只有 {len(session.clips)} 个录音：少于 {FEW_CLIPS} 个时区间偏窄，差异可能出于偶然"})
     if len(session.clips) == 1 and session.judges.encoder is not None:
         notes.append({"en": "one recording: its similarity to the speaker's other recordings cannot be found",
                       "zh": "只有一个录音：无法计算与该说话人其他录音的相似度"})
     if len({result.about["sample_rate"] for result in results[1:]}) > 1:
-        notes.append({"en": "the models' sample rates differ: log-mel L1 and mel-cepstral distortion reach up to half of each and hardly compare",
+        notes.append({"en": "the models' sample rates differ: log-mel L1 and mel-cepstral distortion reach up to half "
+                      "of each and hardly compare",
                       "zh": "各模型采样率不同：对数梅尔 L1 与梅尔倒谱失真的频率上限各为其一半，比较时需谨慎"})
     return notes
 

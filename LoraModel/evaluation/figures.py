@@ -1,4 +1,5 @@
-"""The figures that tables and charts show: how each is called, which way is better, and what it means in one sentence."""
+"""The figures that tables and charts show: how each is called, which way is better, and what it means in one
+sentence."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ FIGURES: Dict[str, Figure] = {
         "对数梅尔 L1",
         "",
         "lower",
-        "How far the spectrum is from the recording’s: lower is nearer, 0.69 is a factor of two in every band; it does not hear blur.",
-        "频谱与录音的差距：越低越接近，0.69 相当于各频带相差一倍；它听不出模糊。",
+        "How far the spectrum is from the recording’s: lower is nearer, 0.69 is a factor of two in every band; it does "
+        "not hear blur.", "频谱与录音的差距：越低越接近，0.69 相当于各频带相差一倍；它听不出模糊。",
     ),
     "mcd_db": Figure(
         "mel-cepstral distortion",
@@ -96,8 +97,8 @@ FIGURES: Dict[str, Figure] = {
         "内容距离",
         "",
         "lower",
-        "How far the content features (what is said) are from the source’s: lower keeps more of the words, 0 is the same.",
-        "内容特征（所说的内容）与源的距离：越低，词句保留得越多，0 为相同。",
+        "How far the content features (what is said) are from the source’s: lower keeps more of the words, 0 is the "
+        "same.", "内容特征（所说的内容）与源的距离：越低，词句保留得越多，0 为相同。",
     ),
     "global_variance": Figure(
         "global variance",
@@ -122,8 +123,8 @@ FIGURES: Dict[str, Figure] = {
         "频带对比",
         "",
         "near",
-        "How much harmonics and formants stand out beside real recordings: 1 is as clear, below 1 the timbre is washed out.",
-        "谐波与共振峰的突出程度与真实录音之比：1 为同样清楚，小于 1 表示音色发糊。",
+        "How much harmonics and formants stand out beside real recordings: 1 is as clear, below 1 the timbre is "
+        "washed out.", "谐波与共振峰的突出程度与真实录音之比：1 为同样清楚，小于 1 表示音色发糊。",
         aim=1.0,
     ),
     "modulation_db": Figure(
@@ -131,8 +132,8 @@ FIGURES: Dict[str, Figure] = {
         "调制谱",
         "dB",
         "near",
-        "How strongly the spectrum moves at 2 to 25 times a second beside real recordings: 0 is as lively, below 0 it is smoothed.",
-        "频谱每秒 2 至 25 次的变化强度与真实录音之差：0 为同样生动，小于 0 表示被平滑。",
+        "How strongly the spectrum moves at 2 to 25 times a second beside real recordings: 0 is as lively, below 0 it "
+        "is smoothed.", "频谱每秒 2 至 25 次的变化强度与真实录音之差：0 为同样生动，小于 0 表示被平滑。",
         1.0,
         2,
     ),
@@ -141,8 +142,8 @@ FIGURES: Dict[str, Figure] = {
         "4 kHz 以上能量",
         "dB",
         "near",
-        "How much of the energy lies above 4 kHz beside real recordings: 0 is as bright, below 0 it is duller, above 0 harsher.",
-        "4 kHz 以上能量占比与真实录音之差：0 为同样明亮，小于 0 偏暗，大于 0 偏刺耳。",
+        "How much of the energy lies above 4 kHz beside real recordings: 0 is as bright, below 0 it is duller, above 0 "
+        "harsher.", "4 kHz 以上能量占比与真实录音之差：0 为同样明亮，小于 0 偏暗，大于 0 偏刺耳。",
         1.0,
         2,
     ),
@@ -151,8 +152,8 @@ FIGURES: Dict[str, Figure] = {
         "谐噪比",
         "dB",
         "near",
-        "Harmonics over noise in voiced sounds beside real recordings: 0 is as it should be, below 0 is hoarse, above 0 buzzes.",
-        "浊音中谐波与噪声之比与真实录音之差：0 为正常，小于 0 发沙，大于 0 有蜂鸣感。",
+        "Harmonics over noise in voiced sounds beside real recordings: 0 is as it should be, below 0 is hoarse, above "
+        "0 buzzes.", "浊音中谐波与噪声之比与真实录音之差：0 为正常，小于 0 发沙，大于 0 有蜂鸣感。",
         1.0,
         2,
     ),
@@ -185,8 +186,8 @@ FIGURES: Dict[str, Figure] = {
         "源说话人泄漏",
         "%",
         "lower",
-        "How much of the source speaker is left: lower is better, 0% is no more like the source than the target is, 100% is the source.",
-        "源说话人残留的程度：越低越好，0% 表示不比目标本人更像源，100% 即为源本人。",
+        "How much of the source speaker is left: lower is better, 0% is no more like the source than the target is, "
+        "100% is the source.", "源说话人残留的程度：越低越好，0% 表示不比目标本人更像源，100% 即为源本人。",
         100.0,
         1,
     ),

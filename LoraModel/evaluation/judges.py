@@ -1,8 +1,10 @@
-"""Networks that judge a recording: whose voice it is (Resemblyzer), and how good it sounds without a reference (DNSMOS).
+"""Networks that judge a recording: whose voice it is (Resemblyzer), and how good it sounds without a reference
+(DNSMOS).
 
-Speaker similarity is the cosine between embeddings of Resemblyzer, a speaker verification network (Wan et al., "Generalized
-End-to-End Loss for Speaker Verification", 2018). DNSMOS (Reddy et al., "DNSMOS P.835", 2022, and "DNSMOS", 2021) predicts how
-people rate speech from 1 to 5. The weights of both come with their packages, which only evaluation needs.
+Speaker similarity is the cosine between embeddings of Resemblyzer, a speaker verification network (Wan et al.,
+"Generalized End-to-End Loss for Speaker Verification", 2018). DNSMOS (Reddy et al., "DNSMOS P.835", 2022, and
+"DNSMOS", 2021) predicts how people rate speech from 1 to 5. The weights of both come with their packages, which only
+evaluation needs.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ def cosine_to_mean(embedding: np.ndarray, references: Sequence[np.ndarray]) -> f
 
 
 def speaker_leak(made: np.ndarray, source: np.ndarray, target: Sequence[np.ndarray]) -> float:
-    """How much of the source speaker is left in a conversion: 0 where it is no more like the source than the target's own recordings
-    are, 1 where it is the source; below 0 it is less like the source than they are.
+    """How much of the source speaker is left in a conversion: 0 where it is no more like the source than the target's
+    own recordings are, 1 where it is the source; below 0 it is less like the source than they are.
 
     With s(x) the cosine between x and the source, t the mean of the target's embeddings: (s(made) - s(t)) / (1 - s(t)).
 
@@ -126,7 +128,8 @@ class SpeechQuality:
         onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the CPU to others
+        # waiting threads leave the CPU to others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         folder = Path(dnsmos.__file__).parent / "dnsmos_models"
 
         class Networks(dnsmos.DNSMOS):  # speechmos's own would take every core
@@ -152,5 +155,6 @@ class SpeechQuality:
         audio = np.asarray(audio, dtype=np.float32)
         if audio.ndim != 1 or audio.size == 0 or not np.isfinite(audio).all():
             raise ValueError(f"audio must be mono, finite and not empty; got shape {audio.shape}")
-        found = self._networks(np.clip(at_16k(audio, sr), -1, 1), SAMPLE_RATE, False)  # False: not the personalised model
+        # False: not the personalised model
+        found = self._networks(np.clip(at_16k(audio, sr), -1, 1), SAMPLE_RATE, False)
         return {name: float(found[key]) for key, name in QUALITY.items()}

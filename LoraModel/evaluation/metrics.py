@@ -1,11 +1,12 @@
 """How far a conversion is from the recording it should equal: log-mel L1, mel-cepstral distortion, pitch and voicing.
 
-Pure functions of numpy arrays. They compare two recordings of the same words at the same times, frame by frame and without
+Pure functions of numpy arrays. They compare two recordings of the same words at the same times, frame by frame and
+without
 warping: what is compared here is a recording and its own resynthesis.
 
-The log-mel spectrogram is RVC's own (magnitudes, Slaney's mel scale, natural logarithm, reflected edges), so that its distances
-read like RVC's mel loss. Mel-cepstral distortion: R. Kubichek, "Mel-cepstral distance measure for objective speech quality
-assessment", IEEE Pacific Rim Conference on Communications, Computers and Signal Processing, 1993.
+The log-mel spectrogram is RVC's own (magnitudes, Slaney's mel scale, natural logarithm, reflected edges), so that its
+distances read like RVC's mel loss. Mel-cepstral distortion: R. Kubichek, "Mel-cepstral distance measure for objective
+speech quality assessment", IEEE Pacific Rim Conference on Communications, Computers and Signal Processing, 1993.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def log_mel(audio: np.ndarray, sr: int, bands: int = N_MELS) -> np.ndarray:
     if not np.isfinite(audio).all():
         raise ValueError("audio holds NaN or infinite samples")
     padded = np.pad(audio, (n_fft - hop) // 2, mode="reflect")
-    spectrum = librosa.stft(padded, n_fft=n_fft, hop_length=hop, win_length=n_fft, center=False)  # (n_fft // 2 + 1, frames)
+    # (n_fft // 2 + 1, frames)
+    spectrum = librosa.stft(padded, n_fft=n_fft, hop_length=hop, win_length=n_fft, center=False)
     magnitude = np.sqrt(np.abs(spectrum) ** 2 + 1e-6)
     return np.log(np.maximum(_mel_bands(sr, n_fft, bands) @ magnitude, 1e-5)).astype(np.float32)
 
@@ -65,7 +67,8 @@ def log_mel(audio: np.ndarray, sr: int, bands: int = N_MELS) -> np.ndarray:
 def _aligned(a: np.ndarray, b: np.ndarray, sr: int) -> Tuple[np.ndarray, np.ndarray]:
     """Both cut to the shorter one's length; more than `ALIGNED_WITHIN` seconds of difference raises ValueError."""
     if abs(len(a) - len(b)) > ALIGNED_WITHIN * sr:
-        raise ValueError(f"the recordings last {len(a) / sr:.2f} and {len(b) / sr:.2f} seconds: they cannot be compared frame by frame")
+        raise ValueError(f"the recordings last {len(a) / sr:.2f} and {len(b) / sr:.2f} seconds: they cannot be "
+                         f"compared frame by frame")
     samples = min(len(a), len(b))
     return a[:samples], b[:samples]
 
@@ -76,7 +79,8 @@ def mel_l1(a: np.ndarray, b: np.ndarray, sr: int) -> float:
     0 is identical; half the amplitude everywhere gives log 2 = 0.69. Level is not evened out.
 
     Args:
-        a, b: (samples,) at `sr` Hz. The longer one is cut at its end; more than 0.2 seconds of difference raises ValueError.
+        a, b: (samples,) at `sr` Hz. The longer one is cut at its end; more than 0.2 seconds of difference raises
+            ValueError.
     """
     a, b = _aligned(a, b, sr)
     return float(np.mean(np.abs(log_mel(a, sr) - log_mel(b, sr))))
@@ -85,7 +89,8 @@ def mel_l1(a: np.ndarray, b: np.ndarray, sr: int) -> float:
 def mel_cepstrum(mel: np.ndarray, orders: int = CEPSTRUM_ORDERS) -> np.ndarray:
     """Mel cepstrum of a log-mel spectrogram: the cosine series along the bands, without its mean (level).
 
-    With L_n the value of band n of N, c_m = 2/N sum_n L_n cos(pi m (n + 1/2) / N), so that L_n = c_0 / 2 + sum_m c_m cos(…).
+    With L_n the value of band n of N, c_m = 2/N sum_n L_n cos(pi m (n + 1/2) / N), so that L_n = c_0 / 2 + sum_m c_m
+    cos(…).
 
     Args:
         mel: (bands, frames), natural logarithm of magnitudes.
@@ -103,7 +108,8 @@ def mel_cepstrum(mel: np.ndarray, orders: int = CEPSTRUM_ORDERS) -> np.ndarray:
 def mel_cepstral_distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mel-cepstral distortion of each frame, (10 / ln 10) sqrt(2 sum_m (a_m - b_m)^2) (Kubichek 1993).
 
-    By Parseval it is the root mean square over the mel bands of the difference, in dB, between the two smoothed spectra.
+    By Parseval it is the root mean square over the mel bands of the difference, in dB, between the two smoothed
+    spectra.
 
     Args:
         a, b: (orders, frames) from `mel_cepstrum`, of aligned recordings.
@@ -150,13 +156,14 @@ def f0_rmse_cents(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def voicing_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of the frames, 0 to 1, of which one is voiced and the other is not. a, b: (frames,) in Hz, 0 where unvoiced."""
+    """Share of the frames, 0 to 1, of which one is voiced and the other is not. a, b: (frames,) in Hz, 0 where
+    unvoiced."""
     return float(np.mean((a > 0) != (b > 0)))
 
 
 def pitch_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation (Pearson) of the logarithms of two pitches over the frames voiced in both: 1 where one is the other, at whatever
-    transposition, 0 where the melody is lost.
+    """Correlation (Pearson) of the logarithms of two pitches over the frames voiced in both: 1 where one is the other,
+    at whatever transposition, 0 where the melody is lost.
 
     Args:
         a, b: (frames,) in Hz, 0 where unvoiced.
@@ -187,26 +194,29 @@ def at_16k(audio: np.ndarray, sr: int) -> np.ndarray:
 
 
 def pitch_of(audio: np.ndarray, sr: int) -> np.ndarray:
-    """Pitch by Praat's autocorrelation on 16 kHz audio, 50 to 1100 Hz: (samples,) at `sr` Hz -> (frames,) in Hz, 100 a second, 0 unvoiced."""
+    """Pitch by Praat's autocorrelation on 16 kHz audio, 50 to 1100 Hz: (samples,) at `sr` Hz -> (frames,) in Hz, 100 a
+    second, 0 unvoiced."""
     audio = at_16k(audio, sr)
     return pitch(audio, len(audio) // PITCH_HOP)
 
 
 def pair_metrics(generated: np.ndarray, real: np.ndarray, sample_rate: int) -> Dict[str, float]:
-    """All distances between a resynthesised recording and the recording itself; 0 is identical in each, a correlation of 1.
+    """All distances between a resynthesised recording and the recording itself; 0 is identical in each, a correlation
+    of 1.
 
     Args:
         generated, real: (samples,) at `sample_rate` Hz, full scale 1; the longer one is cut at its end.
 
     Returns:
-        `mel_l1` (natural logarithm), `mcd_db`, `f0_rmse_cents` and `pitch_correlation` (NaN where too few frames are voiced in both),
-        `voicing_error` (0 to 1).
+        `mel_l1` (natural logarithm), `mcd_db`, `f0_rmse_cents` and `pitch_correlation` (NaN where too few frames are
+        voiced in both), `voicing_error` (0 to 1).
 
     Raises:
-        ValueError: more than 0.2 seconds of difference in length, less than 64 ms of audio, samples that are not finite.
+        ValueError: more than 0.2 seconds of difference in length, less than 64 ms of audio, samples that are not
+            finite.
     """
     generated, real = _aligned(generated, real, sample_rate)
     distances = {"mel_l1": mel_l1(generated, real, sample_rate), "mcd_db": mcd(generated, real, sample_rate)}
     ours, theirs = pitch_of(generated, sample_rate), pitch_of(real, sample_rate)
-    return {**distances, "f0_rmse_cents": f0_rmse_cents(ours, theirs), "pitch_correlation": pitch_correlation(ours, theirs),
-            "voicing_error": voicing_error(ours, theirs)}
+    return {**distances, "f0_rmse_cents": f0_rmse_cents(ours, theirs),
+            "pitch_correlation": pitch_correlation(ours, theirs), "voicing_error": voicing_error(ours, theirs)}

@@ -1,4 +1,5 @@
-"""What the HTML reports are made of: one file in both languages that holds its sounds and pictures and needs nothing else.
+"""What the HTML reports are made of: one file in both languages that holds its sounds and pictures and needs nothing
+else.
 
 English and Simplified Chinese both stand in the page; a button switches, and the reader's language shows first.
 """
@@ -104,7 +105,9 @@ def notes(items: List[Any]) -> str:
     """A list of remarks: strings, or {"en", "zh"}; plain text. Nothing where there are none."""
     if not items:
         return ""
-    lines = "".join(f"<li>{two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>" for note in items)
+    lines = "".join(
+        f"<li>{two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>"
+        for note in items)
     return f'<h2 class="alone">{two("Notes")}</h2><ul class="notes">{lines}</ul>'
 
 
@@ -121,7 +124,8 @@ def write_page(path: Path, title: str, body: Sequence[str], columns: int, charts
         columns: players side by side, at most 5. charts: how many charts a section has.
     """
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)), body="\n".join(body)
+        shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)),
+        body="\n".join(body)
     )
     atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path

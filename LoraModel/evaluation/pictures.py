@@ -26,7 +26,8 @@ SMOOTHED_FROM = 30  # points: longer curves get a running mean drawn over them
 
 # Dark blue through violet and coral to pale yellow, rising in lightness.
 _ANCHORS = np.array(
-    [[10, 12, 30], [38, 26, 88], [96, 34, 128], [164, 48, 126], [222, 80, 104], [248, 140, 92], [253, 200, 128], [255, 250, 210]]
+    [[10, 12, 30], [38, 26, 88], [96, 34, 128], [164, 48, 126], [222, 80, 104], [248, 140, 92], [253, 200, 128],
+     [255, 250, 210]]
 )
 _PALETTE = np.stack(
     [np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(_ANCHORS)), channel) for channel in _ANCHORS.T], axis=1
@@ -88,7 +89,8 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
-def line_chart(points: Sequence[Tuple[float, float]], label: str, dots: bool = False, level: Optional[float] = None) -> str:
+def line_chart(points: Sequence[Tuple[float, float]], label: str, dots: bool = False,
+               level: Optional[float] = None) -> str:
     """A curve over training steps as an SVG element; colours come from the page's style sheet.
 
     Args:
@@ -167,11 +169,13 @@ def interval_chart(rows: Sequence[Tuple[Tuple[str, str], float, float, float]], 
 
     for tick in ticks:
         parts.append(f'<line class="grid" x1="{place(tick):.1f}" x2="{place(tick):.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{place(tick):.1f}" y="{bottom + 20}" text-anchor="middle">{tick:.4g}</text>')
+        parts.append(f'<text class="tick" x="{place(tick):.1f}" y="{bottom + 20}" '
+                     f'text-anchor="middle">{tick:.4g}</text>')
     for position, ((en, zh), value, low, high) in enumerate(kept):
         y = top + step * (position + 0.5)
         names = [("", en)] if en == zh else [(' lang="en"', en), (' lang="zh-CN"', zh)]
-        parts += [f'<text class="row" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end"{which}>{escape(_fitted(name, 18))}</text>'
+        parts += [f'<text class="row" x="{left - 12}" y="{y + 4:.1f}" '
+                  f'text-anchor="end"{which}>{escape(_fitted(name, 18))}</text>'
                   for which, name in names]
         parts.append(f'<line class="whisker" x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<circle class="dot" cx="{place(value):.1f}" cy="{y:.1f}" r="4"/>')

@@ -57,7 +57,8 @@ class Recording:
 
 
 def find(places: Sequence[Path]) -> List[Path]:
-    """The files that `places` stand for, each once: a folder's audio files, a single file, or the clips of an RVC filelist (.txt).
+    """The files that `places` stand for, each once: a folder's audio files, a single file, or the clips of an RVC
+    filelist (.txt).
 
     Raises:
         UserError: a place does not exist, or holds no recording.
@@ -96,7 +97,8 @@ def names_of(paths: Sequence[Path]) -> List[str]:
     return [printable(f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name) for path in paths]
 
 
-def read(paths: Sequence[Path], encoder: Optional[SpeakerEncoder] = None, done: Callable[[], object] = lambda: None) -> List[Recording]:
+def read(paths: Sequence[Path], encoder: Optional[SpeakerEncoder] = None,
+         done: Callable[[], object] = lambda: None) -> List[Recording]:
     """Read and check recordings of any rate.
 
     Args:

@@ -48,13 +48,15 @@ def _cell(key: str, model: Dict[str, Any], part: str, best: float) -> str:
     if difference is not None and difference["clips"] >= JUDGED_FROM and difference["low"] * difference["high"] > 0:
         better = figure.badness(mean["mean"]) < figure.badness(mean["mean"] - difference["mean"])
         change = text(difference["mean"])
-        small += f'<br><span class="{"better" if better else "worse"}">{"+" if difference["mean"] > 0 else ""}{change}</span>'
+        small += (f'<br><span '
+                  f'class="{"better" if better else "worse"}">{"+" if difference["mean"] > 0 else ""}{change}</span>')
     style = ' class="best"' if text(mean["mean"]) == text(best) else ""  # equal as shown is equal
     return f"<td{style}>{text(mean['mean'])}<small>{small}</small></td>"
 
 
 def figures_table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
-    """A row for each figure, a column for each model. models: as `results.as_json` gives them; part: "recordings" or "sources"."""
+    """A row for each figure, a column for each model. models: as `results.as_json` gives them; part: "recordings" or
+    "sources"."""
     heads = "".join(f"<th>{page.two(escape(en), escape(zh)) if en != zh else escape(en)}</th>" for en, zh in names)
     rows = ""
     for key in present([model[part]["means"] for model in models]):
@@ -64,8 +66,10 @@ def figures_table(models: List[Dict[str, Any]], names: Names, part: str) -> str:
         unit = f" [{figure.unit}]" if figure.unit else ""
         title = page.two(escape(figure.en) + unit, escape(figure.zh) + unit)
         cells = "".join(_cell(key, model, part, best) for model in models)
-        rows += f"<tr><th scope='row'>{title}<small>{page.two(escape(figure.means_en), escape(figure.means_zh))}</small></th>{cells}</tr>"
-    return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        rows += (
+            f"<tr><th scope='row'>{title}<small>{page.two(escape(figure.means_en), escape(figure.means_zh))}</small></th>{cells}</tr>")  # noqa: E501
+    return (f'<div class="card wide '
+            f'evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>')
 
 
 def _charts(models: List[Dict[str, Any]], names: Names, part: str) -> str:
@@ -79,7 +83,8 @@ def _charts(models: List[Dict[str, Any]], names: Names, part: str) -> str:
                 rows.append((name, *(mean[which] * figure.factor for which in ("mean", "low", "high"))))
         unit = f" [{figure.unit}]" if figure.unit else ""
         way = page.two(*WAYS[figure.better]) if figure.better in WAYS else page.two("{aim:g} is best", aim=figure.aim)
-        charts += page.chart(page.two(escape(figure.en) + unit, escape(figure.zh) + unit), way, interval_chart(rows, figure.en))
+        charts += page.chart(page.two(escape(figure.en) + unit, escape(figure.zh) + unit), way,
+                             interval_chart(rows, figure.en))
     title = page.two("The same as charts")
     return f'<details><summary class="card">{title}</summary><section class="charts more">{charts}</section></details>'
 
@@ -90,7 +95,8 @@ def _settings(contents: Dict[str, Any]) -> str:
         lines += [(f"{model['label']}: {name}", value) for name, value in model["about"].items() if value is not None]
     lines += [(name, value) for name, value in contents["settings"].items() if name != "versions" and value is not None]
     lines += list(contents["settings"].get("versions", {}).items())
-    rows = "".join(f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(value))}</td></tr>" for name, value in lines)
+    rows = "".join(f"<tr><td><code>{escape(str(name))}</code></td><td>{escape(str(value))}</td></tr>" for name,
+                   value in lines)
     title = page.two("Models, settings and versions")
     return f'<details class="card"><summary>{title}</summary><div class="wide"><table>{rows}</table></div></details>'
 
@@ -117,8 +123,10 @@ def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any]
     body = [page.header(title, lead, [])]
     body += [
         page.heading("The voice’s own recordings", "声音自己的录音",
-                     "Kept out of training, converted by the voice itself and compared with the originals. Means, with 95% intervals by "
-                     "bootstrap over recordings; in colour, the difference to the first model where its interval leaves out 0 "
+                     "Kept out of training, converted by the voice itself and compared with the originals. Means, with "
+                     "95% intervals by "
+                     "bootstrap over recordings; in colour, the difference to the first model where its interval "
+                     "leaves out 0 "
                      f"(from {JUDGED_FROM} recordings on).",
                      "未参与训练的录音，由该声音自身转换后与原录音比较。均值及按录音自助法得到的 95% 区间；"
                      f"彩色为与第一个模型的差值（仅当其区间不含 0，且至少有 {JUDGED_FROM} 个录音）。"),
@@ -127,12 +135,13 @@ def write_report(path: Path, results: Sequence[Result], contents: Dict[str, Any]
     if others:
         body += [
             page.heading("Other speakers, converted", "转换其他说话人",
-                         "Transposed by the difference of the median pitches. What a real recording of the target reaches stands in the table above.",
+                         "Transposed by the difference of the median pitches. What a real recording of the target "
+                         "reaches stands in the table above.",
                          "按音高中位数之差变调。目标真实录音所能达到的数值见上表。"),
             figures_table(models, other, "sources"), _charts(models, other, "sources"),
         ]
     if sounds:
-        body += [page.heading("Listen", "试听", f"Click a spectrogram to play from there. At most {seconds} seconds of each.",
-                              f"点击频谱图可从该处播放。每段最多 {seconds} 秒。"), sounds]
+        body += [page.heading("Listen", "试听", f"Click a spectrogram to play from there. At most {seconds} seconds of "
+                              f"each.", f"点击频谱图可从该处播放。每段最多 {seconds} 秒。"), sounds]
     body += [page.notes(contents["notes"]), _settings(contents)]
     return page.write_page(path, ", ".join(result.label for result in results[1:]), body, len(results), charts=3)

@@ -17,8 +17,8 @@ from .recordings import Recording
 
 FORMAT = "rvc-lora-quality"
 FORMAT_VERSION = 1
-_PACKAGES = {"torch": "torch", "numpy": "numpy", "librosa": "librosa", "parselmouth": "parselmouth", "onnxruntime": "onnxruntime",
-             "faster_whisper": "faster_whisper"}
+_PACKAGES = {"torch": "torch", "numpy": "numpy", "librosa": "librosa", "parselmouth": "parselmouth",
+             "onnxruntime": "onnxruntime", "faster_whisper": "faster_whisper"}
 
 
 @dataclass
@@ -26,7 +26,8 @@ class Result:
     """A model's figures, or those of the real recordings.
 
     Attributes:
-        kind: "real", "base", "adapter" or "model". about: file, base, base_hash, sample rate in Hz, strength, …; empty for "real".
+        kind: "real", "base", "adapter" or "model". about: file, base, base_hash, sample rate in Hz, strength, …; empty
+            for "real".
         clips, sources: figures of every clip, as `compare.evaluate_clips` and `evaluate_sources` give them.
         own, other: what the report plays of each.
     """
@@ -41,7 +42,8 @@ class Result:
 
 
 def versions() -> Dict[str, Any]:
-    """Versions of this project, Python and the packages that decide the figures; those that are not installed are left out."""
+    """Versions of this project, Python and the packages that decide the figures; those that are not installed are left
+    out."""
     found: Dict[str, Any] = {"rvc_lora": __version__, "python": platform.python_version()}
     for name, module in _PACKAGES.items():
         try:
@@ -56,30 +58,36 @@ def _json_figures(figures: Figures) -> Dict[str, Any]:
     return {key: value if math.isfinite(value) else None for key, value in figures.items()}
 
 
-def as_json(results: Sequence[Result], clips: Sequence[Recording], sources: Sequence[Recording], settings: Dict[str, Any],
-            notes: List[Dict[str, str]]) -> Dict[str, Any]:
+def as_json(results: Sequence[Result], clips: Sequence[Recording], sources: Sequence[Recording],
+            settings: Dict[str, Any], notes: List[Dict[str, str]]) -> Dict[str, Any]:
     """The content of report.json.
 
-    `models`: the real recordings, then each model: `about`, `recordings` and `sources`, in which `clips` has every clip's figures,
-    `means` their means and `difference` the paired difference to the first model, each with the 95% interval over clips.
+    `models`: the real recordings, then each model: `about`, `recordings` and `sources`, in which `clips` has every
+    clip's figures, `means` their means and `difference` the paired difference to the first model, each with the 95%
+    interval over clips.
     """
     first = results[1]
 
-    def part(found: List[Figures], theirs: List[Figures], recordings: Sequence[Recording], is_model: bool) -> Dict[str, Any]:
+    def part(found: List[Figures], theirs: List[Figures], recordings: Sequence[Recording],
+             is_model: bool) -> Dict[str, Any]:
         named = [{"clip": clip.name, **_json_figures(figures)} for clip, figures in zip(recordings, found)]
-        return {"clips": named, "means": means(found), "difference": differences(found, theirs) if is_model and found is not theirs else {}}
+        return {"clips": named, "means": means(found), "difference": differences(found, theirs) if is_model
+                and found is not theirs else {}}
 
     def places(recordings: Sequence[Recording]) -> List[Dict[str, Any]]:
         return [{"clip": clip.name, "path": str(clip.path), "seconds": round(clip.seconds, 3)} for clip in recordings]
 
     return {
-        "format": FORMAT, "format_version": FORMAT_VERSION, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "settings": settings,
-        "figures": {key: {"name": figure.en, "unit": figure.unit.replace("%", "share, 0 to 1"), "better": figure.way, "means": figure.means_en}
+        "format": FORMAT, "format_version": FORMAT_VERSION, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "settings": settings,
+        "figures": {key: {"name": figure.en, "unit": figure.unit.replace("%", "share, 0 to 1"), "better": figure.way,
+                          "means": figure.means_en}
                     for key, figure in FIGURES.items()},
         "recordings": places(clips), "sources": places(sources),
         "models": [{"label": result.label, "kind": result.kind, "about": result.about,
                     "recordings": part(result.clips, first.clips, clips, result.kind != "real"),
-                    "sources": part(result.sources, first.sources, sources, result.kind != "real")} for result in results],
+                    "sources": part(result.sources, first.sources, sources, result.kind != "real")}
+                   for result in results],
         "notes": notes,
     }
 
@@ -109,7 +117,9 @@ def summary(results: Sequence[Result]) -> str:
 
 def _table(corner: str, labels: Sequence[str], parts: Sequence[Dict[str, Dict[str, float]]]) -> str:
     keys = present(parts)
-    heads = [tr(FIGURES[key].en, FIGURES[key].zh) + (f" [{FIGURES[key].unit}]" if FIGURES[key].unit else "") for key in keys]
+    heads = [tr(FIGURES[key].en, FIGURES[key].zh) + (f" [{FIGURES[key].unit}]" if FIGURES[key].unit else "")
+             for key in keys]
     # one line for each figure, one column for each model: the names of figures are long, models are few
-    rows = [[head, *(shown(key, part[key]) if key in part else "–" for part in parts)] for key, head in zip(keys, heads)]
+    rows = [[head, *(shown(key, part[key]) if key in part else "–" for part in parts)] for key,
+            head in zip(keys, heads)]
     return table([[corner, *labels], *rows])

@@ -1,7 +1,8 @@
-"""How a voice sounds beside real recordings of it, whatever is said: sharpness, modulation, the high band, harmonics against noise.
+"""How a voice sounds beside real recordings of it, whatever is said: sharpness, modulation, the high band, harmonics
+against noise.
 
-These are the figures in which a blurred, dull or buzzy voice shows. They need no recording of the same words, so conversions of other
-speakers are held against the target's own recordings, and resyntheses against the very recording.
+These are the figures in which a blurred, dull or buzzy voice shows. They need no recording of the same words, so
+conversions of other speakers are held against the target's own recordings, and resyntheses against the very recording.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Texture(NamedTuple):
     """Of one recording, or the mean of several.
 
     Attributes:
-        sharp: see there. modulation: dB, (bands, lines). high: level above 4 kHz in dB of the whole. hnr: harmonics over noise in dB.
+        sharp: see there. modulation: dB, (bands, lines). high: level above 4 kHz in dB of the whole. hnr: harmonics
+            over noise in dB.
     """
 
     sharp: Sharpness
@@ -50,14 +52,16 @@ def texture(audio: np.ndarray, sr: int) -> Texture:
 
 
 def modulation_spectrum(mel: np.ndarray) -> np.ndarray:
-    """How strongly each band moves at each rate (Takamichi et al., "Postfilters to Modify the Modulation Spectrum for Statistical
-    Parametric Speech Synthesis", IEEE/ACM TASLP, 2016): power of the band's course in time, from 2 to 25 Hz.
+    """How strongly each band moves at each rate (Takamichi et al., "Postfilters to Modify the Modulation Spectrum for
+    Statistical Parametric Speech Synthesis", IEEE/ACM TASLP, 2016): power of the band's course in time, from 2 to 25
+    Hz.
 
     Args:
         mel: (bands, frames), natural logarithm, 100 frames a second.
 
     Returns:
-        (bands, lines) in dB, the mean power of half overlapping segments under a Hann window; NaN where `mel` is shorter than 0.64 s.
+        (bands, lines) in dB, the mean power of half overlapping segments under a Hann window; NaN where `mel` is
+        shorter than 0.64 s.
     """
     lines = np.fft.rfftfreq(SEGMENT, 1 / FRAMES_PER_SECOND)
     chosen = (lines >= MODULATIONS[0]) & (lines <= MODULATIONS[1])
@@ -80,8 +84,8 @@ def high_band(audio: np.ndarray, sr: int) -> float:
 
 
 def harmonics_to_noise(audio16k: np.ndarray) -> float:
-    """Harmonics over noise in dB, mean over the voiced frames, by Praat's cross-correlation (Boersma, "Accurate short-term analysis of
-    the fundamental frequency and the harmonics-to-noise ratio of a sampled sound", 1993).
+    """Harmonics over noise in dB, mean over the voiced frames, by Praat's cross-correlation (Boersma, "Accurate
+    short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound", 1993).
 
     Args:
         audio16k: (samples,) at 16 kHz.
@@ -119,8 +123,8 @@ def texture_figures(made: Texture, real: Texture) -> Dict[str, float]:
     """A conversion beside real recordings of the voice.
 
     Returns:
-        `global_variance`, `frame_contrast`, `band_contrast`: made over real, 1 is as sharp. `modulation_db`, `high_db`, `hnr_db`: made
-        less real in dB, 0 is as it should be. NaN where one of the two has no value.
+        `global_variance`, `frame_contrast`, `band_contrast`: made over real, 1 is as sharp. `modulation_db`,
+        `high_db`, `hnr_db`: made less real in dB, 0 is as it should be. NaN where one of the two has no value.
     """
     moving = real.sharp.variance > STILL
     change = (made.modulation - real.modulation)[moving]

@@ -1,7 +1,8 @@
 """Whether what is said can still be understood: words by a speech recogniser, or else the distance of content features.
 
-The recogniser is a faster-whisper model in a folder (`--asr DIR`; `pip install -r requirements-asr.txt`). Nothing is downloaded.
-What should be heard is the text beside a recording (NAME.txt) where there is one, else what the recogniser hears in the recording
+The recogniser is a faster-whisper model in a folder (`--asr DIR`; `pip install -r requirements-asr.txt`). Nothing is
+downloaded. What should be heard is the text beside a recording (NAME.txt) where there is one, else what the recogniser
+hears in the recording
 itself: then its own errors on real speech do not count against the voice.
 """
 
@@ -24,7 +25,8 @@ MOST_TEXT = 100_000
 
 
 def words_of(text: str) -> List[str]:
-    """The words of a text, without capitals and punctuation; a character of Chinese, Japanese or Korean is a word by itself."""
+    """The words of a text, without capitals and punctuation; a character of Chinese, Japanese or Korean is a word by
+    itself."""
     parts: List[str] = []
     for character in unicodedata.normalize("NFKC", text).lower():
         kind = unicodedata.category(character)
@@ -48,13 +50,15 @@ def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def word_error(heard: str, meant: str) -> float:
-    """Word error rate: edits over the words that were meant; above 1 where more is heard than said. NaN where nothing was meant."""
+    """Word error rate: edits over the words that were meant; above 1 where more is heard than said. NaN where nothing
+    was meant."""
     wanted = words_of(meant)
     return edit_distance(words_of(heard), wanted) / len(wanted) if wanted else math.nan
 
 
 def content_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """1 less the mean cosine of the content features of two recordings with the same timing: 0 for the same, 1 for unrelated ones.
+    """1 less the mean cosine of the content features of two recordings with the same timing: 0 for the same, 1 for
+    unrelated ones.
 
     Args:
         a, b: (frames, size), 50 a second; the longer one is cut at its end.

@@ -1,4 +1,5 @@
-"""Which adapter files are meant: a file, a run's folder or the name `lora.pth` in one, each with a strength of its own."""
+"""Which adapter files are meant: a file, a run's folder or the name `lora.pth` in one, each with a strength of its
+own."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float]) -> L
 
 
 def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:
-    """The adapter file that `path` means. Of a run's folder, or of the name `lora.pth` or `lora.safetensors` in it, it is the best
-    adapter of that run, and standard error says so.
+    """The adapter file that `path` means. Of a run's folder, or of the name `lora.pth` or `lora.safetensors` in it, it
+    is the best adapter of that run, and standard error says so.
 
     Args:
         root: the RVC checkout, for a relative path (`places`); None where there is none.
@@ -81,7 +82,8 @@ def best_adapter(folder: Path) -> Path:
     Raises:
         UserError: there is none, or there are several and run.json does not tell which.
     """
-    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDING) and not file.name.startswith(".") and file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDING)
+                   and not file.name.startswith(".") and file.is_file())
     named = folder / f"{_run_name(folder)}{ENDING}"
     if named in files:
         return named

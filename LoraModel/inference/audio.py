@@ -18,7 +18,8 @@ from ..places import near_words
 from .sound import Tell, channels_used, in_scale, tell_level, tell_once
 
 FORMATS: Dict[str, Tuple[str, str]] = {
-    ".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
 """File endings that can be written, with libsndfile's names for them."""
 
@@ -32,8 +33,10 @@ UNKNOWN = 2**63 - 1
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 NOT_AUDIO = frozenset(
     f".{ending}" for ending in (
-        "txt json md csv npy npz index pth pt ckpt onnx safetensors log ini db zip 7z rar tar gz jpg jpeg png gif bmp webp tif tiff svg ico pdf doc "
-        "docx xls xlsx rtf asd cue lrc srt vtt ass m3u m3u8 pls nfo sfv md5 xml html htm url lnk yaml yml toml py sh bat exe dll mid midi lab "
+        "txt json md csv npy npz index pth pt ckpt onnx safetensors log ini db zip 7z rar tar gz jpg jpeg png gif bmp "
+        "webp tif tiff svg ico pdf doc "
+        "docx xls xlsx rtf asd cue lrc srt vtt ass m3u m3u8 pls nfo sfv md5 xml html htm url lnk yaml yml toml py sh "
+        "bat exe dll mid midi lab "
         "textgrid pkf pek sfk sfap0 sfl reapeaks reapindex rpp als flp aup aup3 bak tmp part crdownload").split())
 """Endings of files that lie beside recordings and are no audio: texts, pictures, and what audio editors leave."""
 
@@ -49,7 +52,8 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
         (samples,) float32, full scale 1.
 
     Raises:
-        UserError: the file is missing, empty, no audio, too long, of an impossible rate, or holds samples that are not finite.
+        UserError: the file is missing, empty, no audio, too long, of an impossible rate, or holds samples that are not
+            finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -119,7 +123,8 @@ def _check_claim(path: Path, rate: int, samples: int) -> None:
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """(samples, channels) float32 each, up to the last that can be read: where a block is damaged, ever smaller ones are tried."""
+    """(samples, channels) float32 each, up to the last that can be read: where a block is damaged, ever smaller ones
+    are tried."""
     at, size = 0, 1 << 17
     while size:
         try:
@@ -138,7 +143,8 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _missing_bytes(path: Path) -> int:
-    """How many bytes of sound a WAV file's header promises beyond the file's end; libsndfile does not tell. 0 for other formats."""
+    """How many bytes of sound a WAV file's header promises beyond the file's end; libsndfile does not tell. 0 for
+    other formats."""
     size = path.stat().st_size
     with open(str(path), "rb") as stream:
         if stream.read(4) != b"RIFF" or stream.seek(4, 1) != 8 or stream.read(4) != b"WAVE":
@@ -161,8 +167,8 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
         raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
                         "more formats", path=path, why=why)
     # "file:" keeps a name such as "concat:x" from being taken for one of ffmpeg's protocols.
-    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le",
-               "-ar", str(rate), "-"]
+    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f",
+               "wav", "-c:a", "pcm_f32le", "-ar", str(rate), "-"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
     start = done.stdout.find(b"data") + 8
@@ -194,7 +200,8 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     program = shutil.which("ffmpeg")
     if program is None:
         return UserError("it cannot be read ({why}); ffmpeg, which reads more formats, is not installed", why=why)
-    done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1", "-f", "f32le", "-ac", "1", "-"],
+    done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1",
+                           "-f", "f32le", "-ac", "1", "-"],
                           stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read")
 
@@ -209,8 +216,8 @@ def check_writable(path: Union[str, Path]) -> None:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None or kind[0] not in soundfile.available_formats():
         able = ", ".join(end for end, (name, _) in FORMATS.items() if name in soundfile.available_formats())
-        raise UserError(f"{path}: cannot write {path.suffix or 'a file without an ending'}; give the output one of {able}",
-                        f"{path}：无法写入 {path.suffix or '没有扩展名的文件'}；输出文件请使用 {able}")
+        raise UserError(f"{path}: cannot write {path.suffix or 'a file without an ending'}; give the output one of "
+                        f"{able}", f"{path}：无法写入 {path.suffix or '没有扩展名的文件'}；输出文件请使用 {able}")
 
 
 def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int) -> Path:
@@ -237,7 +244,8 @@ def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int) -> Path:
 
 
 def audio_files(folder: Union[str, Path]) -> List[Path]:
-    """The files of `folder` that may be audio, in the order of their names: hidden files and well-known others are left out.
+    """The files of `folder` that may be audio, in the order of their names: hidden files and well-known others are
+    left out.
 
     Raises:
         UserError: the folder is missing or holds none.
@@ -245,7 +253,8 @@ def audio_files(folder: Union[str, Path]) -> List[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError("there is no folder {folder}: check the path", folder=folder)
-    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix.lower() not in NOT_AUDIO)
+    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")
+                   and p.suffix.lower() not in NOT_AUDIO)
     if not found:
         raise UserError("{folder} holds no audio files: put recordings (wav, flac, mp3, …) there", folder=folder)
     return found

@@ -1,4 +1,5 @@
-"""The small conversion for where RVC's own Pipeline cannot run: features, retrieval, pitch, synthesis in overlapping chunks.
+"""The small conversion for where RVC's own Pipeline cannot run: features, retrieval, pitch, synthesis in overlapping
+chunks.
 
 The steps are those of RVC's Pipeline (in a checkout that one is used, see `host.pipeline`): content features at 50 Hz,
 blended with their eight nearest neighbours of the index, doubled to 100 Hz, unvoiced frames protected, then the host's
@@ -71,7 +72,8 @@ class ConvertOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5), ("rms_mix_rate", 0, 1)):
+        for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5),
+                                ("rms_mix_rate", 0, 1)):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UserError("{name}={value} must be between {low} and {high}", name=name, value=value, low=low,
@@ -90,12 +92,14 @@ class Retrieval:
         self._vectors = self._index.reconstruct_n(0, self._index.ntotal)  # (vectors, size)
 
     def mix(self, features: np.ndarray, rate: float) -> np.ndarray:
-        """`rate` parts of the mean of the eight nearest vectors, weighted by 1 / score^2 as RVC does, to 1 - rate of the features.
+        """`rate` parts of the mean of the eight nearest vectors, weighted by 1 / score^2 as RVC does, to 1 - rate of
+        the features.
 
-        features: (frames, size) -> (frames, size). The score is the squared distance. Where a frame is in the index, RVC's
-        weight is infinite and its result NaN; here the score has a floor, and the frame finds itself.
+        features: (frames, size) -> (frames, size). The score is the squared distance. Where a frame is in the index,
+        RVC's weight is infinite and its result NaN; here the score has a floor, and the frame finds itself.
         """
-        score, found = self._index.search(np.ascontiguousarray(features, dtype=np.float32), NEIGHBOURS)  # (frames, 8) each
+        # (frames, 8) each
+        score, found = self._index.search(np.ascontiguousarray(features, dtype=np.float32), NEIGHBOURS)
         weight = np.square(1.0 / np.maximum(score.astype(np.float64), 1e-9))
         weight[found < 0] = 0.0  # a cell of the index with fewer than eight vectors
         total = weight.sum(axis=1, keepdims=True)
@@ -125,7 +129,8 @@ def windows(total: int, size: int, overlap: int) -> List[Tuple[int, int]]:
 
 
 def fade_in(out: Tensor, piece: Tensor, start: int, overlap: int) -> None:
-    """Write `piece` (..., n) into `out` (..., total) at `start`, cross-fading with what is there over `overlap` values."""
+    """Write `piece` (..., n) into `out` (..., total) at `start`, cross-fading with what is there over `overlap`
+    values."""
     length = piece.shape[-1]
     overlap = min(overlap, length) if start else 0
     if overlap:
@@ -179,7 +184,8 @@ def convert(
                         "checkout with its HuBERT, or a base of the other version",
                         shape=source.shape[1], info_name=info.name, version=info.version, size=size)
     total = min(len(audio) // FRAME, 2 * len(source))
-    f0 = np.asarray(pitch(audio, total), dtype=np.float64) * 2.0 ** (options.transpose / 12) if info.f0 else np.zeros(total)
+    f0 = np.asarray(pitch(audio, total),
+                    dtype=np.float64) * 2.0 ** (options.transpose / 12) if info.f0 else np.zeros(total)
     if options.index is not None and retrieval is None and options.index_rate > 0:
         retrieval = Retrieval(options.index, size)
 
@@ -192,14 +198,16 @@ def convert(
             mixed = protected(mixed, own, f0[start:stop], options.protect)
         return torch.from_numpy(np.ascontiguousarray(mixed)).unsqueeze(0)
 
-    with voice.lock:  # the speaker and the weights of one moment: another voice may have been applied since the features were begun
+    # the speaker and the weights of one moment: another voice may have been applied since the features were begun
+    with voice.lock:
         if options.speaker is None:
             speaker = voice.speaker
         synthesis = _Synthesis(network, voice.device, speaker, f0 if info.f0 else None, coarse(f0) if info.f0 else None)
         result = synthesis.run(phone, total, info.hop_length, options.seed, section, chunk, progress)
     wanted = int(round(samples * info.sample_rate / INPUT_RATE))
     result = np.pad(result, (0, max(wanted - len(result), 0)))[:wanted]
-    return follow(audio[:samples], INPUT_RATE, result, info.sample_rate, MIX_RATE if options.rms_mix_rate is None else options.rms_mix_rate)
+    return follow(audio[:samples], INPUT_RATE, result, info.sample_rate,
+                  MIX_RATE if options.rms_mix_rate is None else options.rms_mix_rate)
 
 
 class _Synthesis:
@@ -209,7 +217,8 @@ class _Synthesis:
         f0: (frames,) in Hz, coarse: (frames,) of 1 to 255; None for a base without pitch.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, speaker: int, f0: Optional[np.ndarray], coarse: Optional[np.ndarray]):
+    def __init__(self, network: nn.Module, device: torch.device, speaker: int, f0: Optional[np.ndarray],
+                 coarse: Optional[np.ndarray]):
         self.network, self.device = network, device
         self.dtype = next(network.parameters()).dtype
         self.decoder = GeneratorLoRA(network.dec)
@@ -257,7 +266,8 @@ class _Synthesis:
     def _excitation(self, hop: int, longest: int = 3000) -> Optional[Tensor]:
         """The decoder's sine source over the whole recording, (1, samples, 1), made by the host's own module.
 
-        Blocks of at most `longest` frames end where there is no voice, if there is such a place: the phase starts anew there.
+        Blocks of at most `longest` frames end where there is no voice, if there is such a place: the phase starts anew
+        there.
         """
         if self.f0 is None:
             return None

@@ -27,10 +27,11 @@ def say_stand_in() -> None:
 
 
 class Converter:
-    """Converts with the voice that is applied on `voice`: by RVC's own Pipeline in a checkout, else by `inference.convert`.
+    """Converts with the voice that is applied on `voice`: by RVC's own Pipeline in a checkout, else by
+    `inference.convert`.
 
-    In a checkout the network moves to where RVC's Config runs networks, in fp16 if it does, so make the converter before
-    adapters are applied.
+    In a checkout the network moves to where RVC's Config runs networks, in fp16 if it does, so make the converter
+    before adapters are applied.
 
     Args:
         device: None for RVC's own choice, or in the library layout the voice's.
@@ -53,7 +54,8 @@ class Converter:
                             "use a v2 base", info_name=voice.info.name)
         say_stand_in()
 
-    def __call__(self, audio: np.ndarray, options: ConvertOptions, progress: Optional[Callable[[float], None]] = None) -> np.ndarray:
+    def __call__(self, audio: np.ndarray, options: ConvertOptions,
+                 progress: Optional[Callable[[float], None]] = None) -> np.ndarray:
         """audio: (samples,) at 16 kHz -> (samples,) at the base's sample rate."""
         voice, info = self.voice, self.voice.info
         method = check_f0_method(self.host, options.f0_method)
@@ -62,8 +64,8 @@ class Converter:
             from . import stand_in
 
             retrieval = self._read_index(options, size)
-            return convert(voice, audio, options, stand_in.content_features, stand_in.pitch, stand_in.coarse_pitch, progress=progress,
-                           retrieval=retrieval)
+            return convert(voice, audio, options, stand_in.content_features, stand_in.pitch, stand_in.coarse_pitch,
+                           progress=progress, retrieval=retrieval)
         speaker = voice.speaker if options.speaker is None else options.speaker
         if not 0 <= speaker < info.speakers:
             raise UserError("speaker {speaker} is not among the base's {speakers}: choose 0 to {speakers_2}",
@@ -74,12 +76,15 @@ class Converter:
             if options.speaker is None:  # another voice may have been applied since
                 speaker = voice.speaker
             return self._pipeline.convert(
-                voice.network, audio, version=info.version, f0=info.f0, speaker=speaker, transpose=options.transpose, f0_method=method,
-                index=options.index, index_rate=options.index_rate, protect=options.protect, rms_mix_rate=options.rms_mix_rate, seed=options.seed,
+                voice.network, audio, version=info.version, f0=info.f0, speaker=speaker, transpose=options.transpose,
+                f0_method=method,
+                index=options.index, index_rate=options.index_rate, protect=options.protect,
+                rms_mix_rate=options.rms_mix_rate, seed=options.seed,
             )
 
     def content_features(self, audio: np.ndarray) -> np.ndarray:
-        """What the network is told of what is said: (samples,) at 16 kHz -> (frames, size) float32, 50 a second. HuBERT's in a checkout."""
+        """What the network is told of what is said: (samples,) at 16 kHz -> (frames, size) float32, 50 a second.
+        HuBERT's in a checkout."""
         if self._pipeline is not None:
             return self._pipeline.content_features(audio, self.voice.info.version)
         from . import stand_in

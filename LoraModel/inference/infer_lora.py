@@ -5,7 +5,8 @@ python inference/infer_lora.py --base_model f0G40k.pth --lora_weights voice.safe
 
 from __future__ import annotations
 
-if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__" and not __package__:
     import pathlib
     import sys
 
@@ -98,7 +99,8 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
 def output_names(files: List[Path], ending: str) -> List[str]:
     """A name for each recording's conversion, no two alike on any system, where big and small letters may be the same.
 
-    A recording keeps its old ending in it where another one differs by nothing else, and gets a number where that is not enough.
+    A recording keeps its old ending in it where another one differs by nothing else, and gets a number where that is
+    not enough.
     """
 
     def same(name: str) -> str:
@@ -126,8 +128,8 @@ def main(argv: Optional[list] = None) -> int:
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
     index = host.resolve(args.index) if args.index else None
-    options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect, args.f0_method,
-                             args.rms_mix_rate, args.speaker, args.seed)
+    options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect,
+                             args.f0_method, args.rms_mix_rate, args.speaker, args.seed)
     adapters = [(find_adapter(path, host.root), strength) for path, strength in adapters]
     pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
     device = choose_device(args.device, host)
@@ -143,7 +145,8 @@ def main(argv: Optional[list] = None) -> int:
     failed, ours = [], False
     for source, target in tqdm(pairs, desc=tr("converting", "转换中"), unit=tr("file"), disable=len(pairs) == 1):
         try:
-            with tqdm(total=100, desc=source.name, unit="%", leave=False, disable=len(pairs) > 1 or host.is_checkout) as bar:
+            with tqdm(total=100, desc=source.name, unit="%", leave=False,
+                      disable=len(pairs) > 1 or host.is_checkout) as bar:
                 sound = read_audio(source, INPUT_RATE)
                 if args.transpose == AUTO:
                     chosen = choose_transposition(voice, sound)

@@ -1,7 +1,8 @@
 """One base in memory, and voices that come and go on it in milliseconds.
 
 The base is read once. An adapter is read and checked once, and kept as the small factors of its deltas; applying it
-writes base + strength * delta into the live weights (`lora.LiveWeights`), in place. A switch that fails changes nothing.
+writes base + strength * delta into the live weights (`lora.LiveWeights`), in place. A switch that fails changes
+nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ FREE_STRENGTH = 100.0
 SPEAKERS = "emb_g"
 """The path of the speaker table in every network of RVC's."""
 KEPT_BYTES = 64 * 2**20
-"""Of adapters that were read, and as much again of their factors: about 90 voices of the default preset, however many are used."""
+"""Of adapters that were read, and as much again of their factors: about 90 voices of the default preset, however many
+are used."""
 
 Products = Dict[str, Tuple[Tensor, Tensor]]
 
@@ -73,9 +75,9 @@ class Blend(NamedTuple):
 class VoiceLoader:
     """A base and the adapters applied to it.
 
-    Use it from one thread or many: `lock` is held while weights change; hold it as well while converting, so that a switch
-    waits for the conversion under way (`inference.convert` and `host.pipeline` do). Reading files and preparing a blend
-    (`prepare`) wait for no conversion, and no conversion for them.
+    Use it from one thread or many: `lock` is held while weights change; hold it as well while converting, so that a
+    switch waits for the conversion under way (`inference.convert` and `host.pipeline` do). Reading files and preparing
+    a blend (`prepare`) wait for no conversion, and no conversion for them.
 
     Args:
         base: a base's file, or one that is loaded already.
@@ -105,7 +107,8 @@ class VoiceLoader:
         # A file is read again when it has changed, an adapter checked once. What was used longest ago is let go.
         self._files: Recent[_Read] = Recent(KEPT_BYTES, lambda read: _size(read.adapter.tensors.values()))
         self._products: Recent[_Checked] = Recent(
-            KEPT_BYTES, lambda one: sum(_size(pair) for pair in one.products.values()) + _size(one.adapter.tensors.values()))
+            KEPT_BYTES, lambda one: sum(_size(pair) for pair in one.products.values())
+            + _size(one.adapter.tensors.values()))
 
     @property
     def info(self) -> BaseInfo:
@@ -123,8 +126,8 @@ class VoiceLoader:
 
     @property
     def pitch(self) -> Optional[VoicePitch]:
-        """How high the voice that is applied speaks, as its adapters tell (a blend lies between), or as a merged voice's file tells;
-        None where one of them does not."""
+        """How high the voice that is applied speaks, as its adapters tell (a blend lies between), or as a merged
+        voice's file tells; None where one of them does not."""
         if not self._applied:
             return self.info.pitch
         found = [pitch_told(adapter.metadata) for adapter, _ in self._applied]
@@ -140,12 +143,15 @@ class VoiceLoader:
             name: what the model says of itself; "" for the adapters' names and strengths.
         """
         with self.lock:
-            names = name or " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}" for one, strength in self._applied)
+            names = name or " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}" for one,
+                                       strength in self._applied)
             changed = sorted({path for adapter, _ in self._applied for path in adapter.layers()})
-            return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed, self.pitch)
+            return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed,
+                               self.pitch)
 
     def move(self, device: Union[str, torch.device], half: bool = False) -> None:
-        """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter applied."""
+        """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter
+        applied."""
         with self.lock, self._preparing:
             if self._applied:
                 raise ValueError("move the network before an adapter is applied")
@@ -195,9 +201,11 @@ class VoiceLoader:
                             adapter_name=adapter.name, speaker=adapter.speaker, info_name=self.info.name,
                             speakers=self.info.speakers)
 
-    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False) -> None:
-        """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at all.
-        Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained on.
+    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False,
+                     any_strength: bool = False) -> None:
+        """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at
+        all. Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained
+        on.
 
         Args:
             adapters: (file or adapter, strength) pairs.
@@ -205,7 +213,8 @@ class VoiceLoader:
             any_strength: take strengths beyond 0 to 1.5, from -100 to 100.
 
         Raises:
-            UserError: as `load`; a strength that is no number or out of range. The voice that was applied before stays applied.
+            UserError: as `load`; a strength that is no number or out of range. The voice that was applied before stays
+                applied.
         """
         with self.lock, self._preparing:
             chosen = self._choose(adapters, force, any_strength)
@@ -230,9 +239,11 @@ class VoiceLoader:
         """
         with self._preparing:
             chosen = self._choose(adapters, force, any_strength)
-            return Blend(tuple(chosen), self._live.make(self._sum(chosen), spare.weights if spare is not None else None))
+            return Blend(tuple(chosen),
+                         self._live.make(self._sum(chosen), spare.weights if spare is not None else None))
 
-    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> Dict[str, Tuple[Tensor, Tensor]]:
+    def factors(self, adapters: Sequence[Tuple[Source, float]],
+                force: bool = False) -> Dict[str, Tuple[Tensor, Tensor]]:
         """The products of a blend, for `lora.rows.rows_adapted`: low-rank factors by module path, nothing applied.
 
         Raises:
@@ -287,7 +298,8 @@ class VoiceLoader:
                 if path != SPEAKERS:
                     parts.setdefault(path, []).append((left * strength, right))
         products = {
-            path: some[0] if len(some) == 1 else (torch.cat([left for left, _ in some], 1), torch.cat([right for _, right in some], 0))
+            path: some[0] if len(some) == 1 else (torch.cat([left for left, _ in some], 1),
+                                                  torch.cat([right for _, right in some], 0))
             for path, some in parts.items()
         }
         if chosen:
@@ -295,10 +307,12 @@ class VoiceLoader:
         return products
 
     def _rows(self, chosen: Sequence[Applied]) -> Tuple[Tensor, Tensor]:
-        """What makes row 0 of the speaker table, and each row that one of the voices was trained on, the blend's own row.
+        """What makes row 0 of the speaker table, and each row that one of the voices was trained on, the blend's own
+        row.
 
-        RVC converts with row 0. The blend's row is that row of the base, plus for each voice its strength times what its own row
-        in the base, with its delta, differs from it. In float64, so that one voice at strength 1 on its row is its delta exactly.
+        RVC converts with row 0. The blend's row is that row of the base, plus for each voice its strength times what
+        its own row in the base, with its delta, differs from it. In float64, so that one voice at strength 1 on its
+        row is its delta exactly.
 
         Returns:
             (left, right) of shapes (table's rows, k) and (k, size of a row), fp32, for the k rows that change.

@@ -35,7 +35,8 @@ def add_device_options(p: argparse.ArgumentParser) -> None:
 
 def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> None:
     """The options of every command that puts adapters on a base: which, and how strongly."""
-    p.add_argument("--lora_weights", action="extend", nargs="+", type=commands.option(weight_of), default=[], required=required,
+    p.add_argument("--lora_weights", action="extend", nargs="+", type=commands.option(weight_of), default=[],
+                   required=required,
                    metavar="ADAPTER[:STRENGTH]", help=tr("adapters (.safetensors), or the folders of their training "
                                                          "runs, each with its strength behind a colon if it is not 1; "
                                                          "several are blended: A.safetensors:0.7 B.safetensors:0.3 "

@@ -1,14 +1,15 @@
 """RVC's networks take adapters: `patch()` once in a process, before or after a network is made.
 
     from LoraModel.inference.patched import patch
-    patch()                                               # in the checkout's folder; the WebUI's own script needs no line of one's own
+    patch()                                               # in the checkout's folder; the WebUI's own script needs no
+    line of one's own
 
     network.set_adapters([("voice.safetensors", 0.8)])    base + strength * delta, in place
     network.unload_adapters()                             the base again, bit for bit
     network.adapters()                                    [(adapter, strength), ...]
 
-`network` is whatever RVC made of its four synthesizer classes: `vc.net_g` of the WebUI, `rvc.net_g` of the realtime class and of the
-API scripts. `host.patch` says what else changes, which is nothing that can be heard.
+`network` is whatever RVC made of its four synthesizer classes: `vc.net_g` of the WebUI, `rvc.net_g` of the realtime
+class and of the API scripts. `host.patch` says what else changes, which is nothing that can be heard.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def patch(vc: Optional[Type[Any]] = None, host: Optional[Host] = None) -> Host:
 
 
 class _Slot:
-    """Where a network keeps its voices. A copy of the network starts with none: the voices belong to the original's tensors."""
+    """Where a network keeps its voices. A copy of the network starts with none: the voices belong to the original's
+    tensors."""
 
     def __init__(self) -> None:
         self.voice: Optional[VoiceLoader] = None
@@ -77,11 +79,13 @@ class _Slot:
 
 
 def _hash(network: nn.Module) -> str:
-    return tensors_hash((name, tensor) for name, tensor in network.state_dict().items() if not name.startswith("enc_q."))
+    return tensors_hash((name, tensor) for name, tensor in network.state_dict().items()
+                        if not name.startswith("enc_q."))
 
 
 def voice_of(network: nn.Module, host: Host) -> VoiceLoader:
-    """The voices on a network that RVC made, found out from the network itself at the first call; it must be plain then."""
+    """The voices on a network that RVC made, found out from the network itself at the first call; it must be plain
+    then."""
     slot = network.__dict__.setdefault(_SLOT, _Slot())
     if slot.voice is None:
         config = list(network.__dict__[CONFIG])
@@ -101,6 +105,7 @@ def give_voice(network: nn.Module, voice: VoiceLoader) -> None:
 
 
 def lock_of(network: nn.Module) -> ContextManager[Any]:
-    """What is held while `network` converts, so that its weights are one blend's; nothing where no voice was ever on it."""
+    """What is held while `network` converts, so that its weights are one blend's; nothing where no voice was ever on
+    it."""
     slot = network.__dict__.get(_SLOT)
     return slot.voice.lock if slot is not None and slot.voice is not None else contextlib.nullcontext()

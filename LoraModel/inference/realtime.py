@@ -1,12 +1,13 @@
 """Convert a recording, or what a microphone hears, block by block, and change voices on the way.
 
-python inference/realtime.py --base_model f0G40k.pth --lora_weights anna.safetensors bob.safetensors --input in.wav --output out.wav \\
-    --switch 2.0:bob 4.0:anna=0.5,bob=0.5
+python inference/realtime.py --base_model f0G40k.pth --lora_weights anna.safetensors bob.safetensors --input in.wav
+    --output out.wav \\ --switch 2.0:bob 4.0:anna=0.5,bob=0.5
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__" and not __package__:
     import pathlib
     import sys
 
@@ -73,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
     on_devices = args.device_in is not None or args.device_out is not None
-    if on_devices == (args.input is not None or args.output is not None) or (not on_devices and not (args.input and args.output)):
+    if on_devices == (args.input is not None or args.output is not None) or (not on_devices
+                                                                             and not (args.input and args.output)):
         raise UserError("give either --input and --output, or --device_in and --device_out")
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
@@ -85,7 +87,8 @@ def main(argv: Optional[list] = None) -> int:
         if path is not None:
             check_file_place(Path(path))
     live = RealtimeVoice(
-        args.base_model, args.device or AUTO, args.block, args.context, args.crossfade, rate=args.rate, transpose=args.transpose, index=args.index,
+        args.base_model, args.device or AUTO, args.block, args.context, args.crossfade, rate=args.rate,
+        transpose=args.transpose, index=args.index,
         index_rate=args.index_rate, f0_method=args.f0_method, seed=args.seed, host=host, sample_rate=args.sample_rate,
         config_json=args.config_json)
     with live:
@@ -100,7 +103,8 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     check_writable(args.output)
     sound = read_audio(live.voice.host.resolve(args.input), live.rate)
     with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
-        played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force, args.any_strength)
+        played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force,
+                      args.any_strength)
     write_audio(args.output, played.sound, live.rate)
     if args.json:
         atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode())

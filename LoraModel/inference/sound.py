@@ -1,4 +1,5 @@
-"""Sound as it is read: which channels carry it, its scale, its level; what is not as it should be is put right or said."""
+"""Sound as it is read: which channels carry it, its scale, its level; what is not as it should be is put right or
+said."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from ..messages import UserError, tr
 from ..paths import printable
 
 SILENT_CHANNEL = 0.1
-"""Of the loudest channel's level: a channel below it (20 dB) carries no voice, and averaging it in would halve the voice's level."""
+"""Of the loudest channel's level: a channel below it (20 dB) carries no voice, and averaging it in would halve the
+voice's level."""
 INTEGERS = 32.0
 """A peak above it (full scale is 1) means that the samples are integers stored as floating-point numbers."""
 OVER, CLIPPED, QUIET, OFFSET = 1.5, 0.001, 0.01, 0.005
-"""Peak that is brought down to full scale; share of samples at the top that counts as clipped; peak that counts as very quiet; mean
-that is taken away."""
+"""Peak that is brought down to full scale; share of samples at the top that counts as clipped; peak that counts as
+very quiet; mean that is taken away."""
 SHORTEST = 0.1
 """Seconds: of less, neither pitch nor features can be found."""
 
@@ -73,7 +75,8 @@ def tell_level(audio: np.ndarray, path: Path, tell: Tell) -> None:
     if peak < 0.5:
         return
     top = np.abs(audio) >= 0.999 * peak
-    share = float((top[1:] & top[:-1]).mean()) if audio.size > 1 else 0.0  # two in a row: a single sample is an ordinary peak
+    # two in a row: a single sample is an ordinary peak
+    share = float((top[1:] & top[:-1]).mean()) if audio.size > 1 else 0.0
     if share > CLIPPED:
         tell(tr("note: {path} is clipped ({share:.1%} of its samples are at the top): a recording at a lower level "
                 "converts better", path=path, share=share))

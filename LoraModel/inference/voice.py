@@ -20,7 +20,7 @@ from .converter import Converter, choose_device
 from .model_loader import VoiceLoader
 from .transpose import AUTO, Transposition, choose_transposition
 
-PathLike = Union[str, "os.PathLike[str]"]
+PathLike = Union[str, Path]
 Adapters = Union[PathLike, Adapter, Mapping[Any, float], Sequence[Any]]
 
 
@@ -41,8 +41,8 @@ class Voice:
     """One base in memory, and voices that come and go on it in milliseconds. Use it from one thread at a time.
 
     Args:
-        base: a pretrained generator or a full voice (.pth). A relative path is looked for in the working folder, then in the
-            RVC checkout.
+        base: a pretrained generator or a full voice (.pth). A relative path is looked for in the working folder, then
+            in the RVC checkout.
         rvc_root: the RVC checkout; None finds it: RVC_ROOT, the folder above LoraModel/, else the library `rvc`.
         device: "cpu", "cuda", "cuda:1" …; None takes the GPU where there is one.
         sample_rate: Hz, where two of RVC's configurations fit the base. config_json: a custom base's own configuration.
@@ -76,12 +76,14 @@ class Voice:
         return [(adapter.name, strength) for adapter, strength in self.loader.applied]
 
     def set_adapters(self, adapters: Adapters = (), force: bool = False, any_strength: bool = False) -> None:
-        """Make the voice base + the sum of strength * adapter; without arguments it is the plain base again, bit for bit.
+        """Make the voice base + the sum of strength * adapter; without arguments it is the plain base again, bit for
+        bit.
 
         Args:
-            adapters: an adapter; several, each at strength 1; or {adapter: strength}. Each is a file, the folder of a training
-                run, or what `load_adapter` gave.
-            force: take adapters of another base of the same shapes. any_strength: take strengths beyond 0 to 1.5, from -100 to 100.
+            adapters: an adapter; several, each at strength 1; or {adapter: strength}. Each is a file, the folder of a
+                training run, or what `load_adapter` gave.
+            force: take adapters of another base of the same shapes. any_strength: take strengths beyond 0 to 1.5, from
+                -100 to 100.
 
         Raises:
             UserError: no such file, another base, a strength that cannot be. The voice before stays.
@@ -89,19 +91,20 @@ class Voice:
         if isinstance(adapters, (str, os.PathLike, Adapter)):
             adapters = [adapters]
         pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(one, 1.0) for one in adapters]
-        chosen = [(one if isinstance(one, Adapter) else find_adapter(one, self.host.root), strength) for one, strength in pairs]
+        chosen = [(one if isinstance(one, Adapter) else find_adapter(one, self.host.root), strength) for one,
+                  strength in pairs]
         self.loader.set_adapters(chosen, force, any_strength)
 
-    def convert(self, source: Union[PathLike, np.ndarray], output: Optional[PathLike] = None, transpose: Union[float, str] = AUTO,
-                index: Optional[PathLike] = None, **options: Any) -> Converted:
+    def convert(self, source: Union[PathLike, np.ndarray], output: Optional[PathLike] = None,
+                transpose: Union[float, str] = AUTO, index: Optional[PathLike] = None, **options: Any) -> Converted:
         """Convert a recording.
 
         Args:
             source: a file, or (samples,) float32 at 16 kHz, full scale 1.
             output: the file to write (wav, flac, ogg, mp3); None writes none.
             transpose: semitones; "auto" shifts the recording to the pitch that the adapter tells of its voice.
-            index: the index of the voice's features. options: as `ConvertOptions` has them (index_rate, protect, f0_method,
-                rms_mix_rate, speaker, seed).
+            index: the index of the voice's features. options: as `ConvertOptions` has them (index_rate, protect,
+                f0_method, rms_mix_rate, speaker, seed).
 
         Raises:
             UserError: no such file, no audio, an option that cannot be; in a checkout, HuBERT is missing.
@@ -143,8 +146,8 @@ class Voice:
         """Write the voice as an ordinary small RVC model (.pth), which RVC and other programs load.
 
         Args:
-            output: a relative path lies in the RVC checkout, where there is one. name: what the model says of itself; "" for the
-                adapters' names. force: overwrite.
+            output: a relative path lies in the RVC checkout, where there is one. name: what the model says of itself;
+                "" for the adapters' names. force: overwrite.
 
         Returns:
             The file that was written.

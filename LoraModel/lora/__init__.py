@@ -28,6 +28,6 @@ __all__ = [
     "Adapter", "Injection", "LiveWeights", "LoRAConfig", "LoRAConv1d", "LoRAConv2d", "LoRAConvTranspose1d",
     "LoRAEmbedding", "LoRALayer", "LoRALinear", "ParameterCount", "Prepared", "SpeakerRow", "Target", "TargetConfig",
     "count_parameters", "define_targets",
-    "extract", "freeze", "inject", "injection_of", "load_adapter", "mark_only_lora_as_trainable", "merge", "save_adapter",
-    "tensors_hash", "unfreeze", "unmerge",
+    "extract", "freeze", "inject", "injection_of", "load_adapter", "mark_only_lora_as_trainable", "merge",
+    "save_adapter", "tensors_hash", "unfreeze", "unmerge",
 ]

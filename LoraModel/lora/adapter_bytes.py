@@ -1,8 +1,9 @@
 """The bytes of an adapter file: read whole, with a bound, before anything is made of them.
 
-A safetensors file is 8 bytes of length, a JSON header of that length, then the tensors. It is read into memory once: a file that is
-overwritten or cut short while its adapter is in use changes nothing and crashes nothing, as it would if it were mapped. Header and
-sizes are looked at before memory is asked for: a file of a few kilobytes can claim gigabytes, and a sparse one can have them.
+A safetensors file is 8 bytes of length, a JSON header of that length, then the tensors. It is read into memory once: a
+file that is overwritten or cut short while its adapter is in use changes nothing and crashes nothing, as it would if
+it were mapped. Header and sizes are looked at before memory is asked for: a file of a few kilobytes can claim
+gigabytes, and a sparse one can have them.
 """
 
 from __future__ import annotations
@@ -57,14 +58,17 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
     """Read and check the header, without the tensors.
 
     Raises:
-        UserError: no safetensors file, or one that no adapter can be; the message says what it is instead, where that can be told.
+        UserError: no safetensors file, or one that no adapter can be; the message says what it is instead, where that
+            can be told.
     """
     total = os.fstat(stream.fileno()).st_size
     start = stream.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= total - 8 or stream.read(1) != b"{":
         stream.seek(0)
-        raise damaged(path, *(what_it_is(stream.read(4096)) or ("it is no safetensors file, or half of one", "不是完整的 safetensors 文件")))
+        raise damaged(path,
+                      *(what_it_is(stream.read(4096)) or ("it is no safetensors file, or half of one",
+                                                          "不是完整的 safetensors 文件")))
     if length > MAX_HEADER:
         raise damaged(path, f"its header has {length} bytes, an adapter's at most {MAX_HEADER}",
                       f"文件头为 {length} 字节，适配器最多 {MAX_HEADER} 字节")
@@ -80,7 +84,8 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
         raise damaged(path, *foreign)
     _check_entries(path, entries, total - 8 - length)
     if total > MAX_FILE:
-        raise damaged(path, f"it has {total} bytes, an adapter at most {MAX_FILE}", f"文件为 {total} 字节，适配器最多 {MAX_FILE} 字节")
+        raise damaged(path, f"it has {total} bytes, an adapter at most {MAX_FILE}",
+                      f"文件为 {total} 字节，适配器最多 {MAX_FILE} 字节")
     return Header(metadata, 8 + length, total)
 
 
@@ -114,7 +119,8 @@ def _check_entries(path: Path, entries: Dict[str, Any], room: int) -> None:
 
 
 def _whole_numbers(values: Any, most: int) -> bool:
-    return isinstance(values, list) and len(values) <= most and all(type(value) is int and 0 <= value < 2**40 for value in values)
+    return isinstance(values, list) and len(values) <= most and all(type(value) is int and 0 <= value < 2**40
+                                                                    for value in values)
 
 
 def read_tensors(path: Path, stream: BinaryIO, header: Header) -> Dict[str, Tensor]:

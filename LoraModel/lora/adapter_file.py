@@ -193,7 +193,8 @@ def save_adapter(
     return Path(path)
 
 
-def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any], bits: int = 16) -> bytes:
+def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata: Mapping[str, Any],
+                     bits: int = 16) -> bytes:
     """An adapter file's bytes.
 
     Args:

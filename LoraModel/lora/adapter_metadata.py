@@ -1,8 +1,9 @@
 """The metadata of an adapter file, checked: every field typed, bounded and printable.
 
-This is the one place that reads it, because an adapter may be a stranger's. A field that the program works with (which base, which
-rate, which speaker) must be what it should be, or the file is refused. A field that only describes is left out where it is nonsense,
-and cut where it is too long. Characters that move a terminal's cursor, begin a second line or turn text round become blanks.
+This is the one place that reads it, because an adapter may be a stranger's. A field that the program works with (which
+base, which rate, which speaker) must be what it should be, or the file is refused. A field that only describes is left
+out where it is nonsense, and cut where it is too long. Characters that move a terminal's cursor, begin a second line
+or turn text round become blanks.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0"
 FIELDS = REQUIRED + (
     "preset", "steps", "epochs", "data_seconds", "heldout", "pitch", "created", "author", "license", "notes",
 )
-"""Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left out."""
+"""Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left
+out."""
 MAX_CONFIG = 20_000
 """Characters of `lora_config`: ten targets with rank and alpha take less than 1,000."""
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
 
 
 def one_line(value: Any, limit: int = 200) -> str:
@@ -120,7 +123,8 @@ def _pitch(value: str) -> str:
 _SHA256 = _matching("[0-9a-f]{64}", "a SHA-256, 64 digits", "64 位的 SHA-256")
 _READERS: Dict[str, Callable[[str], str]] = {
     "format": _text(40), "format_version": _text(40), "checksum": _SHA256,
-    "name": _text(200), "base_hash": _SHA256, "base_name": _text(200), "rvc_version": _matching("v[12]", "v1 or v2", "v1 或 v2"),
+    "name": _text(200), "base_hash": _SHA256, "base_name": _text(200),
+    "rvc_version": _matching("v[12]", "v1 or v2", "v1 或 v2"),
     "sample_rate": _whole(1, 1_000_000), "f0": _matching("[01]", "0 or 1", "0 或 1"), "lora_config": _config,
     "speaker": _whole(-1_000_000, 1_000_000),  # whether the base has that row, `Adapter.check` says
     "preset": _text(200), "steps": _whole(0, 10**12), "epochs": _number, "data_seconds": _number, "heldout": _heldout,
@@ -133,7 +137,8 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
     """The metadata of the adapter file `path`, checked field by field; unknown fields are left out.
 
     Raises:
-        UserError: it is no adapter's, one of a newer format, or a field that the program works with is not what it should be.
+        UserError: it is no adapter's, one of a newer format, or a field that the program works with is not what it
+            should be.
     """
     if raw.get("format") != FORMAT:
         named = one_line(raw.get("format", "not named"), 40)
@@ -154,5 +159,6 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
         except _Wrong as wrong:
             if needed:
                 value = one_line(raw[key], 40)
-                raise damaged(path, f"its {key} is {value!r}: not {wrong.en}", f"其 {key} 为 {value!r}，应为{wrong.zh}") from None
+                raise damaged(path, f"its {key} is {value!r}: not {wrong.en}",
+                              f"其 {key} 为 {value!r}，应为{wrong.zh}") from None
     return fields

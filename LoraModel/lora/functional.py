@@ -6,8 +6,8 @@ Two ways to the same result are here for each kind:
 * `*_delta`  gives the dense B A in the shape of the layer's weight: for merging, and for inference in place;
 * `*_branch` gives (B A) applied to an input without ever forming it: for training, where the base stays frozen.
 
-Shapes follow PEFT where PEFT has the layer (Linear, ConvNd, Embedding): A of a convolution has the layer's kernel, B has
-kernel 1. For a transposed convolution, which PEFT does not have, A has kernel 1 and B the layer's kernel: the rank
+Shapes follow PEFT where PEFT has the layer (Linear, ConvNd, Embedding): A of a convolution has the layer's kernel, B
+has kernel 1. For a transposed convolution, which PEFT does not have, A has kernel 1 and B the layer's kernel: the rank
 then cuts the channels *before* upsampling, which is cheaper, and the delta stays exact.
 
 With groups, A and B are shared by the groups: A sees one group's channels at a time. `rank` stands for r below.
@@ -89,7 +89,8 @@ def conv_transpose_branch(
         return F.conv_transpose1d(low, b, None, stride, padding, output_padding, 1, dilation)
     rank, channels = a.shape[:2]
     # Group g reads its own columns of A: (groups * rank, in / groups, 1), and every group has the same B.
-    grouped_a = a.reshape(rank, groups, channels // groups, 1).transpose(0, 1).reshape(groups * rank, channels // groups, 1)
+    grouped_a = a.reshape(rank, groups, channels // groups,
+                          1).transpose(0, 1).reshape(groups * rank, channels // groups, 1)
     low = F.conv1d(x, grouped_a, groups=groups)  # (batch, groups * rank, frames)
     return F.conv_transpose1d(low, b.repeat(groups, 1, 1), None, stride, padding, output_padding, groups, dilation)
 

@@ -1,11 +1,12 @@
 """A frozen convolution and its low-rank branch as one convolution, forward and backward.
 
-conv(x, W) + scale * B A x = conv(x, W + scale * B A): the sum of weights costs next to nothing, and one convolution runs where
-the branch hung on the side takes three. Its backward gives the input's gradient through the summed weight and those of A and
-B, never the base's weight gradient, which is what automatic differentiation of the summed weight would compute first.
+conv(x, W) + scale * B A x = conv(x, W + scale * B A): the sum of weights costs next to nothing, and one convolution
+runs where the branch hung on the side takes three. Its backward gives the input's gradient through the summed weight
+and those of A and B, never the base's weight gradient, which is what automatic differentiation of the summed weight
+would compute first.
 
-The largest part of what this saves is in the backward: the branch's own gradient to the input, a convolution from `rank` to all
-channels, took up to half as long as the base's (docs/benchmarks.md).
+The largest part of what this saves is in the backward: the branch's own gradient to the input, a convolution from
+`rank` to all channels, took up to half as long as the base's (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _convolution_backward = torch.ops.aten.convolution_backward
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a convolution moves: all as tuples, one number for each dimension of the kernel. One group, padding with zeros."""
+    """How a convolution moves: all as tuples, one number for each dimension of the kernel. One group, padding with
+    zeros."""
 
     stride: Tuple[int, ...]
     padding: Tuple[int, ...]
@@ -34,13 +36,15 @@ class Geometry:
     transposed: bool
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
-        return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, self.transposed, self.output_padding, 1)
+        return torch.convolution(x, weight, bias, self.stride, self.padding, self.dilation, self.transposed,
+                                 self.output_padding, 1)
 
     def input_gradient(self, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Of `self(x, weight)` with respect to x; grad: of the output."""
         if self.by_taps and self.dilation[0] > 1 and grad.device.type == "cpu":
             rest = self.dilation[0] * (weight.shape[2] - 1) - self.padding[0]
-            if rest >= 0:  # the same as a convolution forward, the kernel turned round: oneDNN is up to three times as fast at that
+            # the same as a convolution forward, the kernel turned round: oneDNN is up to three times as fast at that
+            if rest >= 0:
                 return F.conv1d(grad, weight.transpose(0, 1).flip(2), None, 1, rest, self.dilation[0])
         return self._backward(grad, x, weight, (True, False, False))[0]
 
@@ -82,10 +86,12 @@ class _Fused(torch.autograd.Function):
         return grad_x, None, None, grad_a, grad_b, None, None
 
 
-def fused(x: Tensor, weight: Tensor, bias: Optional[Tensor], a: Tensor, b: Tensor, scaling: float, geometry: Geometry) -> Tensor:
+def fused(x: Tensor, weight: Tensor, bias: Optional[Tensor], a: Tensor, b: Tensor, scaling: float,
+          geometry: Geometry) -> Tensor:
     """conv(x, weight) + bias + scaling * B A x. No gradient reaches `weight` and `bias`.
 
-    x: (batch, in, *frames); weight: as the layer's; a, b: as `functional.conv_branch` or `conv_transpose_branch` takes them.
+    x: (batch, in, *frames); weight: as the layer's; a, b: as `functional.conv_branch` or `conv_transpose_branch` takes
+    them.
     """
     return _Fused.apply(x, weight, bias, a, b, scaling, geometry)
 
@@ -104,7 +110,8 @@ def _transposed_factors(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, geometry:
 
 
 def _taps_factors(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, geometry: Geometry) -> Tuple[Tensor, Tensor]:
-    """As `_factors`, each tap of the kernel for itself: all taps of A x are one product of matrices, and so is A's gradient.
+    """As `_factors`, each tap of the kernel for itself: all taps of A x are one product of matrices, and so is A's
+    gradient.
 
     With `rank` rows a convolution costs far more than what it computes; this reads x once for each, and that is all.
     """

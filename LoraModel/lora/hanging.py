@@ -1,8 +1,8 @@
 """How an adapter layer hangs on the layer that it adapts: by another forward on that one module, and nothing else.
 
-Other tools do the same (hooks of accelerate's, quantisers, profilers). A forward of theirs that is there already is called in the
-place of the base's own and stands there again afterwards. One that comes later calls ours, which lets everything through once the
-branch is taken off.
+Other tools do the same (hooks of accelerate's, quantisers, profilers). A forward of theirs that is there already is
+called in the place of the base's own and stands there again afterwards. One that comes later calls ours, which lets
+everything through once the branch is taken off.
 """
 
 from __future__ import annotations

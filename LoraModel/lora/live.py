@@ -25,8 +25,9 @@ _shared = 1  # PyTorch's number of threads before the first of them
 def one_thread() -> Iterator[None]:
     """Keep PyTorch's CPU kernels on the calling thread.
 
-    A change of weights is hundreds of small kernels. On cores that other programs use, its threads wait for each other at
-    the end of each one: a change took 1.6 s so, and 35 ms on one thread (`bench/switch_time.py`). Idle cores lose a few milliseconds.
+    A change of weights is hundreds of small kernels. On cores that other programs use, its threads wait for each other
+    at the end of each one: a change took 1.6 s so, and 35 ms on one thread (`bench/switch_time.py`). Idle cores lose a
+    few milliseconds.
     """
     global _users, _shared
     with _threads_lock:
@@ -71,8 +72,8 @@ class LiveWeights:
     hold its pristine weights then, and nobody else may write to these layers until `restore`.
 
     Args:
-        keep: hold on to the snapshot when layers are put back, so that the next change is as fast as any other. Nobody else
-            may ever write to these layers then, nor change their type or device.
+        keep: hold on to the snapshot when layers are put back, so that the next change is as fast as any other. Nobody
+            else may ever write to these layers then, nor change their type or device.
     """
 
     def __init__(self, network: nn.Module, keep: bool = False):
@@ -121,7 +122,8 @@ class LiveWeights:
             stored = self._pristine.get(path) or weight_norm.stored_tensors(layers[path])
             weight = weight_norm.compose(stored)
             if weight.shape != delta.shape:
-                raise ValueError(f"delta of {path} has shape {tuple(delta.shape)}, the layer's weight {tuple(weight.shape)}")
+                raise ValueError(f"delta of {path} has shape {tuple(delta.shape)}, the layer's weight "
+                                 f"{tuple(weight.shape)}")
             merged[path] = weight_norm.decompose(weight + delta.to(weight.device), stored)
         self._go_home()
         for path in merged:
@@ -141,8 +143,8 @@ class LiveWeights:
         The same as `write` of the dense products up to rounding in the last place, in a quarter of the time.
 
         Args:
-            products: module path -> fp32 (left, right) of shapes (rows, rank) and (rank, columns), the layer's weight seen as
-                a matrix: its first dimension by all the others.
+            products: module path -> fp32 (left, right) of shapes (rows, rank) and (rank, columns), the layer's weight
+                seen as a matrix: its first dimension by all the others.
 
         Raises:
             ValueError: factors that do not fit their layer. Nothing is written then.
@@ -161,7 +163,8 @@ class LiveWeights:
         except BaseException:
             self._put_back_all_but({})
             if written:
-                with contextlib.suppress(Exception):  # not enough memory for the voice before either: the plain base stays
+                # not enough memory for the voice before either: the plain base stays
+                with contextlib.suppress(Exception):
                     self._again(written)
             raise
         self._written = dict(products)
@@ -202,8 +205,8 @@ class LiveWeights:
     def make(self, products: Dict[str, Tuple[Tensor, Tensor]], into: Optional[Prepared] = None) -> Prepared:
         """What `write_products` would write, beside the network, which goes on being used: only with `keep`.
 
-        The same values bit for bit, since they are computed by the same function. A layer's snapshot is taken where there is
-        none yet, so nobody may write to the network meanwhile; an `exchange` may happen at any time.
+        The same values bit for bit, since they are computed by the same function. A layer's snapshot is taken where
+        there is none yet, so nobody may write to the network meanwhile; an `exchange` may happen at any time.
 
         Args:
             products: as `write_products` takes them; none of them for the plain base.
@@ -221,7 +224,8 @@ class LiveWeights:
             fresh = {}
             for name, tensor in stored.items():
                 old = spare.get((path, name))
-                fits = old is not None and old.shape == tensor.shape and old.dtype == tensor.dtype and old.device == tensor.device
+                fits = (old is not None and old.shape == tensor.shape and old.dtype == tensor.dtype
+                        and old.device == tensor.device)
                 fresh[name] = old if fits else torch.empty_like(tensor.detach())
                 self._stored.setdefault((path, name), dict(layers[path].named_parameters())[name])
                 tensors[path, name] = fresh[name]
@@ -233,8 +237,8 @@ class LiveWeights:
         """Put a prepared blend in the place of what is in use: pointers change hands and nothing is copied.
 
         Args:
-            in_place: copy into the network's own tensors instead, in one fused call where PyTorch has it: for networks whose
-                tensors must stay where they are (CUDA graphs). What `prepared` holds stays its own.
+            in_place: copy into the network's own tensors instead, in one fused call where PyTorch has it: for networks
+                whose tensors must stay where they are (CUDA graphs). What `prepared` holds stays its own.
         """
         if in_place:
             self._copy_in(prepared)

@@ -1,4 +1,5 @@
-"""LoRAConfig: which layers get a low-rank adapter, of which rank and strength. The targets are those of `targets.py`."""
+"""LoRAConfig: which layers get a low-rank adapter, of which rank and strength. The targets are those of
+`targets.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class TargetConfig:
         if isinstance(self.r, bool) or not isinstance(self.r, int) or not 1 <= self.r <= MAX_RANK:
             raise UserError("rank r={r} must be a whole number from 1 to {max_rank}: leave the target out to switch "
                             "it off", r=bare(self.r), max_rank=MAX_RANK)
-        if isinstance(self.lora_alpha, bool) or not isinstance(self.lora_alpha, (int, float)) or not 0 < self.lora_alpha < 1e6:
+        if isinstance(self.lora_alpha, bool) or not isinstance(self.lora_alpha,
+                                                               (int, float)) or not 0 < self.lora_alpha < 1e6:
             raise UserError("lora_alpha={lora_alpha} must be a number above 0 and below a million (twice the rank is "
                             "usual)", lora_alpha=bare(self.lora_alpha))
 
@@ -57,7 +59,8 @@ class LoRAConfig:
 
     def __post_init__(self) -> None:
         TargetConfig(self.r, self.lora_alpha)
-        if isinstance(self.lora_dropout, bool) or not isinstance(self.lora_dropout, (int, float)) or not 0 <= self.lora_dropout < 1:
+        if isinstance(self.lora_dropout, bool) or not isinstance(self.lora_dropout,
+                                                                 (int, float)) or not 0 <= self.lora_dropout < 1:
             raise UserError("lora_dropout={lora_dropout} must be at least 0 and below 1",
                             lora_dropout=bare(self.lora_dropout))
         if not isinstance(self.use_rslora, bool):
@@ -65,7 +68,8 @@ class LoRAConfig:
         if not isinstance(self.targets, dict):
             raise UserError("targets must be an object like {{\"ups\": true}}, not {targets}",
                             targets=bare(self.targets))
-        self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items()) if target}
+        self.targets = {name: target for name, target in ((n, self._target(n, t)) for n, t in self.targets.items())
+                        if target}
         if not self.targets:
             raise UserError("no target is switched on: choose at least one of {targets}", targets=listing(TARGETS))
         for row in filter(is_row, self.targets):
@@ -142,7 +146,8 @@ class LoRAConfig:
 
     @classmethod
     def from_json(cls, text: str) -> LoRAConfig:
-        """What `to_json` wrote. Older files have a rank and an alpha, without a meaning, for a row as well: they are passed over."""
+        """What `to_json` wrote. Older files have a rank and an alpha, without a meaning, for a row as well: they are
+        passed over."""
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -151,5 +156,6 @@ class LoRAConfig:
             raise UserError("the LoRA configuration must be a JSON object, not {name}", name=type(values).__name__)
         targets = values.get("targets")
         if isinstance(targets, dict):
-            values["targets"] = {name: True if is_row(name) and isinstance(value, dict) else value for name, value in targets.items()}
+            values["targets"] = {name: True if is_row(name) and isinstance(value, dict) else value for name,
+                                 value in targets.items()}
         return cls.from_dict(values)

@@ -1,8 +1,8 @@
 """LoRA layers: the low-rank branch of one frozen layer, and its dense delta.
 
-A LoRA layer does not replace the layer it adapts and does not own it: `attach()` gives that one module another forward, so
-that `base(x)` is W x + scale * B A x while the host's classes, modules and state-dict keys stay as they are, and no weight
-gradient of the base is ever computed. `layer(x)` is the low-rank term alone.
+A LoRA layer does not replace the layer it adapts and does not own it: `attach()` gives that one module another
+forward, so that `base(x)` is W x + scale * B A x while the host's classes, modules and state-dict keys stay as they
+are, and no weight gradient of the base is ever computed. `layer(x)` is the low-rank term alone.
 
 B starts at zero (Hu et al. 2021, section 4.1), so a fresh layer adds exact zeros.
 """
@@ -44,7 +44,8 @@ class LoRALayer(Hanging, nn.Module):
 
     Args:
         base: the layer to adapt. It is referred to, not owned: it is no submodule of this one.
-        r: rank; above the layer's smaller side, where more can say nothing more, that side is the rank (`fitting_rank`).
+        r: rank; above the layer's smaller side, where more can say nothing more, that side is the rank
+            (`fitting_rank`).
         lora_alpha, use_rslora: scale = alpha / r, or alpha / sqrt(r), of the r that was asked for.
         lora_dropout: dropout on the branch's input while this module is in training mode.
 
@@ -101,7 +102,8 @@ class LoRALayer(Hanging, nn.Module):
 
     @classmethod
     def fitting_rank(cls, base: nn.Module, r: int) -> int:
-        """`r`, or the smaller side of the layer's weight as a matrix where that is less: the highest rank its delta can have."""
+        """`r`, or the smaller side of the layer's weight as a matrix where that is less: the highest rank its delta
+        can have."""
         return min(r, cls.shapes(base, 1)[2])
 
     @staticmethod
@@ -159,10 +161,12 @@ class _Convolution(LoRALayer):
         return fused(x, weight, base.bias, self.lora_A.weight, self.lora_B.weight, self.scaling, geometry)
 
     def _fusible(self, x: Tensor, weight: Tensor) -> bool:
-        """Not where the sum of weights would be rounded to 16 bits, the branch has dropout, or somebody trains the base itself."""
+        """Not where the sum of weights would be rounded to 16 bits, the branch has dropout, or somebody trains the
+        base itself."""
         base: Any = self.base
         trained = weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        return (base.groups == 1 and base.padding_mode == "zeros" and not isinstance(base.padding, str) and x.dim() == weight.dim()
+        return (base.groups == 1 and base.padding_mode == "zeros" and not isinstance(base.padding, str)
+                and x.dim() == weight.dim()
                 and x.dtype == weight.dtype == self.lora_A.weight.dtype and x.dtype in (torch.float32, torch.float64)
                 and not trained and not (self.training and self.dropout.p) and not _autocasting(x.device.type))
 
@@ -185,7 +189,8 @@ class _LoRAConv(_Convolution):
         if base.padding_mode != "zeros":
             x = F.pad(x, base._reversed_padding_repeated_twice, mode=base.padding_mode)
             padding = (0,) * len(base.kernel_size)
-        return LF.conv_branch(x, self.lora_A.weight, self.lora_B.weight, base.stride, padding, base.dilation, base.groups)
+        return LF.conv_branch(x, self.lora_A.weight, self.lora_B.weight, base.stride, padding, base.dilation,
+                              base.groups)
 
 
 class LoRAConv1d(_LoRAConv):
@@ -219,7 +224,8 @@ class LoRAConvTranspose1d(_Convolution):
     def branch(self, x: Tensor) -> Tensor:
         base = self.base
         return LF.conv_transpose_branch(
-            x, self.lora_A.weight, self.lora_B.weight, base.stride, base.padding, base.output_padding, base.groups, base.dilation
+            x, self.lora_A.weight, self.lora_B.weight, base.stride, base.padding, base.output_padding, base.groups,
+            base.dilation
         )
 
 
@@ -255,7 +261,8 @@ class LoRAEmbedding(LoRALayer):
 
 
 class SpeakerRow(Hanging, nn.Module):
-    """The delta of one row of an embedding: all that one voice needs of the speaker table. Row: (1, dim), zero at the start."""
+    """The delta of one row of an embedding: all that one voice needs of the speaker table. Row: (1, dim), zero at the
+    start."""
 
     kind = nn.Embedding
     KEYS = ("lora_row.weight",)
@@ -338,7 +345,8 @@ def dense_delta(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, 
     return _kind_of(base, tensors).dense(base, _in_fp32(base, tensors), scaling, row)
 
 
-def delta_product(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, row: int = 0) -> Tuple[Tensor, Tensor]:
+def delta_product(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float,
+                  row: int = 0) -> Tuple[Tensor, Tensor]:
     """The delta of `base` as (left, right) with left @ right = `dense_delta`, the weight seen as a matrix.
 
     left: (rows, rank), the scale in it; right: (rank, columns). fp32, on the base's device. Arguments as `dense_delta`.

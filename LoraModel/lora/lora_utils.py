@@ -44,13 +44,16 @@ class Injection(nn.Module):
         return self._layers[name.replace(".", "/")]
 
     def clamped(self) -> Dict[str, int]:
-        """The layers whose smaller side is below the rank that was asked for, by module path, with the rank that they got."""
+        """The layers whose smaller side is below the rank that was asked for, by module path, with the rank that they
+        got."""
         asked = {name: self.config.targets[self.config.target_of(name) or ""].r for name in self.names}
         return {name: layer.r for name, layer in self.items() if isinstance(layer, LoRALayer) and layer.r < asked[name]}
 
     def tensors(self) -> Dict[str, nn.Parameter]:
-        """Live parameters by the adapter file's names (`<module path>.lora_A.weight` and so on), in the order of `parameters()`."""
-        return {f"{name}.{key}": parameter for name, layer in self.items() for key, parameter in layer.named_parameters()}
+        """Live parameters by the adapter file's names (`<module path>.lora_A.weight` and so on), in the order of
+        `parameters()`."""
+        return {f"{name}.{key}": parameter for name, layer in self.items() for key,
+                parameter in layer.named_parameters()}
 
 
 def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injection:
@@ -111,7 +114,8 @@ def extract(network: nn.Module) -> Injection:
 
 
 def merge(network: nn.Module) -> None:
-    """Write W + scale * B A into the network's weights, in place, and take the branches off. Merging twice does nothing."""
+    """Write W + scale * B A into the network's weights, in place, and take the branches off. Merging twice does
+    nothing."""
     injection = injection_of(network)
     if injection.merged:
         return

@@ -1,7 +1,8 @@
 """One forward of one network in which every row of the batch has its own adapter.
 
-The frozen layers run once for all rows; beside each adapted one the rows' low-rank branches are batched products of matrices, a row's
-factors for each row. Method: Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", arXiv:2311.03285, section 5.
+The frozen layers run once for all rows; beside each adapted one the rows' low-rank branches are batched products of
+matrices, a row's factors for each row. Method: Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA
+Adapters", arXiv:2311.03285, section 5.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Products = Dict[str, Tuple[Tensor, Tensor]]
-"""Module path -> (left, right) of shapes (rows of the weight, rank) and (rank, columns): the weight seen as a matrix."""
+"""Module path -> (left, right) of shapes (rows of the weight, rank) and (rank, columns): the weight seen as a
+matrix."""
 
 
 def _stacked(parts: Sequence[Tuple[Tensor, Tensor]]) -> Tuple[Tensor, Tensor]:
-    """(left, right) of each row of the batch -> (batch, rows, rank), (batch, rank, columns), filled up with zeros to one rank."""
+    """(left, right) of each row of the batch -> (batch, rows, rank), (batch, rank, columns), filled up with zeros to
+    one rank."""
     rank = max(left.shape[1] for left, _ in parts)
     return (torch.stack([F.pad(left, (0, rank - left.shape[1])) for left, _ in parts]),
             torch.stack([F.pad(right, (0, 0, 0, rank - right.shape[0])) for _, right in parts]))
@@ -47,7 +50,8 @@ def _conv_transpose(layer: Any, x: Tensor, left: Tensor, right: Tensor) -> Tenso
     batch, rank, _ = right.shape
     low = (left.transpose(1, 2) @ x).reshape(1, batch * rank, -1)  # the rows side by side, a group for each
     kernels = right.reshape(batch * rank, -1, layer.kernel_size[0])
-    out = F.conv_transpose1d(low, kernels, None, layer.stride, layer.padding, layer.output_padding, batch, layer.dilation)
+    out = F.conv_transpose1d(low, kernels, None, layer.stride, layer.padding, layer.output_padding, batch,
+                             layer.dilation)
     return out.view(batch, -1, out.shape[2])
 
 
@@ -77,7 +81,8 @@ def _branch(layer: nn.Module) -> Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 
 @contextlib.contextmanager
 def rows_adapted(network: nn.Module, rows: Sequence[Products]) -> Iterator[None]:
-    """While the block runs, row k of every batch through `network` is heard with the adapter `rows[k]`; none where it is empty.
+    """While the block runs, row k of every batch through `network` is heard with the adapter `rows[k]`; none where it
+    is empty.
 
     Raises:
         ValueError: a layer that cannot have it. Nothing hangs on the network then.
@@ -97,7 +102,8 @@ def rows_adapted(network: nn.Module, rows: Sequence[Products]) -> Iterator[None]
             hook.remove()
 
 
-def _hook(branch: Callable[[Any, Tensor, Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> Callable[..., Tensor]:
+def _hook(branch: Callable[[Any, Tensor, Tensor, Tensor], Tensor], left: Tensor,
+          right: Tensor) -> Callable[..., Tensor]:
     def add(layer: nn.Module, inputs: Tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
         if x.shape[0] != left.shape[0]:

@@ -1,10 +1,11 @@
-"""How high a voice speaks: what an adapter's field `pitch` holds, and how far another voice has to be transposed to it."""
+"""How high a voice speaks: what an adapter's field `pitch` holds, and how far another voice has to be transposed to
+it."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -18,7 +19,8 @@ MODEL_KEY = "voice_pitch"
 
 
 class VoicePitch(NamedTuple):
-    """Fundamental frequency of a voice over its voiced frames, in Hz: the median, and the range that nine tenths of them lie in."""
+    """Fundamental frequency of a voice over its voiced frames, in Hz: the median, and the range that nine tenths of
+    them lie in."""
 
     median: float
     low: float
@@ -42,7 +44,7 @@ def pitch_of(f0: Any) -> Optional[VoicePitch]:
     values = values[np.isfinite(values) & (values >= LOWEST) & (values <= HIGHEST)]
     if values.size < FEWEST_FRAMES:
         return None
-    low, median, high = np.percentile(values, (5, 50, 95))
+    low, median, high = (float(np.percentile(values, share)) for share in (5, 50, 95))
     return VoicePitch(float(median), float(low), float(high))
 
 
@@ -60,7 +62,7 @@ def read_pitch(text: str) -> Optional[VoicePitch]:
         read = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    values = [read.get(name) for name in VoicePitch._fields] if isinstance(read, dict) else []
+    values: List[Any] = [read.get(name) for name in VoicePitch._fields] if isinstance(read, dict) else []
     if len(values) != 3 or not all(type(value) in (int, float) and LOWEST <= value <= HIGHEST for value in values):
         raise ValueError("not three frequencies")
     pitch = VoicePitch(*(float(value) for value in values))
@@ -70,7 +72,8 @@ def read_pitch(text: str) -> Optional[VoicePitch]:
 
 
 def pitch_told(fields: Mapping[str, Any], key: str = "pitch") -> Optional[VoicePitch]:
-    """What the metadata of an adapter tell of its voice's pitch; None where they tell nothing, or nothing that can be."""
+    """What the metadata of an adapter tell of its voice's pitch; None where they tell nothing, or nothing that can
+    be."""
     text = fields.get(key)
     try:
         return read_pitch(text) if isinstance(text, str) else None

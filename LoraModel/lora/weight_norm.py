@@ -40,7 +40,8 @@ def compose(stored: Dict[str, Tensor]) -> Tensor:
         return stored["weight"].detach().float()
     g, v = (tensor.detach() for tensor in stored.values())
     if g.shape != (v.shape[0],) + (1,) * (v.dim() - 1):
-        raise ValueError(f"weight norm over a dimension other than 0 (g {tuple(g.shape)}, v {tuple(v.shape)}) is not RVC's")
+        raise ValueError(f"weight norm over a dimension other than 0 (g {tuple(g.shape)}, v {tuple(v.shape)}) is not "
+                         f"RVC's")
     return LF.weight_norm_compose(g, v)
 
 

@@ -164,6 +164,5 @@ def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> Us
     else:
         en, zh = ("no model of RVC's: it lacks the key enc_p.emb_phone.weight",
                   "不是 RVC 模型：缺少键 enc_p.emb_phone.weight")
-        return UserError(f"{path} is {en}. Choose a generator (f0G….pth) or a voice",
-                         f"{path} {zh}。请选择生成器（f0G….pth）或声音模型")
+        return UserError("{path} is {reason}. Choose a generator (f0G….pth) or a voice", path=path, reason=Text(en, zh))
     return UserError("{path} is {reason}: choose a generator (f0G….pth) or a voice", path=path, reason=Text(en, zh))

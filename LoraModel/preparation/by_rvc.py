@@ -35,7 +35,8 @@ class RVCSteps:
     def slices(self, recordings: Recordings, progress: Progress) -> None:
         names = [recordings.name(file) for file in recordings.files]
         with flat_folder(recordings) as folder:
-            preprocess.slice_recordings(self.host, folder, self.experiment, self.settings.sample_rate, self.workers, progress, names)
+            preprocess.slice_recordings(self.host, folder, self.experiment, self.settings.sample_rate, self.workers,
+                                        progress, names)
 
     def f0(self, progress: Progress) -> None:
         preprocess.extract_f0(self.host, self.experiment, str(self.settings.f0_method), self.workers, progress)
@@ -44,6 +45,7 @@ class RVCSteps:
         preprocess.extract_features(self.host, self.experiment, self.settings.version, progress)
 
     def index(self, progress: Progress) -> None:
-        if not preprocess.build_host_index(self.host, self.experiment, self.settings.version) or not layout.indexes(self.experiment):
+        if not preprocess.build_host_index(self.host, self.experiment,
+                                           self.settings.version) or not layout.indexes(self.experiment):
             build_index(self.experiment, self.settings.version)
         progress(1)

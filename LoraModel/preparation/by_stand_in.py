@@ -68,7 +68,8 @@ def slice_recordings(recordings: Recordings, experiment: Path, rate: int, progre
         for part, (start, stop) in enumerate(slices(audio, rate) if audio.any() else []):
             piece = audio[start:stop] / (np.abs(audio[start:stop]).max() + 1e-6) * LEVEL
             piece = piece[: len(piece) // (rate // 50) * (rate // 50)]  # whole frames of the features: 20 ms
-            low = piece if rate == features.SAMPLE_RATE else librosa.resample(piece, orig_sr=rate, target_sr=features.SAMPLE_RATE)
+            low = piece if rate == features.SAMPLE_RATE else librosa.resample(piece, orig_sr=rate,
+                                                                              target_sr=features.SAMPLE_RATE)
             _write_wav(at_16k / f"{number}_{part}.wav", features.SAMPLE_RATE, low)
             _write_wav(own / f"{number}_{part}.wav", rate, piece)
             count += 1

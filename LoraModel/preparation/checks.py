@@ -1,7 +1,8 @@
 """Whether features and pitch are those of the slices that are there.
 
-RVC's extractors skip every file that exists. A feature or pitch file that belongs to no slice, is older than its slice, of another
-length or not readable is moved out of their way here, so that they make it anew. And what else is said of a prepared folder.
+RVC's extractors skip every file that exists. A feature or pitch file that belongs to no slice, is older than its
+slice, of another length or not readable is moved out of their way here, so that they make it anew. And what else is
+said of a prepared folder.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def index_is_old(experiment: Path, version: str) -> bool:
 def has_voice(experiment: Path) -> bool:
     """Whether any slice has a voiced frame; True where there is no pitch to look at."""
     names = layout.stems(experiment / layout.PITCH, ".wav.npy")
-    return not names or any(np.load(str(experiment / layout.PITCH / f"{name}.wav.npy"), allow_pickle=False).any() for name in names)
+    return not names or any(np.load(str(experiment / layout.PITCH / f"{name}.wav.npy"), allow_pickle=False).any()
+                            for name in names)
 
 
 def no_voice(experiment: Path) -> Optional[UserError]:
@@ -93,8 +95,8 @@ def too_few(experiment: Path, slices: int) -> Optional[UserError]:
 
 @contextlib.contextmanager
 def only_preparation(experiment: Path) -> Iterator[None]:
-    """Hold the folder against every other preparation of it, by command or page, in this process or another. It is made where it is
-    missing, and taken away again where nothing has come into it.
+    """Hold the folder against every other preparation of it, by command or page, in this process or another. It is
+    made where it is missing, and taken away again where nothing has come into it.
 
     Raises:
         UserError: another one is at work in it. OSError: as the file system gives it.
@@ -127,10 +129,13 @@ def _older(path: Path, than: Path) -> bool:
 
 
 def _has_length(path: Path, frames: int, size: int) -> bool:
-    """Whether `path` is a readable array of about `frames` frames: (frames,), or (frames, size) where `size` is not 0."""
+    """Whether `path` is a readable array of about `frames` frames: (frames,), or (frames, size) where `size` is not
+    0."""
     try:
         array = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
     shape = getattr(array, "shape", ())  # an archive of arrays has none
-    return len(shape) == (2 if size else 1) and shape[1:] == ((size,) if size else ()) and abs(shape[0] - frames) <= SPARE_FRAMES
+    return len(shape) == (2 if size else 1) and shape[1:] == ((size,)
+                                                              if size else ()) and abs(shape[0]
+                                                                                       - frames) <= SPARE_FRAMES

@@ -1,9 +1,10 @@
-"""What an experiment folder was prepared of, step by step, so that nothing of other recordings or settings is ever taken for it.
+"""What an experiment folder was prepared of, step by step, so that nothing of other recordings or settings is ever
+taken for it.
 
-RVC's own scripts skip every file that is there, whatever it was made of. So each step notes in `prepared.json`, beside what it makes, a
-fingerprint of everything that it depends on: of the recordings (names, sizes, hashes) and of the settings. A step whose fingerprint
-has changed has its results, and those of the steps after it, moved into `set_aside/TIME/` of the same folder, where the user finds them
-again, and is done anew. Around a step, whoever does it:
+RVC's own scripts skip every file that is there, whatever it was made of. So each step notes in `prepared.json`, beside
+what it makes, a fingerprint of everything that it depends on: of the recordings (names, sizes, hashes) and of the
+settings. A step whose fingerprint has changed has its results, and those of the steps after it, moved into
+`set_aside/TIME/` of the same folder, where the user finds them again, and is done anew. Around a step, whoever does it:
 
     marks = fingerprints(describe_recordings(files, folder), settings)
     record = Record(experiment)
@@ -11,7 +12,8 @@ again, and is done anew. Around a step, whoever does it:
     ...                                         # make the slices
     record.finish("slices", marks)
 
-Where later steps are done without the recordings at hand, `fingerprints_after(record.mark("slices"), settings)` gives theirs.
+Where later steps are done without the recordings at hand, `fingerprints_after(record.mark("slices"), settings)` gives
+theirs.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Settings:
     """What the results depend on beside the recordings.
 
     Attributes:
-        version: of RVC, "v1" or "v2". sample_rate: of the base, in Hz. f0_method: such as "rmvpe"; None where the base takes no pitch.
+        version: of RVC, "v1" or "v2". sample_rate: of the base, in Hz. f0_method: such as "rmvpe"; None where the base
+            takes no pitch.
         features: what finds the features: "HuBERT", or "stand-in" where there is no RVC checkout.
     """
 
@@ -60,7 +63,8 @@ class Settings:
 
 
 def describe_recordings(files: Sequence[Path], folder: Path) -> List[List[Any]]:
-    """What identifies recordings: [[path below `folder` with forward slashes, bytes, SHA-256], …], in the order of the paths.
+    """What identifies recordings: [[path below `folder` with forward slashes, bytes, SHA-256], …], in the order of the
+    paths.
 
     Raises:
         OSError: one cannot be read.
@@ -78,13 +82,15 @@ def describe_recordings(files: Sequence[Path], folder: Path) -> List[List[Any]]:
 
 def fingerprints(recordings: Sequence[Sequence[Any]], settings: Settings) -> Dict[str, str]:
     """Step -> a fingerprint of all that its results follow from. `recordings`: as `describe_recordings` gives them."""
-    return fingerprints_after(_digest("slices", [list(one) for one in recordings], settings.sample_rate, settings.features == "HuBERT"), settings)
+    return fingerprints_after(_digest("slices", [list(one) for one in recordings], settings.sample_rate,
+                                      settings.features == "HuBERT"), settings)
 
 
 def fingerprints_after(slices: str, settings: Settings) -> Dict[str, str]:
     """The same, from the fingerprint of the slices ("" where nobody noted what they were made of)."""
     features = _digest("features", slices, settings.features, settings.version)
-    return {"slices": slices, "f0": _digest("f0", slices, settings.f0_method), "features": features, "index": _digest("index", features)}
+    return {"slices": slices, "f0": _digest("f0", slices, settings.f0_method), "features": features,
+            "index": _digest("index", features)}
 
 
 def _digest(*parts: Any) -> str:
@@ -109,7 +115,8 @@ class Record:
             contents = json.loads((experiment / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return
-        # Format 1 (the key "done") told recordings by their times alone: the folder is ours, what is in it is made anew.
+        # Format 1 (the key "done") told recordings by their times alone: the folder is ours, what is in it is made
+        # anew.
         self.known = isinstance(contents, dict) and ("done" in contents or contents.get("format") == FORMAT)
         if not self.known or contents.get("format") != FORMAT or not isinstance(contents.get("steps"), dict):
             return
@@ -128,11 +135,11 @@ class Record:
         return step != "slices" or self._slices_are_ours()
 
     def begin(self, step: str, marks: Dict[str, str]) -> Optional[Path]:
-        """Call before a step. What the folder holds of this step and the steps after it is kept where it follows from the same
-        recordings and settings (the step goes on where it was broken off), else it is set aside.
+        """Call before a step. What the folder holds of this step and the steps after it is kept where it follows from
+        the same recordings and settings (the step goes on where it was broken off), else it is set aside.
 
-        Results of which nothing was noted are set aside with the step "slices". In the later steps they are kept: RVC's own page
-        made them of the slices that are there, and `checks.drop_unfit` finds those that don't fit.
+        Results of which nothing was noted are set aside with the step "slices". In the later steps they are kept:
+        RVC's own page made them of the slices that are there, and `checks.drop_unfit` finds those that don't fit.
 
         Returns:
             The folder into which something was moved, or None.
@@ -151,7 +158,8 @@ class Record:
         return moved
 
     def set_aside(self, step: str) -> Optional[Path]:
-        """Move what the folder holds of this step and of the steps after it out of the way, and note that they are not done.
+        """Move what the folder holds of this step and of the steps after it out of the way, and note that they are not
+        done.
 
         Returns:
             The folder into which something was moved, or None.
@@ -182,17 +190,20 @@ class Record:
         self._described = {"recordings": [list(one) for one in recordings], "settings": asdict(settings)}
 
     def changed(self, recordings: Sequence[Sequence[Any]], settings: Settings) -> List[str]:
-        """The names of what differs from what `describe` kept, such as ["recordings", "sample_rate"]; [] where nothing is known."""
+        """The names of what differs from what `describe` kept, such as ["recordings", "sample_rate"]; [] where nothing
+        is known."""
         if not self._described:
             return []
         old = self._described.get("settings")
         old = old if isinstance(old, dict) else {}
         new = asdict(settings)
         different = [key for key in new if old.get(key) != new[key]]
-        return (["recordings"] if self._described.get("recordings") != [list(one) for one in recordings] else []) + different
+        return (["recordings"] if self._described.get("recordings") != [list(one) for one in recordings]
+                else []) + different
 
     def _slices_are_ours(self) -> bool:
-        """Whether each slice that is there is one that the step made, and there is one at all: slices that the user took out stay out."""
+        """Whether each slice that is there is one that the step made, and there is one at all: slices that the user
+        took out stay out."""
         noted = self._steps["slices"].get("sizes")
         found = slice_sizes(self.experiment)
         return isinstance(noted, dict) and bool(found) and all(noted.get(name) == size for name, size in found.items())

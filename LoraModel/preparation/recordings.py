@@ -41,7 +41,8 @@ class Recordings(NamedTuple):
 def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
     """The recordings in `place`, a folder or a single file: those in its subfolders too.
 
-    Hidden files and folders, and experiment folders (RVC's own slices), are passed over; links to folders are not followed.
+    Hidden files and folders, and experiment folders (RVC's own slices), are passed over; links to folders are not
+    followed.
 
     Args:
         without: a folder that is passed over: the experiment that is made of them.
@@ -83,7 +84,8 @@ def _files_below(place: Path, without: Optional[Path]) -> List[Path]:
     files: List[Path] = []
     for name, folders, names in os.walk(str(place)):
         here = Path(name)
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and not _is_experiment(here / one, without))
+        folders[:] = sorted(one for one in folders if not one.startswith(".")
+                            and not _is_experiment(here / one, without))
         files += [here / one for one in names if not one.startswith(".") and (here / one).is_file()]
     return files
 
@@ -118,8 +120,9 @@ def listed(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def flat_folder(recordings: Recordings) -> Iterator[Path]:
-    """A folder that holds the recordings and nothing else, in their order by name: RVC's script fails on every other file, and on
-    names that are no UTF-8. It is the folder itself where that is so already, else one of links, which is deleted at the end."""
+    """A folder that holds the recordings and nothing else, in their order by name: RVC's script fails on every other
+    file, and on names that are no UTF-8. It is the folder itself where that is so already, else one of links, which is
+    deleted at the end."""
     folder, files = recordings.folder, recordings.files
     plain = all(file.parent == folder and _is_text(file.name) for file in files)
     if plain and {file.name for file in files} == set(os.listdir(str(folder))):

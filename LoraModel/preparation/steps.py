@@ -1,4 +1,5 @@
-"""From recordings to an experiment folder, step by step: what is done already is kept, what follows from something else is made anew."""
+"""From recordings to an experiment folder, step by step: what is done already is kept, what follows from something
+else is made anew."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def _prepare(host: Host, plan: Plan, until: Optional[str], recordings: Recording
     different = record.changed(described, settings)
     record.describe(described, settings)
     tools: Union[RVCSteps, StandInSteps]
-    tools = RVCSteps(host, experiment, settings, plan.workers) if host.is_checkout else StandInSteps(experiment, settings)
+    tools = RVCSteps(host, experiment, settings,
+                     plan.workers) if host.is_checkout else StandInSteps(experiment, settings)
     steps = _Steps(record, marks, tools, different)
     steps.run("slices", len(recordings.files), lambda progress: tools.slices(recordings, progress))
     if until == "slices":
@@ -94,7 +96,8 @@ def _prepare(host: Host, plan: Plan, until: Optional[str], recordings: Recording
     atomic_write(experiment / layout.CONFIG, text.encode("utf-8"))
     mute = host.root / "logs" / "mute" if host.root is not None else None
     return layout.write_filelist(
-        experiment, settings.version, settings.f0_method is not None, plan.speaker, mute, f"{settings.sample_rate // 1000}k")
+        experiment, settings.version, settings.f0_method is not None, plan.speaker, mute,
+        f"{settings.sample_rate // 1000}k")
 
 
 def check_speaker(plan: Plan) -> None:
@@ -118,10 +121,12 @@ def check_folder(experiment: Path) -> Record:
     if not existing.is_dir():
         raise UserError("{existing} is a file: choose another --output_dir", existing=existing)
     record = Record(experiment)
-    if existing == experiment and not record.known and any(not name.startswith(".") for name in os.listdir(str(experiment))):
+    if existing == experiment and not record.known and any(not name.startswith(".")
+                                                           for name in os.listdir(str(experiment))):
         raise UserError("{experiment} holds files that were not made by this command: train on it as it is, or choose "
                         "another --output_dir", experiment=experiment)
-    made = [experiment / name for names in PRODUCTS.values() for name in (*names, SET_ASIDE) if (experiment / name).is_dir()]
+    made = [experiment / name for names in PRODUCTS.values() for name in (*names, SET_ASIDE)
+            if (experiment / name).is_dir()]
     for folder in (existing, *made):
         try:
             with tempfile.TemporaryFile(dir=str(folder)):
@@ -141,7 +146,8 @@ def drop_unfit(record: Record, settings: Settings) -> None:
         count = len(unfit.pitch) + len(unfit.features)
         print(tr("{count} files of pitch and features are not of their slices (older, of another length, or of slices "
                  "that are gone): they were moved to {moved}", count=count, moved=unfit.moved), file=sys.stderr)
-    if not slices <= layout.stems(experiment / layout.PITCH, ".wav.npy") & layout.stems(experiment / layout.COARSE_PITCH, ".wav.npy"):
+    if not slices <= layout.stems(experiment / layout.PITCH,
+                                  ".wav.npy") & layout.stems(experiment / layout.COARSE_PITCH, ".wav.npy"):
         record.undo("f0")
     if not slices <= layout.stems(layout.feature_folder(experiment, settings.version), ".npy"):
         record.undo("features")

@@ -25,7 +25,8 @@ from .changes import key_of
 from .synthesis import FLOW_CONTEXT, check_stand_in, light
 
 STEP = 50
-"""Frames: recordings are filled up with silence to a multiple of this, so that those of nearly one length go together."""
+"""Frames: recordings are filled up with silence to a multiple of this, so that those of nearly one length go
+together."""
 KEPT = 64
 """Voices whose factors are kept; each is as small as its file."""
 
@@ -43,14 +44,16 @@ class VoiceBatch:
         UserError: the base or the device cannot be used; a v1 base, whose features are in a checkout only.
     """
 
-    def __init__(self, base: Union[str, Path, Base, VoiceLoader], device: str = "cpu", seed: int = 0, host: Optional[Host] = None):
+    def __init__(self, base: Union[str, Path, Base, VoiceLoader], device: str = "cpu", seed: int = 0,
+                 host: Optional[Host] = None):
         if not isinstance(base, VoiceLoader):
             base = light(VoiceLoader(base, host or find_host(), check_device(device)))
         self.voice, self.seed = base, seed
         self._decoder = GeneratorLoRA(base.network.dec)
         self._kept: OrderedDict[Any, Products] = OrderedDict()
 
-    def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]], transpose: Sequence[float] = ()) -> List[np.ndarray]:
+    def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]],
+                transpose: Sequence[float] = ()) -> List[np.ndarray]:
         """Convert recordings, each with its own voice.
 
         Args:
@@ -77,15 +80,18 @@ class VoiceBatch:
         for frames, members in groups.items():
             content, f0 = [], []
             for index in members:
-                sound = np.pad(np.asarray(recordings[index], dtype=np.float32), (0, frames * FRAME - len(recordings[index])))
-                content.append(np.repeat(np.asarray(stand_in.content_features(sound), dtype=np.float32), 2, axis=0)[:frames])
+                sound = np.pad(np.asarray(recordings[index], dtype=np.float32),
+                               (0, frames * FRAME - len(recordings[index])))
+                content.append(np.repeat(np.asarray(stand_in.content_features(sound), dtype=np.float32), 2,
+                                         axis=0)[:frames])
                 f0.append(stand_in.pitch(sound, frames) * 2.0 ** (shifts[index] / 12) if info.f0 else np.zeros(frames))
-            for index, sound in zip(members, self._generate(content, f0, [products[index] for index in members], 0, frames)):
+            for index, sound in zip(members, self._generate(content, f0, [products[index] for index in members], 0,
+                                                            frames)):
                 done[index] = sound[:int(round(len(recordings[index]) * info.sample_rate / INPUT_RATE))]
         return done
 
-    def generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]], skip: int,
-                 length: int) -> np.ndarray:
+    def generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray],
+                 voices: Sequence[Mapping[Source, float]], skip: int, length: int) -> np.ndarray:
         """`length` frames from frame `skip` on, for each row with its own voice.
 
         Args:
@@ -119,14 +125,16 @@ class VoiceBatch:
         phone = torch.from_numpy(np.stack(content)).to(device, dtype)  # (rows, frames, size)
         count, frames = phone.shape[:2]
         hertz = np.stack(f0)
-        coarse = torch.from_numpy(np.stack([stand_in.coarse_pitch(one) for one in hertz])).to(device) if info.f0 else None
+        coarse = torch.from_numpy(np.stack([stand_in.coarse_pitch(one) for one in hertz])).to(
+            device) if info.f0 else None
         pitch = torch.from_numpy(hertz.astype(np.float32))[:, skip:skip + length].to(device)
         first = max(skip - FLOW_CONTEXT, 0)
         with self.voice.lock:
             if self.voice.applied:
                 raise UserError("a voice is applied to this base: unload it before batches are converted on it")
             with rows_adapted(network, rows):
-                g = network.emb_g(torch.zeros(count, 1, dtype=torch.long, device=device)).transpose(1, 2)  # (rows, gin, 1)
+                # (rows, gin, 1)
+                g = network.emb_g(torch.zeros(count, 1, dtype=torch.long, device=device)).transpose(1, 2)
                 mean, log_scale, mask = network.enc_p(phone, coarse, torch.full((count,), frames, device=device))
                 mean, log_scale, mask = (part[:, :, first:] for part in (mean, log_scale, mask))
                 noise, sines = self._noise(mean[:1], pitch, info.hop_length)
@@ -140,7 +148,8 @@ class VoiceBatch:
         return np.asarray(sound[:, 0].float().cpu().numpy())
 
     def _noise(self, like: Tensor, pitch: Tensor, hop: int) -> Tuple[Tensor, Optional[Tensor]]:
-        """Noise of the prior, (1, channels, frames), and each row's excitation, (rows, samples, 1): as for the row alone."""
+        """Noise of the prior, (1, channels, frames), and each row's excitation, (rows, samples, 1): as for the row
+        alone."""
         with undisturbed(self.voice.device):
             torch.manual_seed(self.seed)
             noise = torch.randn_like(like)

@@ -86,7 +86,8 @@ class Batcher:
         if not requests:
             return
         try:
-            made = self._batch.convert([one.sound for one in requests], [one.voice for one in requests], [one.transpose for one in requests])
+            made = self._batch.convert([one.sound for one in requests], [one.voice for one in requests],
+                                       [one.transpose for one in requests])
         except BaseException as error:
             if len(requests) == 1:
                 requests[0].answer.set_exception(error)

@@ -20,7 +20,8 @@ from .rvc_class import give, patch_realtime_class
 
 
 class RvcSynthesis:
-    """Generates the sound of a window's last frames, with the voice that is applied to `voice`; called as `StandInSynthesis` is.
+    """Generates the sound of a window's last frames, with the voice that is applied to `voice`; called as
+    `StandInSynthesis` is.
 
     Args:
         voice: any base, with no adapter applied: it moves to where RVC's Config runs networks, in fp16 if it does.
@@ -30,12 +31,12 @@ class RvcSynthesis:
         seed: of all noise; None for other noise each time, as RVC has.
 
     Raises:
-        UserError: the realtime class or HuBERT cannot be used; a bad index; an f0 method that this RVC lacks; tag 2.2.231006, whose
-            class knows nothing of frames.
+        UserError: the realtime class or HuBERT cannot be used; a bad index; an f0 method that this RVC lacks; tag
+            2.2.231006, whose class knows nothing of frames.
     """
 
-    def __init__(self, voice: VoiceLoader, transpose: float = 0.0, index: Union[str, Path, None] = None, index_rate: float = 0.75,
-                 f0_method: Optional[str] = None, seed: Optional[int] = 0):
+    def __init__(self, voice: VoiceLoader, transpose: float = 0.0, index: Union[str, Path, None] = None,
+                 index_rate: float = 0.75, f0_method: Optional[str] = None, seed: Optional[int] = 0):
         self.voice, self.seed = voice, seed
         host = patch_realtime_class(voice.host)
         self._method = check_f0_method(host, f0_method)
@@ -51,7 +52,8 @@ class RvcSynthesis:
         with at_root(host):
             config = host_config(str(voice.device) if voice.device.type != "cpu" else "cpu")
             give(str(voice.info.path), voice)
-            self._rvc: Any = make_realtime(module, config, str(voice.info.path), transpose, file, index_rate if file else 0.0)
+            self._rvc: Any = make_realtime(module, config, str(voice.info.path), transpose, file,
+                                           index_rate if file else 0.0)
         voice.move(config.device, bool(config.is_half))
 
     @property

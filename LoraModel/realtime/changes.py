@@ -40,7 +40,8 @@ class VoiceChanges:
     """Changes of voice on `voice` for one stream.
 
     Args:
-        voice: the base in use. Nobody else should change its voice meanwhile; where one does, the next change here puts it right.
+        voice: the base in use. Nobody else should change its voice meanwhile; where one does, the next change here
+            puts it right.
         in_place: keep every tensor of the network where it is and copy into it, as CUDA graphs need. None: on CUDA.
         room: bytes for prepared blends that are kept; the one in use and the one to come are kept whatever their size.
     """
@@ -67,8 +68,9 @@ class VoiceChanges:
             force, any_strength: as `VoiceLoader.set_adapters` takes them.
 
         Returns:
-            What becomes of it. `result()` is True when the next block will be heard in this voice, False when a later request
-            took its place; it raises UserError where a file is missing, damaged or of another base. The voice in use then stays.
+            What becomes of it. `result()` is True when the next block will be heard in this voice, False when a later
+            request took its place; it raises UserError where a file is missing, damaged or of another base. The voice
+            in use then stays.
 
         Raises:
             UserError: a strength that is no number or out of range.
@@ -112,7 +114,8 @@ class VoiceChanges:
             self._trim()
 
     def take(self) -> bool:
-        """Between two blocks, by the audio thread: change to the blend that is ready, if one is. True where the voice changed."""
+        """Between two blocks, by the audio thread: change to the blend that is ready, if one is. True where the voice
+        changed."""
         if self._ready is None:
             return False
         started = time.perf_counter()

@@ -1,4 +1,5 @@
-"""A stream from a microphone to a loudspeaker, where the package `sounddevice` is installed; voices change by what is typed."""
+"""A stream from a microphone to a loudspeaker, where the package `sounddevice` is installed; voices change by what is
+typed."""
 
 from __future__ import annotations
 
@@ -41,12 +42,14 @@ class DeviceStream:
         late: blocks that PortAudio said came too late.
     """
 
-    def __init__(self, live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], fault: Callable[[BaseException], None]):
+    def __init__(self, live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str],
+                 fault: Callable[[BaseException], None]):
         self.live, self.late = live, 0
         self._fault = fault
         package = sound_devices()
         try:
-            self.stream = package.Stream(samplerate=live.rate, blocksize=live.block_samples, channels=1, dtype="float32",
+            self.stream = package.Stream(samplerate=live.rate, blocksize=live.block_samples, channels=1,
+                                         dtype="float32",
                                          device=(device_of(device_in), device_of(device_out)), callback=self.callback)
         except (package.PortAudioError, ValueError) as error:
             raise UserError("the sound devices cannot be opened ({error}): `python -m sounddevice` lists those that "
@@ -62,8 +65,8 @@ class DeviceStream:
             self._fault(error)
 
 
-def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path], any_strength: bool = False,
-         lines: Iterable[str] = sys.stdin) -> DeviceStream:
+def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path],
+         any_strength: bool = False, lines: Iterable[str] = sys.stdin) -> DeviceStream:
     """Convert from one device to the other until the input ends or says "q"; each other line is a voice."""
     faults = []
     opened = DeviceStream(live, device_in, device_out, faults.append)

@@ -1,7 +1,7 @@
 """Blocks of a stream joined without a click: SOLA, the synchronised overlap-add that RVC's realtime window uses.
 
-Each block is generated with some more sound after it. The next one, which begins with the same moment, is shifted by up to 10 ms
-to where it resembles that sound most (the highest normalised correlation), and the two cross-fade.
+Each block is generated with some more sound after it. The next one, which begins with the same moment, is shifted by
+up to 10 ms to where it resembles that sound most (the highest normalised correlation), and the two cross-fade.
 Method: Roucos and Wilgus, "High quality time-scale modification for speech", ICASSP 1985.
 """
 

@@ -25,8 +25,8 @@ class Switch(NamedTuple):
 
 
 def names_of(files: Sequence[Path]) -> Dict[str, Path]:
-    """What each adapter may be called: its number from 1 on, its path, its file's name, and that without the ending where no
-    two files share it."""
+    """What each adapter may be called: its number from 1 on, its path, its file's name, and that without the ending
+    where no two files share it."""
     names: Dict[str, Path] = {}
     for call in (lambda file: file.stem, lambda file: file.name, str):
         called = [call(file) for file in files]
@@ -126,6 +126,7 @@ class Played(NamedTuple):
         length = live.block_samples / live.rate
         return {
             "rate": live.rate, "block_seconds": length, "blocks": len(self.seconds), "delay_seconds": live.delay,
-            "seconds_a_block": round(float(np.median(self.seconds)), 5), "seconds_a_block_most": round(max(self.seconds), 5),
+            "seconds_a_block": round(float(np.median(self.seconds)), 5),
+            "seconds_a_block_most": round(max(self.seconds), 5),
             "blocks_slower_than_real_time": sum(seconds > length for seconds in self.seconds), "changes": self.changes,
         }

@@ -1,9 +1,10 @@
-"""RVC's own realtime class with our voices: an adapter where a `.pth` is given, and changes of voice between two blocks.
+"""RVC's own realtime class with our voices: an adapter where a `.pth` is given, and changes of voice between two
+blocks.
 
     from LoraModel.realtime.rvc_class import patch_realtime_class, rvc_lora_voices
-    patch_realtime_class()                                  # once, in the checkout's folder; the windows need no line of one's own
-    rvc = rtrvc.RVC(0, 0, "anna.safetensors", "", 0, ...)   # as before; its base is found among the checkout's
-    rvc_lora_voices(rvc).use({"anna.safetensors": 0.7, "bob.safetensors": 0.3})
+    patch_realtime_class()                                  # once, in the checkout's folder; the windows need no line
+    of one's own rvc = rtrvc.RVC(0, 0, "anna.safetensors", "", 0, ...)   # as before; its base is found among the
+    checkout's rvc_lora_voices(rvc).use({"anna.safetensors": 0.7, "bob.safetensors": 0.3})
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class LiveVoices:
         return self._changes.held
 
     def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
-        """Change the voice; returns at once, from any thread, and is heard from the next block on (`VoiceChanges.use`)."""
+        """Change the voice; returns at once, from any thread, and is heard from the next block on
+        (`VoiceChanges.use`)."""
         return self._changes.use(adapters, force, any_strength)
 
     def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
@@ -152,7 +154,8 @@ def give(path: str, voice: VoiceLoader) -> None:
 
 
 def _network(path: str, device: Any) -> Optional[nn.Module]:
-    """The network for a file that RVC cannot read: an adapter on its base, or a base that is no small voice. None for the rest."""
+    """The network for a file that RVC cannot read: an adapter on its base, or a base that is no small voice. None for
+    the rest."""
     if path in _given:
         return _given.pop(path).network
     host = _host()
@@ -176,11 +179,13 @@ def _network(path: str, device: Any) -> Optional[nn.Module]:
 
 def _description(network: nn.Module) -> Dict[str, Any]:
     info = voice_of(network, _host()).info
-    return {"config": list(info.config), "weight": {"emb_g.weight": network.emb_g.weight}, "f0": int(info.f0), "version": info.version}
+    return {"config": list(info.config), "weight": {"emb_g.weight": network.emb_g.weight}, "f0": int(info.f0),
+            "version": info.version}
 
 
 def _made(rvc: Any) -> None:
-    """The adapter that was given as the voice is heard from the first block on. RVC may have made the network fp16 since."""
+    """The adapter that was given as the voice is heard from the first block on. RVC may have made the network fp16
+    since."""
     wanted = rvc.net_g.__dict__.pop(_WANTED, None)
     if wanted is not None:
         voice = voice_of(rvc.net_g, _host())

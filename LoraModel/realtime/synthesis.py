@@ -1,7 +1,9 @@
-"""One block of a stream through the network where there is no RVC checkout: stand-in features, pitch, and the host's own network.
+"""One block of a stream through the network where there is no RVC checkout: stand-in features, pitch, and the host's
+own network.
 
-The steps are those of RVC's realtime class, and so are the parts of the network that run: the text encoder over all of the context,
-the flow from 24 frames before what is wanted (as far as it looks back), the decoder over what is wanted alone.
+The steps are those of RVC's realtime class, and so are the parts of the network that run: the text encoder over all of
+the context, the flow from 24 frames before what is wanted (as far as it looks back), the decoder over what is wanted
+alone.
 """
 
 from __future__ import annotations
@@ -126,14 +128,16 @@ class StandInSynthesis:
                 torch.manual_seed(self.seed)
             z_p = (mean + torch.exp(log_scale) * torch.randn_like(mean) * NOISE_SCALE) * mask
             z = network.flow(z_p, mask, g=g, reverse=True)[:, :, skip - first:skip - first + length]
-            if self.seed is not None:  # the excitation's noise is the same whatever came before: `VoiceBatch` makes it alone
+            # the excitation's noise is the same whatever came before: `VoiceBatch` makes it alone
+            if self.seed is not None:
                 torch.manual_seed(self.seed)
             sound = self._decoder(z * mask[:, :, skip - first:skip - first + length], pitch, g)
         return sound[0, 0].float().cpu().numpy()
 
 
 def light(voice: VoiceLoader) -> VoiceLoader:
-    """Take off the network what only training needs: the posterior encoder, and weight norm, as RVC's realtime class does.
+    """Take off the network what only training needs: the posterior encoder, and weight norm, as RVC's realtime class
+    does.
 
     Only with no adapter applied.
     """

@@ -1,8 +1,9 @@
 """RVC's realtime windows (gui_v1.py, realtime_gui.py) with our voices: what the installer's lines call.
 
-`setup` is called with the script's own `globals()` just before `gui = GUI()`. It patches the realtime class, and stands before the
-script's `sg` (FreeSimpleGUI): the window that the script lays out gets a frame "LoRA voice" with a list, a strength and a button, and
-events of that frame are answered inside `Window.read`, before the script sees them, which ends its stream at an event that it does not know.
+`setup` is called with the script's own `globals()` just before `gui = GUI()`. It patches the realtime class, and
+stands before the script's `sg` (FreeSimpleGUI): the window that the script lays out gets a frame "LoRA voice" with a
+list, a strength and a button, and events of that frame are answered inside `Window.read`, before the script sees them,
+which ends its stream at an event that it does not know.
 """
 
 from __future__ import annotations
@@ -102,12 +103,14 @@ class Panel:
         sg = self.sg
         self._names = self.catalog.adapters()
         return sg.Frame(tr("LoRA voice"), [
-            [sg.Combo([self.plain, *self._names], default_value=self.plain, key=VOICE, enable_events=True, readonly=True, size=(38, 1)),
+            [sg.Combo([self.plain, *self._names], default_value=self.plain, key=VOICE, enable_events=True,
+                      readonly=True, size=(38, 1)),
              sg.Button(tr("refresh"), key=REFRESH),
              sg.FileBrowse(tr("adapter as the voice"), target="pth_path", initial_folder=str(self.catalog.loras),
                            file_types=((tr("adapters"), "*.safetensors"),))],
             [sg.Text(tr("strength")),
-             sg.Slider(range=(0, MAX_STRENGTH), resolution=0.05, default_value=1.0, orientation="h", key=STRENGTH, enable_events=True),
+             sg.Slider(range=(0, MAX_STRENGTH), resolution=0.05, default_value=1.0, orientation="h", key=STRENGTH,
+                       enable_events=True),
              sg.Text(tr("keys 1 to 9: the first voices, 0: the base"), key=SAID, size=(52, 2))],
         ])
 
@@ -163,7 +166,8 @@ class Panel:
     # Before a stream starts
 
     def can_start(self, values: Dict[str, Any]) -> bool:
-        """Whether the voice that is chosen can be taken; for an adapter whose base is not among the checkout's, it is asked for."""
+        """Whether the voice that is chosen can be taken; for an adapter whose base is not among the checkout's, it is
+        asked for."""
         path = str(values.get("pth_path", "")).strip()
         if not path.lower().endswith(".safetensors"):
             return True

@@ -1,15 +1,16 @@
 """Look into model files and change their form.
 
-python scripts/convert_model.py voice VOICE.pth --base_model f0G40k.pth --output A.safetensors   a full voice as an adapter; folders, too
-python scripts/convert_model.py resize A.safetensors --max_kb 200 --output B.safetensors         an adapter of other ranks
-python scripts/convert_model.py info FILE                         what a .pth or .safetensors says of itself
-python scripts/convert_model.py small G_2333.pth --output voice.pth   a training checkpoint or base as a small RVC model
-python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safetensors
+python scripts/convert_model.py voice VOICE.pth --base_model f0G40k.pth --output A.safetensors   a full voice as an
+adapter; folders, too python scripts/convert_model.py resize A.safetensors --max_kb 200 --output B.safetensors
+an adapter of other ranks python scripts/convert_model.py info FILE                         what a .pth or .safetensors
+says of itself python scripts/convert_model.py small G_2333.pth --output voice.pth   a training checkpoint or base as a
+small RVC model python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safetensors
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__" and not __package__:
     import pathlib
     import sys
 

@@ -5,7 +5,8 @@ python scripts/merge_lora.py --base_model f0G40k.pth --lora_weights voice.safete
 
 from __future__ import annotations
 
-if __name__ == "__main__" and not __package__:  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__" and not __package__:
     import pathlib
     import sys
 

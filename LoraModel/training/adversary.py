@@ -18,13 +18,15 @@ RANK = 4
 class Adversary:
     """RVC's multi-period discriminator with LoRA on its convolutions.
 
-    Full training of it would need 71 M parameters, their optimiser state and 850 MB a save. Here only the branches learn.
+    Full training of it would need 71 M parameters, their optimiser state and 850 MB a save. Here only the branches
+    learn.
 
     Args:
-        parts: how many of its sub-discriminators a step takes, drawn at random; 0 takes all. The losses, which RVC sums over
-            them, are scaled up to all of them.
+        parts: how many of its sub-discriminators a step takes, drawn at random; 0 takes all. The losses, which RVC
+            sums over them, are scaled up to all of them.
         every: it learns at every k-th step, and at the others only judges.
-        frozen_layers: lower layers of each sub-discriminator that do not learn (FreezeD, Mo et al. 2020, arXiv:2002.10964).
+        frozen_layers: lower layers of each sub-discriminator that do not learn (FreezeD, Mo et al. 2020,
+            arXiv:2002.10964).
     """
 
     def __init__(self, network: nn.Module, host: Host, lr: float, betas: Tuple[float, float], device: torch.device,
@@ -43,10 +45,13 @@ class Adversary:
         self._drawn: List[nn.Module] = self._all
         self._features_real: List[List[Tensor]] = []
 
-    def update(self, real: Tensor, generated: Tensor, step: int, scaler: Any, autocast: ContextManager[Any]) -> Optional[Tensor]:
-        """One step of the discriminator's own (least squares, Mao et al. 2017, arXiv:1611.04076) -> its loss; None where it only judges.
+    def update(self, real: Tensor, generated: Tensor, step: int, scaler: Any,
+               autocast: ContextManager[Any]) -> Optional[Tensor]:
+        """One step of the discriminator's own (least squares, Mao et al. 2017, arXiv:1611.04076) -> its loss; None
+        where it only judges.
 
-        real, generated: (batch, 1, samples). step: how many there were. What it makes of `real` is kept for `generator_losses`.
+        real, generated: (batch, 1, samples). step: how many there were. What it makes of `real` is kept for
+        `generator_losses`.
         """
         if self._count < len(self._all):
             self._drawn = [self._all[i] for i in torch.randperm(len(self._all))[:self._count].tolist()]
@@ -56,7 +61,8 @@ class Adversary:
         with autocast, torch.set_grad_enabled(learns):
             judged_real = [part(real) for part in self._drawn]
             if learns:
-                scores = [[score for score, _ in judged] for judged in (judged_real, [part(generated.detach()) for part in self._drawn])]
+                scores = [[score for score, _ in judged]
+                          for judged in (judged_real, [part(generated.detach()) for part in self._drawn])]
                 loss = self._losses.discriminator_loss(*scores)[0] * self._share()
         self._features_real = [[feature.detach() for feature in features] for _, features in judged_real]
         if not learns:
@@ -70,7 +76,8 @@ class Adversary:
     def generator_losses(self, generated: Tensor) -> Dict[str, Tensor]:
         """Adversarial and feature-matching loss for the generator. No gradient reaches the discriminator.
 
-        The features of the real clips are those of `update`, from just before the discriminator's step: RVC runs it on them again.
+        The features of the real clips are those of `update`, from just before the discriminator's step: RVC runs it on
+        them again.
         """
         outputs = [part(generated) for part in self._drawn]
         features_real, self._features_real = self._features_real, []
@@ -83,7 +90,8 @@ class Adversary:
         return len(self._all) / self._count
 
     def state(self) -> Dict[str, Any]:
-        return {"lora": {k: v.detach().cpu() for k, v in self.injection.tensors().items()}, "optimizer": optimizer_state(self.optimizer)}
+        return {"lora": {k: v.detach().cpu() for k, v in self.injection.tensors().items()},
+                "optimizer": optimizer_state(self.optimizer)}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         """Go on from what `state` gave; raises where that is of another discriminator."""

@@ -1,7 +1,8 @@
 """Whether features and pitch are those of their clip.
 
-RVC's extractors skip every file that is there: after other recordings were sliced under the same name, or folders were exchanged, a run
-would train the new sound on the old features and end well. Lengths, times and the two forms of pitch tell.
+RVC's extractors skip every file that is there: after other recordings were sliced under the same name, or folders were
+exchanged, a run would train the new sound on the old features and end well. Lengths, times and the two forms of pitch
+tell.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from .data_loader import Clip, Experiment
 SPARE_FRAMES = 4
 """RVC's methods differ by so many frames of 10 ms at a clip's ends."""
 PAUSE = 2.0
-"""Seconds. A tool that copies a folder without its times writes file after file; between two preparations there is a pause."""
+"""Seconds. A tool that copies a folder without its times writes file after file; between two preparations there is a
+pause."""
 LOWEST, HIGHEST = 20.0, 4000.0
 """Hz. RVC looks for pitch between 50 and 1100 Hz; some of its methods go a little beyond."""
 FEW = 0.1
@@ -36,7 +38,8 @@ def check_lengths(clip: Clip, frames: int, feature: np.ndarray, pitch: Sequence[
     Raises:
         UserError: one is longer or shorter than its clip by more than `SPARE_FRAMES`.
     """
-    lengths = [(clip.feature, 2 * len(feature)), *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch) if path)]
+    lengths = [(clip.feature, 2 * len(feature)),
+               *((path, len(values)) for path, values in zip((clip.pitch, clip.f0), pitch) if path)]
     for path, length in lengths:
         if abs(length - frames) > SPARE_FRAMES:
             raise UserError("{path} is of {length} frames of 10 ms, its clip {wav_name} of {frames}: it belongs to "
@@ -90,7 +93,8 @@ def check_times(clips: Sequence[Clip]) -> None:
 
 
 def _pause(times: List[float], start: float, stop: float) -> float:
-    """The longest time between `start` and `stop` in which nothing was written, seconds. times: sorted, of all files."""
+    """The longest time between `start` and `stop` in which nothing was written, seconds. times: sorted, of all
+    files."""
     between = times[bisect.bisect_left(times, start):bisect.bisect_right(times, stop)]
     return max((later - earlier for earlier, later in zip(between, between[1:])), default=0.0)
 
@@ -99,7 +103,8 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
     """Every slice of the folder is used, and every slice is of the recordings that were prepared last.
 
     Raises:
-        UserError: slices without features or pitch, of which RVC leaves out a few by its own judgement; left-over slices.
+        UserError: slices without features or pitch, of which RVC leaves out a few by its own judgement; left-over
+            slices.
     """
     folder = experiment.folder
     listed = {clip.wav.stem for clip in experiment.clips if not clip.mute and clip.wav.parent.parent == folder}
@@ -117,8 +122,10 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
         if noted and not clip.mute and clip.wav.parent == folder / layout.WAVS:
             size = noted.get(f"{layout.WAVS}/{clip.wav.name}")
             if size != clip.wav.stat().st_size:
-                what = (f"was not made by the preparation that {MANIFEST} tells of", f"并非由 {MANIFEST} 所记录的处理生成") if size is None else (
-                    f"was changed after the preparation that {MANIFEST} tells of", f"在 {MANIFEST} 所记录的处理之后被更改")
+                what = (f"was not made by the preparation that {MANIFEST} tells of",
+                        f"并非由 {MANIFEST} 所记录的处理生成") if size is None else (
+                            f"was changed after the preparation that {MANIFEST} tells of",
+                            f"在 {MANIFEST} 所记录的处理之后被更改")
                 raise UserError("{wav} {what}: prepare the recordings again, or delete {manifest} to train on the "
                                 "folder as it is", wav=clip.wav, what=Text(what[0], what[1]), manifest=MANIFEST)
 

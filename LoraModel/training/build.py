@@ -34,7 +34,8 @@ def prepare(
     """Load and check everything a run needs.
 
     Args:
-        config: `base_model`, `data_dir` and `output_dir` must be given; `name` is the experiment folder's where it is empty.
+        config: `base_model`, `data_dir` and `output_dir` must be given; `name` is the experiment folder's where it is
+            empty.
         resume: go on from the last save in `output_dir`, if there is one.
         rvc_root: the RVC checkout. sample_rate: Hz, where two of RVC's configurations fit the base.
         config_json: a custom base's own; one that lies beside it is found by itself.
@@ -46,7 +47,8 @@ def prepare(
     choose_device(config.device)
     folder, output = host.resolve(config.data_dir), run_folder(host, config.output_dir, resume)
     check_free(output)
-    resumed = (read_run(output) or {}).get("name") if resume else None  # a folder that was renamed meanwhile is the same experiment
+    # a folder that was renamed meanwhile is the same experiment
+    resumed = (read_run(output) or {}).get("name") if resume else None
     name = config.name or (resumed if isinstance(resumed, str) else "") or folder.resolve().name
     config = replace(config, data_dir=str(folder), output_dir=str(output), name=name)
     check_name(config.name)
@@ -80,7 +82,8 @@ def prepare(
 
 
 def run_folder(host: Host, output_dir: str, resume: bool) -> Path:
-    """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it lies."""
+    """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it
+    lies."""
     inside, here = host.result(output_dir), Path(output_dir).expanduser().absolute()
     return here if resume and not inside.exists() and (here / RUN_FILE).is_file() else inside
 
@@ -104,7 +107,8 @@ def check_speakers(config: TrainConfig, info: BaseInfo) -> None:
 
 
 def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
-    """Say on standard error where the filelist's one speaker is another number than the row that the voice is trained on."""
+    """Say on standard error where the filelist's one speaker is another number than the row that the voice is trained
+    on."""
     speakers = {clip.speaker for clip in experiment.clips if not clip.mute}
     if config.speaker_id is None and len(speakers) == 1 and config.speaker not in speakers:
         number = speakers.pop()
@@ -120,11 +124,13 @@ def describe(trainer: Trainer) -> None:
     print(tr(f"voice {trainer.config.name}: {len(train)} clips ({train.seconds:.0f} s), {len(trainer.held)} kept out"
              + (f", {dropped} too short" if dropped else "")
              + f"; base {info.name} ({info.version}, {info.sample_rate} Hz) with {count.base:,} parameters, "
-             f"adapter {count.adapter:,} ({count.percent:.2f}%), a file of {size / 1000:,.0f} KB; {trainer.total_steps} steps on {trainer.device}",
+             f"adapter {count.adapter:,} ({count.percent:.2f}%), a file of {size / 1000:,.0f} KB; "
+             f"{trainer.total_steps} steps on {trainer.device}",
              f"声音 {trainer.config.name}：{len(train)} 个片段（{train.seconds:.0f} 秒），留出 {len(trainer.held)} 个"
              + (f"，{dropped} 个过短未使用" if dropped else "")
              + f"；底模 {info.name}（{info.version}，{info.sample_rate} Hz）共 {count.base:,} 个参数，"
-             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%），文件 {size / 1000:,.0f} KB；在 {trainer.device} 上训练 {trainer.total_steps} 步"),
+             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%），文件 {size / 1000:,.0f} KB；在 {trainer.device} "
+             f"上训练 {trainer.total_steps} 步"),
           file=sys.stderr)
     clamped = trainer.model.injection.clamped()
     if clamped:

@@ -41,15 +41,18 @@ def set_random_state(state: Dict[str, Any], device: torch.device) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Dict[str, Any]:
-    """What an optimiser has learnt of each parameter; its settings are the run's own and differ between versions of PyTorch."""
+    """What an optimiser has learnt of each parameter; its settings are the run's own and differ between versions of
+    PyTorch."""
     return {"state": optimizer.state_dict()["state"]}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Dict[str, Any]) -> None:
     """Raises: ValueError: the state is of other parameters."""
-    sizes = {index: parameter.shape for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    sizes = {index: parameter.shape for index,
+             parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     for index, values in state["state"].items():
-        if any(values[name].shape != sizes[index] or not torch.isfinite(values[name]).all() for name in ("exp_avg", "exp_avg_sq")):
+        if any(values[name].shape != sizes[index] or not torch.isfinite(values[name]).all()
+               for name in ("exp_avg", "exp_avg_sq")):
             raise ValueError(f"parameter {index} has another shape")
     optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -89,7 +92,8 @@ def damaged_state(folder: Path) -> UserError:
 
 
 def encoded(value: Any) -> Any:
-    """PyTorch 1.13 reads neither floats nor long integers back with `weights_only`: they become tensors without a dimension."""
+    """PyTorch 1.13 reads neither floats nor long integers back with `weights_only`: they become tensors without a
+    dimension."""
     if isinstance(value, dict):
         return {key: encoded(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -115,7 +119,8 @@ def decoded(value: Any) -> Any:
 
 
 def describe_clips(clips: Sequence[Clip]) -> List[List[Any]]:
-    """What identifies the data: [[name of the clip, bytes, SHA-256], …] without RVC's clips of silence, in the order of the names.
+    """What identifies the data: [[name of the clip, bytes, SHA-256], …] without RVC's clips of silence, in the order
+    of the names.
 
     Paths are no part of it: a folder may be renamed, or carried to another machine.
     """
@@ -171,8 +176,10 @@ def written(folder: Path) -> Optional[Tuple[int, int]]:
 
 
 def write_run(folder: Path, run: Dict[str, Any]) -> None:
-    """Write OUT/run.json: which voice, base and settings the folder belongs to, and whether it runs, stopped or is done."""
-    atomic_write(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape"))
+    """Write OUT/run.json: which voice, base and settings the folder belongs to, and whether it runs, stopped or is
+    done."""
+    atomic_write(folder / RUN_FILE,
+                 json.dumps(run, indent=1, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape"))
 
 
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:
@@ -224,7 +231,8 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
 
 
 def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
-    """What makes a folder the run of one voice, beside its clips. Where the data lies now is told too, but says nothing of that."""
+    """What makes a folder the run of one voice, beside its clips. Where the data lies now is told too, but says
+    nothing of that."""
     return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
 
 

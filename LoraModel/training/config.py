@@ -26,7 +26,8 @@ class TrainConfig:
         base_d: pretrained discriminator to train against; None trains without one.
         preset: layers and ranks, by name.
         lora_rank: one rank for all layers of the preset; None leaves the preset's own.
-        lora_alpha: one alpha for all layers, whose weights are scaled by alpha / rank; None keeps the preset's proportion.
+        lora_alpha: one alpha for all layers, whose weights are scaled by alpha / rank; None keeps the preset's
+            proportion.
         lora: layers and ranks as a LoRAConfig's dictionary, in place of the three before.
         epochs: passes over the training clips.
         batch_size: clips a step.
@@ -109,7 +110,8 @@ class TrainConfig:
             raise UserError("seed={seed} must be below {value}", seed=self.seed, value=2 ** 32)
         for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
             self._number(key)
-        for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author", "license", "notes"):
+        for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author",
+                    "license", "notes"):
             self._text(key, getattr(self, key))
         if self.base_d is not None:
             self._text("base_d", self.base_d)
@@ -158,7 +160,8 @@ class TrainConfig:
         """Of settings by their names; kohya's and PEFT's names for them are taken, too (`settings_file.ALIASES`).
 
         Raises:
-            UserError: an unknown key (the nearest known one is proposed), a setting given twice, a value that cannot be.
+            UserError: an unknown key (the nearest known one is proposed), a setting given twice, a value that cannot
+                be.
         """
         known = [f.name for f in fields(cls)]
         values = own_names(values)

@@ -1,4 +1,5 @@
-"""An RVC experiment folder as training and held-out batches, collated by the host's own class. Nothing is ever written beside the clips."""
+"""An RVC experiment folder as training and held-out batches, collated by the host's own class. Nothing is ever written
+beside the clips."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ AnyBatch = TypeVar("AnyBatch", bound=Tuple[Any, ...])
 
 
 class Batch(NamedTuple):
-    """A collated batch. phone: (batch, frames, features), pitch and f0: (batch, frames) or None, spec: (batch, bins, frames),
+    """A collated batch. phone: (batch, frames, features), pitch and f0: (batch, frames) or None, spec: (batch, bins,
+    frames),
     wave: (batch, 1, samples), lengths: (batch,) in frames."""
 
     phone: Tensor
@@ -98,13 +100,15 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
         raise UserError("there is no experiment folder {folder}{near}: run scripts/prepare_data.py (or RVC's steps 1 "
                         "and 2) first", folder=folder, near=Text(near[0], near[1]))
     config = _config(folder, host, info)
-    experiment = Experiment(folder.absolute(), config["data"], config["train"]["segment_size"] // config["data"]["hop_length"])
+    experiment = Experiment(folder.absolute(), config["data"],
+                            config["train"]["segment_size"] // config["data"]["hop_length"])
     folder = experiment.folder
     filelist = folder / layout.FILELIST
     if filelist.is_file():
         lines = _lines(filelist)
         parsed = (_parse(line, filelist, folder, host, info) for line in lines)
-        # RVC adds clips of silence from its own logs/mute: where the experiment was moved without them, it does without.
+        # RVC adds clips of silence from its own logs/mute: where the experiment was moved without them, it does
+        # without.
         clips = [clip for clip in parsed if not clip.mute or all(path.is_file() for path in clip.paths())]
         experiment.clips = _of_one_speaker(clips, filelist, speaker_id)
     else:
@@ -146,7 +150,8 @@ def _lines(filelist: Path) -> List[str]:
 
 def _parse(line: str, filelist: Path, folder: Path, host: Host, info: BaseInfo) -> Clip:
     parts = line.split("|")
-    if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}", parts[-1].strip()) or any("\0" in part for part in parts):
+    if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}",
+                                                    parts[-1].strip()) or any("\0" in part for part in parts):
         raise UserError("{filelist}: {line} is no line of RVC's (3 or 5 parts, the last a speaker number)",
                         filelist=filelist, line=shown(line))
     if info.f0 and len(parts) == 3:
@@ -230,14 +235,16 @@ def recording_of(clip: Clip) -> str:
 def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip], List[Clip]]:
     """Training and held-out clips: whole recordings where there are enough, since neighbouring slices overlap.
 
-    RVC names slices RECORDING_SLICE.wav. The choice depends on names and seed alone. Clips of silence are never held out.
+    RVC names slices RECORDING_SLICE.wav. The choice depends on names and seed alone. Clips of silence are never held
+    out.
 
     Raises:
         UserError: fewer than two clips of the voice.
     """
     own = sorted((clip for clip in clips if not clip.mute), key=lambda clip: clip.wav.name)
     if len(own) < 2:
-        raise UserError("one clip is not enough, some must be kept out of training: add recordings (a few minutes are usual)")
+        raise UserError("one clip is not enough, some must be kept out of training: add recordings (a few minutes are "
+                        "usual)")
     wanted = min(max(1, round(fraction * len(own))), len(own) - 1)
     recordings: Dict[str, List[Clip]] = defaultdict(list)
     for clip in own:
@@ -248,7 +255,8 @@ def split(clips: Sequence[Clip], fraction: float, seed: int) -> Tuple[List[Clip]
     for group in groups:
         if len(held) < wanted and len(held) + len(group) <= max(1, round(1.5 * wanted)):
             held += group
-    if not held:  # every recording has more slices than may be kept out: neighbouring ones of the longest, which overlap least
+    # every recording has more slices than may be kept out: neighbouring ones of the longest, which overlap least
+    if not held:
         longest = max(groups, key=len)
         start = random.Random(seed).randrange(len(longest) - wanted + 1)
         held = longest[start:start + wanted]
@@ -260,10 +268,12 @@ class ClipSet:
     """Clips in memory, each read once. Nothing is written.
 
     Args:
-        segment_frames: clips shorter than this are left out (RVC's own sampler drops them too) and counted in `dropped`.
+        segment_frames: clips shorter than this are left out (RVC's own sampler drops them too) and counted in
+            `dropped`.
 
     Attributes:
-        levels: how loud the clips are. frames: of each clip. voiced: pitch of each in Hz, (voiced frames,), where the base takes pitch.
+        levels: how loud the clips are. frames: of each clip. voiced: pitch of each in Hz, (voiced frames,), where the
+            base takes pitch.
 
     Raises:
         UserError: a clip that cannot be read, or that is not finite.
@@ -294,7 +304,8 @@ class ClipSet:
             self.clips.append(clip)
         hop = data["hop_length"]
         self.frames = [item[0].shape[1] for item in self._items]
-        self.seconds = sum(frames for frames, clip in zip(self.frames, self.clips) if not clip.mute) * hop / data["sampling_rate"]
+        self.seconds = sum(frames for frames, clip in zip(self.frames, self.clips)
+                           if not clip.mute) * hop / data["sampling_rate"]
 
     def write_filelist(self, path: Path) -> None:
         """Record which clips these are, in RVC's format."""
@@ -332,7 +343,8 @@ class ClipSet:
 
 
 def epoch_batches(frames: Sequence[int], batch_size: int, seed: int, epoch: int) -> List[List[int]]:
-    """The batches of an epoch, as indices of clips: shuffled, with clips of like length together. Depends on nothing but its arguments.
+    """The batches of an epoch, as indices of clips: shuffled, with clips of like length together. Depends on nothing
+    but its arguments.
 
     frames: of each clip.
     """

@@ -1,7 +1,8 @@
 """The clips kept out of training, by the host's own inference path: the figures that tell whether a voice gets better.
 
-Log-mel L1 says how near a voice is, and rewards blur: where a network does not know which of two sounds it is, their mean is nearest to
-both. So sharpness stands beside it (`LoraModel/sharpness.py`), and the best save is the one of the lowest `Score.value`.
+Log-mel L1 says how near a voice is, and rewards blur: where a network does not know which of two sounds it is, their
+mean is nearest to both. So sharpness stands beside it (`LoraModel/sharpness.py`), and the best save is the one of the
+lowest `Score.value`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from .data_loader import ClipSet, recording_of
 
 
 class Heard(NamedTuple):
-    """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of `audio`;
+    """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of
+    `audio`;
     variance, contrast: global variance and frame contrast over the recording's, 1 is as sharp."""
 
     error: float
@@ -44,7 +46,8 @@ class Score(NamedTuple):
     """How good a voice is on the clips kept out of training.
 
     Attributes:
-        error: log-mel L1, mean over the clips. variance, contrast: means over the clips that have them, None where none has.
+        error: log-mel L1, mean over the clips. variance, contrast: means over the clips that have them, None where
+            none has.
     """
 
     error: float
@@ -53,7 +56,8 @@ class Score(NamedTuple):
 
     @property
     def value(self) -> float:
-        """What the best save is chosen by, lower is better: the error times 1 + the mean distance of the two ratios from 1.
+        """What the best save is chosen by, lower is better: the error times 1 + the mean distance of the two ratios
+        from 1.
 
         So one percent of sharpness weighs as much as one percent of log-mel L1, and roughness counts as blur does.
         """
@@ -72,11 +76,13 @@ class Score(NamedTuple):
 
     def log(self) -> Dict[str, Any]:
         """For train.jsonl and TensorBoard."""
-        return {"heldout_mel": self.error, "heldout_variance": self.variance, "heldout_contrast": self.contrast, "heldout_score": self.value}
+        return {"heldout_mel": self.error, "heldout_variance": self.variance, "heldout_contrast": self.contrast,
+                "heldout_score": self.value}
 
 
 def for_adapter(base: Optional[float], base_sharp: Sharp, score: Optional[Score]) -> str:
-    """What an adapter's metadata says of the clips kept out, JSON: base and adapter by log-mel L1, and how sharp both are."""
+    """What an adapter's metadata says of the clips kept out, JSON: base and adapter by log-mel L1, and how sharp both
+    are."""
     sharp = score.sharp if score else UNKNOWN
     return json.dumps({"base": base, "adapter": score.error if score else None, "metric": "log-mel L1, inference path",
                        "base_global_variance": base_sharp[0], "base_frame_contrast": base_sharp[1],
@@ -138,7 +144,8 @@ class HeldOut:
     def measure(self, network: nn.Module) -> List[Heard]:
         """Every clip through `network`, which must be in evaluation mode.
 
-        Each clip has its own fixed noise, so that measurements can be compared; random generators are left as they were.
+        Each clip has its own fixed noise, so that measurements can be compared; random generators are left as they
+        were.
         """
         heard = []
         with undisturbed(self._device):

@@ -39,8 +39,10 @@ class Trained(NamedTuple):
     """What came of a run.
 
     Attributes:
-        adapter: the best adapter's file. finished: False where the callback stopped the run; `resume=True` goes on with it.
-        heldout: log-mel L1 of the best adapter on the recordings kept out; base_heldout: of the base alone. Lower is nearer.
+        adapter: the best adapter's file. finished: False where the callback stopped the run; `resume=True` goes on
+            with it.
+        heldout: log-mel L1 of the best adapter on the recordings kept out; base_heldout: of the base alone. Lower is
+            nearer.
         best_step, steps: at which step it was saved, and how many were done. seconds: that the steps took.
     """
 
@@ -61,13 +63,15 @@ class Trained(NamedTuple):
 Callback = Callable[[Step], Any]
 
 
-def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool = False, rvc_root: Optional[str] = None,
+def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool = False,
+          rvc_root: Optional[str] = None,
           sample_rate: Optional[int] = None, config_json: Optional[str] = None) -> Trained:
     """Train an adapter for one voice.
 
     Args:
-        config: `base_model`, `data_dir` and `output_dir` at least. `data_dir` is an experiment folder, or a folder of recordings:
-            those are prepared first, into logs/NAME of the checkout, or without one into `data` in the run's folder.
+        config: `base_model`, `data_dir` and `output_dir` at least. `data_dir` is an experiment folder, or a folder of
+            recordings: those are prepared first, into logs/NAME of the checkout, or without one into `data` in the
+                run's folder.
         callback: called after every step; where it returns False the run saves and ends.
         resume: go on with the run in `output_dir`, if there is one.
         rvc_root: the RVC checkout; None finds it. sample_rate: Hz, where two of RVC's configurations fit the base.
@@ -91,19 +95,22 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
         told = callback
 
         def after(line: Dict[str, Any], total: int) -> None:
-            losses = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds") and not key.startswith("heldout")}
-            if told(Step(line["step"], total, line["epoch"], losses, line.get("heldout_mel"), line["seconds"])) is False:
+            losses = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds")
+                      and not key.startswith("heldout")}
+            if told(Step(line["step"], total, line["epoch"], losses, line.get("heldout_mel"),
+                         line["seconds"])) is False:
                 trainer.stop_asked = True
 
         trainer.on_step = after
     finished = trainer.run()
-    return Trained(trainer.adapter_path, finished, trainer.best, float(trainer.base_heldout or 0.0), trainer.best_step, trainer.done_steps,
-                   trainer.train_seconds)
+    return Trained(trainer.adapter_path, finished, trainer.best, float(trainer.base_heldout or 0.0), trainer.best_step,
+                   trainer.done_steps, trainer.train_seconds)
 
 
 def is_experiment(folder: Path) -> bool:
     """Whether RVC, or preparation here, has made this folder."""
-    return any((folder / name).exists() for name in (layout.FILELIST, layout.WAVS, layout.WAVS_16K, *layout.FEATURES.values()))
+    return any((folder / name).exists() for name in (layout.FILELIST, layout.WAVS, layout.WAVS_16K,
+                                                     *layout.FEATURES.values()))
 
 
 def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = False, sample_rate: Optional[int] = None,
@@ -120,7 +127,8 @@ def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = Fal
     info = load_base_beside_config(config.base_model, host, sample_rate, config_json).info
     output = Path("logs") / name if host.is_checkout else run_folder(host, config.output_dir, resume) / "data"
     beside = config_json or _configuration_beside(info.path, host, info.version, info.sample_rate)
-    options = ["--input_dir", str(source), "--output_dir", str(output), "--version", info.version, "--sample_rate", str(info.sample_rate)]
+    options = ["--input_dir", str(source), "--output_dir", str(output), "--version", info.version, "--sample_rate",
+               str(info.sample_rate)]
     options += ([] if info.f0 else ["--no_f0"]) + (["--config_json", str(beside)] if beside else [])
     options += ["--rvc_root", str(host.root)] if host.root is not None else []
     arguments: argparse.Namespace = preparation_options().parse_args(options)

@@ -17,12 +17,14 @@ STFT_SIZES = (256, 512, 1024)
 
 
 def prior_loss(host: Host, prior: Prior, posterior: Posterior) -> Tensor:
-    """KL between posterior and prior for each frame and channel, as VITS (Kim et al. 2021, arXiv:2106.06103, eq. 4), by RVC's code."""
+    """KL between posterior and prior for each frame and channel, as VITS (Kim et al. 2021, arXiv:2106.06103, eq. 4),
+    by RVC's code."""
     return host.module("losses").kl_loss(prior.z_p, posterior.log_scale, prior.mean, prior.log_scale, posterior.mask)
 
 
 def stft_loss(generated: Tensor, target: Tensor, sizes: Sequence[int] = STFT_SIZES) -> Tensor:
-    """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv:1910.11480, eq. 6): log magnitude L1 plus spectral convergence.
+    """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv:1910.11480, eq. 6): log magnitude L1 plus spectral
+    convergence.
 
     generated, target: (batch, samples).
     """
@@ -30,7 +32,8 @@ def stft_loss(generated: Tensor, target: Tensor, sizes: Sequence[int] = STFT_SIZ
     for size in sizes:
         window = torch.hann_window(size, device=generated.device)
         a, b = (
-            torch.stft(x.float(), size, size // 4, size, window, return_complex=True).abs() + 1e-5 for x in (generated, target)
+            torch.stft(x.float(), size, size // 4, size, window, return_complex=True).abs() + 1e-5
+            for x in (generated, target)
         )
         total = total + F.l1_loss(a.log(), b.log()) + (a - b).norm() / b.norm().clamp(min=1e-3)
     return total

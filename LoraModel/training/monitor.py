@@ -34,14 +34,16 @@ class Monitor:
     """Args:
         folder: the run's output folder.
         start_step: steps already done; later lines of an interrupted run are dropped, they will be written again.
-        total_steps: for the time left. saves: as many are planned. previews: which held-out clips are kept at each save.
+        total_steps: for the time left. saves: as many are planned. previews: which held-out clips are kept at each
+        save.
     """
 
     def __init__(self, folder: Path, start_step: int, total_steps: int, sample_rate: int, saves: int = 1,
                  previews: Sequence[int] = (0, 1)):
         self._folder, self._sample_rate = folder, sample_rate
         self._path, self._previews = folder / LOG_FILE, previews
-        # 2 clips a save, 2 bytes a sample; a second at least, of which saves beyond some hundreds keep only every so many.
+        # 2 clips a save, 2 bytes a sample; a second at least, of which saves beyond some hundreds keep only every so
+        # many.
         self._board_samples = max(sample_rate, BOARD_AUDIO_BYTES // (4 * (saves + 1)))
         self._board_every = math.ceil(4 * self._board_samples * (saves + 1) / BOARD_AUDIO_BYTES)
         self._saves = 0
@@ -62,8 +64,10 @@ class Monitor:
             self._log.flush()
         for key, value in line.items():
             if key not in ("step", "epoch") and value is not None:
-                self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value, line["step"])
-        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel", "heldout_variance", "heldout_contrast")
+                self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value,
+                                       line["step"])
+        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel", "heldout_variance",
+                                                                 "heldout_contrast")
                            if line.get(key) is not None)
         self._bar.set_postfix(epoch=line["epoch"], **self._shown, refresh=False)
         self._bar.update(1)
@@ -81,8 +85,10 @@ class Monitor:
         for index, clip in enumerate(clips[place] for place in self._previews if place < len(clips)):
             audio, mel = clip.audio, clip.mel
             if on_board:
-                frames = max(1, mel.shape[1] * self._board_samples // max(len(audio), 1))  # as long a stretch as of the audio
-                self._board.add_audio(f"heldout/{index}", np.clip(audio[None, : self._board_samples], -1, 1), step, self._sample_rate)
+                # as long a stretch as of the audio
+                frames = max(1, mel.shape[1] * self._board_samples // max(len(audio), 1))
+                self._board.add_audio(f"heldout/{index}", np.clip(audio[None, : self._board_samples], -1, 1), step,
+                                      self._sample_rate)
                 self._board.add_image(f"heldout/{index}", mel_image(mel.cpu().numpy()[:, :frames]), step)
             buffer = io.BytesIO()
             soundfile.write(buffer, np.clip(audio, -1, 1), self._sample_rate, format="FLAC")
@@ -96,7 +102,8 @@ class Monitor:
                 path.unlink()
 
     def _check_folder(self) -> None:
-        """An open log takes lines after its folder is gone, and saves would make the folder anew without what was in it."""
+        """An open log takes lines after its folder is gone, and saves would make the folder anew without what was in
+        it."""
         if not self._path.is_file():
             raise UserError("{path} is gone: the output folder was removed or renamed while training. Start again",
                             path=self._path)
@@ -132,7 +139,8 @@ class Monitor:
             raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def _in_thread(self, failure: Any) -> None:
-        # TensorBoard writes in a thread of its own, which would print a traceback; the next flush raises the error here.
+        # TensorBoard writes in a thread of its own, which would print a traceback; the next flush raises the error
+        # here.
         if not isinstance(failure.exc_value, OSError):
             self._former_hook(failure)
 

@@ -26,12 +26,13 @@ class Objective:
 
     Args:
         frames: of audio the decoder is trained on. hop: samples a frame.
-        adversary: takes the place of the STFT loss; its own step is part of the decoder's. scaler: of gradients, for that step.
+        adversary: takes the place of the STFT loss; its own step is part of the decoder's. scaler: of gradients, for
+            that step.
     """
 
     def __init__(
-        self, model: SynthesizerLoRA, host: Host, mel: Mel, config: TrainConfig, device: torch.device, frames: int, hop: int,
-        adversary: Optional[Adversary], scaler: Any,
+        self, model: SynthesizerLoRA, host: Host, mel: Mel, config: TrainConfig, device: torch.device, frames: int,
+        hop: int, adversary: Optional[Adversary], scaler: Any,
     ):
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
@@ -56,13 +57,15 @@ class Objective:
     def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
         """What trains the decoder: a random stretch of z, (batch, channels, frames), against the clip's own sound.
 
-        mel and stft; against a discriminator mel, gen and fm, and where it learns its own loss disc, without a graph to the voice.
+        mel and stft; against a discriminator mel, gen and fm, and where it learns its own loss disc, without a graph
+        to the voice.
         step: how many there were.
         """
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
         with self._autocast():
-            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()  # (batch, 1, samples)
+            # (batch, 1, samples)
+            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()
         real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
         # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
         losses = {"mel": F.l1_loss(slice_frames(batch.mel, starts, self._frames), self._mel.of_audio(audio.squeeze(1)))}
@@ -86,8 +89,8 @@ class Objective:
 
 
 def can_autocast(device: torch.device, precision: str) -> bool:
-    """Whether this PyTorch computes on `device` in `precision` ("fp32", "bf16", "fp16"): older ones know no fp16 on a CPU,
-    and refuse it (1.13) or go on in fp32 with a warning (2.0 to 2.2)."""
+    """Whether this PyTorch computes on `device` in `precision` ("fp32", "bf16", "fp16"): older ones know no fp16 on a
+    CPU, and refuse it (1.13) or go on in fp32 with a warning (2.0 to 2.2)."""
     if precision not in _AUTOCAST:
         return True
     try:

@@ -1,8 +1,8 @@
 """The training clips with what the frozen parts make of them: computed once for each clip, then kept.
 
-enc_q never changes and is conditioned on a row of the base, so its mean and log variance for a clip are the same at every step
-(z is drawn from them anew each time); so is the log-mel that the decoder's output is compared with. The linear spectrogram,
-from which both come, is twice their size and is let go.
+enc_q never changes and is conditioned on a row of the base, so its mean and log variance for a clip are the same at
+every step (z is drawn from them anew each time); so is the log-mel that the decoder's output is compared with. The
+linear spectrogram, from which both come, is twice their size and is let go.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from .data_loader import Batch, ClipSet
 
 
 class TrainBatch(NamedTuple):
-    """Clips padded to the longest. phone: (batch, frames, features), lengths: (batch,) in frames, pitch and f0: (batch, frames) or
-    None, wave: (batch, 1, samples), mel: (batch, bands, frames), mean and log_scale: (batch, channels, frames), of the posterior."""
+    """Clips padded to the longest. phone: (batch, frames, features), lengths: (batch,) in frames, pitch and f0:
+    (batch, frames) or
+    None, wave: (batch, 1, samples), mel: (batch, bands, frames), mean and log_scale: (batch, channels, frames), of the
+    posterior."""
 
     phone: Tensor
     lengths: Tensor
@@ -57,7 +59,8 @@ class Posteriors:
     def batch(self, indices: Sequence[int]) -> TrainBatch:
         """Some clips, on the device of training."""
         fields = dict(zip(TrainBatch._fields, zip(*(self._clip(index) for index in indices))))
-        batch = {name: None if parts[0] is None else pad(parts) for name, parts in fields.items() if name not in ("phone", "lengths")}
+        batch = {name: None if parts[0] is None else pad(parts) for name,
+                 parts in fields.items() if name not in ("phone", "lengths")}
         return TrainBatch(phone=pad(fields["phone"], 1), lengths=torch.cat(fields["lengths"]), **batch).to(self._device)
 
     def _clip(self, index: int) -> TrainBatch:

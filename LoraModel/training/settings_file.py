@@ -1,7 +1,8 @@
-"""Settings of a run from a file: JSON; TOML where this Python reads it (3.11, or the package tomli); YAML where PyYAML is installed.
+"""Settings of a run from a file: JSON; TOML where this Python reads it (3.11, or the package tomli); YAML where PyYAML
+is installed.
 
-The keys are TrainConfig's fields, or the names that kohya's scripts and PEFT have for them (`ALIASES`). What a value must be,
-`TrainConfig` checks.
+The keys are TrainConfig's fields, or the names that kohya's scripts and PEFT have for them (`ALIASES`). What a value
+must be, `TrainConfig` checks.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def _yaml(text: str) -> Any:
     try:
         yaml: Any = importlib.import_module("yaml")
     except ImportError:
-        raise UserError("YAML needs the package PyYAML: install it (pip install pyyaml), or write the settings as JSON") from None
+        raise UserError("YAML needs the package PyYAML: install it (pip install pyyaml), or write the settings "
+                        "as JSON") from None
 
     class Loader(yaml.SafeLoader):
         """Plain values alone; no aliases, with which a small file becomes a huge one."""
@@ -107,7 +109,8 @@ def _yaml(text: str) -> Any:
             return super().compose_node(parent, index)
 
     # YAML 1.1 takes 5e-3 for a text: it asks for the point of 5.0e-3.
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+                                 list("-+0123456789."))
     try:
         return yaml.load(text, Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:

@@ -11,7 +11,8 @@ from .trainer import Trainer
 
 
 def handle_signals(trainer: Optional[Trainer]) -> Callable[[], None]:
-    """SIGINT and SIGTERM finish the step and save; a second SIGINT, or either where `trainer` is None yet, breaks off at once.
+    """SIGINT and SIGTERM finish the step and save; a second SIGINT, or either where `trainer` is None yet, breaks off
+    at once.
 
     Returns what puts the former handlers back.
     """

@@ -20,7 +20,8 @@ SHORT_FRAMES = 32
 
 
 @torch.no_grad()
-def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, device: torch.device, most: int = 8) -> int:
+def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, device: torch.device,
+                 most: int = 8) -> int:
     """The base's row that fits the recordings best: the lowest KL of prior against posterior over some clips.
 
     Rows that are equal (a base can have many that nobody trained) are tried once. Of RVC's 109 rows, the few that do
@@ -41,8 +42,8 @@ def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, 
 
 
 def _losses(
-    model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, device: torch.device, rows: List[int], indices: List[int],
-    frames: Optional[int] = None,
+    model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, device: torch.device, rows: List[int],
+    indices: List[int], frames: Optional[int] = None,
 ) -> List[Tuple[float, int]]:
     """(KL, row) of each row over some clips, of each only `frames` frames from its middle where given."""
     network = model.network

@@ -1,7 +1,8 @@
 """Train an adapter: `python training/train_lora.py --base_model G.pth --data_dir logs/NAME --output_dir OUT`.
 
-Exit codes: 0 trained, or stopped and saved on SIGINT or SIGTERM; 2 something to put right, said in one line; 3 trained, and worse than
-the base alone on the recordings kept out; 130 broken off by SIGINT or SIGTERM before the first step, or by a second SIGINT.
+Exit codes: 0 trained, or stopped and saved on SIGINT or SIGTERM; 2 something to put right, said in one line; 3
+trained, and worse than the base alone on the recordings kept out; 130 broken off by SIGINT or SIGTERM before the first
+step, or by a second SIGINT.
 """
 
 from __future__ import annotations
@@ -63,21 +64,28 @@ def parser() -> argparse.ArgumentParser:
                                                 "before it (default: none)"))
     add("--epochs", type=commands.whole(1, MOST), help=tr("passes over the training clips"))
     add("--batch_size", type=commands.whole(1, MOST), help=tr("clips a step"))
-    add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr", help=tr("highest learning rate; it rises to it in the first "
-                                                                  "steps and falls along a cosine"))
-    add("--save_every", type=commands.whole(1, MOST), help=tr("epochs between saves, each with a look at the recordings kept out"))
-    add("--patience", type=commands.whole(0, MOST), help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
-    add("--decoder_every", type=commands.whole(1, MOST), help=tr("train the decoder on each so many-th step: 2 takes about half the "
-                                                "time a step and learns less in it"))
+    add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr",
+        help=tr("highest learning rate; it rises to it in the first "
+"steps and falls along a cosine"))
+    add("--save_every", type=commands.whole(1, MOST),
+        help=tr("epochs between saves, each with a look at the recordings kept out"))
+    add("--patience", type=commands.whole(0, MOST),
+        help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
+    add("--decoder_every", type=commands.whole(1, MOST),
+        help=tr("train the decoder on each so many-th step: 2 takes about half the "
+"time a step and learns less in it"))
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
                                                    "newer GPUs and CPUs"))
     add("--seed", type=commands.seed, help=tr("of the random numbers: the same one trains the same adapter again"))
-    add("--valid_fraction", type=commands.number(0, 1), help=tr("share of the clips that is kept out of training, to tell the best "
-                                                "save"))
-    add("--speaker_id", type=commands.whole(0, MOST), help=tr("take the clips of this speaker, where the filelist has several "
-                                             "(default: the only one)"))
-    add("--init_speaker", type=commands.whole(-1, MOST), help=tr("the base's speaker to start from; -1 tries all of them"))
+    add("--valid_fraction", type=commands.number(0, 1),
+        help=tr("share of the clips that is kept out of training, to tell the best "
+"save"))
+    add("--speaker_id", type=commands.whole(0, MOST),
+        help=tr("take the clips of this speaker, where the filelist has several "
+"(default: the only one)"))
+    add("--init_speaker", type=commands.whole(-1, MOST),
+        help=tr("the base's speaker to start from; -1 tries all of them"))
     add("--resume", action="store_true", help=tr("go on with the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
@@ -89,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[List[str]] = None) -> int:
     options = vars(parser().parse_args(argv))
-    resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root", None), options.pop("sample_rate", None)
+    resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root",
+                                                                       None), options.pop("sample_rate", None)
     config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = own_names(read_config_file(options.pop("config"))) if "config" in options else {}
     settings.update(options)

@@ -55,8 +55,10 @@ class Trainer:
         self.base_sharp = self.best_sharp = UNKNOWN
         self.start_speaker = self.config.speaker
         self.stop_asked = False
-        self.on_step: Optional[Callable[[Dict[str, Any], int], None]] = None  # given each line of train.jsonl, and the steps in all
-        self._evaluating, self.seconds_to_go = 0.0, None  # seconds: of one evaluation; of the whole run, as guessed at its beginning
+        # given each line of train.jsonl, and the steps in all
+        self.on_step: Optional[Callable[[Dict[str, Any], int], None]] = None
+        # seconds: of one evaluation; of the whole run, as guessed at its beginning
+        self._evaluating, self.seconds_to_go = 0.0, None
         self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
 
@@ -65,7 +67,8 @@ class Trainer:
     @usual_defaults()
     @as_written()
     def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
-        """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel` and no `total`."""
+        """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel`
+        and no `total`."""
         batch = self.posteriors.batch(indices)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group.get("times", 1.0)
@@ -87,7 +90,8 @@ class Trainer:
         self._update_average()
         if decoder:
             values["total"] = whole
-        return {**values, "grad_norm": norm if math.isfinite(norm) else None, "lr": self.optimizer.param_groups[0]["lr"]}
+        return {**values, "grad_norm": norm if math.isfinite(norm) else None,
+                "lr": self.optimizer.param_groups[0]["lr"]}
 
     def _backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
         """Add the gradient of a part's weighted losses to the adapter's; give the sum, and each loss as a number."""
@@ -113,7 +117,8 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # A short run's average would still hold the start: let the decay grow with the steps (Polyak averaging with warm-up).
+        # A short run's average would still hold the start: let the decay grow with the steps (Polyak averaging with
+        # warm-up).
         decay = min(self.config.ema_decay, (1 + self.done_steps) / (10 + self.done_steps))
         for average, parameter in zip(self.average, self.model.trainable):
             average.lerp_(parameter.detach(), 1 - decay)
@@ -154,7 +159,8 @@ class Trainer:
 
     def _run(self) -> bool:
         saves = -(-self.config.epochs // self.config.save_every)
-        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves, self.heldout.previews)
+        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves,
+                          self.heldout.previews)
         try:
             self._write_run("running")
             self.train.write_filelist(self.folder / "filelists" / "train.txt")
@@ -177,7 +183,8 @@ class Trainer:
             monitor.close()
 
     def choose_start(self) -> None:
-        """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings best."""
+        """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings
+        best."""
         c = self.config
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
@@ -241,7 +248,8 @@ class Trainer:
     def _judge(self, score: Score) -> bool:
         """Keep the best adapter, by `Score.value`; whether patience has run out."""
         if score.value < Score(self.best, *self.best_sharp).value:
-            self.best, self.best_sharp, self.best_step, self.saves_without_gain = score.error, score.sharp, self.done_steps, 0
+            self.best, self.best_sharp, self.best_step, self.saves_without_gain = (score.error, score.sharp,
+                                                                                   self.done_steps, 0)
             self.save_adapter_file(self.adapter_path, score)
         else:
             self.saves_without_gain += 1
@@ -266,13 +274,16 @@ class Trainer:
         atomic_write(path, self.adapter_contents(score))
 
     def adapter_contents(self, score: Optional[Score] = None) -> bytes:
-        """The averaged adapter as a file's bytes: their number is the same at the first step as at the last, but for some digits."""
+        """The averaged adapter as a file's bytes: their number is the same at the first step as at the last, but for
+        some digits."""
         c, info = self.config, self.info
         return adapter_contents(dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config, {
             "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
-            "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker, "steps": self.done_steps,
+            "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker,
+            "steps": self.done_steps,
             "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
-            "heldout": for_adapter(self.base_heldout, self.base_sharp, score), "pitch": "" if self.pitch is None else self.pitch.to_text(),
+            "heldout": for_adapter(self.base_heldout, self.base_sharp, score),
+            "pitch": "" if self.pitch is None else self.pitch.to_text(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "author": c.author, "license": c.license, "notes": c.notes,
         })
@@ -323,7 +334,8 @@ class Trainer:
     def _shape(self) -> Dict[str, Any]:
         """What a resumed run must share with the saved one for its steps to mean the same."""
         c = self.config
-        return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed, "clips": len(self.train),
+        return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed,
+                "clips": len(self.train),
                 "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": float(c.lora_plus)}
 
     def load(self) -> None:
@@ -357,10 +369,14 @@ class Trainer:
 
     def _write_run(self, state: str) -> None:
         checkpoint.write_run(self.folder, {
-            **self.identity(), "state": state, "base_name": self.info.name, "config": self.config.to_dict(), "steps": self.done_steps,
-            "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch, "sample_rate": self.info.sample_rate,
-            "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best, "best_step": self.best_step,
-            "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
-            "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train), "heldout_clips": [c.wav.name for c in self.held.clips],
-            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter}, "seconds_to_go": self.seconds_to_go,
+            **self.identity(), "state": state, "base_name": self.info.name, "config": self.config.to_dict(),
+            "steps": self.done_steps,
+            "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch,
+            "sample_rate": self.info.sample_rate,
+            "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best,
+            "best_step": self.best_step, "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
+            "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train),
+            "heldout_clips": [c.wav.name for c in self.held.clips],
+            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
+            "seconds_to_go": self.seconds_to_go,
         })

@@ -1,8 +1,10 @@
-"""`python run.py app`: the LoRA Train tab and the inference panel without an RVC checkout, on the demo's base, in a page of its own.
+"""`python run.py app`: the LoRA Train tab and the inference panel without an RVC checkout, on the demo's base, in a
+page of its own.
 
-The same code as inside RVC, given a small stand-in for RVC's script: a voice list, a converter with the demo's stand-in for
-HuBERT, Convert. Everything it writes lies in app_data/, which has the folders of a checkout. It listens on this machine alone, unless
---host says otherwise, answers no other site's pages (`guard/`), and loads nothing from anywhere else.
+The same code as inside RVC, given a small stand-in for RVC's script: a voice list, a converter with the demo's
+stand-in for HuBERT, Convert. Everything it writes lies in app_data/, which has the folders of a checkout. It listens
+on this machine alone, unless --host says otherwise, answers no other site's pages (`guard/`), and loads nothing from
+anywhere else.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ from LoraModel.webui.text import told  # noqa: E402
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 PORT = 7865
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-          "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: ws:; "
+          "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: "
+          "blob: ws:; "
           "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'")
 """The browser asks nobody but this page's server; Gradio's own page would load fonts and a script from elsewhere."""
 FONTS = ["system-ui", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
@@ -80,13 +83,16 @@ class VC:
         self.config = SimpleNamespace(device="cpu", is_half=False)
         self.host, self.weights = host, weights
         self.catalog = Catalog(weights.parents[1], weights)
-        self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = self.pipeline = self.hubert_model = None
+        self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = None
+        self.pipeline = self.hubert_model = None
 
     def get_vc(self, sid: Any, *protects: Any) -> Tuple[Any, ...]:
-        """Load a full voice of assets/weights, or unload with "": updates of speaker, the protects and the indices, as RVC's."""
+        """Load a full voice of assets/weights, or unload with "": updates of speaker, the protects and the indices, as
+        RVC's."""
         if not sid:
             self.net_g = self.cpt = self.tgt_sr = self.if_f0 = self.version = self.n_spk = None
-            return (gr.update(visible=False), *(gr.update() for _ in protects), *(gr.update(value="") for _ in protects))
+            return (gr.update(visible=False), *(gr.update() for _ in protects),
+                    *(gr.update(value="") for _ in protects))
         from LoraModel.models import load_base
 
         name = entries.text(sid, ("the voice", "音色"))
@@ -98,10 +104,11 @@ class VC:
         self.net_g = base.network.eval()
         self.tgt_sr, self.if_f0, self.version, self.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
         self.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version, "info": info.name}
-        return (gr.update(visible=True, maximum=info.speakers - 1, value=0), *(gr.update(value=value) for value in protects),
-                *(gr.update(value="") for _ in protects))
+        return (gr.update(visible=True, maximum=info.speakers - 1, value=0),
+                *(gr.update(value=value) for value in protects), *(gr.update(value="") for _ in protects))
 
-    def vc_single(self, speaker: Any, recording: Any, transpose: Any, index: Any, index_rate: Any, protect: Any) -> Tuple[str, Any]:
+    def vc_single(self, speaker: Any, recording: Any, transpose: Any, index: Any, index_rate: Any,
+                  protect: Any) -> Tuple[str, Any]:
         """Convert a recording -> (what to tell, (sample rate in Hz, (samples,) int16))."""
         try:
             if self.net_g is None:
@@ -114,8 +121,8 @@ class VC:
                 entries.number(index_rate, ("the share of the index", "检索特征占比"), 0, 1),
                 entries.number(protect, ("the protection of voiceless consonants", "保护清辅音"), 0, 0.5),
                 speaker=entries.whole(speaker or 0, ("the speaker", "说话人"), 0, voice.info.speakers - 1))
-            audio = convert(voice, read_audio(entries.text(recording, ("the recording", "录音")), INPUT_RATE), options, content_features, pitch,
-                            coarse_pitch)
+            audio = convert(voice, read_audio(entries.text(recording, ("the recording", "录音")), INPUT_RATE), options,
+                            content_features, pitch, coarse_pitch)
         except Exception as error:  # whatever it is, the page says it
             if not isinstance(error, UserError):
                 traceback.print_exc()
@@ -152,7 +159,8 @@ def build(root: Path) -> Any:
     }
     patch(VC, host)  # as hooks.setup does it in a checkout
     vc = namespace["vc"] = VC(host, root / "assets/weights")
-    with gr.Blocks(title="RVC-LoRA", analytics_enabled=False, theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
+    with gr.Blocks(title="RVC-LoRA", analytics_enabled=False,
+                   theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
         gr.Markdown("## RVC-LoRA\n" + tr("Without an RVC checkout: a small base and a stand-in for HuBERT, for trying "
                                          "things out. Install it into RVC for real voices."))
         with gr.Tabs():
@@ -183,8 +191,9 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     with gr.Row():
         with gr.Column():
             recording = Recording(label=tr("Recording to convert"), type="filepath")
-            gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording], label=tr(
-                "Examples"))
+            gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording],
+                        label=tr(
+                            "Examples"))
         with gr.Column():
             transpose = gr.Number(**info("transpose", tr("Transpose (semitones; 12 is an octave)")), value=0)
             index = gr.Dropdown(**info("index", tr("Index of the voice's features")), choices=indices(), value="",
@@ -199,11 +208,12 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
         said = gr.Textbox(label=tr("Output information"), interactive=False)
         result = gr.Audio(label=tr("Export audio"), interactive=False)
     namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect)
-    refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index], api_name="infer_refresh",
-                  queue=False)  # see the panel: the queue drops events of a busy machine
+    refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index],
+                  api_name="infer_refresh", queue=False)  # see the panel: the queue drops events of a busy machine
     clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean", queue=False)
     sid.change(vc.get_vc, [sid, protect], [speaker, protect, index], api_name="infer_change_voice", queue=False)
-    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result], api_name="infer_convert", queue=False)
+    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result],
+             api_name="infer_convert", queue=False)
 
 
 def free_port(first: int, host: str = "127.0.0.1") -> int:
@@ -214,7 +224,8 @@ def free_port(first: int, host: str = "127.0.0.1") -> int:
     """
     for port in range(first, min(first + 100, 65536)):
         try:
-            family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM,
+                                                             flags=socket.AI_PASSIVE)[0]
             with socket.socket(family, kind) as probe:
                 if os.name != "nt":
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -241,7 +252,8 @@ def addresses_for(host: str) -> Addresses:
 
 
 def keep_local(app: Any) -> None:
-    """Let the served page ask nothing of other machines: the tags that would are taken out, and the browser is told so."""
+    """Let the served page ask nothing of other machines: the tags that would are taken out, and the browser is told
+    so."""
     from starlette.responses import Response
 
     async def local(request: Any, following: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -276,12 +288,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     root = Path(options.data_dir).resolve()
     free_port(options.port, options.host)  # a wrong --host is told before anything is made
     guard_pages(addresses_for(options.host), upload_limit(), before=keep_local)
-    uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")  # the user's alone, where Gradio's own is everybody's
+    # the user's alone, where Gradio's own is everybody's
+    uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")
     app = build(root)
     port = free_port(options.port, options.host)
     address = app.queue(concurrency_count=16).launch(
-        server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port, quiet=True,
-        prevent_thread_lock=True, show_error=True, share=False)[1]
+        server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port,
+        quiet=True, prevent_thread_lock=True, show_error=True, share=False)[1]
     print(tr("RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)", address=address), flush=True)
     if not options.noautoopen:
         import webbrowser

@@ -1,4 +1,5 @@
-"""Every model file that the page may name: bases, voices, discriminators and adapters, each told by what is in it and not by its name.
+"""Every model file that the page may name: bases, voices, discriminators and adapters, each told by what is in it and
+not by its name.
 
 | list | what is in it | where |
 |---|---|---|
@@ -7,9 +8,10 @@
 | `discriminators` | discriminators | the same |
 | `adapters` | adapters, and files that cannot be read, which say why when they are chosen | assets/lora, assets/weights |
 
-A name from the page is looked for among the files of this moment. One that is not there is refused, so that no name reaches a path outside the
-folders meant, on any system; a link that leads out of its folder is not listed. A file's header is read once and kept by path, time and size.
-"""
+A name from the page is looked for among the files of this moment. One that is not there is refused, so that no name
+reaches a path outside the folders meant, on any system; a link that leads out of its folder is not listed. A file's
+header is read once and kept by path, time and size.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -96,8 +98,9 @@ def _rate(kind: ModelKind) -> str:
 class Catalog:
     """The model files of one folder.
 
-    Two forms of a base's name are taken: "pretrained_v2/f0G40k.pth", "weights/lisa.pth", "logs/lisa/G_12.pth", as the inference panel
-    lists them, and the path below the root, "assets/pretrained_v2/f0G40k.pth", as the Train tab and RVC's page do.
+    Two forms of a base's name are taken: "pretrained_v2/f0G40k.pth", "weights/lisa.pth", "logs/lisa/G_12.pth", as the
+    inference panel lists them, and the path below the root, "assets/pretrained_v2/f0G40k.pth", as the Train tab and
+    RVC's page do.
 
     Args:
         root: the folder that holds assets/ and logs/.
@@ -117,7 +120,8 @@ class Catalog:
 
     def trainable(self) -> List[str]:
         """Paths of the bases that training can start from."""
-        return [self._long(name) for name, path in self._models() if kind_of(path).kind == BASE and kind_of(path).problem is None]
+        return [self._long(name) for name, path in self._models() if kind_of(path).kind == BASE
+                and kind_of(path).problem is None]
 
     def discriminators(self) -> List[str]:
         """Paths of the discriminators."""
@@ -138,8 +142,10 @@ class Catalog:
 
     def indexes(self) -> List[str]:
         """Paths of the indices of features in the experiment folders."""
-        folders = [folder for folder in sorted(self.logs.iterdir()) if folder.is_dir() and _sayable(folder.name)] if self.logs.is_dir() else []
-        return [str(folder / name) for folder in folders for name in _files(folder, (".index",)) if name.startswith("added_")]
+        folders = [folder for folder in sorted(self.logs.iterdir()) if folder.is_dir()
+                   and _sayable(folder.name)] if self.logs.is_dir() else []
+        return [str(folder / name) for folder in folders for name in _files(folder, (".index",))
+                if name.startswith("added_")]
 
     def rates(self, version: Optional[str] = None) -> List[str]:
         """The sample rates of the trainable bases, of one version or of both, such as ["40k"]."""
@@ -148,13 +154,16 @@ class Catalog:
         return [f"{rate / 1000:g}k" for rate in sorted(found)]
 
     def pretrained(self, version: str, rate: str, f0: bool) -> Tuple[str, str]:
-        """Paths of the G and the D for "v1" or "v2", "40k" …, with or without f0; "" where there is none. RVC's own go first."""
+        """Paths of the G and the D for "v1" or "v2", "40k" …, with or without f0; "" where there is none. RVC's own go
+        first."""
         fitting = [name for name in self.trainable() if self._fits(kind_of(self.root / name), version, rate, f0)]
         folder = "assets/pretrained" + ("" if version == "v1" else "_v2")
         names = [f"{folder}/{'f0' if f0 else ''}{kind}{rate}.pth" for kind in "GD"]
         fitting.sort(key=lambda name: (name != names[0], name.startswith("logs/")))
-        partner = fitting[0].rpartition("/")[0] + "/" + fitting[0].rpartition("/")[2].replace("G", "D") if fitting else ""
-        there = [name for name in (names[1], partner) if name in self.discriminators() and kind_of(self.root / name).version == version]
+        partner = fitting[0].rpartition("/")[0] + "/" + fitting[0].rpartition("/")[2].replace("G",
+                                                                                              "D") if fitting else ""
+        there = [name for name in (names[1], partner) if name in self.discriminators()
+                 and kind_of(self.root / name).version == version]
         return fitting[0] if fitting else "", there[0] if there else ""
 
     @staticmethod
@@ -229,7 +238,8 @@ class Catalog:
         named, others = [], []
         for name in self.bases():
             kind = kind_of(self._path(name))
-            if kind.version == adapter["rvc_version"] and (kind.sample_rate is None or str(kind.sample_rate) == adapter["sample_rate"]):
+            if kind.version == adapter["rvc_version"] and (kind.sample_rate is None
+                                                           or str(kind.sample_rate) == adapter["sample_rate"]):
                 (named if Path(name).stem == stem else others).append(name)
         for name in [*named, *others]:
             if self.hash_of(self._path(name)) == wanted:
@@ -262,10 +272,12 @@ class Catalog:
 
     def _path(self, name: str) -> Path:
         label, _, rest = name.partition("/")
-        return self.weights / rest if label == "weights" else self.logs / rest if label == "logs" else self.root / "assets" / name
+        return (self.weights / rest if label == "weights" else self.logs / rest
+                if label == "logs" else self.root / "assets" / name)
 
     def _long(self, name: str) -> str:
-        """The path below the root for the panel's name; of RVC's folder of voices that lies elsewhere, the panel's name."""
+        """The path below the root for the panel's name; of RVC's folder of voices that lies elsewhere, the panel's
+        name."""
         if name.startswith("logs/") or name.startswith("weights/") and self.weights != self.root / "assets/weights":
             return name
         return f"assets/{name}"
@@ -281,14 +293,16 @@ class Catalog:
         if path is not None:
             return path
         parts = plain.split("/")
-        places = parts[0] == "logs" and len(parts) == 3 or parts[0] == "assets" and (parts[1:2] == ["weights"] or parts[1:2] and
+        places = parts[0] == "logs" and len(parts) == 3 or parts[0] == "assets" and (parts[1:2] == ["weights"]
+                                                                                     or parts[1:2] and
                                                                                  parts[1].startswith("pretrained"))
         if places and ".." not in parts and plain.lower().endswith(MODELS):
             raise UserError("there is no {plain}: download it as RVC's README says, or choose another base",
                             plain=plain)
         raise UserError("{shown_text__if_text_else__NO_BASE} cannot be taken: choose a file of assets/pretrained, "
                         "assets/pretrained_v2 or assets/weights, or a G_….pth from logs/",
-                        shown_text__if_text_else__NO_BASE=Text(shown(text) if text else _NO_BASE[0], shown(text) if text else _NO_BASE[1]))
+                        shown_text__if_text_else__NO_BASE=Text(shown(text) if text else _NO_BASE[0],
+                                                               shown(text) if text else _NO_BASE[1]))
 
     def _usable(self, path: Path, en: str, zh: str, right: bool) -> Path:
         kind = kind_of(path)
@@ -315,7 +329,9 @@ class Catalog:
             if known is None or known[0] != stamp:
                 known = _hashes[str(path)] = (stamp, kind_of(path).tensors_hash())
                 with contextlib.suppress(OSError):  # it is computed again next time
-                    atomic_write(record, json.dumps({name: [*stamp, value] for name, (stamp, value) in _hashes.items()}).encode("ascii"))
+                    atomic_write(record,
+                                 json.dumps({name: [*stamp, value] for name,
+                                             (stamp, value) in _hashes.items()}).encode("ascii"))
             return known[1]
         except (UserError, OSError):
             return ""

@@ -1,4 +1,5 @@
-"""Progress and losses of a run as HTML: a bar, and curves as SVG, which need no library in the page and follow its colours."""
+"""Progress and losses of a run as HTML: a bar, and curves as SVG, which need no library in the page and follow its
+colours."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ STYLE = """<style>
 .lora-charts .held { stroke: #f97316 } .lora-charts circle { fill: #f97316 } .lora-charts .best { fill: none; stroke: #f97316; stroke-width: 2 }
 .lora-charts .base { stroke: currentColor; stroke-opacity: .55; stroke-dasharray: 5 4 }
 .lora-charts .key { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle; margin: 0 5px 2px 12px }
-</style>"""
+</style>"""  # noqa: E501
 
 MOST_POINTS = 400  # of a curve: more cannot be told apart
 LEFT, TOP, WIDTH, HEIGHT = 46, 8, 440, 168  # of the plot, in the picture's 500 x 204
@@ -67,7 +68,8 @@ def progress(status: Status, tr: Tr) -> str:
     left = "" if status.seconds_left is None else tr(", {seconds_left} left",
                                                      seconds_left=duration(status.seconds_left, tr))
     head = f"{escape(status.name)}: {state_text(status, tr)}"
-    parts = [f'<div class="lora-line"><b>{head}</b></div><div class="lora-bar"><div{waiting} style="width:{100 * share:.1f}%"></div>'
+    parts = [f'<div class="lora-line"><b>{head}</b></div><div class="lora-bar"><div{waiting} '
+             f'style="width:{100 * share:.1f}%"></div>'
              f"<span>{100 * share:.0f}%{escape(left)}</span></div>"]
     facts = []
     if status.step:
@@ -88,13 +90,15 @@ def progress(status: Status, tr: Tr) -> str:
                                                               "Resume goes on; the first evaluation is at the end of "
                                                               "an epoch, as the save frequency says.")) + "</b></div>")
     if status.adapter and not status.active:
-        parts.append(f'<div class="lora-line">{tr("Adapter, in the list now")}: <code>{escape(status.adapter)}</code></div>')
+        parts.append(f'<div class="lora-line">{tr("Adapter, in the list now")}: '
+                     f'<code>{escape(status.adapter)}</code></div>')
     if status.state in ("failed", "broken"):
         why = tr("It ended with an error; its last lines:") if status.state == "failed" else tr(
             "The process ended without a word (killed, out of memory, or the machine went down); its last lines:")
         if status.resumable:
             why += tr(" Resume goes on from the last save.")
-        parts.append(f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(fields_for_options(chr(10).join(status.log), tr))}</div>')
+        parts.append(
+            f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(fields_for_options(chr(10).join(status.log), tr))}</div>')  # noqa: E501
     return "".join(parts)
 
 
@@ -172,7 +176,8 @@ def chart(train: Points, held: Points = (), base: Optional[float] = None, label:
 
     def line(points: Points, kind: str, width: float) -> str:
         joined = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-        return f'<polyline class="{kind}" fill="none" stroke-width="{width}" stroke-linejoin="round" points="{joined}"/>'
+        return (f'<polyline class="{kind}" fill="none" stroke-width="{width}" stroke-linejoin="round" '
+                f'points="{joined}"/>')
 
     parts = [f'<svg viewBox="0 0 500 204" role="img" aria-label="{escape(label)}">']
     for tick in ticks:
@@ -189,7 +194,8 @@ def chart(train: Points, held: Points = (), base: Optional[float] = None, label:
         parts.append(line(train, "train", 2))
     if held:
         parts.append(line(held, "held", 2))
-        parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>' for step, value in (held if len(held) <= 60 else held[-1:])]
+        parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>' for step,
+                  value in (held if len(held) <= 60 else held[-1:])]
         step, value = min(held, key=lambda point: point[1])
         parts.append(f'<circle class="best" cx="{x(step):.1f}" cy="{y(value):.1f}" r="6"/>')
     return "".join(parts) + "</svg>"
@@ -200,9 +206,11 @@ def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
     mel, held, kl = reader.losses.get("mel", []), reader.heldout, reader.losses.get("kl", [])
     if not mel:
         return ""
-    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training") + '<span class="key" style="color:#f97316"></span>'
+    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training") + '<span class="key" '
+           'style="color:#f97316"></span>'
            + tr("held-out clips") + '<span class="key" style="border-top-style:dashed"></span>' + tr(
                "base alone"))
     title = tr("Log-mel loss over steps")
-    return (f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>{chart(mel, held, base, title)}</figure>'
+    return (
+        f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>{chart(mel, held, base, title)}</figure>'  # noqa: E501
             f'<figure><figcaption>{tr("KL loss of the prior")}</figcaption>{chart(kl, label="KL")}</figure></div>')

@@ -1,4 +1,5 @@
-"""What an adapter's file says of itself, as lines for the page. The file may be a stranger's: nothing in it is more than text."""
+"""What an adapter's file says of itself, as lines for the page. The file may be a stranger's: nothing in it is more
+than text."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def describe(path: Path, tr: Tr) -> str:
     own = read_metadata(path)
     lines: List[Tuple[str, str]] = [
         (tr("Voice"), tr("{name} (speaker {speaker})", name=own["name"], speaker=own["speaker"])),
-        (tr("Base"), f"{own['base_name']} ({own['base_hash'][:8]}…), {own['rvc_version']}, {_rate(own['sample_rate'])}, "
+        (tr("Base"), f"{own['base_name']} ({own['base_hash'][:8]}…), {own['rvc_version']}, "
+         f"{_rate(own['sample_rate'])}, "
          + (tr("with pitch") if own["f0"] == "1" else tr("without pitch"))),
         (tr("Rank"), _ranks(own, tr)),
         (tr("Trained"), _training(own, tr)),

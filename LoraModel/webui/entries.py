@@ -1,7 +1,8 @@
-"""What a page or a script sends to an event, checked: types and limits, in one place. Whatever is wrong is answered in words.
+"""What a page or a script sends to an event, checked: types and limits, in one place. Whatever is wrong is answered in
+words.
 
-Gradio hands on what came in the request as it is: a list where a name is meant, None, a number that no slider can give. Each function
-here takes such a value and gives the one that was meant, of its type.
+Gradio hands on what came in the request as it is: a list where a name is meant, None, a number that no slider can
+give. Each function here takes such a value and gives the one that was meant, of its type.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ def text(value: Any, what: What, most: int = MOST_CHARACTERS) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{what[0]} must be text, and {shown(value)} was given", f"{what[1]}必须为文本，而给出的是 {shown(value)}")
+        raise UserError(f"{what[0]} must be text, and {shown(value)} was given",
+                        f"{what[1]}必须为文本，而给出的是 {shown(value)}")
     found = value.strip()
     if len(found) > most:
         raise UserError("{what} {found} is longer than {most} characters: give a shorter one",
                         what=Text(what[0], what[1]), found=shown(found), most=most)
     if any(ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff" for character in found):
-        raise UserError(f"{what[0]} {shown(found)} holds characters that are no text: type it in by hand",
-                        f"{what[1]} {shown(found)} 含有非文本字符：请手动输入")
+        raise UserError("{what} {found} holds characters that are no text: type it in by hand",
+                        what=Text(what[0], what[1]), found=shown(found))
     return found
 
 
@@ -60,7 +62,8 @@ def number(value: Any, what: What, low: float, high: float) -> float:
         UserError: no number (true and false are none), not finite, or outside.
     """
     # The size first: a whole number of thousands of digits has no float.
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and math.isfinite(value)
+    good = isinstance(value, (int, float)) and not isinstance(value,
+                                                              bool) and low <= value <= high and math.isfinite(value)
     if not good:
         raise UserError(f"{what[0]} {shown(value)} is not between {low:g} and {high:g}: give such a number",
                         f"{what[1]} {shown(value)} 不在 {low:g} 到 {high:g} 之间：请给出该范围内的数值")
@@ -89,7 +92,8 @@ def flag(value: Any, what: What) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise UserError(f"{what[0]} must be true or false, and {shown(value)} was given", f"{what[1]}必须为 true 或 false，而给出的是 {shown(value)}")
+        raise UserError("{what} must be true or false, and {value} was given", what=Text(what[0], what[1]),
+                        value=shown(value))
     return value
 
 

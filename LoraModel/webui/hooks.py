@@ -9,7 +9,8 @@ from typing import Any, Dict
 
 
 def setup(namespace: Dict[str, Any]) -> None:
-    """At module level, before `vc = VC(config)`: guard the page that RVC will make, and patch RVC's classes. Makes no component."""
+    """At module level, before `vc = VC(config)`: guard the page that RVC will make, and patch RVC's classes. Makes no
+    component."""
     from ..host import find_host
     from ..inference.patched import patch
     from .guard import guard_rvc

@@ -1,8 +1,9 @@
 """The panel in RVC's inference tab: base, adapter and strength beside RVC's own voice list, and the merge button.
 
-RVC's own Convert and batch buttons convert with what is chosen here, since it is loaded into RVC's own converter `vc`. Scripts
-call the same events by name: `lora_refresh()`, `lora_load(base, adapter, strength)`, `lora_unload()`, `lora_merge(name)`, with
-names as `lora_refresh` lists them. An answer that starts with "Error" ("错误") changed nothing.
+RVC's own Convert and batch buttons convert with what is chosen here, since it is loaded into RVC's own converter `vc`.
+Scripts call the same events by name: `lora_refresh()`, `lora_load(base, adapter, strength)`, `lora_unload()`,
+`lora_merge(name)`, with names as `lora_refresh` lists them. An answer that starts with "Error" ("错误") changed
+nothing.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def update(**changes: Any) -> Update:
 def build(namespace: Dict[str, Any]) -> Panel:
     """Make the panel where the page is being built.
 
-    namespace: the script's own `globals()`: `vc`, `i18n`, `sid0` and, in a page that is no RVC checkout's, `rvc_lora_host` (a
-    `Host`) and `rvc_lora_root` (the folder that holds assets/).
+    namespace: the script's own `globals()`: `vc`, `i18n`, `sid0` and, in a page that is no RVC checkout's,
+    `rvc_lora_host` (a `Host`) and `rvc_lora_root` (the folder that holds assets/).
     """
     panel = Panel(namespace)
     panel.make()
@@ -108,8 +109,10 @@ class Panel:
                     self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
                     self.unload = gr.Button(tr("Take the adapter off"))
             with gr.Row():
-                self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12, interactive=False)
-                self.details = gr.Textbox(label=tr("What the adapter says of itself"), lines=3, max_lines=12, interactive=False)
+                self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12,
+                                         interactive=False)
+                self.details = gr.Textbox(label=tr("What the adapter says of itself"), lines=3, max_lines=12,
+                                          interactive=False)
             with gr.Row():
                 with gr.Column(scale=3):
                     with gr.Row():
@@ -117,7 +120,8 @@ class Panel:
                                                placeholder="my_voice", interactive=True)
                         self.merged = gr.Textbox(label=tr("Result of the merge"), interactive=False)
                         self.asked = gr.Button("", visible=False)  # of scripts alone
-                        self.answered = gr.Textbox(visible=False)  # another text with every answer that concerns what is loaded
+                        # another text with every answer that concerns what is loaded
+                        self.answered = gr.Textbox(visible=False)
                 with gr.Column(scale=1, min_width=180):
                     self.merge = gr.Button(tr("Merge into a voice (.pth)"), variant="primary")
             info.fold()
@@ -134,8 +138,8 @@ class Panel:
     def attach(self, namespace: Dict[str, Any]) -> None:
         """Give every component its events; those of RVC that come after the panel are known now.
 
-        None goes through Gradio's queue: that drops an event without a word where a message takes the browser more than five seconds, or
-        the server more than one, as on a busy machine.
+        None goes through Gradio's queue: that drops an event without a word where a message takes the browser more
+        than five seconds, or the server more than one, as on a busy machine.
         """
         from gradio.context import Context
 
@@ -153,12 +157,15 @@ class Panel:
         self.asked.click(self.load, chosen, shown, api_name="lora_load", queue=False)
         self.base.change(self.choose_base, chosen, shown, queue=False)
         self.adapter.change(self.choose_adapter, chosen, shown, queue=False)
-        self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False, queue=False)
-        # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen meanwhile is seen to.
+        self.strength.change(self.change_strength, chosen, [self.status, self.answered], show_progress=False,
+                             queue=False)
+        # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen
+        # meanwhile is seen to.
         self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)
-        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge", queue=False)
+        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge",
+                         queue=False)
         if "refresh_button" in namespace:
             namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter], queue=False)
         if "clean_button" in namespace:
@@ -201,7 +208,8 @@ class Panel:
     def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
         """After every answer: load what is chosen by now, if that is another voice or strength.
 
-        It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a further event.
+        It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a
+        further event.
         """
         rest = [update() for _ in self._answer()]
         if not all(value is None or isinstance(value, str) for value in (base, adapter)):
@@ -216,14 +224,16 @@ class Panel:
             return rest
         same_adapter = state is not None and chosen[1] == state.adapter
         return self.choose_base(base, adapter, strength) if same_adapter and not self._is_loaded(chosen) else (
-            self.load(base, adapter, strength) if self._is_loaded(chosen) else self.choose_adapter(base, adapter, strength))
+            self.load(base, adapter, strength)
+            if self._is_loaded(chosen) else self.choose_adapter(base, adapter, strength))
 
     def _attempt(self, action: Callable[[], List[Any]], given: Sequence[Any]) -> List[Any]:
         """The answer of `action`; where it fails, why, and what is loaded as before, in all that the page shows."""
         try:
             answer = action()
         except Exception as error:
-            self._refused = (given[0] or "", self._adapter(given[1]), given[2]) if isinstance(given[1], (str, type(None))) else None
+            self._refused = (given[0] or "", self._adapter(given[1]),
+                             given[2]) if isinstance(given[1], (str, type(None))) else None
             return self._answer(self._failed(error), *self._shown(empty=True)[1:])
         return answer
 
@@ -241,7 +251,8 @@ class Panel:
         self._speaker = state.speaker
         said += [update(value="")] if self._sid is not None else []
         said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
-        return self._answer(*said, *(update(visible=state.f0) for _ in self._protects), *(update(value=index) for _ in self._indices))
+        return self._answer(*said, *(update(visible=state.f0) for _ in self._protects),
+                            *(update(value=index) for _ in self._indices))
 
     def _named(self, base: Any, adapter: Any) -> Tuple[str, str]:
         """(base, adapter) as they came, "" for none.
@@ -262,7 +273,8 @@ class Panel:
         time.sleep(_DRAG)
         state, said = self.voices.state, update()
         # What is chosen and is not what is loaded: its own event says why.
-        if ticket == self._last_ticket and state is not None and state[:2] == (self._text(base) or state.base, self._adapter(adapter)):
+        if ticket == self._last_ticket and state is not None and state[:2] == (self._text(base) or state.base,
+                                                                               self._adapter(adapter)):
             try:
                 said = self._said(self.voices.load(state.base, state.adapter, strength))
             except Exception as error:
@@ -284,7 +296,8 @@ class Panel:
             return self._answer()
         self.voices.release()
         said = [self._said(None), "", update(value=""), update(value=self.none)]
-        return self._answer(*said, *([update()] if self._sid is not None else []), *([update(visible=False)] if self._has_speaker else []))
+        return self._answer(*said, *([update()] if self._sid is not None else []),
+                            *([update(visible=False)] if self._has_speaker else []))
 
     def lists(self) -> List[Update]:
         """What there is to choose now."""
@@ -323,7 +336,8 @@ class Panel:
     # ------------------------------------------------------------ parts
 
     def _answer(self, *said: Any) -> List[Any]:
-        """An answer for all that a choice shows: `said` for the first of it, no change of the rest, and a new text for `answered`."""
+        """An answer for all that a choice shows: `said` for the first of it, no change of the rest, and a new text for
+        `answered`."""
         count = 4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
         return [*said, *(update() for _ in range(count - len(said))), uuid.uuid4().hex]
 
@@ -331,8 +345,10 @@ class Panel:
         """What is loaded: status, details, base and adapter. empty: where nothing is, empty the lists' choice."""
         state = self.voices.state
         if state is None:
-            return [self._said(None), "", *([update(value=""), update(value=self.none)] if empty else [update(), update()])]
-        return [self._said(state), self._details(state.adapter), update(value=state.base), update(value=state.adapter or self.none)]
+            return [self._said(None), "",
+                    *([update(value=""), update(value=self.none)] if empty else [update(), update()])]
+        return [self._said(state), self._details(state.adapter), update(value=state.base),
+                update(value=state.adapter or self.none)]
 
     def _said(self, state: Optional[State]) -> str:
         if state is None:

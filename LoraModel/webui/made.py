@@ -1,4 +1,5 @@
-"""What the Train tab has prepared, and of what: `prepared.json` of the experiment folder, as prepare_data.py keeps it."""
+"""What the Train tab has prepared, and of what: `prepared.json` of the experiment folder, as prepare_data.py keeps
+it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Made:
 
     Attributes:
         recordings: after `begin("preprocess")`: what was found in the folder; None else.
-        sliced: after `begin("preprocess")`: whether the slices that are there are those of the same recordings and settings.
+        sliced: after `begin("preprocess")`: whether the slices that are there are those of the same recordings and
+            settings.
     """
 
     def __init__(self, experiment: Path, settings: RunSettings, f0_method: str, source: Optional[Path]):
@@ -35,7 +37,8 @@ class Made:
         self._marks: Dict[str, str] = {}
 
     def begin(self, step: str) -> Optional[Path]:
-        """Before a step: what was made of other recordings or settings, and what is not of its slice, goes out of the way.
+        """Before a step: what was made of other recordings or settings, and what is not of its slice, goes out of the
+        way.
 
         Returns:
             The folder into which something was moved, or None.

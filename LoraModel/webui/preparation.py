@@ -1,6 +1,7 @@
 """The steps before training: slices, pitch and features, index. By RVC's own functions where the WebUI script has them,
-else by `scripts/prepare_data.py`. They run in a thread of the WebUI, so that a page that is closed stops nothing. What is under way and
-still to do lies in logs/.rvc-lora/preparation.json meanwhile, for a WebUI that was ended to go on with when it is started again.
+else by `scripts/prepare_data.py`. They run in a thread of the WebUI, so that a page that is closed stops nothing. What
+is under way and still to do lies in logs/.rvc-lora/preparation.json meanwhile, for a WebUI that was ended to go on
+with when it is started again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ STEPS = ("preprocess", "extract", "index", "train")
 FUNCTIONS = {"preprocess": "preprocess_dataset", "extract": "extract_f0_feature", "index": "train_index"}
 """RVC's own function for each step; the same names in both layouts."""
 QUIET_SECONDS = 10.0
-"""RVC's scripts outlive the WebUI that started them: only an experiment in which so long nothing was written is gone on with."""
+"""RVC's scripts outlive the WebUI that started them: only an experiment in which so long nothing was written is gone
+on with."""
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Preparation:
     """Steps under way, or done.
 
     Attributes:
-        steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a step needs it.
+        steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a
+            step needs it.
         step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that.
         error: what broke it off, else None. failed: the step that did not come to its end.
     """
@@ -92,7 +95,8 @@ class Preparer:
     def _record(self) -> Path:
         return self.folders.own / "preparation.json"
 
-    def begin(self, steps: Sequence[str], settings: RunSettings, recordings: str, f0_method: str, anew: bool = False) -> Preparation:
+    def begin(self, steps: Sequence[str], settings: RunSettings, recordings: str, f0_method: str,
+              anew: bool = False) -> Preparation:
         """Do `steps` of STEPS one after the other, in a thread; "train" starts the run.
 
         Raises:
@@ -102,7 +106,8 @@ class Preparer:
         if "train" in steps:
             settings.train_config(self.folders)  # what is wrong is better said now than after an hour of preparing
             self.runs.check_start(settings, anew)
-        source = self.folders.recordings(recordings) if "preprocess" in steps or not self.by_rvc and set(steps) - {"train"} else None
+        source = self.folders.recordings(recordings) if "preprocess" in steps or not self.by_rvc and set(steps) - {
+            "train"} else None
         with self._guard, processes.locked(self.runs.lock):
             other = self._noted()
             busy = self.current is not None and self.current.active
@@ -120,8 +125,8 @@ class Preparer:
         return job
 
     def undone(self, name: str = "") -> Tuple[Dict[str, Any], bool]:
-        """What a WebUI that has ended left of the experiment `name` (of any, if it is ""): the record, {} where there is nothing, with
-        its "steps", the one under way first; and whether that one still goes on."""
+        """What a WebUI that has ended left of the experiment `name` (of any, if it is ""): the record, {} where there
+        is nothing, with its "steps", the one under way first; and whether that one still goes on."""
         record = self._noted()
         ours = self.current is not None and self.current.active
         steps = record.get("steps")
@@ -145,8 +150,8 @@ class Preparer:
         if not record:
             raise UserError("nothing of the preparation of {name} is left to do", name=name)
         preprocess.remove_broken(experiment)
-        return self.begin(record["steps"], RunSettings.read(record.get("settings")), record.get("recordings"), record.get("f0_method"),
-                          bool(record.get("anew")))
+        return self.begin(record["steps"], RunSettings.read(record.get("settings")), record.get("recordings"),
+                          record.get("f0_method"), bool(record.get("anew")))
 
     def forget(self, name: str) -> None:
         """What is left of `name` is not wanted any more: its training was started by hand."""
@@ -154,7 +159,8 @@ class Preparer:
             atomic_write(self._record, b"{}")
 
     def stop(self) -> bool:
-        """Break the steps off, where it can be done: RVC's own steps end by themselves, the steps after them are left out."""
+        """Break the steps off, where it can be done: RVC's own steps end by themselves, the steps after them are left
+        out."""
         job = self.current
         if job is None or not job.active:
             return False
@@ -168,8 +174,10 @@ class Preparer:
 
     def _note(self, pid: int, job: Preparation) -> None:
         Runs._write(self.folders.own, self._record.name, {
-            "pid": pid, "began": processes.began(pid), "name": job.name, "steps": list(job.steps[job.steps.index(job.step):]),
-            "settings": asdict(job.settings), "recordings": job.recordings, "f0_method": job.f0_method, "anew": job.anew,
+            "pid": pid, "began": processes.began(pid), "name": job.name,
+            "steps": list(job.steps[job.steps.index(job.step):]),
+            "settings": asdict(job.settings), "recordings": job.recordings, "f0_method": job.f0_method,
+            "anew": job.anew,
         })
 
     def _run(self, job: Preparation) -> None:
@@ -209,13 +217,15 @@ class Preparer:
         job.notes[step] = "\n".join(filter(None, [job.notes.get(step, ""), self._tr(en, zh)]))
 
     def _by_rvc(self, job: Preparation, step: str) -> None:
-        """A step by RVC's own function, and what `prepared.json` notes of it: RVC's scripts skip what is there, whatever it was made of."""
+        """A step by RVC's own function, and what `prepared.json` notes of it: RVC's scripts skip what is there,
+        whatever it was made of."""
         experiment = self.folders.experiment(job.name)
         with checks.only_preparation(experiment):
             made = Made(experiment, job.settings, job.f0_method, job.source)
             moved = made.begin(step)
             if moved is not None:
-                self._note_of(job, step, f"what was made of other recordings or settings under this name is kept in {moved}, and made anew",
+                self._note_of(job, step, f"what was made of other recordings or settings under this name is kept in "
+                              f"{moved}, and made anew",
                               f"该实验名下由其他录音或设置得到的旧数据已移至 {moved}，并重新生成")
             for said in left_out(made.recordings) if made.recordings is not None else ():
                 self._note_of(job, step, *said)
@@ -223,7 +233,8 @@ class Preparer:
                 job.texts[step] = self._tr("the slices of these recordings are there", "录音和设置未变，已有切片")
             else:
                 started = time.time() - 2
-                with flat_folder(made.recordings) if made.recordings is not None else contextlib.nullcontext() as folder:
+                with flat_folder(
+                    made.recordings) if made.recordings is not None else contextlib.nullcontext() as folder:
                     if self._rvc_knows(job.settings.sample_rate) or step != "preprocess":
                         self._call_rvc(job, step, folder)
                     if self._closing:
@@ -250,7 +261,8 @@ class Preparer:
         return not isinstance(known, dict) or rate in known
 
     def _call_rvc(self, job: Preparation, step: str, source: Optional[Path]) -> None:
-        """source: the folder of recordings for RVC's slicing, which reads no subfolders and fails on every file that is no audio."""
+        """source: the folder of recordings for RVC's slicing, which reads no subfolders and fails on every file that
+        is no audio."""
         namespace, name = self._namespace, job.name
         gpus = str(namespace.get("gpus") or "")
         known = {
@@ -260,7 +272,8 @@ class Preparer:
         }
         function = namespace[FUNCTIONS[step]]
         missing = [key for key, parameter in inspect.signature(function).parameters.items() if key not in known
-                   and parameter.default is inspect.Parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
+                   and parameter.default is inspect.Parameter.empty
+                   and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
         if missing:
             raise UserError("this RVC's {functions} asks for {first!r}, which RVC-LoRA does not know: do this step in "
                             "RVC's own tab", functions=FUNCTIONS[step], first=missing[0])
@@ -269,12 +282,14 @@ class Preparer:
             for item in [said] if isinstance(said, (str, tuple)) else said:
                 job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
         except Exception:
-            # RVC's scripts cannot run by themselves with every Python: what is missing is done again below, and what fails then is told.
+            # RVC's scripts cannot run by themselves with every Python: what is missing is done again below, and what
+            # fails then is told.
             traceback.print_exc()
             job.texts[step] = ""
 
     def _write_config(self, job: Preparation) -> None:
-        """RVC's page writes config.json when its own training starts, and for its own sample rates alone; training here reads it.
+        """RVC's page writes config.json when its own training starts, and for its own sample rates alone; training
+        here reads it.
 
         A base with a configuration of its own brings it along, in BASE.json or config.json beside it.
         """
@@ -285,7 +300,8 @@ class Preparer:
                 return
         if host.config_for(settings.version, rate) is None and settings.base_g:
             base = self.folders.catalog.training_base(settings.base_g)
-            beside = next((file for file in (base.with_suffix(".json"), base.parent / "config.json") if file.is_file()), None)
+            beside = next((file for file in (base.with_suffix(".json"), base.parent / "config.json") if file.is_file()),
+                          None)
             if beside is None:
                 raise UserError("{base} is of {rate} Hz, for which RVC has no configuration: put the config.json that "
                                 "it was trained with beside it", base=base, rate=rate)
@@ -294,16 +310,20 @@ class Preparer:
         elif path.is_file():  # of another sample rate, which the folder had before
             path.unlink()
 
-    def _check(self, job: Preparation, step: str, started: float, source: Optional[Path], recordings: Optional[Recordings]) -> None:
-        """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly missing again.
+    def _check(self, job: Preparation, step: str, started: float, source: Optional[Path],
+               recordings: Optional[Recordings]) -> None:
+        """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly
+        missing again.
 
-        That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot read HuBERT where
-        torch >= 2.6 refuses its file, the 2026 layout's find their own modules in RVC's own Python alone.
+        That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot
+        read HuBERT where torch >= 2.6 refuses its file, the 2026 layout's find their own modules in RVC's own Python
+        alone.
 
         Raises:
             UserError: it failed again; the message has RVC's own reason.
         """
-        settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2) * 2 // 3)
+        settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2)
+                                                                                             * 2 // 3)
         host = find_host(self.folders.root)
         def progress(count: int) -> None:
             job.texts[step] = self._tr(f"done again by RVC-LoRA: {count}", f"由 RVC-LoRA 重新执行：{count}")
@@ -312,7 +332,8 @@ class Preparer:
         if step == "preprocess" and source is not None and recordings is not None:
             if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
                 names = [recordings.name(file) for file in recordings.files]
-                preprocess.slice_recordings(host, source, experiment, parse_rate(settings.sample_rate) or 40000, workers, progress, names)
+                preprocess.slice_recordings(host, source, experiment, parse_rate(settings.sample_rate) or 40000,
+                                            workers, progress, names)
         elif not slices:
             raise UserError("{experiment} holds no slices: process the data first", experiment=experiment)
         elif step == "extract":
@@ -332,8 +353,8 @@ class Preparer:
 
     def _by_script(self, job: Preparation, step: str) -> None:
         settings = job.settings
-        options = ["--input_dir", str(job.source), "--output_dir", str(self.folders.experiment(job.name)), "--version", settings.version,
-                   "--sample_rate", settings.sample_rate]
+        options = ["--input_dir", str(job.source), "--output_dir", str(self.folders.experiment(job.name)), "--version",
+                   settings.version, "--sample_rate", settings.sample_rate]
         options += ["--f0_method", job.f0_method] if settings.f0 else ["--no_f0"]
         options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
         log, code = self.folders.own / f"{job.name}.prepare.log", self.folders.own / f"{job.name}.prepare.exit"
@@ -341,7 +362,8 @@ class Preparer:
             if file.exists():
                 file.unlink()
         command = [sys.executable, str(CODE / "LoraModel" / "webui" / "prepare_step.py"), str(code), step, *options]
-        job.process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.runs.language), log)
+        job.process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.runs.language),
+                                      log)
         self._note(job.process["pid"], job)
         while not processes.wait(job.process, 0.5):
             job.texts[step] = "\n".join(tail(log, 8))

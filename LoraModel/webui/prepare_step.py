@@ -1,7 +1,8 @@
-"""`python LoraModel/webui/prepare_step.py EXIT_FILE STEP OPTIONS…`: the preparation up to one step, in a process of its own.
+"""`python LoraModel/webui/prepare_step.py EXIT_FILE STEP OPTIONS…`: the preparation up to one step, in a process of
+its own.
 
-STEP is preprocess (slices alone), extract or index (all of it: the index takes no time, and training needs what is written
-after it). The exit code goes into EXIT_FILE, for whoever did not start this process.
+STEP is preprocess (slices alone), extract or index (all of it: the index takes no time, and training needs what is
+written after it). The exit code goes into EXIT_FILE, for whoever did not start this process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import List, Optional
 
 if __package__ in (None, ""):
-    # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in the working folder.
+    # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in
+    # the working folder.
     _here, _root = str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])
     sys.path[:] = [_root, *(entry for entry in sys.path if entry != _here)]
 

@@ -1,4 +1,5 @@
-"""Processes that outlive the page: started in a session of their own, and found again by their id and the moment they began.
+"""Processes that outlive the page: started in a session of their own, and found again by their id and the moment they
+began.
 
 Standard library only. A process id alone says little: the system gives it to another process in time.
 """
@@ -29,8 +30,10 @@ def began(pid: int) -> Optional[str]:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else f"{boot} {fields[19]}"  # proc(5): field 3 the state, field 22 the start in clock ticks
-    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        # proc(5): field 3 the state, field 22 the start in clock ticks
+        return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
+    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=False)
     words = done.stdout.decode(errors="replace").split()
     return None if not words or words[0].startswith("Z") else " ".join(words[1:])
 
@@ -70,7 +73,8 @@ def spawn(command: List[str], cwd: Path, environment: Dict[str, str], log: Path)
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | 0x08000000}  # type: ignore[attr-defined]  # CREATE_NO_WINDOW
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(str(log), "ab") as said:
-        process = subprocess.Popen(command, cwd=str(cwd), env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, **apart)
+        process = subprocess.Popen(command, cwd=str(cwd), env=environment, stdin=subprocess.DEVNULL, stdout=said,
+                                   stderr=subprocess.STDOUT, **apart)
     with _guard:
         _children.append(process)
     return {"pid": process.pid, "began": began(process.pid)}
@@ -101,7 +105,8 @@ def _reap() -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for any other thread or process that holds it. A process that ends lets go of it."""
+    """Hold the lock file `path`; waits for any other thread or process that holds it. A process that ends lets go of
+    it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(str(path), "a+b") as file:
         while not _try_lock(file.fileno()):

@@ -27,7 +27,8 @@ class Publisher:
 
     Args:
         adapter: the run's best adapter. target: its place in the list.
-        record: JSON file with the SHA-256 of what was published last; a target of another content is the user's and stays.
+        record: JSON file with the SHA-256 of what was published last; a target of another content is the user's and
+            stays.
         fit: whether the adapter in a file belongs into the list; None publishes each.
     """
 

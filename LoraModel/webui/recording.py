@@ -1,4 +1,4 @@
-"""A recording that the page is given, read by our own reader: Gradio's needs ffmpeg for all but WAV, and shows its pages of options."""
+"""A recording that the page is given, read by our own reader: Gradio's needs ffmpeg for all but WAV, and shows its pages of options."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..messages import UserError
 
 class Recording(gr.Audio):
     """`gr.Audio` that hands on the path of what was uploaded, recorded or chosen, as it is; what was trimmed in the page as a WAV file
-    of `INPUT_RATE` Hz. A file that is no audio is handed on too: whoever reads it says so."""
+    of `INPUT_RATE` Hz. A file that is no audio is handed on too: whoever reads it says so."""  # noqa: E501
 
     is_template = True  # the page shows Gradio's own component
 
@@ -29,7 +29,7 @@ class Recording(gr.Audio):
         else:
             path = str(self.base64_to_temp_file_if_needed(x["data"], x["name"]))
         low, high = x.get("crop_min", 0), x.get("crop_max", 100)
-        if not all(isinstance(edge, (int, float)) for edge in (low, high)) or not 0 <= low < high <= 100 or (low, high) == (0, 100):
+        if not all(isinstance(edge, (int, float)) for edge in (low, high)) or not 0 <= low < high <= 100 or (low, high) == (0, 100):  # noqa: E501
             return path
         try:
             audio = read_audio(path, INPUT_RATE)
@@ -37,5 +37,5 @@ class Recording(gr.Audio):
             return path
         folder = tempfile.mkdtemp(dir=str(Path(path).parent))
         trimmed = Path(folder) / (Path(path).stem + ".wav")
-        soundfile.write(str(trimmed), audio[int(len(audio) * low / 100):int(len(audio) * high / 100)], INPUT_RATE, subtype="FLOAT")
+        soundfile.write(str(trimmed), audio[int(len(audio) * low / 100):int(len(audio) * high / 100)], INPUT_RATE, subtype="FLOAT")  # noqa: E501
         return str(trimmed)

@@ -1,4 +1,5 @@
-"""What a run's files tell while it goes on: losses, time left, samples, last lines. Read little by little, however long they are."""
+"""What a run's files tell while it goes on: losses, time left, samples, last lines. Read little by little, however
+long they are."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ class RunRecord:
     """What run.json says, of the right types: an experiment folder may be a stranger's, and a file half written.
 
     Attributes:
-        there: whether there is one. state: of STATES, or "". base_heldout, best_heldout: held-out log-mel L1 of the base alone and of
-        the best adapter; None where there was no evaluation.
+        there: whether there is one. state: of STATES, or "". base_heldout, best_heldout: held-out log-mel L1 of the
+        base alone and of the best adapter; None where there was no evaluation.
     """
 
     there: bool = False
@@ -65,7 +66,8 @@ class LogReader:
     """The lines of train.jsonl, each read once.
 
     Attributes:
-        last: the newest line, with the newest of each loss. losses: name -> [(step, value), …] of every step. heldout: of every save.
+        last: the newest line, with the newest of each loss. losses: name -> [(step, value), …] of every step. heldout:
+            of every save.
     """
 
     def __init__(self, folder: Path):
@@ -124,7 +126,8 @@ class LogReader:
 
 def _number(value: Any) -> bool:
     """Whether it is a finite number. The size first: a whole number of thousands of digits has no float."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value,
+                                                              bool) and abs(value) < 1e300 and math.isfinite(value)
 
 
 def _count(value: Any) -> int:
@@ -147,12 +150,13 @@ def newest_samples(folder: Path) -> Tuple[int, List[str]]:
     if not saves:
         return -1, []
     step, first = saves[-1]
-    return step, [str(path) for path in (first, first.with_name(first.name.replace("_0.flac", "_1.flac"))) if path.is_file()]
+    return step, [str(path) for path in (first, first.with_name(first.name.replace("_0.flac", "_1.flac")))
+                  if path.is_file()]
 
 
 def seconds_left(folder: Path, started: float, step: int, total: int, seconds_step: Optional[float]) -> Optional[float]:
-    """Time to the end, saves and their evaluations included: by the time between the newest saves since `started` (seconds of the
-    clock), else by the duration of the newest steps."""
+    """Time to the end, saves and their evaluations included: by the time between the newest saves since `started`
+    (seconds of the clock), else by the duration of the newest steps."""
     marks = []
     for number, path in _saves(folder)[-4:]:
         try:

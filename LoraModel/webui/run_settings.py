@@ -1,4 +1,5 @@
-"""What a page or a script asks of a training run: every value of it checked, types and limits, before anything is begun."""
+"""What a page or a script asks of a training run: every value of it checked, types and limits, before anything is
+begun."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ from .folders import Folders
 
 LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (1, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
 """The least and the most of each number, for the page's sliders as for scripts."""
-WORDS = {"rank": ("the LoRA rank", "LoRA 秩"), "alpha": ("the LoRA alpha", "LoRA alpha"), "epochs": ("the number of epochs", "总训练轮数"),
+WORDS = {"rank": ("the LoRA rank", "LoRA 秩"), "alpha": ("the LoRA alpha", "LoRA alpha"),
+         "epochs": ("the number of epochs", "总训练轮数"),
          "batch_size": ("the batch size", "batch_size"), "save_every": ("the save frequency", "保存频率"),
-         "sample_rate": ("the sample rate", "采样率"), "base_g": ("the base model G", "底模 G"), "base_d": ("the base model D", "底模 D"),
+         "sample_rate": ("the sample rate", "采样率"), "base_g": ("the base model G", "底模 G"),
+         "base_d": ("the base model D", "底模 D"),
          "preset": ("the preset", "预设"), "device": ("the device", "训练设备"), "version": ("the version", "版本"),
          "f0": ("pitch guidance", "音高指导")}
 
@@ -29,8 +32,8 @@ class RunSettings:
     """What the page asks of a run.
 
     Attributes:
-        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Catalog` names them, base_d
-        may be "". rank, alpha: 0 takes the preset's.
+        name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Catalog` names
+        them, base_d may be "". rank, alpha: 0 takes the preset's.
     """
 
     name: str
@@ -81,7 +84,8 @@ class RunSettings:
         return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
 
     def train_config(self, folders: Folders) -> TrainConfig:
-        """The trainer's settings; every path is checked, and whether the bases are of the version, rate and kind that are chosen.
+        """The trainer's settings; every path is checked, and whether the bases are of the version, rate and kind that
+        are chosen.
 
         Raises:
             UserError: a name, path or number that cannot be.
@@ -95,6 +99,8 @@ class RunSettings:
                             base_d=self.base_d, version=kind_of(other).version, version_2=self.version)
         return TrainConfig(
             base_model=str(base), base_d=str(other) if other is not None else None,
-            data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)), name=folders.experiment(self.name).name,
-            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every, device=self.device,
+            data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)),
+            name=folders.experiment(self.name).name,
+            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every,
+            device=self.device,
         )

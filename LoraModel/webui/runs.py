@@ -1,10 +1,11 @@
 """Training runs of the page: started, watched, stopped and resumed. Knows no page; scripts may use it too.
 
-A run is a process of its own (`worker`), in logs/NAME/lora. Everything that is known of it lies in that folder, so that any
-WebUI, a second page or the same one after a restart, finds the run that goes on:
+A run is a process of its own (`worker`), in logs/NAME/lora. Everything that is known of it lies in that folder, so
+that any WebUI, a second page or the same one after a restart, finds the run that goes on:
 
     job.json       what was asked for, and the options of train_lora
-    process.json   the process: its id and the moment it began, when it was started, whether it was asked to stop, and when run.json
+    process.json   the process: its id and the moment it began, when it was started, whether it was asked to stop, and
+    when run.json
                    had been written before it
     exit.json      its exit code, once it has ended by itself, and which start that belongs to
     page.log       what it said
@@ -44,12 +45,14 @@ class Status:
     """Where a run stands.
 
     Attributes:
-        state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended without a word).
+        state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended
+            without a word).
         seconds_left: until the end; None where it cannot be told yet. seconds_step: of the newest steps.
         losses: of the newest step. best, base: held-out log-mel L1 of the best adapter and of the base alone.
-        verdict: "" while it cannot be told, "better" than the base alone on the held-out clips, "worse", or "unevaluated" where the run ended
-        before its first evaluation. Only a better adapter is put into the list.
-        samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, "" until there is one.
+        verdict: "" while it cannot be told, "better" than the base alone on the held-out clips, "worse", or
+        "unevaluated" where the run ended before its first evaluation. Only a better adapter is put into the list.
+        samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, ""
+            until there is one.
         log: last lines of what the run said. resumable: whether there is a save to go on from.
     """
 
@@ -132,7 +135,8 @@ class Runs:
             asked = self._read(folder, "job.json").get("settings")
             if not isinstance(asked, dict):
                 raise UserError("{name} has no run that was started here: press Train model to start one", name=name)
-            # The folder's name goes before the one that was asked for: an experiment that was renamed is still the same.
+            # The folder's name goes before the one that was asked for: an experiment that was renamed is still the
+            # same.
             settings = RunSettings.read({**asked, "name": name, **({"epochs": epochs} if epochs else {})})
             self._check_free(name, settings.device)
             run = read_run(folder)
@@ -141,7 +145,8 @@ class Runs:
                 raise UserError("{name} has been trained for {done} epochs, {epochs} are asked for: choose more "
                                 "epochs, then resume", name=name, done=done, epochs=settings.epochs)
             config, voice = settings.train_config(self.folders), self._read(folder, RUN_FILE).get("name")
-            return self._launch(settings, replace(config, name=voice) if isinstance(voice, str) and voice else config, resume=True)
+            return self._launch(settings, replace(config, name=voice) if isinstance(voice, str) and voice else config,
+                                resume=True)
 
     def check_start(self, settings: RunSettings, anew: bool) -> None:
         """Whether a run may be started.
@@ -189,7 +194,8 @@ class Runs:
             (folder / "page.log").unlink()
         command = [sys.executable, str(CODE / "LoraModel" / "webui" / "worker.py"), str(folder / "job.json")]
         before = _written(folder / RUN_FILE)
-        process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.language), folder / "page.log")
+        process = processes.spawn(command, self.folders.root, child_environment(self.folders, self.language),
+                                  folder / "page.log")
         self._write(folder, "process.json", {**process, "started": started, "stopping": False, "run_before": before})
         return self.status(settings.name)
 
@@ -197,7 +203,8 @@ class Runs:
 
     def going_on(self) -> List[str]:
         """The experiments that are being trained, the newest first."""
-        return [name for name in self.folders.names() if processes.alive(self._read(self.folders.logs / name / "lora", "process.json"))]
+        return [name for name in self.folders.names()
+                if processes.alive(self._read(self.folders.logs / name / "lora", "process.json"))]
 
     def settings(self, name: str) -> Optional[Dict[str, Any]]:
         """What was asked of the run of `name`; None where there is none."""
@@ -225,7 +232,8 @@ class Runs:
             asked = (self.settings(name) or {}).get("epochs")
             status.epochs = asked if isinstance(asked, int) else status.epochs
             status.total_steps = status.epochs * run.steps_per_epoch
-        status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float) and key not in ("seconds", "lr")}
+        status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float)
+                         and key not in ("seconds", "lr")}
         status.base, status.best, status.best_step = run.base_heldout, run.best_heldout, run.best_step
         if run.best_heldout is not None and run.base_heldout is not None:
             status.verdict = "better" if run.best_heldout < run.base_heldout else "worse"
@@ -234,7 +242,8 @@ class Runs:
         status.sample_step, status.samples = newest_samples(folder)
         status.seconds_step = reader.seconds_step()
         if status.state in ("running", "stopping") and status.step:
-            status.seconds_left = seconds_left(folder, _seconds(process), status.step, status.total_steps, status.seconds_step)
+            status.seconds_left = seconds_left(folder, _seconds(process), status.step, status.total_steps,
+                                               status.seconds_step)
         published = self.folders.adapter(name)
         status.adapter = str(published) if published.is_file() else ""
         status.log = tail(folder / "page.log", log_lines)
@@ -253,7 +262,8 @@ class Runs:
         if alive:
             if process.get("stopping"):
                 return "stopping"
-            # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be resumed.
+            # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be
+            # resumed.
             return "running" if told else "starting"
         if not process:
             return run.state or "none"
@@ -317,7 +327,8 @@ def _written(path: Path) -> int:
 
 def child_environment(folders: Folders, wanted: Optional[str]) -> Dict[str, str]:
     """For processes that run this package: found wherever it lies, and speaking the page's language."""
-    environment = {**os.environ, "RVC_LORA_LANG": wanted or language(), "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "RVC_LORA_LANG": wanted or language(), "PYTHONIOENCODING": "utf-8",
+                   "PYTHONUNBUFFERED": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
     if folders.is_checkout:
         environment["RVC_ROOT"] = str(folders.root)

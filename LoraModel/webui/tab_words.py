@@ -8,13 +8,16 @@ from .text import Tr
 
 RVC_WORDS = {
     "输入实验名": "Enter the experiment name:", "目标采样率": "Target sample rate:", "版本": "Version",
-    "模型是否带音高指导(唱歌一定要, 语音可以不要)": "Whether the model has pitch guidance (required for singing, optional for speech):",
-    "输入训练文件夹路径": "Enter the path of the training folder:", "处理数据": "Process data", "输出信息": "Output information",
+    "模型是否带音高指导(唱歌一定要, 语音可以不要)": "Whether the model has pitch guidance (required for singing, "
+    "optional for speech):",
+    "输入训练文件夹路径": "Enter the path of the training folder:", "处理数据": "Process data",
+    "输出信息": "Output information",
     "特征提取": "Feature extraction", "选择音高提取算法": "Select the pitch extraction algorithm",
-    "保存频率save_every_epoch": "Save frequency (save_every_epoch):", "总训练轮数total_epoch": "Total training epochs (total_epoch):",
+    "保存频率save_every_epoch": "Save frequency (save_every_epoch):", "总训练轮数total_epoch": "Total training epochs "
+    "(total_epoch):",
     "每张显卡的batch_size": "Batch size per GPU:", "加载预训练底模G路径": "Load pre-trained base model G path:",
-    "加载预训练底模D路径": "Load pre-trained base model D path:", "训练模型": "Train model", "训练特征索引": "Train feature index",
-    "一键训练": "One-click training",
+    "加载预训练底模D路径": "Load pre-trained base model D path:", "训练模型": "Train model",
+    "训练特征索引": "Train feature index", "一键训练": "One-click training",
 }
 """The words of RVC's Train tab, for where its own translation lacks them."""
 START_ANEW = ("Start anew", "“重新开始”")

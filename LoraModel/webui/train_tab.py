@@ -1,7 +1,7 @@
 """The LoRA Train tab: RVC's Train tab in its order and words, for adapters. Gradio 3.14 and 3.34.
 
-What goes on is known to `runs` and `preparation` alone. A page only asks, every second and a half and while it is looked at, how
-things stand (`View.tick`); so it may be closed, reloaded or opened twice.
+What goes on is known to `runs` and `preparation` alone. A page only asks, every second and a half and while it is
+looked at, how things stand (`View.tick`); so it may be closed, reloaded or opened twice.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ TICK = """() => {
   }, 1500);
   return [];
 }"""
-"""Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A short event each time,
-with or without Gradio's queue."""
+"""Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A
+short event each time, with or without Gradio's queue."""
 
 def build(namespace: Dict[str, Any]) -> None:
     """Make the tab, inside `with gr.Tabs():`.
 
-    namespace: the WebUI script's `globals()`. In a page that is no RVC checkout's: also `rvc_lora_host` (a `Host`), `rvc_lora_root` (the
-    folder that holds logs/ and assets/) and `rvc_lora_defaults` (experiment `name` and `recordings` to begin with).
+    namespace: the WebUI script's `globals()`. In a page that is no RVC checkout's: also `rvc_lora_host` (a `Host`),
+    `rvc_lora_root` (the folder that holds logs/ and assets/) and `rvc_lora_defaults` (experiment `name` and
+    `recordings` to begin with).
     """
     page = _Page(namespace)
     with gr.TabItem(page.tr("LoRA Train")):
@@ -81,13 +82,15 @@ class _Page:
         steps = [form.recordings, form.f0_method, form.anew, *form.fields]
         for button, names, info in (
                 (form.process, ("preprocess",), form.info1), (form.extract, ("extract",), form.info2),
-                (form.index, ("index",), form.info3), (form.all, ("preprocess", "extract", "index", "train"), form.info3)):
+                (form.index, ("index",), form.info3),
+                (form.all, ("preprocess", "extract", "index", "train"), form.info3)):
             button.click(self._preparing(names), steps, [info], queue=False)
         form.train.click(self.start, [*form.fields, form.anew], [form.info3], api_name="lora_train_start", queue=False)
         view.stop.click(self.halt, [form.name], [form.info3], api_name="lora_train_stop", queue=False)
         view.resume.click(self.go_on, [form.name, form.epochs], [form.info3], api_name="lora_train_resume", queue=False)
         self.ask.click(self.report, [form.name], [self.asked], api_name="lora_train_status", queue=False)
-        self.tick_button.click(view.tick, [form.name, view.shown], [*view.outputs, view.shown], show_progress=False, queue=False)
+        self.tick_button.click(view.tick, [form.name, view.shown], [*view.outputs, view.shown], show_progress=False,
+                               queue=False)
         form.experiments.change(self.chosen, [form.experiments], form.fields, queue=False)
         page = Context.root_block
         page.load(self.opened, None, [*form.fields, form.recordings, form.experiments], queue=False)
@@ -105,7 +108,8 @@ class _Page:
     def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
         def begin(recordings: Any, f0_method: Any, anew: Any, *form: Any) -> str:
             def action() -> str:
-                method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"), self.form.f0_methods)
+                method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"),
+                                        self.form.f0_methods)
                 self.preparer.begin(names, RunSettings(*form), recordings, method, entries.flag(anew, START_ANEW))
                 return self.tr("started")
 
@@ -155,7 +159,8 @@ class _Page:
         try:
             status = self.runs.status(name)
             undone = self.preparer.undone(status.name)[0].get("steps", [])
-            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(status.name), "undone": undone}, ensure_ascii=False)
+            return json.dumps({**status.to_dict(), "preparing": self._preparing_now(status.name), "undone": undone},
+                              ensure_ascii=False)
         except (UserError, OSError) as error:
             return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
 
@@ -164,7 +169,8 @@ class _Page:
         return job.step if job is not None and job.name == name else ""
 
     def opened(self) -> List[Any]:
-        """The form as the page opens: that of the run or the preparation that goes on, or was cut off; else that of the newest run."""
+        """The form as the page opens: that of the run or the preparation that goes on, or was cut off; else that of
+        the newest run."""
         going, job, names = self.runs.going_on(), self.preparer.current, self.folders.names()
         cut_off, recordings = self.preparer.undone()[0], gr.update()
         if going:

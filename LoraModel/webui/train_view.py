@@ -1,4 +1,4 @@
-"""What the Train tab shows of the preparation and the run that its form names: progress, curves, clips, log, and each step's text."""
+"""What the Train tab shows of the preparation and the run that its form names: progress, curves, clips, log, and each step's text."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class View:
                 self.clips = [gr.Audio(label=tr("Held-out clip {n}", n=n), interactive=False) for n in (1, 2)]
             self.log = gr.Textbox(label=tr("Log"), lines=8, max_lines=12, interactive=False)
         self.shown = gr.State({})
-        self.outputs = [form.info1, form.info2, form.info3, self.progress, self.curves, *self.clips, self.log, self.stop, self.resume,
+        self.outputs = [form.info1, form.info2, form.info3, self.progress, self.curves, *self.clips, self.log, self.stop, self.resume,  # noqa: E501
                         form.experiments, *self.lists]
 
     def nothing(self) -> str:
@@ -73,12 +73,12 @@ class View:
         clips = [*status.samples, "", ""][:2]
         busy = status.active or (job is not None and job.active and job.name == status.name)
         record, going = self.preparer.undone(status.name)
-        cut_off = "" if busy or not record else curves.cut_off([self._step_word(step) for step in record["steps"]], going, self.tr)
+        cut_off = "" if busy or not record else curves.cut_off([self._step_word(step) for step in record["steps"]], going, self.tr)  # noqa: E501
         return {
             **texts, "progress": cut_off + curves.progress(status, self.tr) or self.nothing(),
-            "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],
+            "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],  # noqa: E501
             "log": fields_for_options("\n".join(status.log), self.tr), "stop": busy,
-            "resume": (status.resumable or bool(cut_off) and not going) and not busy, "experiments": self.runs.folders.names(),
+            "resume": (status.resumable or bool(cut_off) and not going) and not busy, "experiments": self.runs.folders.names(),  # noqa: E501
         }
 
     def _step_texts(self, status: Status) -> Dict[str, Any]:

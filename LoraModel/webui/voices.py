@@ -79,7 +79,8 @@ class Voices:
             strength: 0 to 1.5.
 
         Raises:
-            UserError: a name that is not in the lists, a damaged file, an adapter of another base. The voice before stays loaded.
+            UserError: a name that is not in the lists, a damaged file, an adapter of another base. The voice before
+                stays loaded.
         """
         base, adapter, strength = base or "", adapter or "", check_strength(strength)
         with self._turn:
@@ -99,7 +100,8 @@ class Voices:
                 voice.set_adapters([(loaded, strength)] if loaded is not None else [])
                 if fresh:
                     self._install(voice)
-                self._base, self._base_stamp, self._adapter, self._loaded, self._strength = base, stamp, adapter, loaded, strength
+                self._base, self._base_stamp, self._adapter, self._loaded, self._strength = (base, stamp, adapter,
+                                                                                             loaded, strength)
             return self.state
 
     def unload(self) -> Optional[State]:
@@ -160,7 +162,8 @@ class Voices:
             return path
 
     def index_for(self, state: State) -> str:
-        """The index that RVC itself would pick for a voice of that name, else the newest of its experiment; "" where there is none."""
+        """The index that RVC itself would pick for a voice of that name, else the newest of its experiment; "" where
+        there is none."""
         source = state.adapter or (state.base if state.base.startswith("weights/") else "")
         stem = Path(source).stem
         for name in filter(None, (stem, re.sub(r"_(last|e\d+(_s\d+)?)$", "", stem, flags=re.IGNORECASE))):
@@ -183,13 +186,16 @@ class Voices:
             UserError: one is not in its list, or is no adapter.
         """
         own, path = read_metadata(self.catalog.adapter_path(adapter)), self.catalog.base_path(base)
-        if self.state is not None and self.state.base == base and self._voice is not None and self._base_stamp == stamp_of(path):
+        if (self.state is not None and self.state.base == base and self._voice is not None
+            and self._base_stamp == stamp_of(path)):
             return self._is_of(own)
         kind = kind_of(path)
-        return str(kind.sample_rate or own["sample_rate"]) == own["sample_rate"] and self.catalog.hash_of(path) == own["base_hash"]
+        return str(kind.sample_rate
+                   or own["sample_rate"]) == own["sample_rate"] and self.catalog.hash_of(path) == own["base_hash"]
 
     def _is_of(self, own: Mapping[str, str]) -> bool:
-        """Whether an adapter, by its metadata, was trained on the loaded base: of two rates, a base may have the same tensors."""
+        """Whether an adapter, by its metadata, was trained on the loaded base: of two rates, a base may have the same
+        tensors."""
         info = self._voice.info if self._voice is not None else None
         return info is not None and info.base_hash == own["base_hash"] and str(info.sample_rate) == own["sample_rate"]
 
@@ -208,7 +214,8 @@ class Voices:
             return load_base_beside_config(path, self.host)
 
     def _read_base(self, path: Path) -> VoiceLoader:
-        """A base ready to convert, as RVC's get_vc makes a voice: without enc_q, on its device, in fp16 where RVC runs so."""
+        """A base ready to convert, as RVC's get_vc makes a voice: without enc_q, on its device, in fp16 where RVC runs
+        so."""
         base = self._load_base(path)
         if hasattr(base.network, "enc_q"):
             del base.network.enc_q

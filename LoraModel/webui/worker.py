@@ -1,8 +1,9 @@
-"""The process of a run: `python LoraModel/webui/worker.py JOB.json`. Trains, and puts each new best adapter into the list.
+"""The process of a run: `python LoraModel/webui/worker.py JOB.json`. Trains, and puts each new best adapter into the
+list.
 
-The job file holds {"train": [options of train_lora], "adapter": the run's adapter, "publish": where the list looks for it,
-"record": what tells a published file from one of the user's, "exit": where to write the exit code, "started": to write beside it}.
-The page may be closed and the WebUI ended meanwhile: nothing here needs them.
+The job file holds {"train": [options of train_lora], "adapter": the run's adapter, "publish": where the list looks for
+it, "record": what tells a published file from one of the user's, "exit": where to write the exit code, "started": to
+write beside it}. The page may be closed and the WebUI ended meanwhile: nothing here needs them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 if __package__ in (None, ""):
-    # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in the working folder.
+    # By its path, since an embedded Python (RVC's package for Windows) looks for modules neither in PYTHONPATH nor in
+    # the working folder.
     _here, _root = str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])
     sys.path[:] = [_root, *(entry for entry in sys.path if entry != _here)]
 
@@ -34,7 +36,8 @@ def main() -> int:
     def broken_off(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, broken_off)  # until the trainer has handlers of its own: importing torch takes seconds
+    # until the trainer has handlers of its own: importing torch takes seconds
+    signal.signal(signal.SIGTERM, broken_off)
     code = 1
     try:
         code = run(job)
