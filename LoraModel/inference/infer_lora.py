@@ -130,7 +130,7 @@ def main(argv: Optional[list] = None) -> int:
     index = host.resolve(args.index) if args.index else None
     options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect,
                              args.f0_method, args.rms_mix_rate, args.speaker, args.seed)
-    adapters = [(find_adapter(path, host.root), strength) for path, strength in adapters]
+    adapters = [(str(find_adapter(path, host.root)), strength) for path, strength in adapters]
     pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
     device = choose_device(args.device, host)
     start = "cpu" if host.is_checkout else device or "cpu"

@@ -112,7 +112,7 @@ class Voice:
         chosen = ConvertOptions(0.0 if transpose == AUTO else transpose, None, **options)  # type: ignore[arg-type]
         if index is not None:
             chosen = replace(chosen, index=self.host.resolve(index))
-            check_index(chosen.index, self.loader.network.enc_p.emb_phone.in_features)
+            check_index(str(chosen.index), self.loader.network.enc_p.emb_phone.in_features)
         if output is not None:
             check_writable(output)
         if isinstance(source, np.ndarray):

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Dict, Optional
+
+from torch import Tensor
 
 from ..messages import tr
 from ..models.random_state import undisturbed
@@ -49,16 +51,21 @@ def _tried(trainer: Trainer, decoder: bool) -> float:
     trainer.model.injection.train()
     begun = time.perf_counter()
     with undisturbed(trainer.device):
-        for losses in trainer.objective.parts(batch, 0, decoder):
-            total = trainer.objective.total(losses)
-            if total.requires_grad:
-                total.backward()
-            del total
+        z = trainer.objective.latent(batch)
+        _backward(trainer, trainer.objective.prior_losses(batch, z))
+        if decoder:
+            _backward(trainer, trainer.objective.decoder_losses(batch, z, 0))
     seconds = time.perf_counter() - begun
     trainer.optimizer.zero_grad(set_to_none=True)
     if adversary is not None and kept is not None:
         adversary.load_state(kept)
     return seconds
+
+
+def _backward(trainer: Trainer, losses: Dict[str, Tensor]) -> None:
+    total = trainer.objective.total(losses)
+    if total.requires_grad:
+        total.backward()
 
 
 def in_words(steps: int, seconds: float) -> str:

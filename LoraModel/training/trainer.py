@@ -58,7 +58,8 @@ class Trainer:
         # given each line of train.jsonl, and the steps in all
         self.on_step: Optional[Callable[[Dict[str, Any], int], None]] = None
         # seconds: of one evaluation; of the whole run, as guessed at its beginning
-        self._evaluating, self.seconds_to_go = 0.0, None
+        self._evaluating = 0.0
+        self.seconds_to_go: Optional[float] = None
         self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
 
