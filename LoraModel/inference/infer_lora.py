@@ -135,7 +135,7 @@ def main(argv: Optional[list] = None) -> int:
     device = choose_device(args.device, host)
     start = "cpu" if host.is_checkout else device or "cpu"
     voice = VoiceLoader(args.base_model or args.model, host, start, args.sample_rate, args.config_json)
-    loaded = [(voice.load(path, args.force), strength) for path, strength in files]
+    loaded = [(voice.load(path, args.force), strength) for path, strength in adapters]
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)
     converter = Converter(voice, device)

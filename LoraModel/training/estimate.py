@@ -68,12 +68,6 @@ def _backward(trainer: Trainer, losses: Dict[str, Tensor]) -> None:
         total.backward()
 
 
-def _backward(trainer: Trainer, losses: Dict[str, Tensor]) -> None:
-    total = trainer.objective.total(losses)
-    if total.requires_grad:
-        total.backward()
-
-
 def in_words(steps: int, seconds: float) -> str:
     """What is to come, as exact as a guess is: "about 40 s", "about 12 min", "about 2 h 10 min"."""
     minutes = int(round(seconds / 60))
