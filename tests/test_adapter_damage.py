@@ -196,6 +196,8 @@ def test_a_wrong_base_names_both_and_force_is_the_way_past(tmp_path):
 SAVER = """
 import sys, torch
 from LoraModel.lora import LoRAConfig, save_adapter
+from LoraModel.lora.targets import Target, define_targets
+define_targets({"spk_row": Target("emb_g", row=True)}, {"row": {"spk_row": (1, 1)}}, "row")
 n = 0
 metadata = dict(name="v", base_hash="0" * 64, base_name="b", rvc_version="v2", sample_rate=40000, f0=1, speaker=0)
 print("ready", flush=True)
@@ -236,6 +238,7 @@ import os, signal, sys, time
 import torch
 import LoraModel.lora
 saver, path, delays = sys.argv[1], sys.argv[2], [float(d) for d in sys.argv[3].split(",")]
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT  # a saver that fails is not waited for
 def mark():
     try:
         found = os.stat(path)
@@ -249,7 +252,7 @@ for number, delay in enumerate(delays):
         sys.argv = ["saver", path]
         torch.set_num_threads(1)
         exec(saver)
-    while saves < number % 6 and time.monotonic() < deadline:  # on a busy machine the child may not have run at all by then
+    while saves < number % 6 and time.monotonic() < deadline and not os.waitid(os.P_PID, child, ENDED):  # on a busy machine the child may not have run at all by then
         saves, last = saves + (mark() != last), mark()
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
