@@ -106,6 +106,7 @@ def test_round_trip_keeps_its_error_bound_at_every_size(tmp_path, size):
 def test_metadata_is_complete_and_read_without_tensors(tmp_path):
     everything = {key: f"value of {key}" for key in FIELDS if key not in METADATA and key != "lora_config"}
     everything.update(steps=480, epochs=40, data_seconds=12.5,
+                      pitch=json.dumps({"median": 118.2, "low": 90.1, "high": 160.3}),
                       heldout=json.dumps({"base": 0.861, "adapter": None, "metric": "log-mel L1"}))
     path, _ = saved(tmp_path, **everything)
     metadata = read_metadata(path)

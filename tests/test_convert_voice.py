@@ -84,7 +84,6 @@ def test_fast_is_the_svd_alone_and_needs_no_content(lab, library, tmp_path):
         (Size(None, rank=1, bits=16), None),
         (Size(5_000), "smallest takes"),
         (Size(50_000, "high_quality", bits=16), "in 16 bits on this base"),
-        (Size(None, rank=999), "does not fit"),
     ],
 )
 def test_sizes_hold_or_are_refused_with_figures(lab, library, tmp_path, size, said):

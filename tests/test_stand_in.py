@@ -100,7 +100,7 @@ def imports(path: Path) -> set:
 
 def test_features_stand_alone():
     stand_in = Path(features.__file__)
-    assert imports(stand_in) == {"__future__", "numpy", "parselmouth", "content_encoder"}
+    assert imports(stand_in) == {"__future__", "numpy", "parselmouth", "content_encoder", "pitch_scale"}
     assert imports(stand_in.with_name("content_encoder.py")) == {
         "__future__", "functools", "pathlib", "typing", "librosa", "numpy", "torch", "torch.nn.functional"}
 

@@ -243,9 +243,9 @@ def test_a_discriminator_that_is_none(voice, tmp_path, refused):
     ({"init_speaker": -2}, "init_speaker=-2"), ({"lora": None, "preset": "best"}, "unknown preset 'best'"),
     ({"lora": [1]}, "lora=[1]"),
     ({"lora": {"targets": {"nose": True}}}, "unknown target 'nose'"), ({"lora": {"rank": 3}}, "unknown key 'rank'"),
-    ({"lora": {"r": 500, "targets": {"ups": True}}}, "500"), ({"lora": None, "lora_rank": 0}, "r=0"),
+    ({"lora": None, "lora_rank": 0}, "r=0"),
     ({"learning_rte": 1}, "unknown setting 'learning_rte': did you mean lr?"),
-    ({"nonsense": 1}, "unknown setting 'nonsense': known are base_model"),
+    ({"nonsense": 1}, "unknown setting 'nonsense'"),
     ({"lr": 1e-3, "learning_rate": 1e-3}, "lr is given twice"), ({"lora_alpha": 0}, "lora_alpha=0"),
 ])
 def test_settings(voice, tmp_path, refused, more, what):
@@ -260,10 +260,10 @@ def test_names(voice, tmp_path, refused, name):
 @pytest.mark.parametrize("flags, what", [
     (("--epochs", "many"), "argument --epochs: 'many' is no whole number"),
     (("--epochs", "²"), "argument --epochs: '²' is no whole number"),
-    (("--lr", "nan"), "argument --lr: 'nan' is no number"),
-    (("--lr", "1e99"), "argument --lr: '1e99' must be between"),
+    (("--lr", "nan"), "argument --lr/--learning_rate: 'nan' is no number"),
+    (("--lr", "1e99"), "argument --lr/--learning_rate: '1e99' must be between"),
     (("--valid_fraction", "2"), "argument --valid_fraction"),
-    (("--colour", "red"), "unrecognized arguments: --colour red"),
+    (("--colour", "red"), "there is no option '--colour'"),
     (("--preset", "best"), "argument --preset: invalid choice"), (("--precision", "fp8"), "argument --precision"),
     (("--device", "cuda:99"), "device 'cuda:99' cannot be used"), (("--rvc_root", "/"), "is no RVC checkout"),
     (("--lr",), "expected one argument"),

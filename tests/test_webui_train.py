@@ -15,7 +15,7 @@ from serving import end_runs, served
 from test_webui_runs import BASE, make_root, until
 
 from LoraModel.install import webui_script
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, tr_in
 from LoraModel.webui import curves, preparation
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparation import Preparer
@@ -264,8 +264,8 @@ def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, pr
     assert again.undone("voice")[0]
     again.forget("voice")
     assert not again.undone("voice")[0]
-    assert "Still to do: Train model. Press Resume" in curves.cut_off(["Train model"], False, lambda en, zh: en)
-    assert "训练模型" in curves.cut_off(["训练模型"], True, lambda en, zh: zh)
+    assert "Still to do: Train model. Press Resume" in curves.cut_off(["Train model"], False, tr_in("en"))
+    assert "训练模型" in curves.cut_off(["训练模型"], True, tr_in("zh_CN"))
 
 
 def test_without_rvcs_functions_prepare_data_does_the_steps(prepared, tmp_path, monkeypatch):

@@ -129,6 +129,8 @@ class TrainConfig:
             raise UserError("precision {precision!r} is not known: choose from {precisions}", precision=self.precision,
                             precisions=listing(PRECISIONS))
         self.lora_config()
+        if self.lora is not None and self.lora_alpha is not None:  # `lora` goes before it; it must be right all the same
+            LoRAConfig(lora_alpha=self.lora_alpha)
 
     def _number(self, key: str) -> None:
         value = getattr(self, key)
