@@ -32,6 +32,7 @@ REAL = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if pa
 PREPARATION = '''"""A stand-in's own steps before training, as generators of what to show: the demo's code does the work, all in one process."""
 import glob
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,10 +54,16 @@ Voices.load = slowly
 def preprocess_dataset(trainset_dir, exp_dir, sr, n_p):
     yield "0"
     here = os.path.abspath("logs")
-    code = os.path.join(here, "code.txt")
-    subprocess.run([sys.executable, STEP, code, "index", "--input_dir", trainset_dir, "--output_dir", os.path.join(here, exp_dir),
+    code, beside = os.path.join(here, "code.txt"), os.path.join(here, "made beside")
+    subprocess.run([sys.executable, STEP, code, "index", "--input_dir", trainset_dir, "--output_dir", beside,
                     "--version", "v2", "--sample_rate", sr], check=True, env={{**os.environ, "PYTHONPATH": ""}})
     os.remove(code)
+    for name in os.listdir(beside):  # as RVC's functions do, which know no lock of ours and write no prepared.json
+        if name != "prepared.json":
+            target = os.path.join(here, exp_dir, name.replace("made beside", exp_dir))
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(os.path.join(beside, name), target)
+    shutil.rmtree(beside)
     yield "end preprocess"
 
 
