@@ -21,10 +21,10 @@ _PUBLIC = {
     "ConvertOptions": ".inference.convert",
     "LoRAConfig": ".lora",
     "RealtimeVoice": ".realtime",
-    "Step": ".training.library",
+    "Step": ".training.in_programs",
     "SynthesizerLoRA": ".models",
     "TrainConfig": ".training.config",
-    "Trained": ".training.library",
+    "Trained": ".training.in_programs",
     "Trainer": ".training.trainer",
     "UserError": ".messages",
     "Voice": ".inference.voice",
@@ -39,7 +39,7 @@ _PUBLIC = {
     "merge": ".lora",
     "save_adapter": ".lora",
     "rvc_lora_voices": ".realtime.rvc_class",
-    "train": ".training.library",
+    "train": ".training.in_programs",
     "unmerge": ".lora",
 }
 

@@ -169,7 +169,7 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
     recordings = host.resolve(args.recordings) if args.recordings else None
     return Task(
         host.root,
-        out.absolute() / "work",
+        out.absolute() / "parts",
         recordings,
         base,
         base_d,
@@ -199,7 +199,7 @@ def _networks(
     named = [host.resolve(given or official) for given, official in zip((args.base, args.base_d), OFFICIAL)]
     if args.quick and not args.base and not named[0].is_file():
         say("--quick without the official base: the demo's stands in")
-        named = [DEMO / "base" / "f0G16k.pth", out / "work" / "f0D16k.pth"]
+        named = [DEMO / "base" / "f0G16k.pth", out / "parts" / "f0D16k.pth"]
         if not named[1].is_file():
             _fresh_discriminator(host, named[1])
     for path, option in zip(named, ("--base", "--base_d")):

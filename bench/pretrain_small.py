@@ -40,6 +40,7 @@ from LoraModel.inference import content_encoder
 from LoraModel.messages import UserError, cli
 from LoraModel.models import read_checkpoint
 from LoraModel.models.model_utils import config_list
+from LoraModel.pitch_scale import F0_BINS, F0_MAX, F0_MIN
 from LoraModel.training.losses import slice_frames, stft_loss
 from LoraModel.training.signals import handle_signals
 
@@ -52,11 +53,11 @@ converted clips that take the mean of the synthetic rows."""
 
 
 def coarse(f0: Tensor) -> Tensor:
-    """f0 in Hz on RVC's scale of 1 to 255, as `inference.stand_in.coarse_pitch`, on any device."""
-    low, high = (1127 * math.log(1 + edge / 700) for edge in (50.0, 1100.0))
+    """f0 in Hz on RVC's scale of 1 to 255, as `pitch_scale.coarse_pitch`, on the device: no step waits for a copy."""
+    low, high = (1127 * math.log(1 + edge / 700) for edge in (F0_MIN, F0_MAX))
     mel = 1127 * torch.log(1 + f0 / 700)
-    steps = torch.where(mel > 0, (mel - low) * 254 / (high - low) + 1, torch.ones_like(mel))
-    return steps.clamp(1, 255).round().long()
+    steps = torch.where(mel > 0, (mel - low) * (F0_BINS - 2) / (high - low) + 1, torch.ones_like(mel))
+    return steps.clamp(1, F0_BINS - 1).round().long()
 
 
 class Batch:

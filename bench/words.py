@@ -24,11 +24,11 @@ from bench.make_recordings import speak
 from bench.voices import DEMO_BASE, judged, judges_of
 from LoraModel.evaluation.bootstrap import ratio_interval
 from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
-from LoraModel.evaluation.words import Listener, edit_distance, words_of
+from LoraModel.evaluation.words import Listener, word_edits
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.convert import convert
-from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch
+from LoraModel.inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
 from LoraModel.messages import cli
 
 SENTENCES = Path(__file__).with_name("sentences.txt")
@@ -46,20 +46,9 @@ def spoken(voice: str, texts: Sequence[str], folder: Path) -> List[np.ndarray]:
     return [soundfile.read(str(path), dtype="float32")[0] for path in paths]
 
 
-def median_pitch(clips: Sequence[np.ndarray]) -> float:
-    """Hz, over the voiced frames of all clips."""
-    track = np.concatenate([pitch(clip, len(clip) // 160) for clip in clips])
-    return float(np.median(track[track > 0]))
-
-
 def word_figures(listener: Listener, clips: Sequence[np.ndarray], texts: Sequence[str]) -> Dict[str, float]:
     """Word error over all clips, with a bootstrap interval over them."""
-    errors, words = [], []
-    for clip, text in zip(clips, texts):
-        wanted = words_of(text)
-        errors.append(float(edit_distance(words_of(listener.hear(clip, RATE, "en")[0]), wanted)))
-        words.append(float(len(wanted)))
-    found = ratio_interval(errors, words)
+    found = ratio_interval(*word_edits(listener, clips, RATE, texts, "en"))
     return {"word_error": found.value, "word_error_low": found.low, "word_error_high": found.high}
 
 

@@ -81,7 +81,7 @@ def stand_in(folder):
 
 
 def task(root, **more):
-    settings = {"root": root, "folder": root / "work", "recordings": None, "base": BASE, "base_d": root / "D.pth",
+    settings = {"root": root, "folder": root / "parts", "recordings": None, "base": BASE, "base_d": root / "D.pth",
                 "rate": 16000, "version": "v2", "config_json": None, "device": "cpu", "hours": 1.0, "quick": False,
                 "data": None, "sources": root}
     return machine_stages.Task(**{**settings, **more})
@@ -188,7 +188,7 @@ def test_names_get_in_only_where_they_are_asked_for(stages, tmp_path):
 
 
 def test_audio_gets_in_only_where_it_is_asked_for(stages, tmp_path):
-    judged = tmp_path / "work" / "judged" / "report.html"
+    judged = tmp_path / "parts" / "judged" / "report.html"
     judged.parent.mkdir(parents=True)
     player = page.player(np.sin(np.arange(8000) / 20), 16000, f"{SECRET}/a0.wav", "RVC-LoRA", "RVC-LoRA")
     judged.write_text(f"<h3>{SECRET}</h3>{player}", encoding="utf-8")
@@ -204,7 +204,7 @@ def test_audio_gets_in_only_where_it_is_asked_for(stages, tmp_path):
 def test_a_quick_run_is_killed_goes_on_and_leaves_no_process(tmp_path):
     root, out = stand_in(tmp_path / "rvc"), tmp_path / "out"
     data = make_experiment(root / "logs" / "voice", clips=6, seconds=1.2)
-    work = out / "work"
+    work = out / "parts"
     work.mkdir(parents=True)
     for stage, left in (("step", STEP), ("switch", SWITCH)):  # done by an earlier run
         (work / f"{stage}.json").write_text(json.dumps(left), encoding="utf-8")

@@ -26,7 +26,7 @@ from ..files import atomic_write
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
-from ..inference.stand_in import coarse_pitch, content_features, pitch
+from ..inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
 from ..messages import UserError, cli, tr
 from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data
@@ -189,12 +189,6 @@ class Conversions:
 
 def read_all(kind: str) -> List[np.ndarray]:
     return [soundfile.read(str(path), dtype="float32")[0] for path in sorted((RECORDINGS / kind).glob("*.flac"))]
-
-
-def median_pitch(clips: List[np.ndarray]) -> float:
-    """Median f0 in Hz over the voiced frames of all clips."""
-    values = np.concatenate([pitch(clip, len(clip) // 160) for clip in clips])
-    return float(np.median(values[values > 0]))
 
 
 def measure(trainer: Trainer, adapter: Path, converted: Conversions) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..evaluation.judges import SpeechQuality
 from ..evaluation.texture import mean_texture, texture, texture_figures
-from ..evaluation.words import Listener, content_distance, edit_distance, words_of
+from ..evaluation.words import Listener, content_distance, word_edits
 from ..inference.stand_in import content_features
 
 RATE = 16000
@@ -44,12 +44,8 @@ def heard(source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], r
     for name, clips in {"source": source, **made, "reference": reference}.items():
         figures[f"dnsmos_{name}"] = float(np.mean([judge.rate(clip, RATE)["dnsmos"] for clip in clips]))
         if listener is not None:
-            errors, words = 0, 0
-            for clip, text in zip(clips, texts):
-                wanted = words_of(text)
-                errors += edit_distance(words_of(listener.hear(clip, RATE, "en")[0]), wanted)
-                words += len(wanted)
-            figures[f"word_error_{name}"] = errors / words
+            errors, words = word_edits(listener, clips, RATE, texts, "en")
+            figures[f"word_error_{name}"] = sum(errors) / sum(words)
         if name in made:
             distances = [content_distance(one, content_features(clip)) for one, clip in zip(content, clips)]
             figures[f"content_distance_{name}"] = float(np.mean(distances))

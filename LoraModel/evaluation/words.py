@@ -56,6 +56,14 @@ def word_error(heard: str, meant: str) -> float:
     return edit_distance(words_of(heard), wanted) / len(wanted) if wanted else math.nan
 
 
+def word_edits(listener: Listener, clips: Sequence[np.ndarray], sr: int, texts: Sequence[str],
+               language: str) -> Tuple[List[int], List[int]]:
+    """For each recording, (samples,) at `sr` Hz: edits from its text to what is heard, and words of its text."""
+    wanted = [words_of(text) for text in texts[: len(clips)]]
+    heard = [words_of(listener.hear(clip, sr, language)[0]) for clip in clips]
+    return [edit_distance(one, two) for one, two in zip(heard, wanted)], [len(text) for text in wanted]
+
+
 def content_distance(a: np.ndarray, b: np.ndarray) -> float:
     """1 less the mean cosine of the content features of two recordings with the same timing: 0 for the same, 1 for
     unrelated ones.

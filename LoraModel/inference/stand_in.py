@@ -70,3 +70,9 @@ def pitch(audio16k: np.ndarray, frames: int) -> np.ndarray:
     found = found[: frames - before]
     f0[before : before + len(found)] = found
     return f0
+
+
+def median_pitch(clips: list[np.ndarray]) -> float:
+    """Median f0 in Hz over the voiced frames of all clips, each (samples,) at 16 kHz."""
+    track = np.concatenate([pitch(clip, len(clip) // PITCH_HOP) for clip in clips])
+    return float(np.median(track[track > 0]))

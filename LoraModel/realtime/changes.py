@@ -24,6 +24,9 @@ Wanted = Union[Mapping[Source, float], Iterable[Tuple[Source, float]]]
 ROOM = 512 * 10**6
 """Bytes that prepared blends may take: four at v2 40k, at about 105 MB each."""
 
+IDLE = 10.0
+"""Seconds without a request after which the thread ends: it would keep the network of a stream that nobody uses."""
+
 _Key = Tuple[Any, ...]
 
 
@@ -141,8 +144,9 @@ class VoiceChanges:
             if request is not None:
                 request.answer.set_result(False)
             self._turn.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     # Parts
 
@@ -159,8 +163,9 @@ class VoiceChanges:
     def _work(self) -> None:
         while True:
             with self._turn:
-                self._turn.wait_for(lambda: self._request is not None or self._closed)
-                if self._closed:
+                asked = self._turn.wait_for(lambda: self._request is not None or self._closed, IDLE)
+                if self._closed or not asked:
+                    self._thread = None  # the next request starts another
                     return
                 request, self._request = self._request, None
                 spare = self._trim(fresh=True)
@@ -193,6 +198,37 @@ class VoiceChanges:
                 spare = self._kept.pop(key)
                 total -= sizes[key]
         return spare
+
+
+class ChangingVoice:
+    """What a stream and a realtime object offer of their changes of voice, held in `_changes`."""
+
+    _changes: VoiceChanges
+
+    @property
+    def applied(self) -> List[Applied]:
+        """What is heard, in a stream the voice of the last block: adapters and their strengths; empty for the plain
+        base."""
+        return self._changes.applied
+
+    @property
+    def held(self) -> float:
+        """Seconds that the last change of voice held the audio thread."""
+        return self._changes.held
+
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
+        """Change the voice: at any time, from any thread; returns at once, and is heard from the next block on
+        (`VoiceChanges.use`).
+
+        Args:
+            adapters: {file or adapter: strength}, such as {"anna.safetensors": 0.7, "bob.safetensors": 0.3}; {} for
+                the plain base.
+        """
+        return self._changes.use(adapters, force, any_strength)
+
+    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
+        """Make a voice ready before it is asked for, so that a `use` of it is heard from the next block on."""
+        self._changes.prepare(adapters, force, any_strength)
 
 
 def _resolved(host: Host, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:

@@ -10,7 +10,6 @@ blocks.
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Union
 
@@ -18,14 +17,14 @@ from torch import nn
 
 from ..host import Host, find_host
 from ..host.realtime import patch_realtime, realtime_module
-from ..inference.model_loader import Applied, VoiceLoader
+from ..inference.model_loader import VoiceLoader
 from ..inference.patched import give_voice, lock_of, patch, voice_of
 from ..lora import load_adapter
 from ..messages import UserError
 from ..models import BaseInfo
 from ..models.model_kind import ADAPTER, BASE
 from ..webui.catalog import Catalog, kind_of
-from .changes import VoiceChanges, Wanted
+from .changes import ChangingVoice, VoiceChanges
 from .synthesis import light
 
 _CHANGES, _WANTED = "_rvc_lora_changes", "_rvc_lora_wanted"
@@ -45,7 +44,7 @@ class _Slot:
         return _Slot, ()
 
 
-class LiveVoices:
+class LiveVoices(ChangingVoice):
     """The voices of one object of RVC's realtime class.
 
     Attributes:
@@ -58,25 +57,6 @@ class LiveVoices:
     @property
     def base(self) -> BaseInfo:
         return self._changes.voice.info
-
-    @property
-    def applied(self) -> List[Applied]:
-        """What is heard: adapters with their strengths; empty for the plain base."""
-        return self._changes.applied
-
-    @property
-    def held(self) -> float:
-        """Seconds that the last change of voice held the audio thread."""
-        return self._changes.held
-
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
-        """Change the voice; returns at once, from any thread, and is heard from the next block on
-        (`VoiceChanges.use`)."""
-        return self._changes.use(adapters, force, any_strength)
-
-    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
-        """Make a voice ready before it is asked for."""
-        self._changes.prepare(adapters, force, any_strength)
 
 
 def patch_realtime_class(host: Optional[Host] = None) -> Host:

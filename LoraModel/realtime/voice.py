@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from scipy.signal import resample_poly
@@ -14,10 +13,10 @@ from scipy.signal import resample_poly
 from ..devices import check_device
 from ..host import Host, find_host
 from ..inference.convert import FRAME, INPUT_RATE
-from ..inference.model_loader import Applied, VoiceLoader
+from ..inference.model_loader import VoiceLoader
 from ..messages import UserError
 from ..models import Base
-from .changes import ROOM, VoiceChanges, Wanted
+from .changes import ROOM, ChangingVoice, VoiceChanges
 from .joining import Joiner
 from .synthesis import StandInSynthesis, light
 
@@ -66,7 +65,7 @@ def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape
     return Shape(frames, int(round(context * FRAMES_A_SECOND)), fade, step, frames * rate // FRAMES_A_SECOND)
 
 
-class RealtimeVoice:
+class RealtimeVoice(ChangingVoice):
     """A base, and a stream that is converted on it block by block.
 
     The window of input that RVC's realtime class looks at, its parts of the network and its way to join blocks (SOLA)
@@ -129,29 +128,6 @@ class RealtimeVoice:
     @property
     def delay(self) -> float:
         return (self.shape.fade + SEARCH) / FRAMES_A_SECOND
-
-    @property
-    def applied(self) -> List[Applied]:
-        """The voice of the last block: adapters and their strengths; empty for the plain base."""
-        return self._changes.applied
-
-    @property
-    def held(self) -> float:
-        """Seconds that the last change of voice held `process` up."""
-        return self._changes.held
-
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
-        """Change the voice: at any time, from any thread; returns at once (`VoiceChanges.use`).
-
-        Args:
-            adapters: {file or adapter: strength}, such as {"anna.safetensors": 0.7, "bob.safetensors": 0.3}; {} for
-                the plain base.
-        """
-        return self._changes.use(adapters, force, any_strength)
-
-    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
-        """Make a voice ready before it is asked for, so that a `use` of it is heard from the next block on."""
-        self._changes.prepare(adapters, force, any_strength)
 
     def process(self, block: np.ndarray) -> np.ndarray:
         """Convert the next block of the stream. One thread at a time.
