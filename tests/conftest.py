@@ -4,7 +4,9 @@ import os
 
 import pytest
 import torch
-from voice_data import adapters, speech, voice  # noqa: F401  (fixtures)
+from environments import pip, root  # noqa: F401  (fixtures)
+from preparation_data import raw  # noqa: F401
+from voice_data import adapters, speech, voice  # noqa: F401
 
 from LoraModel.host import find_host
 from LoraModel.models.model_utils import config_list

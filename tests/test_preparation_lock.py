@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import soundfile
-from test_prepare_data import command
+from preparation_data import command
 
 from LoraModel.messages import cli
 from LoraModel.preparation import checks
