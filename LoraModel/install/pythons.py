@@ -77,7 +77,7 @@ def _output(command: List[str]) -> str:
 
 
 def needs_browser(tests: Path) -> List[str]:
-    """The names of the test files that open a browser (they import tests/browser.py)."""
-    return sorted(path.name for path in tests.glob("test_*.py") if any(
+    """The test files that open a browser (they import tests/helpers/browser.py), relative to `tests`."""
+    return sorted(path.relative_to(tests).as_posix() for path in tests.rglob("test_*.py") if any(
         line.split()[:2] in (["import", "browser"], ["from", "browser"])
         for line in path.read_text(encoding="utf-8").splitlines()))

@@ -4,15 +4,10 @@ or a voice along."""
 import json
 import random
 import struct
-import sys
-from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from adapter_data import Tiny, parse, saved
 
 from LoraModel.lora import load_adapter

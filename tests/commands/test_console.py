@@ -1,0 +1,55 @@
+"""rvc-lora COMMAND, python -m LoraModel COMMAND, and every command by its module."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from LoraModel import __main__ as console
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_usage_names_every_command(capsys, monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    for given in ([], ["--help"]):
+        assert console.main(given) == 0
+        said = capsys.readouterr().out
+        assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in console.COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(console.COMMANDS))
+def test_a_command_runs_by_its_name_and_by_its_module(name, monkeypatch):
+    module = console.COMMANDS[name][0]
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    assert "def main(argv" in source and '\nif __name__ == "__main__":' in source
+    called = []
+    monkeypatch.setattr(console, "start", lambda module, argv: called.append((module, argv)) or 3)
+    assert console.main([name, "--x", "1"]) == 3 and called == [(module, ["--x", "1"])]
+
+
+def test_an_unknown_command_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    assert console.main(["trian"]) == 2
+    assert "there is no command 'trian': choose from prepare, train" in capsys.readouterr().err
+
+
+def test_as_a_module_from_the_shell():
+    done = subprocess.run([sys.executable, "-m", "LoraModel", "merge", "--nonsense"], cwd=ROOT, capture_output=True,
+                          text=True, env={"RVC_LORA_LANG": "en", "PATH": ""})
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "--help" in done.stderr
+
+
+def test_the_project_installs_what_it_names():
+    """pyproject.toml: the script's function is there, and all files that the package reads are among its data."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^rvc-lora = "LoraModel\.__main__:main"$', text, re.MULTILINE)
+    endings = set(re.findall(r'"\*(\.\w+)"', text))
+    read = {path.suffix for path in (ROOT / "LoraModel").rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts}
+    assert read <= endings

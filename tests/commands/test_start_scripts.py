@@ -1,0 +1,123 @@
+"""start.sh, prepare_data.sh and the .bat files: the shell scripts are run with a Python that tells what it was given;
+of the .bat files, which need Windows, what can be read off them is checked."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH = [ROOT / "start.bat", ROOT / "install_into_rvc.bat", ROOT / "LoraModel" / "scripts" / "prepare_data.bat"]
+posix = pytest.mark.skipif(os.name == "nt", reason="a shell script")
+
+
+@pytest.fixture
+def told(tmp_path):
+    """`told(script, *arguments)`: the arguments that the script's Python gets."""
+    stub = tmp_path / "python stub"
+    stub.write_text(f"#!{sys.executable}\nimport sys\nprint('\\n'.join(sys.argv[1:]))\n", encoding="utf-8")
+    stub.chmod(0o755)
+
+    def run(script, *arguments, **environment):
+        done = subprocess.run(
+            ["sh", str(script), *arguments],
+            env={**os.environ, "PYTHON": str(stub), **environment},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return done.stdout.decode().splitlines()
+
+    return run
+
+
+@posix
+def test_prepare_data_takes_two_folders_or_options(told):
+    script = ROOT / "LoraModel" / "scripts" / "prepare_data.sh"
+    program = str(script.with_suffix(".py"))
+    both = [program, "--input_dir", "my voice", "--output_dir", "logs/a b"]
+    assert told(script, "my voice", "logs/a b", "--workers", "2") == [*both, "--workers", "2"]
+    assert told(script, "--input_dir", "my voice", "--output_dir", "logs/a b") == both
+    assert told(script, "my voice", "--output_dir", "logs/a b") == both
+    assert told(script) == [program]
+
+
+@posix
+def test_start_opens_the_page_or_runs_what_is_named(told):
+    assert told(ROOT / "start.sh") == ["run.py", "app"]
+    assert told(ROOT / "start.sh", "--port", "7000") == ["run.py", "app", "--port", "7000"]
+    assert told(ROOT / "start.sh", "demo", "--no-open") == ["run.py", "demo", "--no-open"]
+
+
+@posix
+def test_without_python_a_line_says_so(tmp_path):
+    for script in (ROOT / "start.sh", ROOT / "LoraModel" / "scripts" / "prepare_data.sh"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        for name in ("dirname", "sh"):
+            place = next(Path(folder) / name for folder in ("/bin", "/usr/bin") if (Path(folder) / name).exists())
+            if not (tmp_path / "bin" / name).exists():
+                (tmp_path / "bin" / name).symlink_to(place)
+        if (
+            any((ROOT / folder / "bin" / "python").exists() for folder in (".venv", "venv"))
+            and script.name == "prepare_data.sh"
+        ):
+            continue  # it would find run.py's
+        done = subprocess.run(
+            [str(tmp_path / "bin" / "sh"), str(script)],
+            env={"PATH": str(tmp_path / "bin")},
+            capture_output=True,
+        )
+        assert (
+            done.returncode == 2
+            and done.stderr.decode().startswith("error: ")
+            and "install Python 3.11" in done.stderr.decode()
+        )
+
+
+@pytest.mark.parametrize("path", BATCH, ids=lambda path: path.name)
+def test_batch_files_are_such_that_cmd_runs_them(path):
+    data = path.read_bytes()
+    assert (
+        data.isascii() and data.count(b"\r\n") == data.count(b"\n") > 5
+    )  # cmd loses labels in files with bare line feeds
+    lines = [line.strip() for line in data.decode("ascii").splitlines()]
+    labels = {line[1:].lower() for line in lines if re.fullmatch(r":\w+", line)}
+    targets = {
+        found.lower()
+        for line in lines
+        if not line.startswith("rem")
+        for found in re.findall(r"(?:goto|call) :?(\w+)", line)
+    }
+    assert targets <= labels and lines[0] == "@echo off" and "setlocal" in lines
+    depth = 0
+    for line in lines:
+        assert not (depth and line.startswith(":")), "a label inside a block"
+        depth += line.endswith("(") - (line == ")")
+    assert depth == 0
+    text = "\n".join(line for line in lines if not line.startswith("rem"))
+    for quoted in re.findall(r'set "(\w+)=', text):
+        assert f"%{quoted}%" in text, f"{quoted} is set and never used"
+    assert re.search(r"exit /b %(errorlevel|CODE)%", text)
+    for name in re.findall(r"%~dp0([\w.]+\.py)", text):
+        assert (path.parent / name).is_file()
+    assert text.replace(':"=%', "").count('"') % 2 == 0
+
+
+def test_batch_files_look_for_rvcs_own_python_first():
+    for path in BATCH[1:]:
+        text = path.read_text(encoding="ascii")
+        order = [
+            text.index(part)
+            for part in (r"runtime\python.exe", r".venv\Scripts\python.exe", r"\venv\Scripts\python.exe", 'set "PY')
+        ]
+        assert order[0] < order[1] < order[2] and order[0] > 0
+    start = BATCH[0].read_text(encoding="ascii")
+    assert start.index("py -3.11") < start.index('set "PY=python"') and "run.py app" in start
+
+
+def test_git_keeps_the_line_endings():
+    rules = (ROOT / ".gitattributes").read_text(encoding="utf-8")
+    assert "*.bat text eol=crlf" in rules and "*.sh text eol=lf" in rules

@@ -1,0 +1,118 @@
+"""The catalogue: languages, placeholders, texts that lack a translation, translations that lack a text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import re
+import string
+from pathlib import Path
+from typing import Dict, Iterator, Set, Tuple
+
+import pytest
+
+from LoraModel import messages
+from LoraModel.messages import Text, UserError, closest, listing, say, tr
+from LoraModel.webui.text import page_language, translator
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCALES = sorted((ROOT / "LoraModel" / "locale").glob("*.json"))
+SOURCES = [*sorted((ROOT / "LoraModel").rglob("*.py")), ROOT / "run.py", ROOT / "install_into_rvc.py",
+           *sorted((ROOT / "bench").glob("*.py"))]
+CALLED = {"tr", "system_tr", "UserError", "say", "two", "Text", "NoConfiguration"}
+
+
+def texts() -> Iterator[Tuple[str, Set[str], str]]:
+    """(English text, names of its values, place) of every call whose Chinese stands in the catalogue."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in CALLED:
+                first = node.args[0] if len(node.args) == 1 else None
+                if isinstance(first, ast.Constant) and isinstance(first.value,
+                                                                  str) and re.search("[A-Za-z]", first.value):
+                    names = {keyword.arg or "" for keyword in node.keywords}
+                    yield first.value, names, f"{path.relative_to(ROOT)}, line {node.lineno}"
+
+
+def placeholders(text: str) -> Set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def without_placeholders(text: str) -> str:
+    return "".join(part for part, _, _, _ in string.Formatter().parse(text))
+
+
+TEXTS = list(texts())
+
+
+@pytest.mark.parametrize("file", LOCALES, ids=lambda file: file.stem)
+def test_every_text_is_translated_and_every_translation_has_its_text(file):
+    translated: Dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    written = {text for text, _, _ in TEXTS if re.search("[A-Za-z]", without_placeholders(text))}
+    assert sorted(written - set(translated)) == []
+    assert sorted(set(translated) - written - {", "}) == []
+
+
+@pytest.mark.parametrize("file", LOCALES, ids=lambda file: file.stem)
+def test_a_translation_has_the_placeholders_of_its_text(file):
+    for text, translation in json.loads(file.read_text(encoding="utf-8")).items():
+        assert placeholders(text) == placeholders(translation), text
+
+
+def test_a_text_gets_the_values_that_it_names():
+    for text, names, place in TEXTS:
+        assert placeholders(text) == names or "" in names, place
+
+
+def test_in_each_language(monkeypatch):
+    monkeypatch.setattr(messages, "catalogue", lambda name: {"{n} files": "{n} 个文件", ", ": "、"}
+                        if name == "zh_CN" else {})
+    for wanted, said in (("zh", "3 个文件"), ("zh_TW.UTF-8", "3 个文件"), ("en_US.UTF-8", "3 files"),
+                         ("xx", "3 files")):
+        monkeypatch.setenv("RVC_LORA_LANG", wanted)
+        assert tr("{n} files", n=3) == said
+    monkeypatch.setenv("RVC_LORA_LANG", "zh")
+    assert tr("{n} folders", n=3) == "3 folders"  # English where a text is missing
+    assert tr("a {x!r} {{}}, {y:.1f}", x="q", y=2) == "a 'q' {}, 2.0"
+    assert tr("{names}", names=listing(["a", "b"])) == "a、b" and tr("plain", "两种") == "两种"
+    assert closest("zh-CN") == closest("Chinese (Simplified)_China.936") == "zh_CN" and closest("fr_FR") == "en"
+
+
+def test_an_error_in_both_languages_and_from_another_process(monkeypatch, capsys):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    inner = UserError("it is empty", "为空")
+    error = UserError("{path}: {why}", path="a", why=inner)
+    error.note = 3
+    assert (error.en, error.zh, str(error)) == ("a: it is empty", "a: 为空", "a: it is empty")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.en, again.zh, again.note) == (UserError, error.en, error.zh, 3)
+    say("{name} is here", name="x")
+    assert capsys.readouterr().out == "x is here\n"
+
+
+def test_a_text_with_stray_braces_is_shown_as_it_is():
+    assert str(Text('{"ups": true')) == '{"ups": true' and str(Text("{missing}")) == "{missing}"
+
+
+def test_another_language_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "fr_FR.json").write_text('{"done": "terminé"}', encoding="utf-8")
+    (tmp_path / "es_ES.json").write_text("[damaged", encoding="utf-8")
+    monkeypatch.setattr(messages, "LOCALES", tmp_path)
+    messages.languages.cache_clear()
+    messages.catalogue.cache_clear()
+    try:
+        monkeypatch.setenv("RVC_LORA_LANG", "fr")
+        assert tr("done") == "terminé" and tr("not done") == "not done" and messages.language() == "fr"
+        monkeypatch.setenv("RVC_LORA_LANG", "es")
+        assert tr("done") == "done"
+    finally:
+        messages.languages.cache_clear()
+        messages.catalogue.cache_clear()
+
+
+def test_the_pages_language_goes_before_the_systems(monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    page = {"i18n": type("I18n", (), {"language": "zh_CN"})()}
+    assert translator(page)("a", "甲") == "甲" and page_language(page) == "zh"
+    assert translator({})("a", "甲") == "a" and page_language({}) == "en"
