@@ -24,9 +24,26 @@ MOST_TEXT = 100_000
 """Bytes of a NAME.txt: a recording has fewer words."""
 
 
+SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+         "seventeen eighteen nineteen").split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+NUMBERS = frozenset(map(str, range(1000)))
+
+
+def spelled(number: int) -> List[str]:
+    """A number below 1000 in English words, without "and"."""
+    if number >= 100:
+        return [SMALL[number // 100], "hundred", *(spelled(number % 100) if number % 100 else [])]
+    if number < 20:
+        return [SMALL[number]]
+    return [TENS[number // 10 - 2], *([SMALL[number % 10]] if number % 10 else [])]
+
+
 def words_of(text: str) -> List[str]:
     """The words of a text, without capitals and punctuation; a character of Chinese, Japanese or Korean is a word by
-    itself."""
+    itself, and a number below 1000 is spelled out, since a recogniser may write either 9 or nine."""
     parts: List[str] = []
     for character in unicodedata.normalize("NFKC", text).lower():
         kind = unicodedata.category(character)
@@ -36,7 +53,8 @@ def words_of(text: str) -> List[str]:
             parts.append(character)
         elif character not in "'’":  # it's is one word
             parts.append(" ")
-    return "".join(parts).split()
+    found = "".join(parts).split()
+    return [word for one in found for word in (spelled(int(one)) if one in NUMBERS else [one])]
 
 
 def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, ContextManager, Dict, Optional
+from typing import Any, ContextManager, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -61,14 +61,8 @@ class Objective:
         to the voice.
         step: how many there were.
         """
-        starts = random_starts(batch.lengths, self._frames)
-        f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
-        with self._autocast():
-            # (batch, 1, samples)
-            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()
-        real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
-        # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
-        losses = {"mel": F.l1_loss(slice_frames(batch.mel, starts, self._frames), self._mel.of_audio(audio.squeeze(1)))}
+        audio, real, wanted = self._stretch(batch, z)
+        losses = {"mel": F.l1_loss(wanted, self._mel.of_audio(audio.squeeze(1)))}
         if self._adversary is None:
             losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
         else:
@@ -78,6 +72,17 @@ class Objective:
             with self._autocast():
                 losses.update(self._adversary.generator_losses(audio))
         return losses
+
+    def _stretch(self, batch: TrainBatch, z: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """A random stretch of each clip: the voice's audio and the recording, (batch, 1, samples) each, and the
+        recording's log-mel, (batch, bands, frames)."""
+        starts = random_starts(batch.lengths, self._frames)
+        f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
+        with self._autocast():
+            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()
+        real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
+        # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
+        return audio, real, slice_frames(batch.mel, starts, self._frames)
 
     def total(self, losses: Dict[str, Tensor]) -> Tensor:
         """The weighted sum of what trains the voice."""

@@ -1,0 +1,219 @@
+"""Recipes of training beside each other by what people hear: words, speaker, sharpness; on voices that the base has
+never heard.
+
+python bench/recipe_words.py --asr DIR --data logs/ALICE logs/BOB --recipes FILE --out DIR [--small_d discriminator.pt]
+    [--sentences 24] [--epochs 40] [--no_judges] [--json FILE] [--quick]
+
+FILE is JSON: {"NAME": {settings of the trainer}, ...}. Beside them a recipe may have:
+"full": true          full fine-tuning by RVC's recipe, with the small discriminator in the place of RVC's;
+"beside": "whole"     our losses beside the small discriminator, which learns ("frozen": its features alone),
+"from": 0.8             from that share of the steps on,
+"adversarial": 0.5      with that weight;
+"variance": 1.0       a loss on the difference of each band's standard deviation;
+"hold": 10.0          a loss that holds the decoder to what the base alone makes of the same posterior.
+
+Two other speakers (flite's slt and awb) say bench/sentences.txt in turn, and are converted to each voice at its pitch.
+A recipe's `word_more` is its word error less the base's, its `word_less_than_first` less the first recipe's, on the
+same sentences (paired bootstrap). A recipe of a voice that is done is taken from OUT. Recipes are trained one after
+another: their seconds are no ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from bench.arms import Arm, take_turns
+from bench.common import finish, table
+from bench.remedies import OWN_SETTINGS, full_arm, lora_arm
+from bench.voices import ALL_CLIPS, DEMO_BASE, judged, judges_of, quick_inputs, voice_arguments
+from bench.words import RATE, SENTENCES, SOURCES, converted, spoken
+from LoraModel.evaluation.bootstrap import Interval, bootstrap, pooled
+from LoraModel.evaluation.compare import Judges
+from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
+from LoraModel.evaluation.words import Listener, word_edits
+from LoraModel.files import atomic_write
+from LoraModel.host import find_host, hush_torch
+from LoraModel.inference import VoiceLoader
+from LoraModel.inference.audio import read_audio
+from LoraModel.inference.stand_in import median_pitch
+from LoraModel.messages import cli
+from LoraModel.training import TrainConfig, prepare
+from LoraModel.training.settings_file import read_config_file
+
+BASE = "base alone"
+PAUSE = RATE // 2  # samples between sentences that are heard at once
+FIGURES = ("heldout_mel", "word_error", "similarity", "leak", "dnsmos", "global_variance", "frame_contrast",
+           "band_contrast", "modulation_db", "high_db", "hnr_db", "steps", "seconds")
+
+
+class Said:
+    """What is converted: sentences by two speakers in turn.
+
+    Attributes:
+        texts: what is said. turns: by whom. clips: (samples,) each, at 16 kHz. listener: None leaves words out;
+            together: so many sentences are heard at once.
+    """
+
+    def __init__(self, count: int, folder: Path, asr: Optional[str], together: int):
+        self.texts = SENTENCES.read_text(encoding="utf-8").split("\n")[:count]
+        voices = {voice: spoken(voice, self.texts, folder) for voice in SOURCES}
+        self.turns = [SOURCES[number % 2] for number in range(count)]
+        self.clips = [voices[voice][number] for number, voice in enumerate(self.turns)]
+        self.pitches = {voice: median_pitch(clips) for voice, clips in voices.items()}
+        self.listener, self.together = Listener(asr) if asr else None, together
+
+
+def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
+    """The clips, (samples,) each, so many of them one after another with a pause between."""
+    pause = np.zeros(PAUSE, dtype=np.float32)
+    groups = [clips[first:first + together] for first in range(0, len(clips), together)]
+    return [np.concatenate([part for clip in group for part in (clip, pause)][:-1]) for group in groups]
+
+
+def heard(loader: VoiceLoader, said: Said, target: Sequence[np.ndarray], judges: Judges, label: str) -> Dict[str, Any]:
+    """The sentences in the voice that is applied: its figures, and for each sentence edits and words."""
+    middle = median_pitch(target)
+    semitones = {voice: round(12 * float(np.log2(middle / pitch))) for voice, pitch in said.pitches.items()}
+    clips = converted(loader, said.clips, said.turns, semitones, label)
+    found: Dict[str, Any] = {}
+    if said.listener is not None:
+        found["edits"], found["words"] = word_edits(said.listener, joined(clips, said.together), RATE,
+                                                    [" ".join(said.texts[first:first + said.together])
+                                                     for first in range(0, len(clips), said.together)], "en")
+        found["word_error"] = sum(found["edits"]) / sum(found["words"])
+    row = judged([(clip, None) for clip in clips], target, RATE, judges)
+    if "similarity" in row:
+        own = [judged([(clip, None) for voice, clip in zip(said.turns, clips) if voice == each],
+                      [clip for voice, clip in zip(said.turns, said.clips) if voice == each], RATE, judges)
+               for each in SOURCES if each in said.turns]
+        row["leak"] = float(np.mean([each["similarity"] for each in own]))
+    row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]),
+                               mean_texture([texture(clip, RATE) for clip in target])))
+    return {**found, **row}
+
+
+def measure_recipe(data: Path, name: str, recipe: Dict[str, Any], args: Any, said: Said, judges: Judges,
+                   folder: Path) -> Dict[str, Any]:
+    """Train by one recipe on one voice, and listen."""
+    settings = TrainConfig.from_dict({
+        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
+        "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed,
+        **{key: value for key, value in recipe.items() if key not in OWN_SETTINGS}})
+    trainer = prepare(settings)
+    small = Path(args.small_d) if args.small_d else None
+    if recipe.get("full"):
+        config = json.loads((data / "config.json").read_text(encoding="utf-8"))
+        arm: Arm = full_arm(trainer, settings, config, small, args.points)
+    else:
+        arm = lora_arm(trainer, recipe, small, args.points, name)
+    take_turns([arm], data.name)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    path = arm.save(folder / name)
+    if recipe.get("full"):
+        loader = VoiceLoader(path, find_host())
+    else:
+        loader = VoiceLoader(Path(args.base), find_host())
+        loader.set_adapters([(path, 1.0)])
+    return {"steps": arm.total, "seconds": arm.seconds, "heldout_mel": arm.points[-1].loss,
+            **heard(loader, said, target_of(data), judges, name)}
+
+
+def target_of(data: Path) -> List[np.ndarray]:
+    """The recordings of the voice as they were prepared, (samples,) each: at most a dozen, spread over all."""
+    paths = sorted((data / "0_gt_wavs").glob("*.wav"))
+    return [read_audio(path, RATE) for path in paths[:: -(-len(paths) // 12)]]
+
+
+def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict[str, Any]:
+    """Every recipe on every voice; what `folder` has already is taken from there."""
+    judges = judges_of(args)
+    said = Said(args.sentences, folder / "sentences", args.asr, args.together)
+    voices: Dict[str, Dict[str, Any]] = {}
+    for data in map(Path, args.data):
+        for name, recipe in {BASE: None, **recipes}.items():
+            record = folder / data.name / f"{name}.json"
+            if not record.is_file():
+                begun = time.perf_counter()
+                record.parent.mkdir(parents=True, exist_ok=True)
+                if recipe is None:
+                    found = heard(VoiceLoader(Path(args.base), find_host()), said, target_of(data), judges, name)
+                else:
+                    found = measure_recipe(data, name, recipe, args, said, judges, record.parent)
+                atomic_write(record, json.dumps({**found, "recipe": recipe, "in_all": time.perf_counter() - begun},
+                                                indent=1).encode())
+            voices.setdefault(data.name, {})[name] = json.loads(record.read_text(encoding="utf-8"))
+    return {"voices": voices, "more": {name: more_errors(voices, name, BASE) for name in recipes},
+            "more_than_first": {name: more_errors(voices, name, next(iter(recipes))) for name in recipes}}
+
+
+def more_errors(voices: Dict[str, Dict[str, Any]], name: str, other: str) -> Optional[Interval]:
+    """Word error of a recipe less another's, of all voices' sentences, paired; None where words were left out."""
+    pairs = [(arms[name], arms[other]) for arms in voices.values() if "edits" in arms[name] and "edits" in arms[other]]
+    if not pairs:
+        return None
+
+    def statistic(ours: np.ndarray, theirs: np.ndarray, words: np.ndarray) -> np.ndarray:
+        return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / words.sum(axis=-1)
+
+    groups = [([one["edits"], two["edits"], one["words"]], statistic) for one, two in pairs]
+    return pooled(groups) if len(groups) > 1 else bootstrap(*groups[0])
+
+
+def show(figures: Dict[str, Any]) -> None:
+    """A table for each voice, and the differences in words over all of them."""
+    for voice, arms in figures["voices"].items():
+        keys = [key for key in FIGURES if any(key in arm for arm in arms.values())]
+        print(table([(voice, *keys), *([name, *(arm.get(key, float("nan")) for key in keys)]
+                                       for name, arm in arms.items())]))
+    rows: List[Sequence[Any]] = [("recipe", "word_more", "low", "high", "more than the first", "low", "high")]
+    rows += [(name, *more, *figures["more_than_first"][name]) for name, more in figures["more"].items() if more]
+    if len(rows) > 1:
+        print(table(rows))
+
+
+def quick_recipes(args: Any, folder: Path) -> Dict[str, Dict[str, Any]]:
+    """Two recipes on a made-up voice, two sentences, no words."""
+    args.base, _, args.data = quick_inputs(folder)
+    args.epochs = args.points = 1
+    args.sentences, args.no_judges = 2, True
+    return {"clear": {"preset": "clear"}, "hold": {"preset": "clear", "hold": 10.0, "variance": 1.0}}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    hush_torch()
+    parser = voice_arguments(__doc__.splitlines()[0])
+    parser.set_defaults(base=str(DEMO_BASE))
+    parser.add_argument("--asr", metavar="DIR", help="folder of a faster-whisper model (default: words are left out)")
+    parser.add_argument("--recipes", help="JSON, TOML or YAML file: name -> settings (default: with --quick two)")
+    parser.add_argument("--small_d", help="discriminator.pt of bench/pretrain_small.py, for the recipes that name it "
+                        "(default: none)")
+    parser.add_argument("--sentences", type=int, default=24, help="of bench/sentences.txt")
+    parser.add_argument("--together", type=int, default=1, help="sentences that the recogniser hears at once: its "
+                        "time is that of 30 s of speech, whatever it is given")
+    parser.add_argument("--epochs", type=int, default=40, help="of each recipe")
+    parser.add_argument("--points", type=int, default=2, help="times that the held-out clips are measured")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.quick:
+            recipes = quick_recipes(args, Path(temporary))
+        elif not (args.data and args.recipes):
+            parser.error("--data and --recipes are needed (or --quick)")
+        else:
+            recipes = read_config_file(args.recipes)
+        figures = measure(args, recipes, Path(args.out or temporary))
+    show(figures)
+    finish(figures, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
