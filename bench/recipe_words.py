@@ -43,13 +43,14 @@ from LoraModel.evaluation.words import Listener, word_edits
 from LoraModel.files import atomic_write
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import VoiceLoader
-from LoraModel.inference.audio import read_audio
+from LoraModel.inference.audio import audio_files, read_audio
 from LoraModel.inference.stand_in import median_pitch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.settings_file import read_config_file
 
 BASE = "base alone"
+QUICK = DEMO_BASE.parents[1] / "recordings" / "source"
 PAUSE = RATE // 2  # samples between sentences that are heard at once
 FIGURES = ("heldout_mel", "word_error", "similarity", "leak", "dnsmos", "global_variance", "frame_contrast",
            "band_contrast", "modulation_db", "high_db", "hnr_db", "steps", "seconds")
@@ -59,17 +60,25 @@ class Said:
     """What is converted: sentences by two speakers in turn.
 
     Attributes:
-        texts: what is said. turns: by whom. clips: (samples,) each, at 16 kHz. listener: None leaves words out;
-            together: so many sentences are heard at once.
+        texts: what is said. turns: by whom. clips: (samples,) each, at 16 kHz. pitches: of each speaker, Hz.
+        listener: None leaves words out; together: so many sentences are heard at once.
     """
 
-    def __init__(self, count: int, folder: Path, asr: Optional[str], together: int):
-        self.texts = SENTENCES.read_text(encoding="utf-8").split("\n")[:count]
-        voices = {voice: spoken(voice, self.texts, folder) for voice in SOURCES}
-        self.turns = [SOURCES[number % 2] for number in range(count)]
-        self.clips = [voices[voice][number] for number, voice in enumerate(self.turns)]
-        self.pitches = {voice: median_pitch(clips) for voice, clips in voices.items()}
+    def __init__(self, clips: Dict[str, Sequence[np.ndarray]], texts: Sequence[str], asr: Optional[str],
+                 together: int):
+        self.texts = texts
+        self.turns = [list(clips)[number % len(clips)] for number in range(len(texts))]
+        self.clips = [clips[voice][number] for number, voice in enumerate(self.turns)]
+        self.pitches = {voice: median_pitch(own) for voice, own in clips.items()}
         self.listener, self.together = Listener(asr) if asr else None, together
+
+    @classmethod
+    def by(cls, args: Any, folder: Path) -> Said:
+        """What `args` asks for, by flite; with --quick the demo's two source recordings, whatever they say."""
+        if args.quick:
+            return cls({"demo": [read_audio(path, RATE) for path in audio_files(QUICK)[:2]]}, ["", ""], None, 1)
+        texts = SENTENCES.read_text(encoding="utf-8").split("\n")[:args.sentences]
+        return cls({voice: spoken(voice, texts, folder) for voice in SOURCES}, texts, args.asr, args.together)
 
 
 def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
@@ -94,7 +103,7 @@ def heard(loader: VoiceLoader, said: Said, target: Sequence[np.ndarray], judges:
     if "similarity" in row:
         own = [judged([(clip, None) for voice, clip in zip(said.turns, clips) if voice == each],
                       [clip for voice, clip in zip(said.turns, said.clips) if voice == each], RATE, judges)
-               for each in SOURCES if each in said.turns]
+               for each in said.pitches]
         row["leak"] = float(np.mean([each["similarity"] for each in own]))
     row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]),
                                mean_texture([texture(clip, RATE) for clip in target])))
@@ -136,7 +145,7 @@ def target_of(data: Path) -> List[np.ndarray]:
 def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict[str, Any]:
     """Every recipe on every voice; what `folder` has already is taken from there."""
     judges = judges_of(args)
-    said = Said(args.sentences, folder / "sentences", args.asr, args.together)
+    said = Said.by(args, folder / "sentences")
     voices: Dict[str, Dict[str, Any]] = {}
     for data in map(Path, args.data):
         for name, recipe in {BASE: None, **recipes}.items():
@@ -184,7 +193,7 @@ def quick_recipes(args: Any, folder: Path) -> Dict[str, Dict[str, Any]]:
     """Two recipes on a made-up voice, two sentences, no words."""
     args.base, _, args.data = quick_inputs(folder)
     args.epochs = args.points = 1
-    args.sentences, args.no_judges = 2, True
+    args.no_judges = True
     return {"clear": {"preset": "clear"}, "hold": {"preset": "clear", "hold": 10.0, "variance": 1.0}}
 
 
