@@ -62,12 +62,14 @@ class PageAnchors:
     Attributes:
         converter: the variable that holds RVC's converter, converter_class: its class.
         voice_list: the list of voices, below which the panel goes.
+        experiment: the experiment's name in RVC's Train tab, after which our tab goes.
         page, tabs, tab: the Gradio classes that hold the page, its tabs and one tab.
     """
 
     converter: str = "vc"
     converter_class: str = "VC"
     voice_list: str = "sid0"
+    experiment: str = "exp_dir1"
     page: Tuple[str, ...] = ("Blocks",)
     tabs: Tuple[str, ...] = ("Tabs",)
     tab: Tuple[str, ...] = ("TabItem", "Tab")

@@ -12,7 +12,8 @@ dictionary:
     that tab: `vc`, `i18n`,
                                 `sid0`, `refresh_button`, `clean_button`, `spk_item` are in it; `file_index1`... and
                                 `protect0`... are not yet.
-    train_tab(namespace)        inside `with gr.Tabs():`, after its last tab: makes the tab (`with gr.TabItem(...)`)
+    train_tab(namespace)        inside `with gr.Tabs():`, after RVC's Train tab (the last one where there is none):
+                                makes the tab (`with gr.TabItem(...)`)
     and attaches the panel's
                                 events that need what came later: `file_index1`, `protect0`, `protect1`, `vc_output2`,
                                 `but0`, and `file_index2`... where the script has them (classic). `app` is the open
@@ -205,11 +206,19 @@ def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Inse
                               f"请把它移到前面")
             if holder is not None:
                 return [_Insertion(tree.body[converter].lineno - 1, b"", _SETUP),
-                        _after(holder, lines, _PANEL, script), _after(group.body[-1], lines, _TAB, script)]
+                        _after(holder, lines, _PANEL, script), _after(_tab_before_ours(group, tab), lines, _TAB, script)]
     raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel "
                   "goes: give the voice list its name back, then run this again",
                   "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，"
                   "然后重新运行")
+
+
+def _tab_before_ours(group: ast.With, inference: ast.AST) -> ast.stmt:
+    """RVC's Train tab, beside which ours is looked for; the last tab where there is none after the one of
+    inference."""
+    names = [statement for statement in group.body if statement.lineno > getattr(inference, "lineno", 0)
+             and _opens(statement, *ANCHORS.tab) and _sets(statement, ANCHORS.experiment)]
+    return names[0] if names else group.body[-1]
 
 
 def _window_insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Insertion]:

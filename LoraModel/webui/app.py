@@ -155,6 +155,7 @@ def build(root: Path) -> Any:
     host = find_host()
     namespace: Dict[str, Any] = {
         "gr": gr, "VC": VC, "i18n": Words(), "rvc_lora_host": host, "rvc_lora_root": str(root),
+        "rvc_lora_unfolded": True,
         "rvc_lora_defaults": {"name": "demo-voice", "recordings": str(DEMO / "recordings" / "target")},
     }
     patch(VC, host)  # as hooks.setup does it in a checkout

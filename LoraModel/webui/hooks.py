@@ -28,7 +28,7 @@ def inference_panel(namespace: Dict[str, Any]) -> None:
 
 
 def train_tab(namespace: Dict[str, Any]) -> None:
-    """Inside `with gr.Tabs():`, after its last tab: make our tab, then join the panel to what came after it."""
+    """Inside `with gr.Tabs():`, after RVC's Train tab: make our tab, then join the panel to what came after it."""
     from . import inference_panel as panel
 
     try:

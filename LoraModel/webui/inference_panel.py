@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 PANEL = "rvc_lora_panel"
 """Where the panel is kept among the script's names."""
+_HEAD = """(said) => [{"label": "RVC-LoRA: " + said.split("\\n").join(", ").slice(0, 160), "__type__": "update"}]"""
+"""Writes what is loaded above the panel, which is all of it that is seen while it is folded. It asks no server, so that
+no answer is dropped."""
 _DRAG = 0.15  # seconds: a slider that is dragged sends every step; only one that rests for so long is acted on
 
 Update = Dict[str, Any]
@@ -45,7 +48,8 @@ def build(namespace: Dict[str, Any]) -> Panel:
     """Make the panel where the page is being built.
 
     namespace: the script's own `globals()`: `vc`, `i18n`, `sid0` and, in a page that is no RVC checkout's,
-    `rvc_lora_host` (a `Host`) and `rvc_lora_root` (the folder that holds assets/).
+    `rvc_lora_host` (a `Host`), `rvc_lora_root` (the folder that holds assets/) and `rvc_lora_unfolded` (True shows all
+    of the panel at once).
     """
     panel = Panel(namespace)
     panel.make()
@@ -84,6 +88,7 @@ class Panel:
         self.voices = Voices(namespace["vc"], host, Catalog(root, Path(weights) if weights else None))
         self.none = self.tr("(none: the base alone)")
         self.error = self.tr("Error: ")
+        self._unfolded = bool(namespace.get("rvc_lora_unfolded"))  # RVC's own controls stay in view below one row
         self._speaker = 0  # what an adapter set RVC's slider to
         self._sid: Optional[Any] = namespace.get("sid0")
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
@@ -95,7 +100,8 @@ class Panel:
         from .help_texts import Help
 
         gr, tr, info = self.gr, self.tr, Help(self.tr)
-        with gr.Accordion(tr("LoRA voice (RVC-LoRA)"), open=True):
+        self.box = gr.Accordion("RVC-LoRA: " + self._said(None), open=self._unfolded)
+        with self.box:
             with gr.Row():
                 with gr.Column(scale=3):
                     with gr.Row():
@@ -161,6 +167,7 @@ class Panel:
                              queue=False)
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen
         # meanwhile is seen to.
+        self.status.change(None, [self.status], [self.box], _js=_HEAD)
         self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)

@@ -99,6 +99,19 @@ def test_an_edited_script_still_works(layout, edit):
                                                  re.M)] == ["setup", "inference_panel", "train_tab"]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_our_tab_stands_right_after_rvcs_train_tab(layout):
+    plain = standin_hosts.webui_script(layout)
+
+    def titles(text):
+        done = lines_of.with_lines(text.encode(), "webui.py").decode()
+        return re.findall(r'^ {8}(?:with gr\.TabItem\((.*)\)|rvc_lora\("(train_tab)"\))', done, re.M)
+
+    assert [tab or ours for tab, ours in titles(plain)] == ['i18n("模型推理")', 'i18n("训练")', "train_tab", "tab_faq"]
+    without = titles(plain.replace("exp_dir1", "experiment"))  # no RVC Train tab to be told: the last one
+    assert [tab or ours for tab, ours in without] == ['i18n("模型推理")', 'i18n("训练")', "tab_faq", "train_tab"]
+
+
 def test_a_script_in_another_encoding():
     text = "# -*- coding: gb18030 -*-\n" + standin_hosts.webui_script("classic")
     done = lines_of.with_lines(text.encode("gb18030"), "infer-web.py")
