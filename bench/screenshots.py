@@ -74,8 +74,11 @@ def take(options: argparse.Namespace) -> None:
         browser = playwright.chromium.launch(executable_path=options.chromium, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": options.width, "height": options.height})
         page.goto(options.url, wait_until="domcontentloaded")
-        field(page, LOADED).wait_for(timeout=SECONDS * 1000)
+        head = page.get_by_text("RVC-LoRA: ").first
+        head.wait_for(timeout=SECONDS * 1000)
         page.wait_for_timeout(2000)
+        if not field(page, LOADED).is_visible():
+            head.click()
         if options.base:
             choose(page, BASE, options.base)
             wait_for(page, LOADED, options.base)

@@ -279,13 +279,13 @@ def page(host, source, run, tmp_path):
     return make
 
 
-def test_the_panel_lies_under_the_voice_list_and_the_tab_is_the_last(page):
+def test_the_panel_lies_under_the_voice_list_and_the_tab_beside_rvcs_train(page):
     blocks, errors = page(None)
     tabs = next(child for child in blocks[2] if child[0] == "Tabs")[2]
-    assert [tab[1] for tab in tabs] == ["Model Inference", "Train", "FAQ", "OURS: tab"]
+    assert [tab[1] for tab in tabs] == ["Model Inference", "Train", "OURS: tab", "FAQ"]
     assert [(child[0], child[1]) for child in tabs[0][2]][:3] == [("Row", None), ("Button", "OURS: panel"),
                                                                   ("TabItem", "Single Inference")]
-    assert tabs[3][2] == [["Button", "train", []]] and errors == ""
+    assert tabs[2][2] == [["Button", "train", []]] and errors == ""
 
 
 @pytest.mark.parametrize("broken, left",

@@ -156,6 +156,10 @@ def whole_way(browser, folder, script, recordings, recording, batch, chinese, ba
 def train(user, folder, recordings):
     """The LoRA Train tab: prepare and train by one click, see it, stop, resume, done."""
     user.tab(*TRAIN_TAB)
+    ours = user._button(*TRAIN_TAB)
+    rvcs = ours.locator("xpath=preceding-sibling::button[1]")
+    assert re.fullmatch("Train|训练", rvcs.inner_text().strip())
+    assert [rvcs.bounding_box()[key] for key in ("y", "height")] == [ours.bounding_box()[key] for key in ("y", "height")]
     user.fill("Enter the experiment name:", "输入实验名", "anna")
     user.fill("Enter the path of the training folder:", "输入训练文件夹路径", recordings)
     user.page.locator("label:visible", has_text="fast").first.click()
@@ -192,6 +196,9 @@ def use(user, folder, recording, batch, base):
     """The inference tab: base, adapter, strength, unloading, merging, and RVC's own list, Convert and batch button."""
     loaded = ("Loaded", "当前加载")
     user.tab("Model Inference", "模型推理")
+    head = user.page.get_by_text("RVC-LoRA: ").locator("visible=true").first
+    assert head.bounding_box()["height"] < 60 and not user.block(*loaded).count()  # one row, until it is unfolded
+    head.click()
     adapter = ("LoRA adapter", "LoRA 适配器")
     assert "lora/anna.safetensors" in user.options(*adapter)  # without a refresh
     user.choose("Base model", "底模", base)
@@ -199,6 +206,7 @@ def use(user, folder, recording, batch, base):
     user.choose(*adapter, "lora/anna.safetensors")
     user.says(*loaded,
               user.say(r"lora/anna\.safetensors\non .*\nstrength 1$", r"lora/anna\.safetensors\n底模 .*\n强度 1$"))
+    user.until(head.inner_text, lambda text: re.match(r"RVC-LoRA: lora/anna\.safetensors, .* 1\b", text))
     assert "anna" in user.value("What the adapter says of itself", "适配器信息")
     recording(user)
     audio, rate = user.convert()
