@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from .model_kind import kind_of, rate_from_shapes
 
 __all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base",
            "load_base_beside_config",
-           "load_discriminator", "load_strict", "read_checkpoint"]
+           "load_discriminator", "load_strict", "network_of_shapes", "read_checkpoint"]
 
 SAMPLE_RATES = {"32k": 32000, "40k": 40000, "48k": 48000}
 
@@ -92,25 +93,11 @@ def load_base(
     path = Path(path)
     with open_checkpoint(path) as file:
         form = generator_form(path, file.contents)
-        shapes = form.shapes()
-        version = "v1" if shapes["enc_p.emb_phone.weight"][1] == 256 else "v2"
-        f0 = "enc_p.emb_pitch.weight" in shapes
-        has_posterior = any(key.startswith("enc_q.") for key in shapes)
-        own = form.config
-        if own is not None:
-            config = _config_of_file(path, form)
-        elif config_json is not None:
-            config = _config_of_json(Path(config_json), path, shapes, f0)
-        else:
-            config = _config_from_shapes(path, form.weights, host, version, f0, sample_rate or form.sample_rate, shapes)
-        config[-3] = shapes["emb_g.weight"][0]
-        if sample_rate is not None and config[-1] != sample_rate:
-            raise UserError("{path} is of {config} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
-                            "or choose a base of {sample_rate} Hz",
-                            path=path, config=config[-1], sample_rate=sample_rate)
+        config, version, f0 = _configuration(path, form, host, sample_rate, config_json)
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
     network = _build(path, config, host, version, f0)
+    has_posterior = any(key.startswith("enc_q.") for key in weights)
     if not has_posterior:
         del network.enc_q
     load_strict(network, weights, path)
@@ -119,6 +106,51 @@ def load_base(
     info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash,
                     pitch_told(form.beside, MODEL_KEY))
     return Base(network, info)
+
+
+def _configuration(
+    path: Path, form: ModelForm, host: Host, sample_rate: Optional[int], config_json: Union[str, Path, None]
+) -> Tuple[List[Any], str, bool]:
+    """A generator's (RVC's list of 18 values, "v1" or "v2", whether it takes pitch), told by its file."""
+    shapes = form.shapes()
+    version = "v1" if shapes["enc_p.emb_phone.weight"][1] == 256 else "v2"
+    f0 = "enc_p.emb_pitch.weight" in shapes
+    own = form.config
+    if own is not None:
+        config = _config_of_file(path, form)
+    elif config_json is not None:
+        config = _config_of_json(Path(config_json), path, shapes, f0)
+    else:
+        config = _config_from_shapes(path, form.weights, host, version, f0, sample_rate or form.sample_rate, shapes)
+    config[-3] = shapes["emb_g.weight"][0]
+    if sample_rate is not None and config[-1] != sample_rate:
+        raise UserError("{path} is of {config} Hz, and {sample_rate} Hz was asked for: leave out --sample_rate, "
+                        "or choose a base of {sample_rate} Hz",
+                        path=path, config=config[-1], sample_rate=sample_rate)
+    return config, version, f0
+
+
+@usual_defaults()
+def network_of_shapes(path: Union[str, Path], host: Host) -> nn.Module:
+    """The network of a base without its weights, for counting: nothing of them is read.
+
+    Raises:
+        UserError: as `load_base`.
+    """
+    path = host.resolve(path)
+    beside = next((file for file in (path.with_suffix(".json"), path.parent / "config.json") if file.is_file()), None)
+    with open_checkpoint(path) as file:
+        form = generator_form(path, file.contents)
+    try:
+        config, version, f0 = _configuration(path, form, host, None, None)
+    except NoConfiguration:
+        if beside is None:
+            raise
+        config, version, f0 = _configuration(path, form, host, None, beside)
+    # PyTorch 1.13 cannot make tensors that have a shape alone, and makes whole ones
+    bare = torch.device("meta") if hasattr(torch.device, "__enter__") else contextlib.nullcontext()
+    with bare:
+        return _build(path, config, host, version, f0)
 
 
 def generator_form(path: Path, contents: Any) -> ModelForm:

@@ -378,6 +378,7 @@ class Trainer:
             "best_step": self.best_step, "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
             "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train),
             "heldout_clips": [c.wav.name for c in self.held.clips],
+            "previews": [self.held.clips[place].wav.name for place in self.heldout.previews],
             "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
             "seconds_to_go": self.seconds_to_go,
         })

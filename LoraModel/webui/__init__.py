@@ -2,7 +2,8 @@
 
 `hooks` is where RVC's script comes in. More than nine files, because two panels and one page of their own share their
 parts: the inference panel (`inference_panel`, `voices`, `catalog`, `details`, `made`), the train tab (`train_tab`,
-`tab_words`, `run_settings`, `preparation`, `prepare_step`), the runs (`runs`, `run_log`, `curves`, `worker`,
-`publishing`, `processes`), what both need (`entries`, `folders`, `text`), and `app`. Who may ask the page for what is
+`train_form`, `train_view`, `tab_words`, `run_settings`, `help_texts`), what comes before training (`preparation`,
+`preparation_job`, `prepare_step`, `prepare_bar`, `forecast`, `paces`), the runs (`runs`, `run_log`, `curves`,
+`listening`, `console`, `worker`, `publishing`, `processes`), the list of what there is (`shelf`, `shelf_view`), what both need (`entries`, `folders`, `text`, `page_scripts`), and `app`. Who may ask the page for what is
 decided in guard/.
 """

@@ -8,9 +8,11 @@ from html import escape
 from typing import List, Optional, Sequence, Tuple
 
 from ..messages import listing
+from .console import page_lines
+from .prepare_bar import Stage
 from .run_log import LogReader
 from .runs import Status
-from .text import Tr, fields_for_options
+from .text import Tr
 
 Points = Sequence[Tuple[float, float]]
 
@@ -24,6 +26,8 @@ STYLE = """<style>
 .lora-line { font-size: 14px; margin: 2px 0; line-height: 1.5 }
 .lora-error { white-space: pre-wrap; word-break: break-word; font-family: ui-monospace, Consolas, monospace; font-size: 12px;
   border-left: 4px solid #dc2626; background: rgba(220,38,38,.09); padding: 8px 12px; margin: 8px 0 }
+.lora-shelf { max-height: 260px; overflow: auto } .lora-shelf table { width: 100%; font-size: 13px; border-collapse: collapse }
+.lora-shelf th, .lora-shelf td { text-align: left; padding: 3px 10px; border-bottom: 1px solid rgba(128,128,128,.2) }
 .lora-charts { display: flex; flex-wrap: wrap; gap: 12px 28px }
 .lora-charts > figure { flex: 1 1 340px; max-width: 640px; margin: 0 }
 .lora-charts figcaption { font-size: 13px; font-weight: 600; margin: 4px 0 }
@@ -59,18 +63,37 @@ def state_text(status: Status, tr: Tr) -> str:
     }.get(status.state, status.state)
 
 
-def progress(status: Status, tr: Tr) -> str:
-    """The bar with what stands beside it; after a crash, the last lines."""
+def bar(head: str, share: float, seconds_left: Optional[float], tr: Tr, waiting: bool = False) -> str:
+    """The bar, with a line above it. share: 0 to 1, of all the work."""
+    left = "" if seconds_left is None else tr(", {seconds_left} left", seconds_left=duration(seconds_left, tr))
+    kind = ' class="lora-waiting"' if waiting else ""
+    return (f'<div class="lora-line"><b>{escape(head)}</b></div><div class="lora-bar"><div{kind} '
+            f'style="width:{100 * share:.1f}%"></div>'
+            f"<span>{100 * share:.0f}%{escape(left)}</span></div>")
+
+
+def preparing(name: str, stage: Stage, step: str, tr: Tr) -> str:
+    """The bar while the data are prepared. step: RVC's word for it."""
+    head = tr("{name}: step {number} of {count}, {step}", name=name, number=stage.number, count=stage.count, step=step)
+    if stage.of:
+        head += (tr(" ({done} of about {of} slices)", done=stage.done, of=stage.of) if stage.step == "preprocess"
+                 else tr(" ({done} of {of} slices)", done=stage.done, of=stage.of))
+    return bar(head, stage.share, stage.seconds_left, tr)
+
+
+def progress(status: Status, tr: Tr, stage: Optional[Stage] = None) -> str:
+    """The bar with what stands beside it; after a crash, the last lines.
+
+    stage: where the run is the last step of what One-click does, for one bar over all of it.
+    """
     if status.state == "none":
         return ""
     share = min(1.0, status.step / status.total_steps) if status.total_steps else 0.0
-    waiting = ' class="lora-waiting"' if status.state in ("starting", "stopping") else ""
-    left = "" if status.seconds_left is None else tr(", {seconds_left} left",
-                                                     seconds_left=duration(status.seconds_left, tr))
-    head = f"{escape(status.name)}: {state_text(status, tr)}"
-    parts = [f'<div class="lora-line"><b>{head}</b></div><div class="lora-bar"><div{waiting} '
-             f'style="width:{100 * share:.1f}%"></div>'
-             f"<span>{100 * share:.0f}%{escape(left)}</span></div>"]
+    left = status.seconds_left
+    if stage is not None:
+        share, left = stage.share, stage.seconds_left
+    parts = [bar(f"{status.name}: {state_text(status, tr)}", share, left, tr,
+                 status.state in ("starting", "stopping"))]
     facts = []
     if status.step:
         facts.append(tr("epoch {epoch} of {epochs}, step {step} of {total_steps}", epoch=status.epoch,
@@ -98,7 +121,7 @@ def progress(status: Status, tr: Tr) -> str:
         if status.resumable:
             why += tr(" Resume goes on from the last save.")
         parts.append(
-            f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(fields_for_options(chr(10).join(status.log), tr))}</div>')  # noqa: E501
+            f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(chr(10).join(page_lines(status.log, tr)))}</div>')
     return "".join(parts)
 
 

@@ -35,6 +35,13 @@ HELP: Dict[str, Tuple[str, str]] = {
     "base_d": ("Adds RVC's adversarial losses: somewhat clearer, several times slower.", "加入 RVC 的对抗损失：更清晰一些，但慢数倍。"),  # noqa: E501
     "device": ("auto takes the GPU where there is one.", "auto：有显卡时使用显卡。"),
     "anew": ("Trains from the first step on. The earlier run is kept as lora.1, lora.2, …", "从第一步开始训练；先前的训练保留为 lora.1、lora.2……"),  # noqa: E501
+    # listening
+    "clip": ("Recordings that the training never hears: they tell what it has learned.", "训练从未用到的录音，用来检验学到了什么。"),  # noqa: E501
+    "save": ("Drag back to hear how the voice was at earlier saves.", "向左拖动可试听较早保存的声音。"),
+    # the list of experiments and adapters
+    "entry": ("logs/NAME is an experiment with its data and its run, the others are adapters.",
+              "logs/NAME 为实验（含数据与训练），其余为适配器。"),
+    "rename": ("Of an experiment, the adapter in the list is renamed along with it.", "重命名实验时，列表中的适配器一并改名。"),  # noqa: E501
     # the inference panel
     "base": ("The large model that stays in memory. An adapter brings its own.", "常驻内存的大模型；选择适配器会自动切换到其底模。"),  # noqa: E501
     "adapter": ("The small file of one voice. A change takes effect with the next conversion.", "一个音色的小文件；更换后下一次转换即生效。"),  # noqa: E501

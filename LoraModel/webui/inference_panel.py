@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import threading
@@ -20,10 +21,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..host import find_host
 from ..inference.model_loader import MAX_STRENGTH
 from ..messages import UserError
+from ..names import plain_name
 from ..paths import printable
 from . import entries
 from .catalog import Catalog
 from .details import describe
+from .page_scripts import HEAD, TO_INFERENCE
 from .text import told, translator
 from .voices import State, Voices
 
@@ -31,9 +34,8 @@ logger = logging.getLogger(__name__)
 
 PANEL = "rvc_lora_panel"
 """Where the panel is kept among the script's names."""
-_HEAD = """(said) => [{"label": "RVC-LoRA: " + said.split("\\n").join(", ").slice(0, 160), "__type__": "update"}]"""
-"""Writes what is loaded above the panel, which is all of it that is seen while it is folded. It asks no server, so that
-no answer is dropped."""
+TRY = "rvc_lora_try"
+"""Where the Train tab keeps its button "Try this voice" and the experiment's name, among the script's names."""
 _DRAG = 0.15  # seconds: a slider that is dragged sends every step; only one that rests for so long is acted on
 
 Update = Dict[str, Any]
@@ -167,8 +169,12 @@ class Panel:
                              queue=False)
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen
         # meanwhile is seen to.
-        self.status.change(None, [self.status], [self.box], _js=_HEAD)
+        self.status.change(None, [self.status], [self.box], _js=HEAD)
         self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
+        if TRY in namespace:
+            button, name = namespace[TRY]
+            show = TO_INFERENCE.replace("TITLES", json.dumps([self.tr("LoRA Train")]))
+            button.click(self.try_voice, [name, self.strength], shown, _js=show, queue=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)
         self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge",
@@ -211,6 +217,15 @@ class Panel:
             return self._load(own, chosen[1], strength)
 
         return self._attempt(action, (base, adapter, strength))
+
+    def try_voice(self, name: Any, strength: Any) -> List[Any]:
+        """The voice that an experiment trained, loaded: its adapter in the list brings its own base."""
+        def action() -> List[Any]:
+            adapter = f"lora/{plain_name(name, ('the experiment name', '实验名'))}.safetensors"
+            return self._answer() if self.voices.state is not None and self.voices.state.adapter == adapter else (
+                self._load("", adapter, strength))
+
+        return self._attempt(action, ("", "", strength))
 
     def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
         """After every answer: load what is chosen by now, if that is another voice or strength.

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -27,51 +27,20 @@ from ..preparation import checks
 from ..preparation.options import network_config
 from ..preparation.recordings import Recordings, flat_folder, left_out
 from . import processes
+from .forecast import Forecaster
 from .made import Made
+from .paces import USUAL
+from .preparation_job import STEPS, Preparation
 from .run_log import tail
 from .runs import CODE, Runs, RunSettings, child_environment
 
-STEPS = ("preprocess", "extract", "index", "train")
 FUNCTIONS = {"preprocess": "preprocess_dataset", "extract": "extract_f0_feature", "index": "train_index"}
 """RVC's own function for each step; the same names in both layouts."""
+LEAST_SPENT = 2.0
+"""Seconds: a step that took less had most of its work done before."""
 QUIET_SECONDS = 10.0
 """RVC's scripts outlive the WebUI that started them: only an experiment in which so long nothing was written is gone
 on with."""
-
-
-@dataclass
-class Preparation:
-    """Steps under way, or done.
-
-    Attributes:
-        steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a
-            step needs it.
-        step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that.
-        error: what broke it off, else None. failed: the step that did not come to its end.
-    """
-
-    steps: Sequence[str]
-    settings: RunSettings
-    recordings: str
-    f0_method: str
-    anew: bool
-    source: Optional[Path]
-    step: str = ""
-    texts: Dict[str, str] = field(default_factory=dict)
-    notes: Dict[str, str] = field(default_factory=dict)
-    error: Optional[Exception] = None
-    failed: str = ""
-    stop_asked: bool = False
-    thread: Optional[threading.Thread] = None
-    process: Optional[Dict[str, Any]] = None
-
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
-    @property
-    def active(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
 
 
 class Preparer:
@@ -79,10 +48,11 @@ class Preparer:
 
     Args:
         namespace: the WebUI script's `globals()`, which may hold RVC's functions.
+        forecaster: tells how long the steps will take; None where nobody watches.
     """
 
-    def __init__(self, runs: Runs, namespace: Dict[str, Any]):
-        self.runs, self.folders, self._namespace = runs, runs.folders, namespace
+    def __init__(self, runs: Runs, namespace: Dict[str, Any], forecaster: Optional[Forecaster] = None):
+        self.runs, self.folders, self._namespace, self.forecaster = runs, runs.folders, namespace, forecaster
         self.current: Optional[Preparation] = None
         self._guard = threading.Lock()
 
@@ -182,18 +152,23 @@ class Preparer:
 
     def _run(self, job: Preparation) -> None:
         try:
+            self._expect(job)
             for step in job.steps:
                 if job.stop_asked or self._closing:
                     break
                 job.step = job.failed = step
+                job.begun[step] = time.monotonic()
                 self._note(os.getpid(), job)
                 if step == "train":
-                    self.runs.start(job.settings, job.anew)
+                    job.run_started = self.runs.start(job.settings, job.anew).started
                 elif self.by_rvc:
                     self._by_rvc(job, step)
                 else:
                     self._by_script(job, step)
                 job.failed = ""
+                if not job.stop_asked or self.by_rvc:
+                    job.finished.append(step)
+                    self._learn(job, step)
         except Exception as error:  # shown on the page
             if not isinstance(error, UserError):
                 traceback.print_exc()
@@ -202,6 +177,22 @@ class Preparer:
             job.step = ""
             if not self._closing:
                 atomic_write(self._record, b"{}")
+
+    def _expect(self, job: Preparation) -> None:
+        """How long each step will take, before the first of them."""
+        if self.forecaster is None:
+            return
+        job.seconds = self.forecaster.seconds_of(job.recordings)
+        forecast = self.forecaster.forecast(job.settings, job.recordings) if "train" in job.steps else None
+        training = forecast.seconds if forecast is not None else None
+        preparing = self.forecaster.preparing(job.settings, job.seconds)
+        job.expected = {step: max(1.0, preparing.get(step, training or 60.0)) for step in job.steps}
+
+    def _learn(self, job: Preparation, step: str) -> None:
+        """Keep how long a step took; one that found all of it there says nothing."""
+        spent = time.monotonic() - job.begun[step]
+        if self.forecaster is not None and job.seconds > 0 and step in USUAL and spent > LEAST_SPENT:
+            self.forecaster.paces.learn(step, spent / job.seconds)
 
     @property
     def _closing(self) -> bool:

@@ -28,7 +28,8 @@ class RunRecord:
 
     Attributes:
         there: whether there is one. state: of STATES, or "". base_heldout, best_heldout: held-out log-mel L1 of the
-        base alone and of the best adapter; None where there was no evaluation.
+        base alone and of the best adapter; None where there was no evaluation. previews: file names of the held-out
+        clips that are kept at each save.
     """
 
     there: bool = False
@@ -40,6 +41,7 @@ class RunRecord:
     best_step: int = 0
     base_heldout: Optional[float] = None
     best_heldout: Optional[float] = None
+    previews: Tuple[str, ...] = ()
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -58,6 +60,8 @@ def read_run(folder: Path) -> RunRecord:
             setattr(record, field.name, _count(value))
         elif field.type == "Optional[float]":
             setattr(record, field.name, float(value) if _number(value) else None)
+    previews = contents.get("previews")
+    record.previews = tuple(name for name in previews if isinstance(name, str)) if isinstance(previews, list) else ()
     record.epochs = _count(config.get("epochs")) if isinstance(config, dict) else 0
     return record
 
@@ -134,7 +138,7 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else 0
 
 
-def _saves(folder: Path) -> List[Tuple[int, Path]]:
+def saves(folder: Path) -> List[Tuple[int, Path]]:
     """(step, first clip) of each save that has clips, the newest last."""
     found = []
     for path in (folder / SAMPLES).glob("step*_0.flac"):
@@ -146,10 +150,10 @@ def _saves(folder: Path) -> List[Tuple[int, Path]]:
 
 def newest_samples(folder: Path) -> Tuple[int, List[str]]:
     """(step, files) of the newest save's clips; (-1, []) where there are none yet."""
-    saves = _saves(folder)
-    if not saves:
+    found = saves(folder)
+    if not found:
         return -1, []
-    step, first = saves[-1]
+    step, first = found[-1]
     return step, [str(path) for path in (first, first.with_name(first.name.replace("_0.flac", "_1.flac")))
                   if path.is_file()]
 
@@ -158,7 +162,7 @@ def seconds_left(folder: Path, started: float, step: int, total: int, seconds_st
     """Time to the end, saves and their evaluations included: by the time between the newest saves since `started`
     (seconds of the clock), else by the duration of the newest steps."""
     marks = []
-    for number, path in _saves(folder)[-4:]:
+    for number, path in saves(folder)[-4:]:
         try:
             when = path.stat().st_mtime
         except OSError:

@@ -4,6 +4,7 @@ begun."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any
 
 from ..devices import device_name
@@ -74,6 +75,11 @@ class RunSettings:
         if not isinstance(kept, dict) or "name" not in kept:
             raise UserError("the settings of this run are damaged: fill in the form and start anew")
         return cls(**{field.name: kept[field.name] for field in fields(cls) if field.name in kept})
+
+    def pace_key(self) -> str:
+        """What the duration of a training step depends on."""
+        return "|".join(["step", PurePath(self.base_g).name, self.preset, str(self.rank), str(self.batch_size),
+                         self.device, "D" if self.base_d else ""])
 
     def lora(self) -> LoRAConfig:
         config = LoRAConfig.from_preset(self.preset, self.rank or None)

@@ -53,6 +53,7 @@ class Status:
         "unevaluated" where the run ended before its first evaluation. Only a better adapter is put into the list.
         samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, ""
             until there is one.
+        started: when its process was started, in seconds of the clock; 0 where none was.
         log: last lines of what the run said. resumable: whether there is a save to go on from.
     """
 
@@ -72,6 +73,7 @@ class Status:
     samples: List[str] = field(default_factory=list)
     sample_step: int = -1
     adapter: str = ""
+    started: float = 0.0
     log: List[str] = field(default_factory=list)
     resumable: bool = False
 
@@ -224,6 +226,7 @@ class Runs:
         status = Status(self.folders.experiment(name).name)
         if not process and not run.there:
             return status
+        status.started = _seconds(process)
         reader = self.curves(name)
         status.state = self._state(folder, process, run, alive, written != process.get("run_before", 0))
         status.step, status.epoch = reader.number("step"), reader.number("epoch")

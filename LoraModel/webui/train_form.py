@@ -69,6 +69,7 @@ class Form:
         with gr.Group():
             gr.Markdown(tr("Step 3: Fill in the training settings, then train the adapter and the index."))
             self._settings(info, rvc, version, rate)
+            self.forecast = gr.HTML(elem_id="lora_forecast")
             with gr.Row():
                 self.anew = gr.Checkbox(**info("anew", tr("Start anew (an earlier run is kept aside)")),
                                         value=False)

@@ -18,10 +18,14 @@ from ..host import find_host
 from ..messages import UserError
 from . import curves, entries
 from .folders import Folders
-from .inference_panel import root_of
+from .forecast import Forecaster
+from .inference_panel import TRY, root_of
+from .page_scripts import TICK
 from .preparation import Preparer
 from .run_settings import LIMITS, WORDS, RunSettings
 from .runs import Runs
+from .shelf import Shelf
+from .shelf_view import ShelfView
 from .tab_words import START_ANEW
 from .text import page_language, told, translator
 from .train_form import Form
@@ -30,19 +34,6 @@ from .train_view import View
 STOP_SECONDS = 60.0
 """How long Stop waits for the run's last save before it says that it will come."""
 
-TICK = """() => {
-  if (window.loraTick) return [];
-  let unseen = 0;
-  window.loraTick = setInterval(() => {
-    const page = document.querySelector('gradio-app');
-    const root = (page && page.shadowRoot) || document;
-    const button = root.querySelector('#lora_tick'), shown = root.querySelector('#lora_progress');
-    if (button && shown && !document.hidden && (shown.offsetParent || ++unseen % 4 === 0)) button.click();
-  }, 1500);
-  return [];
-}"""
-"""Asks how things stand, less often while another tab is in view, whose list of adapters is kept up to date too. A
-short event each time, with or without Gradio's queue."""
 
 def build(namespace: Dict[str, Any]) -> None:
     """Make the tab, inside `with gr.Tabs():`.
@@ -54,6 +45,7 @@ def build(namespace: Dict[str, Any]) -> None:
     page = _Page(namespace)
     with gr.TabItem(page.tr("LoRA Train")):
         page.components()
+    namespace[TRY] = (page.view.use, page.form.name)
     page.events()
 
 
@@ -64,14 +56,16 @@ class _Page:
         host = namespace.get("rvc_lora_host") or find_host(root)
         self.folders = Folders(root.resolve(), host.is_checkout)
         self.runs = Runs(self.folders, page_language(namespace))
-        self.preparer = Preparer(self.runs, namespace)
+        self.preparer = Preparer(self.runs, namespace, Forecaster(self.folders, host))
         self.form = Form(namespace, self.folders, host, self.tr)
         self.view = View(namespace, self.runs, self.preparer, self.tr)
+        self.shelf = ShelfView(Shelf(self.runs, self.preparer), self.tr)
 
     def components(self) -> None:
         gr.HTML(curves.STYLE)
         self.form.components()
         self.view.components(self.form)
+        self.shelf.components()
         self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
         self.tick_button = gr.Button("", elem_id="lora_tick")
         self.ask = gr.Button("", visible=False)
@@ -89,7 +83,10 @@ class _Page:
         view.stop.click(self.halt, [form.name], [form.info3], api_name="lora_train_stop", queue=False)
         view.resume.click(self.go_on, [form.name, form.epochs], [form.info3], api_name="lora_train_resume", queue=False)
         self.ask.click(self.report, [form.name], [self.asked], api_name="lora_train_status", queue=False)
-        self.tick_button.click(view.tick, [form.name, view.shown], [*view.outputs, view.shown], show_progress=False,
+        view.events()
+        self.shelf.events([form.experiments, *view.lists],
+                          lambda: [gr.update(choices=self.folders.names()), *view.refresh_lists()])
+        self.tick_button.click(view.tick, [form.name, *view.asked], [*view.outputs, view.shown], show_progress=False,
                                queue=False)
         form.experiments.change(self.chosen, [form.experiments], form.fields, queue=False)
         page = Context.root_block

@@ -1,4 +1,5 @@
-"""What the Train tab shows of the preparation and the run that its form names: progress, curves, clips, log, and each step's text."""  # noqa: E501
+"""What the Train tab shows of the preparation and the run that its form names: progress, curves, clips, log, and each
+step's text."""
 
 from __future__ import annotations
 
@@ -8,40 +9,69 @@ from typing import Any, Callable, Dict, List, Tuple
 import gradio as gr
 
 from ..messages import UserError
-from . import curves
+from . import curves, listening
+from .console import page_lines, page_text
+from .forecast import Forecast
+from .help_texts import Help
 from .inference_panel import PANEL
-from .preparation import Preparation, Preparer
+from .paces import Paces
+from .page_scripts import TICK_NOW
+from .preparation import Preparer
+from .preparation_job import Preparation
+from .prepare_bar import stage_of
+from .run_settings import RunSettings
 from .runs import Runs, Status
 from .tab_words import STEP_WORDS, rvc_word
-from .text import Tr, fields_for_options, told
+from .text import Tr, told
 from .train_form import Form
+
+LEARNED_AT = 20
+"""Steps after which a run's pace tells how long the next one will take."""
 
 
 class View:
     """The components below the form, and what they and the form's boxes are to show.
 
     Attributes:
-        outputs: what `tick` gives values for, without the last one: what the page was told.
+        asked: what `tick` is given beside the experiment's name. outputs: what it gives values for, without the last
+        one: what the page was told.
     """
 
     def __init__(self, namespace: Dict[str, Any], runs: Runs, preparer: Preparer, tr: Tr):
         self.namespace, self.runs, self.preparer, self.tr = namespace, runs, preparer, tr
         self.lists, self.refresh_lists = _adapter_lists(namespace)
+        self._learned: Tuple[str, float] = ("", 0.0)
 
     def components(self, form: Form) -> None:
-        tr = self.tr
+        tr, info = self.tr, Help(self.tr)
         with gr.Group():
             self.progress = gr.HTML(elem_id="lora_progress", value=self.nothing())
             with gr.Row():
                 self.stop = gr.Button(tr("Stop (saves, then ends)"), variant="stop", visible=False)
                 self.resume = gr.Button(tr("Resume"), variant="primary", visible=False)
+                self.use = gr.Button(tr("Try this voice"), variant="primary", visible=False)
+            self.file = gr.File(label=tr("The adapter, to download"), interactive=False, visible=False)
             self.curves = gr.HTML()
-            with gr.Row():
-                self.clips = [gr.Audio(label=tr("Held-out clip {n}", n=n), interactive=False) for n in (1, 2)]
+            with gr.Column(visible=False) as self.hearing:
+                with gr.Row():
+                    self.clip = gr.Radio(**info("clip", tr("Held-out clip")), choices=["1", "2"], value="1",
+                                         interactive=True)
+                    self.save = gr.Slider(minimum=1, maximum=2, step=1, value=1, interactive=True,
+                                          **info("save", tr("Save to listen to")))
+                with gr.Row():
+                    self.sounds = [gr.Audio(label=label, interactive=False) for label in (
+                        tr("As recorded"), tr("Base alone"), tr("The voice"))]
             self.log = gr.Textbox(label=tr("Log"), lines=8, max_lines=12, interactive=False)
+        info.fold()
         self.shown = gr.State({})
-        self.outputs = [form.info1, form.info2, form.info3, self.progress, self.curves, *self.clips, self.log, self.stop, self.resume,  # noqa: E501
-                        form.experiments, *self.lists]
+        self.asked = [self.shown, self.clip, self.save, form.recordings, *form.fields]
+        self.outputs = [form.info1, form.info2, form.info3, self.progress, self.curves, *self.sounds, self.log,
+                        self.stop, self.resume, form.experiments, self.hearing, self.save, self.use, self.file,
+                        form.forecast, *self.lists]
+
+    def events(self) -> None:
+        for component in (self.clip, self.save):
+            component.change(fn=None, inputs=None, outputs=None, _js=TICK_NOW)
 
     def nothing(self) -> str:
         text = self.tr("No training yet under this name.")
@@ -50,52 +80,120 @@ class View:
     def _step_word(self, step: str) -> str:
         return rvc_word(self.namespace, self.tr, STEP_WORDS[step])
 
-    def tick(self, name: Any, shown: Any) -> List[Any]:
+    def tick(self, name: Any, shown: Any, clip: Any = None, save: Any = None, recordings: Any = None,
+             *form: Any) -> List[Any]:
         """What has changed since the page was last told; `shown` is what it was told."""
         before = shown if isinstance(shown, dict) else {}
         try:
             status = self.runs.status(name)
         except (UserError, OSError):
             status = Status("")
-        now: Dict[str, Any] = {**self.values(status), "adapter": _stamp(status.adapter)}
-        updates = [gr.update() if key in before and before[key] == value else self._update(key, value, status)
-                   for key, value in now.items() if key != "adapter"]
+        another = before.get("name") not in (None, status.name)
+        follows = another or not before or save is None or save == before.get("save", {}).get("count")
+        heard = listening.heard(self.runs.folders, status.name, clip, None if follows else save) if (
+            status.name and status.state != "none") else listening.Heard()
+        now: Dict[str, Any] = {**self.values(status, heard, another),
+                               "forecast": self._forecast(status, recordings, form),
+                               "adapter": _stamp(status.adapter), "name": status.name}
+        updates = [gr.update() if key in before and before[key] == value else self._update(key, value)
+                   for key, value in now.items() if key not in ("adapter", "name")]
         lists = [gr.update() for _ in self.lists]
         if now["adapter"] != before.get("adapter") and (before.get("adapter") is not None or now["adapter"]):
             lists = self.refresh_lists()
         return [*updates, *lists, now]
 
-    def values(self, status: Status) -> Dict[str, Any]:
-        """What the view's components are to show, in the order of `components`."""
-        job = self.preparer.current
-        texts = self._step_texts(status)
+    def values(self, status: Status, heard: listening.Heard, another: bool) -> Dict[str, Any]:
+        """What the view's components are to show, in the order of `outputs`.
+
+        another: whether the page showed another voice before, whose texts must not stay.
+        """
+        job, tr = self.preparer.current, self.tr
+        ours = job is not None and job.name == status.name
+        stage = stage_of(job, self.runs.folders, status) if ours and job is not None else None
         reader = self.runs.curves(status.name) if status.state != "none" else None
-        clips = [*status.samples, "", ""][:2]
-        busy = status.active or (job is not None and job.active and job.name == status.name)
+        prepares = ours and job is not None and job.active
+        busy = status.active or prepares
         record, going = self.preparer.undone(status.name)
-        cut_off = "" if busy or not record else curves.cut_off([self._step_word(step) for step in record["steps"]], going, self.tr)  # noqa: E501
+        above = "" if busy or not record else curves.cut_off([self._step_word(step) for step in record["steps"]],
+                                                             going, tr)
+        if prepares and not status.active:
+            above = curves.preparing(status.name, stage, self._step_word(stage.step), tr) if stage else ""
+        else:
+            above += curves.progress(status, tr, stage)
+        self._learn(status)
+        usable = status.adapter if not status.active and status.state != "none" else ""
+        newest = heard.number == heard.count
+        voice = tr("The voice now (step {step})", step=heard.step) if newest else tr("The voice at step {step}",
+                                                                                     step=heard.step)
         return {
-            **texts, "progress": cut_off + curves.progress(status, self.tr) or self.nothing(),
-            "curves": curves.charts(reader, status.base, self.tr) if reader else "", "clip1": clips[0], "clip2": clips[1],  # noqa: E501
-            "log": fields_for_options("\n".join(status.log), self.tr), "stop": busy,
-            "resume": (status.resumable or bool(cut_off) and not going) and not busy, "experiments": self.runs.folders.names(),  # noqa: E501
+            **self._step_texts(status, another), "progress": above or self.nothing(),
+            "curves": curves.charts(reader, status.base, tr) if reader else "",
+            "original": heard.original, "base": heard.base, "voice": (heard.voice, voice),
+            "log": "\n".join(page_lines(status.log, tr)), "stop": busy,
+            "resume": (status.resumable or bool(record) and not going) and not busy,
+            "experiments": self.runs.folders.names(),
+            "hearing": bool(heard.base or heard.voice),
+            "save": {"number": heard.number, "count": heard.count},
+            "use": bool(usable) and bool(self.lists), "file": (usable, _stamp(usable)),
         }
 
-    def _step_texts(self, status: Status) -> Dict[str, Any]:
+    def _learn(self, status: Status) -> None:
+        """Keep how long a step of this run takes, saves included, once it can be told."""
+        mark = (status.name, status.started)
+        if status.seconds_left is None or status.step < LEARNED_AT or self._learned == mark or (
+                status.step >= status.total_steps) or self.preparer.forecaster is None:
+            return
+        self._learned = mark
+        paces: Paces = self.preparer.forecaster.paces
+        try:
+            settings = RunSettings.read(self.runs.settings(status.name))
+        except UserError:
+            return
+        paces.learn(settings.pace_key(), status.seconds_left / (status.total_steps - status.step))
+
+    def _forecast(self, status: Status, recordings: Any, form: Tuple[Any, ...]) -> str:
+        """What the run of the form will be, while there is none."""
+        forecaster = self.preparer.forecaster
+        if not form or forecaster is None or status.active:
+            return ""
+        try:
+            found = forecaster.ask(RunSettings(*form), recordings)
+        except (UserError, TypeError):
+            return ""
+        return f'<div class="lora-line">{self._in_words(found)}</div>' if found is not None else ""
+
+    def _in_words(self, found: Forecast) -> str:
+        tr, parts = self.tr, []
+        if found.size is not None:
+            parts.append(tr("{parameters:,} parameters in a file of {size:,.0f} KB", parameters=found.size.parameters,
+                            size=found.size.size / 1000))
+            if found.size.clamped:
+                parts.append(tr("{count} layers cannot use so high a rank and keep their smaller side",
+                                count=found.size.clamped))
+        if found.steps:
+            time = "" if found.seconds is None else tr(", about {time}", time=curves.duration(found.seconds, tr))
+            parts.append(tr("about {steps} steps", steps=found.steps) + time)
+        else:
+            parts.append(tr("how many steps can be told once there are recordings"))
+        if found.steps and found.preparing:
+            parts.append(tr("the steps before it about {time}", time=curves.duration(found.preparing, tr)))
+        return tr("This training: ") + tr("; ", "；").join(parts)
+
+    def _step_texts(self, status: Status, another: bool) -> Dict[str, Any]:
         """Texts of the preparation's steps: None leaves a box as it is."""
         job = self.preparer.current
-        texts: Dict[str, Any] = {"info1": None, "info2": None, "info3": None}
+        texts: Dict[str, Any] = dict.fromkeys(("info1", "info2", "info3"), "" if another else None)
         if job is None or job.name != status.name:
             return texts
         for step, box in (("preprocess", "info1"), ("extract", "info2"), ("index", "info3")):
             if step in job.texts or job.step == step or job.failed == step:
-                said = [job.notes.get(step, ""), fields_for_options(_last_lines(job.texts.get(step, ""), 8), self.tr)]
+                said = [job.notes.get(step, ""), page_text(job.texts.get(step, ""), self.tr)]
                 if job.step == step and job.active:
                     said.append(self.tr("… under way"))
                 elif job.failed == step and job.error is not None:
                     said.append(told(job.error, self.tr))
-                elif step not in (job.step, job.failed):
-                    said.append(self.tr("done"))
+                else:
+                    said.append(self.tr("done") if step in job.finished else self.tr("stopped"))
                 texts[box] = "\n".join(line for line in said if line)
         if "train" in job.steps:
             texts["info3"] = self._overview(job, status)
@@ -110,32 +208,35 @@ class View:
                 state, over = self.tr("failed: ") + told(job.error, self.tr), True
             elif job.step == step and job.active:
                 state, over = self.tr("under way"), True
-            elif over or not job.active and job.stop_asked and step not in job.texts:
-                state = self.tr("not begun")
-            elif step == "train":
+            elif step == "train" and step in job.finished:
                 state = curves.state_text(status, self.tr)
                 if status.state in ("failed", "broken") and status.log:
-                    state += f": {fields_for_options(status.log[-1], self.tr)}"
-            else:
+                    state += f": {page_text(status.log[-1], self.tr)}"
+            elif step in job.finished:
                 state = self.tr("done")
+            else:
+                state = self.tr("not begun") if over or step not in job.begun else self.tr("stopped")
+                over = True
             lines.append(f"{self._step_word(step)}: {state}")
         return "\n".join(lines)
 
-    def _update(self, key: str, value: Any, status: Status) -> Any:
+    def _update(self, key: str, value: Any) -> Any:
         if value is None:
             return gr.update()
-        if key in ("stop", "resume"):  # a button that does nothing is not there: Gradio 3.14 cannot switch one off
-            return gr.update(visible=bool(value))
+        if key in ("stop", "resume", "hearing", "use"):  # a button that does nothing is not there: Gradio 3.14 cannot
+            return gr.update(visible=bool(value))  # switch one off
         if key == "experiments":
             return gr.update(choices=value)
-        if key.startswith("clip"):
-            label = self.tr("Held-out clip {key}, step {sample_step}", key=key[-1], sample_step=status.sample_step)
-            return gr.update(value=value or None, **({"label": label} if value else {}))
+        if key in ("original", "base"):
+            return gr.update(value=value or None, visible=bool(value))
+        if key == "voice":
+            return gr.update(value=value[0] or None, visible=bool(value[0]), label=value[1])
+        if key == "save":
+            count = value["count"]
+            return gr.update(maximum=max(2, count), value=max(1, value["number"]), visible=count > 1)
+        if key == "file":
+            return gr.update(value=value[0] or None, visible=bool(value[0]))
         return gr.update(value=value)
-
-
-def _last_lines(text: str, count: int) -> str:
-    return "\n".join(text.strip().splitlines()[-count:])
 
 
 def _stamp(path: str) -> Any:

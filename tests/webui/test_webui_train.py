@@ -19,6 +19,7 @@ from LoraModel.messages import UserError, tr_in
 from LoraModel.webui import curves, preparation
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparation import Preparer
+from LoraModel.webui.preparation_job import Preparation
 from LoraModel.webui.runs import Runs, RunSettings
 
 
@@ -205,6 +206,15 @@ def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
     shown = page.view.tick("mine", {})
     assert "mine: stopped" in shown[3]["value"]
     assert not any("value" in change for change in page.view.tick("mine", shown[-1])[:-1])
+    page.preparer.current = Preparation(("preprocess",), RunSettings("mine"), "", "pm", False, None,
+                                        texts={"preprocess": "of mine"}, finished=["preprocess"])
+    assert page.view.tick("mine", shown[-1])[0]["value"] == "of mine\ndone"
+    other = page.view.tick("older", page.view.tick("mine", {})[-1])  # no text of one voice under another's name
+    assert [box["value"] for box in other[:3]] == ["", "", ""]
+    stopped = Preparation(("preprocess", "extract"), RunSettings("mine"), "", "pm", False, None, stop_asked=True,
+                          texts={"preprocess": "half"}, begun={"preprocess": 1.0})
+    page.preparer.current = stopped
+    assert page.view.tick("mine", {})[0]["value"].endswith("stopped")  # what was stopped is not done
 
 
 def test_preparation_is_not_begun_twice_nor_in_vain(checkout, prepared):

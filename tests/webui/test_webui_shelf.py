@@ -1,0 +1,99 @@
+"""The list of experiments and adapters: rename, delete into the trash folder; and the clips to listen to."""
+
+import json
+
+import pytest
+
+from LoraModel.messages import UserError
+from LoraModel.webui.folders import Folders
+from LoraModel.webui.listening import Heard, heard
+from LoraModel.webui.preparation import Preparer
+from LoraModel.webui.publishing import digest
+from LoraModel.webui.runs import Runs
+from LoraModel.webui.shelf import Shelf
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    folders = Folders(tmp_path, False)
+    for name in ("anna", "bert"):
+        (tmp_path / "logs" / name / "lora").mkdir(parents=True)
+        (tmp_path / "logs" / name / "lora" / "job.json").write_text(json.dumps({"settings": {"name": name}}))
+    (tmp_path / "logs/of RVC alone").mkdir()
+    (tmp_path / "assets/lora").mkdir(parents=True)
+    for name in ("anna", "other"):
+        (tmp_path / f"assets/lora/{name}.safetensors").write_bytes(name.encode())
+    folders.own.mkdir(parents=True)
+    folders.published("anna").write_text(json.dumps([digest(b"anna")]))
+    runs = Runs(folders, "en")
+    return Shelf(runs, Preparer(runs, {}))
+
+
+def test_what_was_made_here_is_listed_with_its_size(shelf):
+    assert shelf.labels() == ["logs/anna", "logs/bert", "lora/anna.safetensors", "lora/other.safetensors"]
+    sizes = {item.label: item.size for item in shelf.items()}
+    assert sizes["lora/other.safetensors"] == 5 and sizes["logs/anna"] == 30
+
+
+def test_an_experiment_is_renamed_with_its_adapter(shelf):
+    assert shelf.rename("logs/anna", "clara") == "logs/clara"
+    folders = shelf.folders
+    assert (folders.root / "logs/clara/lora/job.json").is_file() and not (folders.root / "logs/anna").exists()
+    assert folders.adapter("clara").read_bytes() == b"anna" and not folders.adapter("anna").exists()
+    assert folders.published("clara").is_file() and not folders.published("anna").exists()
+    assert shelf.rename("lora/other.safetensors", "mine.safetensors") == "lora/mine.safetensors"
+    for label, name, said in (("logs/clara", "bert", "there already"), ("logs/clara", "../x", "cannot be a file name"),
+                              ("logs/none", "x", "no experiment or adapter"),
+                              ("logs/../logs/clara", "x", "no experiment"),
+                              ("lora/mine.safetensors", "clara", "there already"), ("logs/clara", "", "is empty"),
+                              (["logs/clara"], "x", "must be text"), ("logs/clara", "other", None)):
+        if said is None:  # an adapter of that name stands in the way of none: the experiment's own is renamed
+            assert shelf.rename(label, name) == "logs/other"
+            continue
+        with pytest.raises(UserError, match=said):
+            shelf.rename(label, name)
+    (folders.root / "assets/lora/bert.safetensors").write_bytes(b"the user's own")
+    assert shelf.rename("logs/bert", "dora") == "logs/dora"
+    assert (folders.root / "assets/lora/bert.safetensors").read_bytes() == b"the user's own"
+
+
+def test_what_is_deleted_lies_in_the_trash_folder(shelf):
+    places = [shelf.delete("logs/anna"), shelf.delete("lora/other.safetensors")]
+    assert all(shelf.trash in place.parents for place in places)
+    assert (places[0] / "lora/job.json").is_file() and places[1].read_bytes() == b"other"
+    assert shelf.labels() == ["logs/bert", "lora/anna.safetensors"]
+    (shelf.folders.root / "assets/lora/other.safetensors").write_bytes(b"again")
+    assert shelf.delete("lora/other.safetensors") != places[1] and places[1].read_bytes() == b"other"
+
+
+def test_what_is_under_way_stays(shelf, monkeypatch):
+    monkeypatch.setattr(shelf.runs, "going_on", lambda: ["anna"])
+    for action in (lambda: shelf.rename("logs/anna", "x"), lambda: shelf.delete("logs/anna")):
+        with pytest.raises(UserError, match="anna is under way"):
+            action()
+    assert (shelf.folders.root / "logs/anna").is_dir()
+
+
+def test_clips_as_recorded_from_the_base_and_at_each_save(shelf):
+    folders = shelf.folders
+    run = folders.run("anna")
+    assert heard(folders, "anna", None, None) == Heard()  # a run that never began has none
+    for folder in (run / "samples", run.parent / "0_gt_wavs"):
+        folder.mkdir()
+    for step in (0, 20, 40):
+        for place in (0, 1):
+            (run / f"samples/step{step:07d}_{place}.flac").touch()
+    for name in ("3_0.wav", "7_1.wav"):
+        (run.parent / "0_gt_wavs" / name).touch()
+    (run / "run.json").write_text(json.dumps({"previews": ["7_1.wav", "3_0.wav"]}))
+    now = heard(folders, "anna", None, None)
+    assert (now.number, now.count, now.step, now.clips) == (2, 2, 40, 2)
+    assert now.original.endswith("0_gt_wavs/7_1.wav") and now.base.endswith("step0000000_0.flac")
+    first = heard(folders, "anna", "2", 1)
+    assert first.step == 20 and first.voice.endswith("step0000020_1.flac") and first.original.endswith("3_0.wav")
+    for wrong in (0, 9, "1", None, [1]):
+        assert heard(folders, "anna", wrong, wrong).step == 40
+    (run / "run.json").write_text(json.dumps({"previews": ["../../../secret.wav", 3]}))
+    (folders.root / "secret.wav").touch()
+    assert heard(folders, "anna", None, None).original == ""
+
