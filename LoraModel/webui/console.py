@@ -10,7 +10,8 @@ from .text import Tr, fields_for_options
 _BAR = re.compile(r"\d+%\|[^|]*\||\|\s*\d+/\d+\s*\[|^\s*\d+it \[")
 """A bar of tqdm, with a total or without."""
 WORDS: Dict[str, Tuple[str, str]] = {
-    "stopped and saved: go on with --resume": ("stopped and saved: Resume goes on", "已停止并保存：按“继续训练”即可继续"),
+    "stopped and saved: go on with --resume":
+        ("stopped and saved: Resume goes on", "已停止并保存：按“继续训练”即可继续"),
     "\nstopping after this step; Ctrl-C again breaks off without saving\n":
         ("stopping after this step, and saving", "将在本步结束并保存后停止"),
     "stopped by Ctrl-C; no file was left half written":

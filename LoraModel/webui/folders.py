@@ -6,12 +6,18 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 from ..messages import UserError
 from ..names import plain_name, shown
 from . import entries
 from .catalog import Catalog
+
+
+def root_of(namespace: Dict[str, Any]) -> Path:
+    """The folder of the WebUI script: RVC runs in it."""
+    named = namespace.get("rvc_lora_root")
+    return Path(named) if named else Path(os.path.abspath(namespace.get("now_dir") or os.getcwd()))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ def setup(namespace: Dict[str, Any]) -> None:
     component."""
     from ..host import find_host
     from ..inference.patched import patch
+    from .folders import root_of
     from .guard import guard_rvc
-    from .inference_panel import root_of
 
     guard_rvc()
     patch(namespace["VC"], find_host(root_of(namespace)))

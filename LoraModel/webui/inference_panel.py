@@ -26,6 +26,7 @@ from ..paths import printable
 from . import entries
 from .catalog import Catalog
 from .details import describe
+from .folders import root_of
 from .page_scripts import HEAD, TO_INFERENCE
 from .text import told, translator
 from .voices import State, Voices
@@ -64,12 +65,6 @@ def attach(namespace: Dict[str, Any]) -> None:
     panel = namespace.get(PANEL)
     if panel is not None:
         panel.attach(namespace)
-
-
-def root_of(namespace: Dict[str, Any]) -> Path:
-    """The folder of the WebUI script: RVC runs in it."""
-    named = namespace.get("rvc_lora_root")
-    return Path(named) if named else Path(os.path.abspath(namespace.get("now_dir") or os.getcwd()))
 
 
 class Panel:

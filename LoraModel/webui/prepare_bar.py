@@ -20,7 +20,8 @@ class Stage(NamedTuple):
 
     Attributes:
         step: of preparation_job.STEPS. number: which it is, from 1. count: of all. done, of: slices that are through,
-        and of how many; 0 where they are not counted. share: of the whole work, 0 to 1. seconds_left: of the whole work.
+        and of how many; 0 where they are not counted. share, seconds_left: of the whole work, the share from 0
+        to 1.
     """
 
     step: str

@@ -17,9 +17,9 @@ from gradio.context import Context
 from ..host import find_host
 from ..messages import UserError
 from . import curves, entries
-from .folders import Folders
+from .folders import Folders, root_of
 from .forecast import Forecaster
-from .inference_panel import TRY, root_of
+from .inference_panel import TRY
 from .page_scripts import TICK
 from .preparation import Preparer
 from .run_settings import LIMITS, WORDS, RunSettings
