@@ -1,6 +1,7 @@
 """start.sh, prepare_data.sh and the .bat files: the shell scripts are run with a Python that tells what it was given;
-of the .bat files, which need Windows, what can be read off them is checked."""
+of the .bat files, which need Windows, the logic is followed line by line (helpers/batch_files.py)."""
 
+import ntpath
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from batch_files import Windows
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH = [ROOT / "start.bat", ROOT / "install_into_rvc.bat", ROOT / "LoraModel" / "scripts" / "prepare_data.bat"]
@@ -116,6 +118,71 @@ def test_batch_files_look_for_rvcs_own_python_first():
         assert order[0] < order[1] < order[2] and order[0] > 0
     start = BATCH[0].read_text(encoding="ascii")
     assert start.index("py -3.11") < start.index('set "PY=python"') and "run.py app" in start
+
+
+HERE, RVC = "C:\\RVC LoRA", "D:\\my RVC"
+
+
+def test_installing_takes_the_python_that_rvc_brings():
+    def run(*arguments, **machine):
+        windows = Windows(**machine)
+        return windows.run(BATCH[1], HERE + "\\install_into_rvc.bat", *arguments), windows
+
+    def told(python, *options):
+        return [python, HERE + "\\install_into_rvc.py", "--rvc_root", RVC, *options]
+
+    places = [RVC + part + r"\python.exe" for part in (r"\runtime", r"\.venv\Scripts", r"\venv\Scripts")]
+    for number, place in enumerate(places):  # each before those after it
+        code, windows = run(RVC, "--status", files=places[number:], programs={place: 7})
+        assert windows.started == [told(place, "--status")] and code == 7  # the program's own exit code
+    code, windows = run(RVC, programs={"python": 0})
+    assert (code, windows.started[-1]) == (0, told("python")) and not windows.paused
+    code, windows = run(RVC, programs={"py": 0}, double_clicked=True)
+    assert windows.started[-1] == told("py") and windows.paused  # the window stays open
+    code, windows = run(RVC)
+    assert code == 2 and "install Python 3.11" in windows.said[0] and RVC in windows.said[0]
+    code, windows = run(answers=[f'"{RVC}"'], files=places[:1], programs={places[0]: 0})  # asked; pasted with quotes
+    assert (code, windows.started) == (0, [told(places[0])])
+    code, windows = run(answers=[""])
+    assert (code, windows.said, windows.started) == (2, ["error: no folder was given"], [])
+
+
+def test_starting_opens_the_page_or_runs_what_is_named_on_windows():
+    def run(*arguments, **machine):
+        windows = Windows(**machine)
+        return windows.run(BATCH[0], HERE + "\\start.bat", *arguments), windows
+
+    code, windows = run(programs={"py": 0})
+    assert (code, windows.started[-1], windows.folder) == (0, ["py", "-3.11", "run.py", "app"], HERE + "\\")
+    assert run("--port", "7000", programs={"py": 0})[1].started[-1][2:] == ["run.py", "app", "--port", "7000"]
+    for command in ("demo", "test", "app", "DEMO"):
+        assert run(command, programs={"py": 0})[1].started[-1] == ["py", "-3.11", "run.py", command]
+    without_3_11 = {"py": lambda arguments: 1, "python": lambda arguments: 0 if arguments[0] == "-c" else 3}
+    code, windows = run(programs=without_3_11, double_clicked=True)
+    assert (code, windows.started[-1], windows.paused) == (3, ["python", "run.py", "app"], True)
+    code, windows = run()
+    assert code == 2 and "Add python.exe to PATH" in windows.said[0]
+
+
+def test_preparing_takes_the_right_python_on_windows():
+    script = HERE + "\\RVC\\LoraModel\\scripts\\prepare_data"
+
+    def run(**machine):
+        windows = Windows(**machine)
+        code = windows.run(BATCH[2], script + ".bat", "--input_dir", "my voice", "--output_dir", "logs/a")
+        return code, windows
+
+    def told(python):
+        return [python, script + ".py", "--input_dir", "my voice", "--output_dir", "logs/a"]
+
+    runtime = HERE + "\\RVC\\runtime\\python.exe"
+    code, windows = run(files=[runtime], programs={script.rpartition("\\")[0] + r"\..\..\runtime\python.exe": 4})
+    assert code == 4 and ntpath.normpath(windows.started[0][0]) == runtime and windows.started[0][1:] == told("")[1:]
+    assert run(variables={"PYTHON": "mine"}, files=[runtime], programs={"mine": 0})[1].started == [told("mine")]
+    code, windows = run(programs={"where": 0, "python": 0})
+    assert (code, windows.started[-1]) == (0, told("python"))
+    code, windows = run(programs={"where": 1})
+    assert code == 2 and "install Python 3.11" in windows.said[0]
 
 
 def test_git_keeps_the_line_endings():
