@@ -27,7 +27,7 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-DOCUMENTS = ("README.md", "PROGRESS.md", "PROJECT_OUTLINE.md", "LICENSE")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "PROGRESS.md", "PROJECT_OUTLINE.md", "LICENSE")
 """Files beside the package that go along into its copy, and so does the folder docs/."""
 
 
