@@ -32,6 +32,11 @@ CONFIG, HASH, NAME = "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name"
 off since; the voice that RVC loaded it from."""
 BASE = "rvc_lora_base"
 """The attribute of a `VC` that holds the network which our panel put into it."""
+TRANSPOSE = "rvc_lora_transpose"
+"""The attribute of a `VC` that says what to shift a recording by: (path, number that was given) -> (semitones, what to
+say of them)."""
+_NUMBER, _RECORDING = ("f0_up_key", "transpose"), ("input_audio_path", "recording")
+"""The arguments of `vc_single`: RVC's name, that of our own page."""
 _UPDATE = {"__type__": "update"}
 
 
@@ -138,12 +143,19 @@ def _patch_vc(vc: Type[Any]) -> None:
 
     @functools.wraps(vc_single)
     def single(self: Any, *args: Any, **kwargs: Any) -> Any:
+        said = ""
         with suppress(TypeError):  # arguments that RVC's own function will refuse
-            wrong = _wrong_index(self, signature.bind(self, *args, **kwargs).arguments)
+            given = signature.bind(self, *args, **kwargs)
+            wrong = _wrong_index(self, given.arguments)
             if wrong is not None:
                 return str(wrong), (None, None)
+            said = _shift(self, given.arguments)
+            args, kwargs = given.args[1:], given.kwargs
         with in_use.conversion():
-            return vc_single(self, *args, **kwargs)
+            answer = vc_single(self, *args, **kwargs)
+        if said and isinstance(answer, tuple) and answer and isinstance(answer[0], str):
+            answer = (f"{answer[0]}\n{said}", *answer[1:])
+        return answer
 
     @functools.wraps(get_vc)
     def get(self: Any, sid: Any, *args: Any, **kwargs: Any) -> Any:
@@ -176,6 +188,17 @@ def _patch_vc(vc: Type[Any]) -> None:
 
     vc.vc_single, vc.get_vc = single, get
     setattr(vc, _PATCHED, True)
+
+
+def _shift(vc: Any, given: Dict[str, Any]) -> str:
+    """Put the semitones that the page's tick chooses into the arguments of a conversion; what is to be said of them."""
+    choose = getattr(vc, TRANSPOSE, None)
+    number = next((name for name in _NUMBER if name in given), None)
+    recording = next((given[name] for name in _RECORDING if name in given), None)
+    if choose is None or number is None:
+        return ""
+    given[number], said = choose(recording, given[number])
+    return str(said)
 
 
 _checked: Dict[Tuple[str, int, int, int], Optional[UserError]] = {}

@@ -206,7 +206,8 @@ def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Inse
                               f"请把它移到前面")
             if holder is not None:
                 return [_Insertion(tree.body[converter].lineno - 1, b"", _SETUP),
-                        _after(holder, lines, _PANEL, script), _after(_tab_before_ours(group, tab), lines, _TAB, script)]
+                        _after(holder, lines, _PANEL, script),
+                        _after(_tab_before_ours(group, tab), lines, _TAB, script)]
     raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel "
                   "goes: give the voice list its name back, then run this again",
                   "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，"

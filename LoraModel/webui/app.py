@@ -46,6 +46,7 @@ from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  
 from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
 from LoraModel.names import shown  # noqa: E402
 from LoraModel.webui import entries, hooks  # noqa: E402
+from LoraModel.webui.app_language import LanguageSwitch, use_kept  # noqa: E402
 from LoraModel.webui.catalog import Catalog  # noqa: E402
 from LoraModel.webui.guard import Addresses, guard_pages, hosts_named, upload_limit  # noqa: E402
 from LoraModel.webui.help_texts import Help  # noqa: E402
@@ -148,22 +149,30 @@ def data_folders(root: Path) -> None:
                 shutil.copyfileobj(stream, copy)
 
 
-def build(root: Path) -> Any:
-    """The page (`gr.Blocks`) over the folder `root`."""
+def build(root: Path, kept: Optional[Dict[str, Any]] = None, switch: Optional[LanguageSwitch] = None) -> Any:
+    """The page (`gr.Blocks`) over the folder `root`.
+
+    Args:
+        kept: what an earlier page of this process left: its converter, what is loaded and what goes on.
+        switch: changes the language; None where the page has no switch.
+    """
+    kept = {} if kept is None else kept
     data_folders(root)
     os.environ["weight_root"], os.environ["index_root"] = str(root / "assets/weights"), str(root / "logs")
     host = find_host()
     namespace: Dict[str, Any] = {
         "gr": gr, "VC": VC, "i18n": Words(), "rvc_lora_host": host, "rvc_lora_root": str(root),
-        "rvc_lora_unfolded": True,
+        "rvc_lora_unfolded": True, "rvc_lora_kept": kept,
         "rvc_lora_defaults": {"name": "demo-voice", "recordings": str(DEMO / "recordings" / "target")},
     }
     patch(VC, host)  # as hooks.setup does it in a checkout
-    vc = namespace["vc"] = VC(host, root / "assets/weights")
+    vc = namespace["vc"] = kept.setdefault("vc", VC(host, root / "assets/weights"))
     with gr.Blocks(title="RVC-LoRA", analytics_enabled=False,
                    theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
         gr.Markdown("## RVC-LoRA\n" + tr("Without an RVC checkout: a small base and a stand-in for HuBERT, for trying "
                                          "things out. Install it into RVC for real voices."))
+        if switch is not None:
+            switch.components()
         with gr.Tabs():
             with gr.TabItem(tr("Model Inference")):
                 _inference(namespace, vc, root)
@@ -192,6 +201,9 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     with gr.Row():
         with gr.Column():
             recording = Recording(label=tr("Recording to convert"), type="filepath")
+            microphone = Recording(label=tr("Or record here"), source="microphone", type="filepath")
+            microphone.change(lambda path: gr.update(value=path) if path else gr.update(), [microphone], [recording],
+                              queue=False)
             gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording],
                         label=tr(
                             "Examples"))
@@ -208,7 +220,8 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     with gr.Row():
         said = gr.Textbox(label=tr("Output information"), interactive=False)
         result = gr.Audio(label=tr("Export audio"), interactive=False)
-    namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect)
+    namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect,
+                     vc_transform0=transpose)
     refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index],
                   api_name="infer_refresh", queue=False)  # see the panel: the queue drops events of a busy machine
     clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean", queue=False)
@@ -286,12 +299,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     if not 1 <= options.port <= 65535:
         raise UserError("--port must be between 1 and 65535")
     os.environ.pop("RVC_ROOT", None)
+    use_kept(Path(options.data_dir).resolve())
     root = Path(options.data_dir).resolve()
     free_port(options.port, options.host)  # a wrong --host is told before anything is made
     guard_pages(addresses_for(options.host), upload_limit(), before=keep_local)
     # the user's alone, where Gradio's own is everybody's
     uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")
-    app = build(root)
+    kept: Dict[str, Any] = {}
+    switch = LanguageSwitch(root, lambda: build(root, kept, switch))
+    app = switch.served = build(root, kept, switch)
     port = free_port(options.port, options.host)
     address = app.queue(concurrency_count=16).launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port,

@@ -18,6 +18,8 @@ Points = Sequence[Tuple[float, float]]
 
 STYLE = """<style>
 #lora_tick { display: none }
+#lora_progress, #lora_progress *, #lora_forecast, #lora_forecast *, #lora_curves, #lora_curves > * { opacity: 1 !important }
+#lora_progress .wrap, #lora_forecast .wrap, #lora_curves .wrap { display: none }
 .lora-bar { position: relative; height: 22px; border-radius: 6px; overflow: hidden; background: rgba(128,128,128,.18); margin: 4px 0 8px }
 .lora-bar > div { height: 100%; background: #f97316; transition: width .6s }
 .lora-bar > div.lora-waiting { width: 25% !important; opacity: .7; animation: lora-wait 1.6s ease-in-out infinite alternate }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
+from ..files import atomic_file
 from ..messages import UserError
 from ..names import plain_name, shown
 from . import entries
@@ -85,10 +88,41 @@ class Folders:
                             "voice", text=shown(text))
         return path
 
+    def take_in(self, files: Any, name: Any) -> Tuple[Path, int]:
+        """Keep recordings that a page was given for an experiment, beside those that it was given before.
+
+        Args:
+            files: as Gradio hands them on: each with `name`, its path, and `orig_name`; None for none.
+
+        Returns:
+            the folder that holds them, and how many came.
+
+        Raises:
+            UserError: a name that cannot be. OSError: as the file system gives it.
+        """
+        folder, count = self.own / "recordings" / self.experiment(name).name, 0
+        for file in files if isinstance(files, list) else [files] if files else []:
+            path = Path(str(getattr(file, "name", "")))
+            own = plain_name(Path(str(getattr(file, "orig_name", None) or path.name)).name, ("the file name", "文件名"))
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(str(path), "rb") as stream, atomic_file(_free(folder / own, path)) as copy:
+                shutil.copyfileobj(stream, copy)
+            count += 1
+        return folder, count
+
     def names(self) -> List[str]:
         """The experiments that have a run, the newest first."""
         runs = list(self.logs.glob("*/lora/job.json")) if self.logs.is_dir() else []
         return [path.parent.parent.name for path in sorted(runs, key=_changed, reverse=True)]
+
+
+def _free(target: Path, source: Path) -> Path:
+    """`target`, or the next name that is free where another recording has it."""
+    place, number = target, 1
+    while place.exists() and not filecmp.cmp(str(place), str(source), shallow=False):
+        number += 1
+        place = target.with_name(f"{target.stem} {number}{target.suffix}")
+    return place
 
 
 def _changed(path: Path) -> float:

@@ -45,13 +45,16 @@ HELP: Dict[str, Tuple[str, str]] = {
     # the inference panel
     "base": ("The large model that stays in memory. An adapter brings its own.", "常驻内存的大模型；选择适配器会自动切换到其底模。"),  # noqa: E501
     "adapter": ("The small file of one voice. A change takes effect with the next conversion.", "一个音色的小文件；更换后下一次转换即生效。"),  # noqa: E501
+    "search": ("Leaves in the list what holds this text.", "列表中只留下包含该文字的适配器。"),
     "strength": ("1 is the voice as trained, 0 the base alone; above 1 exaggerates it.", "1 为训练所得音色，0 为仅底模，大于 1 会夸张。"),  # noqa: E501
     "merge": ("Writes what is loaded now as an ordinary RVC voice, for programs that know no adapters.",
               "将当前加载的内容写成普通的 RVC 音色，供不支持适配器的程序使用。"),
+    "auto_pitch": ("Shifts a recording by whole semitones to where the LoRA voice speaks, and says by how many.",
+                   "按整数半音把录音移到 LoRA 音色的音高，并说明移了多少。"),
     # the app's own page
     "voice": ("Whole voices, such as merged ones. For base and adapter use the panel below.", "完整音色（如合并所得）。底模与适配器请用下方面板。"),  # noqa: E501
     "speaker": ("0, unless the voice holds several people.", "除非音色含多人，否则为 0。"),
-    "transpose": ("About 12 from a man to a woman, -12 the other way, 0 between alike.", "男声转女声约 12，女声转男声约 -12，音域相近为 0。"),  # noqa: E501
+    "transpose": ("About 12 from a man to a woman, -12 the other way. At 0 the tick beside it chooses.", "男声转女声约 12，女声转男声约 -12；为 0 时由旁边的“自动”决定。"),  # noqa: E501
     "index": ("What the voice's own recordings sound like; it makes the result more alike.", "该声音自身录音的特征，使结果更相似。"),  # noqa: E501
     "index_rate": ("0 takes the source's features alone, 1 those of the index alone.", "0 只用源录音的特征，1 只用检索库的特征。"),  # noqa: E501
     "protect": ("Lower keeps more of the source's breath and voiceless sounds.", "越小则保留越多源录音的呼吸与清辅音。"),  # noqa: E501

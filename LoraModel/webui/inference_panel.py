@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import logging
@@ -27,7 +28,9 @@ from . import entries
 from .catalog import Catalog
 from .details import describe
 from .folders import root_of
-from .page_scripts import HEAD, TO_INFERENCE
+from .merge_row import MergeRow
+from .page_scripts import HEAD, SEARCH, TO_INFERENCE
+from .pitch_tick import PitchTick
 from .text import told, translator
 from .voices import State, Voices
 
@@ -82,12 +85,16 @@ class Panel:
         root = root_of(namespace)
         host = namespace.get("rvc_lora_host") or find_host(root)
         weights = os.environ.get("weight_root")
-        self.voices = Voices(namespace["vc"], host, Catalog(root, Path(weights) if weights else None))
+        self.voices: Voices = namespace.get("rvc_lora_kept", {}).get("voices") or Voices(
+            namespace["vc"], host, Catalog(root, Path(weights) if weights else None))
+        namespace.setdefault("rvc_lora_kept", {})["voices"] = self.voices
         self.none = self.tr("(none: the base alone)")
         self.error = self.tr("Error: ")
         self._unfolded = bool(namespace.get("rvc_lora_unfolded"))  # RVC's own controls stay in view below one row
         self._speaker = 0  # what an adapter set RVC's slider to
         self._sid: Optional[Any] = namespace.get("sid0")
+        self.merge = MergeRow(self.voices, self.tr, lambda error: self._failed(error, still=False))
+        self.pitch = PitchTick(self.voices, self.tr)
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
         self._refused: Optional[Tuple[Any, ...]] = None  # the choice that failed last: it is not tried again by itself
 
@@ -105,10 +112,14 @@ class Panel:
                         self.base = gr.Dropdown(**info("base", tr("Base model")), choices=self.voices.catalog.bases(),
                                                 interactive=True)
                         self.adapter = gr.Dropdown(**info("adapter", tr("LoRA adapter")),
-                                                   choices=self._adapter_names(), interactive=True)
+                                                   choices=self._adapter_names(), interactive=True,
+                                                   elem_id="lora_adapter")
                         self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1,
                                                   **info("strength", tr("Strength")), interactive=True)
                 with gr.Column(scale=1, min_width=180):
+                    if "allow_custom_value" not in inspect.signature(gr.Dropdown.__init__).parameters:
+                        search = gr.Textbox(**info("search", tr("Search the adapters")), interactive=True)
+                        search.change(fn=None, inputs=[search], outputs=[], _js=SEARCH, queue=False)
                     self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
                     self.unload = gr.Button(tr("Take the adapter off"))
             with gr.Row():
@@ -116,17 +127,10 @@ class Panel:
                                          interactive=False)
                 self.details = gr.Textbox(label=tr("What the adapter says of itself"), lines=3, max_lines=12,
                                           interactive=False)
-            with gr.Row():
-                with gr.Column(scale=3):
-                    with gr.Row():
-                        self.name = gr.Textbox(**info("merge", tr("Name of the merged voice")),
-                                               placeholder="my_voice", interactive=True)
-                        self.merged = gr.Textbox(label=tr("Result of the merge"), interactive=False)
-                        self.asked = gr.Button("", visible=False)  # of scripts alone
-                        # another text with every answer that concerns what is loaded
-                        self.answered = gr.Textbox(visible=False)
-                with gr.Column(scale=1, min_width=180):
-                    self.merge = gr.Button(tr("Merge into a voice (.pth)"), variant="primary")
+            self.merge.components(info)
+            self.asked = gr.Button("", visible=False)  # of scripts alone
+            # another text with every answer that concerns what is loaded
+            self.answered = gr.Textbox(visible=False)
             info.fold()
 
     def _adapter_names(self) -> List[str]:
@@ -164,7 +168,7 @@ class Panel:
                              queue=False)
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen
         # meanwhile is seen to.
-        self.status.change(None, [self.status], [self.box], _js=HEAD)
+        self.status.change(None, [self.status], [self.box], _js=HEAD, queue=False)
         self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
         if TRY in namespace:
             button, name = namespace[TRY]
@@ -172,17 +176,21 @@ class Panel:
             button.click(self.try_voice, [name, self.strength], shown, _js=show, queue=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)
-        self.merge.click(self.merge_into, [self.name], [self.merged, self.base, *sid], api_name="lora_merge",
-                         queue=False)
+        self.merge.events(self.base, sid)
         if "refresh_button" in namespace:
             namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter], queue=False)
         if "clean_button" in namespace:
             namespace["clean_button"].click(self.release, [], shown, queue=False)
         if sid:
             self._sid.change(self.rvc_chose, [self._sid], [*said, *speaker], queue=False)
+        self.pitch.attach(namespace)
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [*said, self.strength], queue=False)
+            root.load(self.page_opened, [], [*said, self.strength, *self.pitch.ticks], queue=False)
+
+    def merge_into(self, name: Any) -> List[Any]:
+        """Write the merged voice; RVC's own list shows it at once."""
+        return self.merge.merge_into(name)[:2 + (self._sid is not None)]
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Load exactly what is named; an error leaves what is loaded as it is, and shows that again."""
@@ -320,18 +328,6 @@ class Panel:
         """What there is to choose now."""
         return [update(choices=self.voices.catalog.bases()), self.adapter_choices()]
 
-    def merge_into(self, name: Any) -> List[Any]:
-        """Write the merged voice; RVC's own list shows it at once."""
-        try:
-            path = self.voices.merge(name)
-        except Exception as error:
-            said, lists = self._failed(error, still=False), [update(), update()]
-        else:
-            size = f"{path.stat().st_size / 1e6:.0f} MB"
-            said = self.tr("Wrote {path_name} ({size}): it is in the voice list above.", path_name=path.name, size=size)
-            lists = [update(choices=self.voices.catalog.bases()), update(choices=self.voices.catalog.full_voices())]
-        return [said, *lists[:1 if self._sid is None else 2]]
-
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
         if not sid or not isinstance(sid, str):
@@ -348,7 +344,7 @@ class Panel:
         state = self.voices.state
         said, details, *values = self._shown()
         lists = [{**choices, **value} for choices, value in zip(self.lists(), values)]
-        return [said, details, *lists, update() if state is None else state.strength]
+        return [said, details, *lists, update() if state is None else state.strength, *self.pitch.opened()]
 
     # ------------------------------------------------------------ parts
 

@@ -9,10 +9,20 @@ no answer is dropped."""
 TO_INFERENCE = """(name, strength) => {
   const page = document.querySelector('gradio-app'), root = (page && page.shadowRoot) || document;
   const tabs = [...root.querySelectorAll('button')].find(button => TITLES.includes(button.textContent.trim()));
-  if (tabs) tabs.parentElement.querySelector('button').click();
+  if (tabs) { tabs.parentElement.querySelector('button').click(); window.scrollTo(0, 0); }
   return [name, strength];
 }"""
 """Shows the first tab, in which RVC converts."""
+
+SEARCH = """(text) => {
+  const page = document.querySelector('gradio-app'), root = (page && page.shadowRoot) || document;
+  const wanted = String(text).toLowerCase();
+  root.querySelectorAll('#lora_adapter option').forEach(option => {
+    option.hidden = !option.selected && !option.textContent.toLowerCase().includes(wanted);
+  });
+  return [];
+}"""
+"""Leaves in the list of adapters those whose name holds a text: the lists of Gradio 3.14 cannot search."""
 
 TICK = """() => {
   if (window.loraTick) return [];

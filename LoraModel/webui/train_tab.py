@@ -55,8 +55,11 @@ class _Page:
         root = root_of(namespace)
         host = namespace.get("rvc_lora_host") or find_host(root)
         self.folders = Folders(root.resolve(), host.is_checkout)
-        self.runs = Runs(self.folders, page_language(namespace))
-        self.preparer = Preparer(self.runs, namespace, Forecaster(self.folders, host))
+        kept = namespace.setdefault("rvc_lora_kept", {})
+        self.preparer: Preparer = kept.get("preparer") or Preparer(
+            Runs(self.folders, None), namespace, Forecaster(self.folders, host))
+        kept["preparer"], self.runs = self.preparer, self.preparer.runs
+        self.runs.language = page_language(namespace)
         self.form = Form(namespace, self.folders, host, self.tr)
         self.view = View(namespace, self.runs, self.preparer, self.tr)
         self.shelf = ShelfView(Shelf(self.runs, self.preparer), self.tr)
@@ -73,6 +76,7 @@ class _Page:
     def events(self) -> None:
         form, view = self.form, self.view
         form.events()
+        form.dropped.change(self.take_in, [form.dropped, form.name], [form.recordings, form.info1], queue=False)
         steps = [form.recordings, form.f0_method, form.anew, *form.fields]
         for button, names, info in (
                 (form.process, ("preprocess",), form.info1), (form.extract, ("extract",), form.info2),
@@ -91,7 +95,7 @@ class _Page:
         form.experiments.change(self.chosen, [form.experiments], form.fields, queue=False)
         page = Context.root_block
         page.load(self.opened, None, [*form.fields, form.recordings, form.experiments], queue=False)
-        page.load(fn=None, inputs=None, outputs=None, _js=TICK)
+        page.load(fn=None, inputs=None, outputs=None, _js=TICK, queue=False)
 
     def _told(self, action: Callable[[], str]) -> str:
         """What `action` returns, or why it could not be done."""
@@ -113,6 +117,16 @@ class _Page:
             return self._told(action)
 
         return begin
+
+    def take_in(self, files: Any, name: Any) -> List[Any]:
+        """Recordings that were dropped into the tab -> the folder that they are kept in, and what to tell."""
+        try:
+            folder, count = self.folders.take_in(files, name)
+        except (UserError, OSError) as error:
+            return [gr.update(), told(error, self.tr)]
+        if not count:
+            return [gr.update(), gr.update()]
+        return [str(folder), self.tr("{count} files are in {folder} now", count=count, folder=folder)]
 
     def start(self, *form: Any) -> str:
         """Start the run that the form asks for -> what to tell."""

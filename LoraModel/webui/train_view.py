@@ -51,7 +51,7 @@ class View:
                 self.resume = gr.Button(tr("Resume"), variant="primary", visible=False)
                 self.use = gr.Button(tr("Try this voice"), variant="primary", visible=False)
             self.file = gr.File(label=tr("The adapter, to download"), interactive=False, visible=False)
-            self.curves = gr.HTML()
+            self.curves = gr.HTML(elem_id="lora_curves")
             with gr.Column(visible=False) as self.hearing:
                 with gr.Row():
                     self.clip = gr.Radio(**info("clip", tr("Held-out clip")), choices=["1", "2"], value="1",
@@ -71,7 +71,7 @@ class View:
 
     def events(self) -> None:
         for component in (self.clip, self.save):
-            component.change(fn=None, inputs=None, outputs=None, _js=TICK_NOW)
+            component.change(fn=None, inputs=None, outputs=None, _js=TICK_NOW, queue=False)
 
     def nothing(self) -> str:
         text = self.tr("No training yet under this name.")
@@ -102,7 +102,8 @@ class View:
             lists = self.refresh_lists()
         return [*updates, *lists, now]
 
-    def values(self, status: Status, heard: listening.Heard, another: bool) -> Dict[str, Any]:
+    def values(self, status: Status, heard: listening.Heard = listening.Heard(), another: bool = False
+               ) -> Dict[str, Any]:
         """What the view's components are to show, in the order of `outputs`.
 
         another: whether the page showed another voice before, whose texts must not stay.

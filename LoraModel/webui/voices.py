@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
+import numpy as np
 import torch
 
 from ..host import Host
@@ -20,6 +21,7 @@ from ..host.patch import in_use
 from ..host.safe_types import voice_allowed
 from ..inference.model_loader import VoiceLoader, check_strength
 from ..inference.patched import give_voice
+from ..inference.transpose import Transposition, choose_transposition
 from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
@@ -178,6 +180,12 @@ class Voices:
             if path:
                 return path
         return ""
+
+    def transposition(self, audio: np.ndarray) -> Transposition:
+        """How far to shift a recording so that it lies where the loaded voice lies. audio: (samples,) at 16 kHz."""
+        with self._turn:
+            voice = self._voice if self.state is not None else None
+        return choose_transposition(voice, audio) if voice is not None else Transposition(0)
 
     def fits(self, adapter: str, base: str) -> bool:
         """Whether an adapter was trained on a base, both by their names in the lists.

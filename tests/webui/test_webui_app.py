@@ -1,7 +1,9 @@
 """`python run.py app`: the whole page in a browser."""
 
+import os
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from browser import chromium  # noqa: F401  (a fixture)
@@ -120,6 +122,12 @@ def train_stop_and_resume(chromium, page, address, recordings):  # noqa: F811
           lambda text: step_of(text) > step_of(stopped))
     click(page, "Stop (saves")
     wait_for(page, r"voice: stopped")
+    for label in ("As recorded", "Base alone", "The voice now"):  # the held-out clips, each to be heard
+        page.locator("label:visible, span:visible", has_text=label).first.wait_for()
+    assert page.locator("a:visible", has_text="Download").count()
+    click(page, "Try this voice")
+    until(page, lambda: page.get_by_text("RVC-LoRA: ").locator("visible=true").first.inner_text(),
+          lambda text: text.startswith("RVC-LoRA: lora/voice.safetensors, "))
 
 
 def convert_and_merge(page, data):
@@ -175,6 +183,36 @@ def test_every_control_says_what_it_is_for_in_both_languages(tmp_path, monkeypat
         said[language] = {props["label"]: props.get("info") for props in found}
         assert len(found) > 25 and [label for label, info in said[language].items() if not info] == []
     assert not set(said["en"].values()) & set(said["zh"].values())
+
+
+def test_the_page_changes_its_language_and_keeps_what_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from LoraModel.webui import app, app_language
+
+    for name in ("weight_root", "index_root"):
+        monkeypatch.setenv(name, "set back afterwards")
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    kept, shown = {}, []
+    switch = app_language.LanguageSwitch(tmp_path, lambda: app.build(tmp_path, kept, switch))
+    first = switch.served = app.build(tmp_path, kept, switch)
+    first.server_app = SimpleNamespace(configure_app=shown.append)
+    before = dict(kept)
+
+    def labels(page):
+        return {entry["props"].get("label") for entry in page.config["components"]}
+
+    switch.choose("English")
+    assert shown == []
+    switch.choose("简体中文")
+    assert shown == [switch.served] and "LoRA 适配器" in labels(switch.served) and "LoRA adapter" in labels(first)
+    assert kept == before and {"vc", "voices", "preparer"} <= set(kept) and kept["preparer"].runs.language == "zh"
+    assert switch.served.server_app is first.server_app
+    assert len(switch.served.config["dependencies"]) == len(first.config["dependencies"])  # events of a page still open
+    monkeypatch.delenv("RVC_LORA_LANG")
+    app_language.use_kept(tmp_path)
+    assert os.environ["RVC_LORA_LANG"] == "zh_CN"  # the next start
+    with pytest.raises(UserError, match="语言"):
+        switch.choose("Klingon")
 
 
 def test_recordings_are_read_without_ffmpeg(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 call it."""
 
 import importlib.util
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,8 +16,10 @@ import pytest
 import soundfile
 import standin_hosts
 from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
-from voice_data import BASE
+from voice_data import BASE, make_adapter
 
+from LoraModel.inference.audio import read_audio
+from LoraModel.inference.transpose import pitch_of_recording
 from LoraModel.install import webui_script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +31,9 @@ SPEECH = BASE.parents[1] / "recordings" / "source" / "01.flac"
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("panel")
     furnish(root)
+    hertz = pitch_of_recording(read_audio(SPEECH, 16000)).median / 2
+    pitch = json.dumps({"median": hertz, "low": 0.8 * hertz, "high": 1.2 * hertz})
+    make_adapter(root / "assets/lora/pitched.safetensors", LIBRARY, 7, name="pitched", pitch=pitch)
     return root
 
 
@@ -69,6 +76,51 @@ def test_every_event_answers_for_all_its_outputs(files):
     assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(
         events["lora_merge"]["outputs"])
     assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 5
+
+
+@needs_gradio
+def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(files):
+    """The tick stands right after RVC's own number, and RVC's conversion asks it."""
+    import gradio as gr
+
+    from LoraModel.webui import inference_panel
+
+    names = {"vc": Converter(), "i18n": SimpleNamespace(language="en_US"), "rvc_lora_host": LIBRARY,
+             "rvc_lora_root": files}
+    with gr.Blocks() as app:
+        names["sid0"] = gr.Dropdown(choices=[])
+        inference_panel.build(names)
+        with gr.Row() as row:
+            names["vc_transform0"], after = gr.Number(value=0), gr.Button()
+        inference_panel.attach(names)
+    made = names[inference_panel.PANEL]
+    inside = [child for block in row.children for child in (getattr(block, "children", None) or [block])]
+    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 6
+    assert len([event for event in app.config["dependencies"] if event["queue"] is not False]) == 0
+    choose = made.voices.vc.rvc_lora_transpose
+    made.voices.release()
+    assert choose(str(SPEECH), 0) == (0, "")  # no voice of ours
+    made.load(BASE_NAME, "lora/pitched.safetensors", 1)
+    semitones, said = choose(f'"{SPEECH}"', 0)
+    assert semitones == -12 and re.search(r"transpose -12: the recording speaks at \d+ Hz, the voice at", said)
+    assert choose(str(SPEECH), 3) == (3, "") and choose("/no/such/file.wav", 0) == (0, "")
+    made.pitch.change(False)
+    assert choose(str(SPEECH), 0) == (0, "") and made.pitch.opened() == [False]
+    made.pitch.change(True)
+    made.load(BASE_NAME, "lora/anna.safetensors", 1)  # of an earlier version: it does not tell its pitch
+    assert choose(str(SPEECH), 0)[0] == 0 and "nothing is transposed" in choose(str(SPEECH), 0)[1]
+    made.voices.release()
+
+
+@needs_gradio
+def test_a_trained_voice_is_tried_at_once(files):
+    made, _ = panel(files)
+    answer = made.try_voice("anna", 0.7)
+    assert made.voices.state[:3] == (BASE_NAME, "lora/anna.safetensors", 0.7) and answer[0].endswith("0.7")
+    assert made.try_voice("anna", 0.7)[:2] == [NOTHING, NOTHING]  # it is loaded
+    for wrong in ("nobody", "../anna", "", None):
+        assert made.try_voice(wrong, 1)[0].startswith("Error: ")
+    made.voices.release()
 
 
 @needs_gradio

@@ -1,6 +1,7 @@
 """The list of experiments and adapters: rename, delete into the trash folder; and the clips to listen to."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,27 @@ def test_what_is_deleted_lies_in_the_trash_folder(shelf):
     assert shelf.labels() == ["logs/bert", "lora/anna.safetensors"]
     (shelf.folders.root / "assets/lora/other.safetensors").write_bytes(b"again")
     assert shelf.delete("lora/other.safetensors") != places[1] and places[1].read_bytes() == b"other"
+
+
+def test_recordings_that_are_dropped_into_the_tab_are_kept_for_their_voice(shelf, tmp_path):
+    folders = shelf.folders
+
+    def dropped(name, contents):
+        path = tmp_path / "uploads" / str(len(contents)) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents)
+        return SimpleNamespace(name=str(path), orig_name=name)
+
+    folder, count = folders.take_in([dropped("a.wav", b"one"), dropped("歌 1.flac", b"two!")], "anna")
+    assert count == 2 and folder == folders.own / "recordings" / "anna"
+    again, count = folders.take_in([dropped("a.wav", b"one"), dropped("a.wav", b"another")], "anna")
+    assert again == folder and sorted(path.name for path in folder.iterdir()) == ["a 2.wav", "a.wav", "歌 1.flac"]
+    assert (folder / "a.wav").read_bytes() == b"one" and (folder / "a 2.wav").read_bytes() == b"another"
+    assert folders.take_in(None, "anna")[1] == 0
+    with pytest.raises(UserError, match="cannot be a file name"):
+        folders.take_in([SimpleNamespace(name=str(folder / "a.wav"), orig_name="..")], "anna")
+    with pytest.raises(UserError, match="cannot be a file name"):
+        folders.take_in([dropped("a.wav", b"one")], "../anna")
 
 
 def test_what_is_under_way_stays(shelf, monkeypatch):
