@@ -21,6 +21,7 @@ COMMANDS: Dict[str, Tuple[str, Text]] = {
     "merge": ("LoraModel.scripts.merge_lora", Text("base and adapters into an RVC model")),
     "model": ("LoraModel.scripts.convert_model",
               Text("look into model files, change their form")),
+    "card": ("LoraModel.card", Text("a model card and a page for a folder of adapters")),
     "evaluate": ("LoraModel.evaluation.evaluate", Text("compare voices on recordings")),
     "demo": ("LoraModel.demo.demo", Text("the whole chain on bundled recordings")),
     "app": ("LoraModel.webui.app", Text("the web page")),

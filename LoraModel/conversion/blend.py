@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..lora import Adapter
+from ..lora.adapter_metadata import Part, parts_text
 from ..messages import UserError
 from .factors import Product, adapter_of, products_of, row_of
 
@@ -41,13 +42,14 @@ def check_same_base(adapters: Sequence[Adapter], force: bool = False) -> None:
 
 
 def blend(
-    adapters: Sequence[Tuple[Adapter, float]], name: str, table: Optional[Tensor] = None, force: bool = False
+    adapters: Sequence[Tuple[Adapter, float]], name: str, table: Optional[Tensor] = None, force: bool = False,
+    files: Sequence[str] = (),
 ) -> Adapter:
     """The sum of strength * delta as one adapter of row 0: its ranks are the sums of theirs.
 
     Args:
         adapters: (adapter, strength) pairs. table: the base's speaker table, (rows, size), which voices of other
-            rows need.
+            rows need. files: their names, by which a page finds them again.
 
     Raises:
         UserError: adapters of different bases, or of rows that cannot be blended without the base.
@@ -70,6 +72,9 @@ def blend(
     row = _row(adapters, table)
     made = adapter_of(products, adapters[0][0], "blend", row)
     made.metadata = {**_metadata(adapters), "name": name}
+    if len(files) == len(adapters) and all(adapter.metadata.get("checksum") for adapter, _ in adapters):
+        made.metadata["parts"] = parts_text([Part(file, adapter.metadata["checksum"], strength)
+                                             for file, (adapter, strength) in zip(files, adapters)])
     return made
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..lora import LoRAConfig
 from ..lora.lora_layer import layer_class
+from ..lora.model_spec import model_spec
 from ..messages import UserError
 
 MAX_KB = 387.0
@@ -81,7 +82,7 @@ def header_bytes(config: LoRAConfig, metadata: Mapping[str, Any]) -> int:
     """Bytes of what stands before the tensors of a file, without their entries."""
     said = sum(
         len(json.dumps(str(item))) + len(key) + 4
-        for key, item in metadata.items()
+        for key, item in {**metadata, **model_spec(metadata)}.items()
         if key not in ("lora_config", "checksum")
     )
     return 424 + said + len(json.dumps(config.to_json()))

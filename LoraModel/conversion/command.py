@@ -13,6 +13,8 @@ from tqdm import tqdm
 from .. import commands
 from ..files import atomic_write, check_file_place, check_folder_place
 from ..host import find_host, hush_torch
+from ..inference.options import WORDS, add_preview_option, add_word_options
+from ..inference.preview import SECONDS as PREVIEW_SECONDS
 from ..messages import UserError, table, tr
 from ..models import PRESETS
 from ..paths import printable
@@ -58,8 +60,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add("--json", type=commands.path, help=tr("a file for the figures (default: none)"))
     add("--seed", type=commands.seed, default=0, help=tr("of all random numbers"))
     add("--device", type=commands.device, default="cpu", help=tr("cpu, cuda, cuda:0 …"))
-    for key in ("author", "license", "notes"):
-        add(f"--{key}", default="", help=tr("stored in the adapter (default: none)"))
+    add_word_options(p)
+    add_preview_option(p)
 
 
 def options_of(args: argparse.Namespace) -> VoiceOptions:
@@ -82,9 +84,8 @@ def options_of(args: argparse.Namespace) -> VoiceOptions:
         args.speaker,
         args.seed,
         "",
-        args.author,
-        args.license,
-        args.notes,
+        {key: getattr(args, key) for key in WORDS},
+        not args.no_preview,
     )
 
 
@@ -110,6 +111,10 @@ class Bar:
             self._bar.update(max(0, 100 * number + low + (high - low) * share - self._bar.n))
 
         return tell
+
+    def finish(self) -> None:
+        """All voices are done."""
+        self._bar.update(self._bar.total - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()
@@ -141,6 +146,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             made = converter.convert(source, pairs[0][1], options, bar.begin(0, source), similarity)
             outcomes = [Outcome(source, pairs[0][1], "made", made)]
+        bar.finish()
     finally:
         bar.close()
     return finish(outcomes, folder, args.report, args.json)
@@ -238,6 +244,9 @@ def lines_of(made: Optional[Converted]) -> List[str]:
         tr("wrote {path}: {after:.0f} KB instead of {before:.1f} MB, in {seconds:.0f} s", path=made.path,
            after=made.after / 1000, before=made.before / 1000000.0, seconds=made.seconds)
     )
+    if made.preview:
+        lines.append(tr("with {seconds:.0f} s of the voice in it, {preview:.0f} KB more: --no_preview leaves them out",
+                        seconds=PREVIEW_SECONDS, preview=made.preview * 4 / 3000))
     return lines
 
 

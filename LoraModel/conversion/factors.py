@@ -164,7 +164,8 @@ def adapter_of(products: Mapping[str, Product], like: Adapter, preset: str, row:
     if own:
         targets["spk_row"] = {"r": 1, "lora_alpha": 1}
         tensors.update(own)
-    return Adapter(tensors, LoRAConfig(targets=targets, preset=preset), dict(like.metadata))
+    return Adapter(tensors, LoRAConfig(targets=targets, preset=preset),
+                   {key: value for key, value in like.metadata.items() if key != "preview"})  # of another sound
 
 
 def _target_of(path: str) -> str:

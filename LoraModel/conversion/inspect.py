@@ -9,7 +9,7 @@ from typing import Dict, List, Tuple
 from torch import Tensor
 
 from ..lora import Adapter, load_adapter
-from ..lora.adapter_metadata import one_line
+from ..lora.adapter_metadata import PREVIEW_KINDS, one_line, preview_sound
 from ..messages import Text, tr
 from ..models import model_kind, read_checkpoint
 from ..names import shown
@@ -39,7 +39,11 @@ def describe_adapter(path: Path) -> List[str]:
     adapter = load_adapter(path)
     values = sum(tensor.numel() for tensor in adapter.tensors.values())
     lines = [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"]
-    lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items())]
+    said = {**adapter.metadata}
+    sound = preview_sound(said.pop("preview", ""))
+    lines += [f"{key}: {value}" for key, value in sorted(said.items())]
+    if sound:
+        lines.append(tr("preview: {count} bytes, {kind}", count=len(sound), kind=PREVIEW_KINDS[sound[:4]]))
     lines.append(tr("what it would change at strength 1:"))
     for part, (layers, ranks, size) in changes(adapter).items():
         en, zh = PARTS.get(part, (part, part))

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
@@ -17,8 +17,10 @@ from torch import nn
 from ..files import check_file_place
 from ..host import Host
 from ..host.networks import Mel
+from ..inference.preview import Previewer
 from ..lora import LoRAConfig, SpeakerRow, save_adapter
 from ..lora.adapter_file import rounded
+from ..lora.adapter_metadata import checked_field
 from ..messages import UserError
 from ..models import Base, BaseInfo, SynthesizerLoRA, load_base, load_base_beside_config
 from ..models.configuration import MODEL_KEYS
@@ -45,8 +47,8 @@ class VoiceOptions:
             content.
         force: take the nearest base that has the voice's shapes, however far. speaker: the row of the voice's
             speaker table.
-        seed: of all that is drawn at random. name: of the adapter; "" for the file's. author, license, notes: stored
-            in it.
+        seed: of all that is drawn at random. name: of the adapter; "" for the file's. words: author, license, notes,
+            tags, language, consent and its note, stored in it. preview: put a few seconds of the voice into the file.
     """
 
     size: Size = field(default_factory=Size)
@@ -56,14 +58,13 @@ class VoiceOptions:
     speaker: int = 0
     seed: int = 0
     name: str = ""
-    author: str = ""
-    license: str = ""
-    notes: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+    preview: bool = False
 
 
 class Converted(NamedTuple):
-    """What became of a voice. before, after: bytes. seconds: of all of it; of each step: `step_seconds`, 0 without
-    steps."""
+    """What became of a voice. before, after: bytes, without the preview's; preview: those of its sound.
+    seconds: of all of it; of each step: `step_seconds`, 0 without steps."""
 
     path: Path
     voice: Path
@@ -76,6 +77,7 @@ class Converted(NamedTuple):
     steps: int
     judgement: Optional[Judgement]
     energy: Dict[str, float]
+    preview: int = 0
 
     def figures(self) -> Dict[str, Any]:
         """All of it as plain values, for JSON."""
@@ -87,6 +89,7 @@ class Converted(NamedTuple):
             "base_sure": self.match.sure,
             "bytes_before": self.before,
             "bytes_after": self.after,
+            "bytes_preview": self.preview,
             "seconds": round(self.seconds, 1),
             "step_seconds": round(self.step_seconds, 3),
             "steps": self.steps,
@@ -115,7 +118,7 @@ class Converter:
 
     def __init__(self, host: Host, bases: Path, content: Optional[str] = None, device: str = "cpu"):
         self.host, self.bases, self.device = host, Bases(bases), torch.device(device)
-        self._content_place = content
+        self._content_place, self._previewer = content, Previewer(host, device)
         self._contents: Dict[Tuple[str, bool], Content] = {}
 
     def content_for(self, info: BaseInfo) -> Content:
@@ -154,8 +157,9 @@ class Converter:
         match = self.bases.match(voice, options.force)
         teacher = load_base_beside_config(voice, self.host)
         base = self._base(match.path, teacher.info)
-        check_pair(base.info, teacher.info, options.speaker)
-        metadata = self._metadata(voice, base.info, options)
+        info = teacher.info
+        check_pair(base.info, info, options.speaker)
+        metadata = self._metadata(voice, teacher.info, base.info, options)
         config = config_for(base.network, options.size, {**metadata, "heldout": " " * 160})
         model = SynthesizerLoRA(base, config).to(self.device)
         model.network.eval()
@@ -175,19 +179,29 @@ class Converter:
             )
         tensors = {name: tensor.detach().cpu() for name, tensor in model.injection.tensors().items()}
         save_adapter(output, tensors, config, {**metadata, "steps": steps}, options.size.bits)
+        after = output.stat().st_size
+        seconds = time.perf_counter() - started
+        del model, voice_network, teacher, base  # the preview reads the base anew
+        preview = self._preview(output, match.path, info, options)
         return Converted(
             output,
             voice,
             match,
             config,
             voice.stat().st_size,
-            output.stat().st_size,
-            time.perf_counter() - started,
+            after,
+            seconds,
             step_seconds,
             steps,
             judgement,
             energy,
+            preview,
         )
+
+    def _preview(self, output: Path, base: Path, info: BaseInfo, options: VoiceOptions) -> int:
+        if not options.preview:
+            return 0
+        return self._previewer.try_to_add(output, base, lambda: self._base(base, info))
 
     def _make(
         self,
@@ -253,7 +267,7 @@ class Converter:
                 file.write_text(json.dumps(config_json(voice)), encoding="utf-8")
                 return load_base(path, self.host, voice.sample_rate, file)
 
-    def _metadata(self, voice: Path, base: BaseInfo, options: VoiceOptions) -> Dict[str, Any]:
+    def _metadata(self, voice: Path, voice_info: BaseInfo, base: BaseInfo, options: VoiceOptions) -> Dict[str, Any]:
         how = "SVD" if options.fast else f"SVD and {options.steps} steps of distillation"
         return {
             "name": options.name or voice.stem,
@@ -265,9 +279,9 @@ class Converter:
             "speaker": 0,
             "steps": options.steps,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "author": options.author,
-            "license": options.license,
-            "notes": options.notes or f"made from the full voice {voice.name} by {how}",
+            "pitch": "" if voice_info.pitch is None else voice_info.pitch.to_text(),
+            **{key: checked_field(key, value) for key, value in options.words.items() if value},
+            "notes": options.words.get("notes") or f"made from the full voice {voice.name} by {how}",
         }
 
 

@@ -22,6 +22,7 @@ from LoraModel.host import Host
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.converter import Converter
+from LoraModel.inference.marking import mark_of
 from LoraModel.messages import UserError, cli, tr
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -49,7 +50,7 @@ def main(argv: Optional[list] = None) -> int:
         voice.set_adapters(adapters)
         switched = 1000 * (time.perf_counter() - begun)
         path = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)),
-                           voice.info.sample_rate)
+                           voice.info.sample_rate, mark_of(voice.title))
         print(f"{name}: switched in {switched:.1f} ms, wrote {path}")
     return 0
 

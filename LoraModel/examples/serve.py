@@ -28,6 +28,7 @@ from typing import Any, Dict, Optional
 from LoraModel import commands
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.convert import INPUT_RATE
+from LoraModel.inference.marking import mark_of
 from LoraModel.inference.model_loader import check_strength
 from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
@@ -78,7 +79,7 @@ def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
             transpose = commands.parse_number(given.get("transpose", "0"), -48, 48)
             sound = await asyncio.get_running_loop().run_in_executor(None, _decoded, body)
             made = await asyncio.wrap_future(batcher.ask(sound, {path: strength}, transpose))
-            wave = await asyncio.get_running_loop().run_in_executor(None, _encoded, made, rate)
+            wave = await asyncio.get_running_loop().run_in_executor(None, _encoded, made, rate, name)
         except Busy as error:
             return refuse(503, error)
         except UserError as error:
@@ -104,9 +105,9 @@ def _decoded(body: bytes) -> Any:
     return sound
 
 
-def _encoded(sound: Any, rate: int) -> bytes:
+def _encoded(sound: Any, rate: int, voice: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return write_audio(Path(folder) / "out.wav", sound, rate).read_bytes()
+        return write_audio(Path(folder) / "out.wav", sound, rate, mark_of(voice)).read_bytes()
 
 
 def main(argv: Optional[list] = None) -> int:

@@ -1,7 +1,8 @@
 """A faiss index file, checked byte by byte before faiss sees it: faiss trusts what it reads and may end the process.
 
-Only the kinds that RVC makes are taken: IVF with flat vectors, and flat vectors alone, both by distance (L2), with
-their vectors numbered from 0. RVC's Pipeline reads the file by its path itself, so what it cannot use is refused here.
+Only the kinds that RVC makes are taken (IVF with flat vectors, and flat vectors alone), and the one of
+`compact_index` (IVF with values of 8 bits), all by distance (L2), with their vectors numbered from 0. RVC's Pipeline
+reads the file by its path itself, so what it cannot use is refused here.
 
 The layout is that of faiss `impl/index_write.cpp`: header (d, ntotal, two spare numbers, trained, metric), for IVF the
 number of cells and of those that are searched, the index of the cells' centres, a table of places, and the cells with
@@ -19,9 +20,10 @@ import numpy as np
 
 from ..messages import Text, UserError
 
-__all__ = ["check_file"]
+__all__ = ["SMALL", "check_file", "dimensions_of"]
 
 _FLAT = (b"IxF2", b"IxFl", b"IxFI")
+SMALL = b"IwSq"
 _IDS = (b"IxMp", b"IxM2")
 _ADVICE = UserError("make it anew by prepare_data.py, or choose the voice's added_….index")
 _checked: OrderedDict[Tuple[str, int, int], Tuple[int, int]] = OrderedDict()
@@ -88,13 +90,24 @@ def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
     return path
 
 
+def dimensions_of(path: Union[str, Path]) -> int:
+    """How many values a vector of the index has.
+
+    Raises:
+        UserError: as `check_file`.
+    """
+    path = check_file(path)
+    with open(str(path), "rb") as stream:
+        return int.from_bytes(stream.read(8)[4:], "little")
+
+
 def _check(reader: _Reader) -> Tuple[int, int]:
     """(vectors, values in each)."""
     kind = reader.bytes(4)
     if kind in _IDS:
         raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",
                    "其向量使用自定义编号，RVC 无法使用")
-    if kind not in (b"IwFl", *_FLAT):
+    if kind not in (b"IwFl", SMALL, *_FLAT):
         if kind[:2] in (b"Ix", b"Iw", b"IH", b"IB", b"Iv"):
             raise _Bad(f"its kind {kind.decode('latin-1')!r} is not one that RVC makes",
                        f"类型 {kind.decode('latin-1')!r} 不是 RVC 所生成的")
@@ -106,7 +119,7 @@ def _check(reader: _Reader) -> Tuple[int, int]:
     if kind in _FLAT:
         _flat(reader, dimensions, total)
     else:
-        _cells(reader, dimensions, total)
+        _cells(reader, dimensions, total, kind == SMALL)
     if reader.left:
         raise _Bad("bytes follow after its end", "文件末尾有多余数据")
     return total, dimensions
@@ -141,7 +154,19 @@ def _finite(reader: _Reader, values: int) -> None:
             raise _Bad("it is damaged: it holds values that are not numbers", "已损坏：含有非数值")
 
 
-def _cells(reader: _Reader, dimensions: int, total: int) -> None:
+def _eight_bits(reader: _Reader, dimensions: int) -> None:
+    """faiss's scalar quantizer, of 8 bits a value over a range of its own for each: QT_8bit is 0."""
+    kind, _, _ = reader.number(4), reader.number(4), reader.bytes(4)
+    of, size, count = reader.number(), reader.number(), reader.number()
+    if (kind, of, size, count) != (0, dimensions, dimensions, 2 * dimensions):
+        raise _Bad("its values are stored in a way that nobody here makes", "其数值的存储方式不受支持")
+    _finite(reader, count)
+    if reader.number() != dimensions or reader.number(1) not in (0, 1):
+        raise _contradiction()
+
+
+def _cells(reader: _Reader, dimensions: int, total: int, small: bool = False) -> None:
+    """small: whether its values have 8 bits."""
     cells, searched = reader.number(), reader.number()
     if not 0 < cells <= 2**24 or searched < 0:
         raise _contradiction()
@@ -153,11 +178,13 @@ def _cells(reader: _Reader, dimensions: int, total: int) -> None:
     _flat(reader, dimensions, cells)
     if reader.number(1) != 0 or reader.number() != 0:
         raise _Bad("it has a table of places, which RVC does not make", "它带有位置表，并非 RVC 所生成")
+    if small:
+        _eight_bits(reader, dimensions)
     if reader.bytes(4) != b"ilar":
         raise _Bad("its cells lie elsewhere or are missing", "其单元数据缺失或位于其他文件")
-    if (reader.number(), reader.number()) != (cells, 4 * dimensions):
+    if (reader.number(), reader.number()) != (cells, dimensions if small else 4 * dimensions):
         raise _contradiction()
-    _numbers(reader, cells, _sizes(reader, cells), dimensions, total)
+    _numbers(reader, cells, _sizes(reader, cells), dimensions, total, small)
 
 
 def _sizes(reader: _Reader, cells: int) -> np.ndarray:
@@ -176,14 +203,18 @@ def _sizes(reader: _Reader, cells: int) -> np.ndarray:
     return sizes
 
 
-def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, total: int) -> None:
+def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, total: int,
+             small: bool) -> None:
     """Read the cells: each vector's values, and its number, which must be one of 0 to total - 1 and nobody else's."""
     if (sizes < 0).any() or (sizes > total).any() or int(sizes.sum()) != total:
         raise _Bad("it holds another number of vectors than it says, as after removing some",
                    "其向量数与所记不符（可能删除过向量）")
     seen = np.zeros(total, bool)
     for count in sizes[sizes > 0].tolist():
-        _finite(reader, count * dimensions)
+        if small:
+            reader.bytes(count * dimensions)
+        else:
+            _finite(reader, count * dimensions)
         numbers = reader.array(count, "<i8")
         if ((numbers < 0) | (numbers >= total)).any():
             raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",

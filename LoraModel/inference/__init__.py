@@ -1,6 +1,6 @@
 """From a base and adapters to audio: voices on one base in memory, and the conversion where RVC's own cannot run.
 
-More than nine files: recordings in and out (`audio`, `sound`), the voice (`adapter_choice`, `model_loader`,
+More than nine files: recordings in and out (`audio`, `sound`, `marking`), the voice (`adapter_choice`, `model_loader`,
 `patched`), the conversion (`convert`, `converter`, `transpose`, `stand_in`), and the commands with their options.
 """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import librosa
 import numpy as np
@@ -15,6 +16,7 @@ import soundfile
 from ..files import atomic_file
 from ..messages import Text, UserError, tr
 from ..places import near_words
+from .marking import id3
 from .sound import Tell, channels_used, in_scale, tell_level, tell_once
 
 FORMATS: Dict[str, Tuple[str, str]] = {
@@ -220,12 +222,13 @@ def check_writable(path: Union[str, Path]) -> None:
                         f"{able}", f"{path}：无法写入 {path.suffix or '没有扩展名的文件'}；输出文件请使用 {able}")
 
 
-def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int) -> Path:
+def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int, comment: str = "") -> Path:
     """Write mono audio, whole or not at all, in the format that the file's ending names.
 
     Args:
         audio: (samples,) full scale 1; louder samples are clipped.
         rate: Hz. mp3 knows only some rates: others are resampled to 48000 Hz.
+        comment: what the container's comment field says, such as `marking.mark_of` gives.
 
     Raises:
         UserError: an ending that cannot be written. OSError: as the file system gives it.
@@ -237,9 +240,17 @@ def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int) -> Path:
     if kind == "MP3" and rate not in _MP3_RATES:
         audio, rate = np.clip(librosa.resample(audio, orig_sr=rate, target_sr=48000), -1.0, 1.0), 48000
     with atomic_file(path) as stream:
-        with soundfile.SoundFile(stream, "w", rate, 1, subtype, format=kind) as file:
+        target: Any = stream
+        if comment and kind == "MP3":  # libsndfile's own tag is not in UTF-8
+            stream.write(id3(comment))
+            target = io.BytesIO()
+        with soundfile.SoundFile(target, "w", rate, 1, subtype, format=kind) as file:
+            if comment and kind != "MP3":
+                file.comment = comment
             for start in range(0, len(audio), rate):  # libsndfile's Vorbis encoder cannot take minutes at once
                 file.write(audio[start : start + rate])
+        if target is not stream:
+            stream.write(target.getvalue())
     return path
 
 

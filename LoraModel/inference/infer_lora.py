@@ -20,7 +20,7 @@ import sys
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -29,16 +29,18 @@ from LoraModel.faults import describe_fault
 from LoraModel.files import check_file_place
 from LoraModel.host import find_host
 from LoraModel.host.pipeline import check_f0_method
-from LoraModel.inference.adapter_choice import find_adapter, paired_strengths
+from LoraModel.inference.adapter_choice import find_adapter, paired_strengths, weight_of
 from LoraModel.inference.audio import FORMATS, audio_files, check_writable, read_audio, write_audio
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
+from LoraModel.inference.marking import mark_of
 from LoraModel.inference.model_loader import VoiceLoader
-from LoraModel.inference.options import add_adapter_options, add_conversion_options
+from LoraModel.inference.options import add_adapter_options, add_conversion_options, add_mark_option
 from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
 from LoraModel.messages import Text, UserError, cli, tr
 from LoraModel.places import near_words
+from LoraModel.realtime.morph import convert_morphing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base_model", type=commands.path,
                    help=tr("the base: a pretrained generator or a full voice, .pth (default: none, --model instead)"))
     add_adapter_options(p)
+    p.add_argument("--morph", nargs="+", type=commands.option(weight_of), default=[], metavar="ADAPTER[:STRENGTH]",
+                   help=tr("the voice turns from that of --lora_weights into this one along the recording (default: it "
+                           "stays)"))
     p.add_argument("--model", type=commands.path, help=tr("a full voice, .pth, instead of base and adapters (default: "
                                                           "none)"))
     p.add_argument("--input", type=commands.path, required=True, help=tr("a recording, or a folder of recordings"))
@@ -63,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--speaker", type=commands.whole(0, 10**6), help=tr("row of the speaker table (default: the "
                                                                        "voice's own)"))
     add_conversion_options(p)
+    add_mark_option(p)
     return p
 
 
@@ -118,6 +124,16 @@ def output_names(files: List[Path], ending: str) -> List[str]:
     return names
 
 
+def transposition(voice: VoiceLoader, sound: Any, wanted: Any, source: Path) -> float:
+    """Semitones for a recording, which are told where they were found by themselves. wanted: a number, or "auto"."""
+    if wanted != AUTO:
+        return float(wanted)
+    chosen = choose_transposition(voice, sound)
+    if chosen.words:
+        tell_once(f"{source.name}: {chosen.words}" if chosen.semitones else chosen.words)
+    return chosen.semitones
+
+
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
     if bool(args.model) == bool(args.base_model):
@@ -131,11 +147,13 @@ def main(argv: Optional[list] = None) -> int:
     options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect,
                              args.f0_method, args.rms_mix_rate, args.speaker, args.seed)
     adapters = [(str(find_adapter(path, host.root)), strength) for path, strength in adapters]
+    goals = [(str(find_adapter(path, host.root)), strength) for path, strength in paired_strengths(args.morph, [])]
     pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
     device = choose_device(args.device, host)
     start = "cpu" if host.is_checkout else device or "cpu"
     voice = VoiceLoader(args.base_model or args.model, host, start, args.sample_rate, args.config_json)
     loaded = [(voice.load(path, args.force), strength) for path, strength in adapters]
+    goal = [(voice.load(path, args.force), strength) for path, strength in goals]
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)
     converter = Converter(voice, device)
@@ -148,13 +166,21 @@ def main(argv: Optional[list] = None) -> int:
             with tqdm(total=100, desc=source.name, unit="%", leave=False,
                       disable=len(pairs) > 1 or host.is_checkout) as bar:
                 sound = read_audio(source, INPUT_RATE)
-                if args.transpose == AUTO:
-                    chosen = choose_transposition(voice, sound)
-                    options = replace(options, transpose=chosen.semitones)
-                    if chosen.words:
-                        tell_once(f"{source.name}: {chosen.words}" if chosen.semitones else chosen.words)
-                audio = converter(sound, options, lambda share: bar.update(int(share * 100) - bar.n))
-            write_audio(target, audio, voice.info.sample_rate)
+
+                def tell(share: float, bar: tqdm = bar) -> None:
+                    bar.update(int(share * 100) - bar.n)
+
+                options = replace(options, transpose=transposition(voice, sound, args.transpose, source))
+                title = voice.title
+                if goal:
+                    voice.set_adapters(goal, any_strength=args.any_strength)
+                    last = transposition(voice, sound, args.transpose, source)
+                    title = f"{title} → {voice.title}"
+                    audio = convert_morphing(converter, sound, loaded, goal, options, (options.transpose, last), tell)
+                    voice.set_adapters(loaded, any_strength=args.any_strength)
+                else:
+                    audio = converter(sound, options, tell)
+            write_audio(target, audio, voice.info.sample_rate, mark_of(title, not args.no_mark))
         except Exception as error:
             if len(pairs) == 1:
                 raise

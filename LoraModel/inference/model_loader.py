@@ -136,6 +136,12 @@ class VoiceLoader:
             return None
         return blended(found, strengths)  # type: ignore[arg-type]
 
+    @property
+    def title(self) -> str:
+        """What the voice is called: its adapters' names and strengths, the base's where none is applied."""
+        return " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}"
+                          for one, strength in self._applied) or self.info.name
+
     def as_model(self, name: str = "") -> Dict[str, Any]:
         """The voice that is applied as RVC's small model, for `models.voice_file.save_model`.
 
@@ -143,8 +149,7 @@ class VoiceLoader:
             name: what the model says of itself; "" for the adapters' names and strengths.
         """
         with self.lock:
-            names = name or " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}" for one,
-                                       strength in self._applied)
+            names = name or (self.title if self._applied else "")
             changed = sorted({path for adapter, _ in self._applied for path in adapter.layers()})
             return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed,
                                self.pitch)
@@ -225,6 +230,28 @@ class VoiceLoader:
                     self._applied = []
                 raise
             self._applied = chosen
+
+    def morph(self, start: Sequence[Tuple[Source, float]], end: Sequence[Tuple[Source, float]], t: float,
+              force: bool = False, any_strength: bool = False) -> None:
+        """Make the network the blend that lies at `t` between two: every strength on the straight line from the one to
+        the other, 0 where a blend has no such adapter.
+
+        Args:
+            start, end: (file or adapter, strength) pairs. t: 0 is `start`, 1 is `end`.
+            force, any_strength: as `set_adapters` takes them.
+
+        Raises:
+            UserError: as `set_adapters`; `t` is no number from 0 to 1.
+        """
+        if not isinstance(t, numbers.Real) or isinstance(t, bool) or not 0 <= t <= 1:
+            raise UserError("t={t} is not between 0 and 1: 0 is the first blend, 1 the second", t=shown(t))
+        mixed: Dict[Any, Tuple[Source, float]] = {}
+        for blend, share in ((start, 1.0 - float(t)), (end, float(t))):
+            for source, strength in blend:
+                key = id(source) if isinstance(source, Adapter) else Path(source).absolute()
+                before = mixed.get(key, (source, 0.0))[1]
+                mixed[key] = (source, before + share * check_strength(strength, any_strength))
+        self.set_adapters(list(mixed.values()), force, any_strength)
 
     def prepare(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False,
                 spare: Optional[Blend] = None) -> Blend:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from .. import commands
+from ..lora.adapter_metadata import CONSENT, checked_field
 from ..messages import tr
 from .adapter_choice import weight_of
 
@@ -22,6 +24,35 @@ def add_conversion_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=commands.seed, default=0, help=tr("of the random numbers: the same one gives the "
                                                                     "same audio again"))
     add_device_options(p)
+
+
+WORDS = ("author", "license", "notes", "tags", "language", "consent", "consent_note")
+"""Fields of an adapter's file that a user may fill in."""
+
+
+def add_word_options(p: argparse.ArgumentParser, default: Any = "") -> None:
+    """The options of every command that makes an adapter: what its file says of itself."""
+    for key in ("author", "license", "notes"):
+        p.add_argument(f"--{key}", default=default, help=tr("a text that the adapter file carries (default: none)"))
+    p.add_argument("--tags", default=default, help=tr("words to find the voice by, with commas between them (default: "
+                                                      "none)"))
+    p.add_argument("--language", default=default, type=commands.option(lambda text: checked_field("language", text)),
+                   help=tr("what the voice speaks: a code such as en or zh-CN (default: not said)"))
+    p.add_argument("--consent", default=default, choices=CONSENT, help=tr(
+        "whether the speaker agreed to this voice (default: not said)"))
+    p.add_argument("--consent_note", default=default, help=tr("how, or where that is written (default: none)"))
+
+
+def add_preview_option(p: argparse.ArgumentParser) -> None:
+    """The option of every command that lets an adapter speak at the end."""
+    p.add_argument("--no_preview", action="store_true", help=tr(
+        "do not put a few seconds of the voice into the adapter's file (about 30 KB)"))
+
+
+def add_mark_option(p: argparse.ArgumentParser) -> None:
+    """The option of every command that writes converted audio."""
+    p.add_argument("--no_mark", action="store_true", help=tr(
+        "do not write into the file's comment field that voice conversion made it (RVC_LORA_MARK=0 does so always)"))
 
 
 def add_device_options(p: argparse.ArgumentParser) -> None:

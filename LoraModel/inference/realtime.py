@@ -31,7 +31,8 @@ from LoraModel.host import find_host
 from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.audio import check_writable, read_audio, write_audio
-from LoraModel.inference.options import add_device_options
+from LoraModel.inference.marking import mark_of
+from LoraModel.inference.options import add_device_options, add_mark_option
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
 from LoraModel.realtime.voice import RealtimeVoice
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
                                                                     "same audio again"))
     commands.add_any_strength(p)
     add_device_options(p)
+    add_mark_option(p)
     return p
 
 
@@ -105,7 +107,8 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
         played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force,
                       args.any_strength)
-    write_audio(args.output, played.sound, live.rate)
+    voices = " + ".join(dict.fromkeys(file.stem for switch in switches for file in switch.voice))
+    write_audio(args.output, played.sound, live.rate, mark_of(voices or live.voice.title, not args.no_mark))
     if args.json:
         atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode())
     print(tr("wrote {output}", output=args.output))

@@ -17,6 +17,7 @@ from .adapter_choice import find_adapter
 from .audio import check_writable, read_audio, write_audio
 from .convert import INPUT_RATE, ConvertOptions, check_index
 from .converter import Converter, choose_device
+from .marking import mark_of
 from .model_loader import VoiceLoader
 from .transpose import AUTO, Transposition, choose_transposition
 
@@ -96,14 +97,16 @@ class Voice:
         self.loader.set_adapters(chosen, force, any_strength)
 
     def convert(self, source: Union[PathLike, np.ndarray], output: Optional[PathLike] = None,
-                transpose: Union[float, str] = AUTO, index: Optional[PathLike] = None, **options: Any) -> Converted:
+                transpose: Union[float, str] = AUTO, index: Optional[PathLike] = None, mark: bool = True,
+                **options: Any) -> Converted:
         """Convert a recording.
 
         Args:
             source: a file, or (samples,) float32 at 16 kHz, full scale 1.
             output: the file to write (wav, flac, ogg, mp3); None writes none.
             transpose: semitones; "auto" shifts the recording to the pitch that the adapter tells of its voice.
-            index: the index of the voice's features. options: as `ConvertOptions` has them (index_rate, protect,
+            index: the index of the voice's features. mark: let the file say, in its comment field, that voice
+                conversion made it. options: as `ConvertOptions` has them (index_rate, protect,
                 f0_method, rms_mix_rate, speaker, seed).
 
         Raises:
@@ -128,7 +131,7 @@ class Voice:
             chosen = replace(chosen, transpose=shift.semitones)
         result = self._ready()(audio, chosen)
         if output is not None:
-            write_audio(output, result, self.sample_rate)
+            write_audio(output, result, self.sample_rate, mark_of(self.loader.title, mark))
         return Converted(result, self.sample_rate, shift)
 
     def _ready(self) -> Converter:

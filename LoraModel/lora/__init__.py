@@ -2,7 +2,8 @@
 
 More than nine files: the maths (`functional`, `fused`, `weight_norm`), the layers (`lora_layer`, `lora_utils`, `live`),
 what is adapted (`targets`, `lora_config`) and the adapter file, of which each part that a stranger writes is checked in
-a file of its own (`adapter_bytes`, `adapter_metadata`, `adapter_file`, `foreign_file`).
+a file of its own (`adapter_bytes`, `adapter_metadata`, `adapter_file`, `foreign_file`; `model_spec` says it in other
+programs' words).
 """
 
 from .adapter_file import Adapter, load_adapter, save_adapter, tensors_hash

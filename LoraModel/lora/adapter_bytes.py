@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, NamedTuple, Optional, Tuple
@@ -52,6 +53,21 @@ def stamp_of(path: Path) -> Optional[Stamp]:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+_CLAIM = re.compile(rb'"format"\s*:\s*"rvc-lora"')
+
+
+def claims_to_be_adapter(path: Path) -> bool:
+    """Whether the header of a file holds the name of the format: enough for a list of a thousand files, of which the
+    one that is chosen is read and checked whole."""
+    try:
+        with open(str(path), "rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            return 2 <= length <= MAX_HEADER and _CLAIM.search(stream.read(length)) is not None
+    except OSError:
+        return False
 
 
 def read_header(path: Path, stream: BinaryIO) -> Header:

@@ -30,9 +30,20 @@ from ..messages import Text, UserError
 from ..places import near_words
 from ..recent import Recent
 from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
-from .adapter_metadata import FIELDS, FORMAT, FORMAT_VERSION, REQUIRED, check_metadata, damaged, one_line
+from .adapter_metadata import (
+    FIELDS,
+    FORMAT,
+    FORMAT_VERSION,
+    REQUIRED,
+    check_metadata,
+    checked_field,
+    damaged,
+    one_line,
+    preview_sound,
+)
 from .lora_config import LoRAConfig
 from .lora_layer import delta_product, dense_delta, layer_class
+from .model_spec import model_spec
 from .targets import is_row
 
 _OWN = ("format", "format_version", "checksum", "lora_config")
@@ -214,9 +225,32 @@ def adapter_contents(tensors: Mapping[str, Tensor], config: LoRAConfig, metadata
     if unknown or missing:
         raise ValueError(f"adapter metadata: unknown {sorted(unknown)}, missing {sorted(missing)}")
     stored = stored_tensors(tensors, bits)
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
+    return _written(fields, stored)
+
+
+def _written(fields: Mapping[str, str], stored: Mapping[str, Tensor]) -> bytes:
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields, **model_spec(fields)}
     header["checksum"] = checksum(header, stored)
-    return safetensors.torch.save(stored, header)
+    return safetensors.torch.save(dict(stored), header)
+
+
+def edit_metadata(path: Union[str, Path], fields: Mapping[str, str]) -> None:
+    """Change what an adapter's file says of itself; its tensors keep their bytes. The file is written whole or not at
+    all.
+
+    Args:
+        fields: of FIELDS, those that only describe; "" takes one away.
+
+    Raises:
+        UserError: the file is no adapter, or a field cannot hold its value. OSError: as the file system gives it.
+    """
+    path = Path(path)
+    own = load_adapter(path).metadata
+    with _opened(path) as stream:
+        stored = read_tensors(path, stream, read_header(path, stream))
+    kept = {key: value for key, value in own.items() if key in FIELDS}
+    kept.update({key: checked_field(key, value) for key, value in fields.items()})
+    atomic_write(path, _written({key: value for key, value in kept.items() if value or key in REQUIRED}, stored))
 
 
 def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor]:
@@ -265,10 +299,23 @@ def read_metadata(path: Union[str, Path]) -> Dict[str, str]:
             return dict(known[1])
     with _opened(path) as stream:
         metadata = check_metadata(path, read_header(path, stream).metadata)
+    metadata.pop("preview", None)  # `read_preview` gives it: the others are kept in memory
     if stamp is not None:
         with _HEADERS_LOCK:
             _HEADERS.put(path, (stamp, metadata))
     return dict(metadata)
+
+
+def read_preview(path: Union[str, Path]) -> bytes:
+    """The sound that an adapter's file carries, a whole Ogg or FLAC file; b"" where it carries none. For a player: what
+    is in it, nobody has looked at.
+
+    Raises:
+        UserError: as `read_metadata`.
+    """
+    path = Path(path)
+    with _opened(path) as stream:
+        return preview_sound(check_metadata(path, read_header(path, stream).metadata).get("preview", ""))
 
 
 def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_name: str = "",

@@ -8,11 +8,12 @@ or turn text round become blanks.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 from ..messages import Text, UserError
 from .voice_pitch import read_pitch
@@ -21,11 +22,22 @@ FORMAT, FORMAT_VERSION = "rvc-lora", "1"
 REQUIRED = ("name", "base_hash", "base_name", "rvc_version", "sample_rate", "f0", "lora_config", "speaker")
 FIELDS = REQUIRED + (
     "preset", "steps", "epochs", "data_seconds", "heldout", "pitch", "created", "author", "license", "notes",
+    "tags", "language", "consent", "consent_note", "preview", "parts",
 )
 """Metadata beside `format`, `format_version` and `checksum`; those of REQUIRED must be there, the rest may be left
 out."""
 MAX_CONFIG = 20_000
 """Characters of `lora_config`: ten targets with rank and alpha take less than 1,000."""
+
+CONSENT = ("yes", "no", "own voice", "synthetic")
+"""What `consent` can say of the speaker: agreed, did not, is the one who made the adapter, is nobody."""
+MOST_TAGS, LONGEST_TAG = 20, 40
+MOST_PARTS = 16
+"""Adapters that a blend says it is made of."""
+MAX_PREVIEW = 40_000
+"""Bytes of the sound in `preview`."""
+PREVIEW_KINDS = {b"OggS": "audio/ogg", b"fLaC": "audio/flac"}
+"""How the sound in `preview` may begin (Ogg, with Opus or Vorbis in it; FLAC), and what a page calls it."""
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
@@ -120,6 +132,77 @@ def _pitch(value: str) -> str:
     return "" if pitch is None else pitch.to_text()
 
 
+def _tags(value: str) -> str:
+    found = [one_line(tag, LONGEST_TAG) for tag in value[: 4 * MOST_TAGS * LONGEST_TAG].split(",")]
+    return ", ".join(list(dict.fromkeys(tag for tag in found if tag))[:MOST_TAGS])
+
+
+class Part(NamedTuple):
+    """An adapter that a blend was made of. file: its name among the others; checksum: of the file."""
+
+    file: str
+    checksum: str
+    strength: float
+
+
+def read_parts(value: str) -> List[Part]:
+    """The field `parts`, JSON: [["a.safetensors", "…", 0.7], …]; [] where it is "".
+
+    Raises:
+        ValueError: it is something else.
+    """
+    wrong = _Wrong("a JSON list of a blend's parts", "由混合成分组成的 JSON 列表")
+    if len(value) > 20_000:
+        raise wrong
+    try:
+        read = json.loads(value or "[]")
+    except (ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(read, list) or len(read) > MOST_PARTS:
+        raise wrong
+    found = []
+    for part in read:
+        if not isinstance(part, list) or [type(item) for item in part] not in ([str, str, float], [str, str, int]):
+            raise wrong
+        if not re.fullmatch("[0-9a-f]{64}", part[1]) or not abs(part[2]) <= 100 or len(part[0]) > 500:
+            raise wrong
+        found.append(Part(one_line(part[0], 500), part[1], float(part[2])))
+    return found
+
+
+def parts_text(parts: Sequence[Part]) -> str:
+    """The field `parts` for these."""
+    return json.dumps([list(part) for part in parts], ensure_ascii=False)
+
+
+def _parts(value: str) -> str:
+    return parts_text(read_parts(value)) if value else ""
+
+
+def _preview(value: str) -> str:
+    preview_sound(value)
+    return value
+
+
+def preview_sound(value: str) -> bytes:
+    """The sound in the field `preview`: a whole Ogg or FLAC file; b"" where there is none.
+
+    Raises:
+        ValueError: it is no base64, too long, or begins as another kind of file.
+    """
+    wrong = _Wrong(f"an Ogg or FLAC file of at most {MAX_PREVIEW} bytes in base64",
+                   f"不超过 {MAX_PREVIEW} 字节的 Ogg 或 FLAC 文件（base64）")
+    if len(value) > 4 * (MAX_PREVIEW // 3 + 1):
+        raise wrong
+    try:
+        sound = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise wrong from None
+    if sound and (len(sound) > MAX_PREVIEW or sound[:4] not in PREVIEW_KINDS):
+        raise wrong
+    return sound
+
+
 _SHA256 = _matching("[0-9a-f]{64}", "a SHA-256, 64 digits", "64 位的 SHA-256")
 _READERS: Dict[str, Callable[[str], str]] = {
     "format": _text(40), "format_version": _text(40), "checksum": _SHA256,
@@ -130,6 +213,10 @@ _READERS: Dict[str, Callable[[str], str]] = {
     "preset": _text(200), "steps": _whole(0, 10**12), "epochs": _number, "data_seconds": _number, "heldout": _heldout,
     "pitch": _pitch,
     "created": _text(100), "author": _text(1000), "license": _text(1000), "notes": _text(10_000),
+    "tags": _tags, "consent_note": _text(1000), "preview": _preview, "parts": _parts,
+    "language": _matching("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", "a language's code such as en or zh-CN",
+                          "语言代码，例如 en 或 zh-CN"),
+    "consent": _matching("|".join(CONSENT), "one of " + ", ".join(CONSENT), "以下之一：" + "、".join(CONSENT)),
 }
 
 
@@ -162,3 +249,16 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
                 raise damaged(path, f"its {key} is {value!r}: not {wrong.en}",
                               f"其 {key} 为 {value!r}，应为{wrong.zh}") from None
     return fields
+
+
+def checked_field(key: str, value: str) -> str:
+    """A value that a user gives for a field that only describes, as a file holds it.
+
+    Raises:
+        UserError: the field cannot hold it; the message says what it takes.
+    """
+    try:
+        return _READERS[key](value) if value else ""
+    except _Wrong as wrong:
+        raise UserError("{key}={value!r} must be {wanted}", key=key, value=one_line(value, 80),
+                        wanted=Text(wrong.en, wrong.zh)) from None

@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
         "row of the speaker table that the filelist names"))
     p.add_argument("--workers", type=commands.whole(1, MOST_WORKERS), default=min(os.cpu_count() or 1, 8), help=tr(
         "processes of RVC's scripts"))
+    p.add_argument("--compact_index", action="store_true", help=tr("make the index a tenth of its size; RVC reads it "
+                                                                   "as before"))
     commands.add_rvc_root(p)
     return p
 

@@ -1,7 +1,8 @@
 """Live: a stream converted block by block, whose voice changes between two blocks.
 
-More than nine files: the voice and its changes (`voice`, `changes`, `plan`, `synthesis`, `joining`), several voices at
-once (`batch`, `batcher`), what it runs in (`devices`, `by_rvc`, `rvc_class`) and RVC's own window (`window`).
+More than nine files: the voice and its changes (`voice`, `changes`, `plan`, `synthesis`, `joining`, `morph`), several
+voices at once (`batch`, `batcher`), what it runs in (`devices`, `by_rvc`, `rvc_class`) and RVC's own window
+(`window`).
 """
 
 from .batch import VoiceBatch

@@ -28,9 +28,12 @@ from LoraModel.conversion import command as voice_command
 from LoraModel.conversion.factors import bytes_of, ranks_within, resized
 from LoraModel.conversion.files import check_adapter_output
 from LoraModel.conversion.inspect import describe
+from LoraModel.conversion.peft_config import write_peft_config
 from LoraModel.host import find_checkout, find_host
 from LoraModel.inference.adapter_choice import find_adapter
+from LoraModel.inference.options import WORDS, add_word_options
 from LoraModel.lora import Adapter, load_adapter, save_adapter
+from LoraModel.lora.adapter_metadata import checked_field
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.models import load_base_beside_config
 from LoraModel.models.voice_file import check_output, save_model, small_model
@@ -61,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     _add_file(adapter)
     adapter.add_argument("--bits", type=int, choices=(8, 16), default=8, help=tr("of each number"))
     _add_output(adapter)
+    add_word_options(adapter, None)
+    adapter.add_argument("--no_preview", action="store_true", help=tr("leave out the sound that the file carries"))
+    adapter.add_argument("--peft", action="store_true", help=tr("write adapter_config.json beside it, in PEFT's shape"))
     for form in (info, voice, resize, small, adapter):
         commands.add_rvc_root(form)
     return p
@@ -102,7 +108,16 @@ def main(argv: Optional[list] = None) -> int:
             adapter = _resized(adapter, args.rank, args.max_kb, args.bits)
         own = ("format", "format_version", "lora_config")
         fields = {key: value for key, value in adapter.metadata.items() if key not in own}
+        if args.command == "adapter":
+            given = {key: getattr(args, key) for key in WORDS if getattr(args, key) is not None}
+            fields.update({key: checked_field(key, value) for key, value in given.items()})
+            if args.no_preview:
+                fields.pop("preview", None)
         save_adapter(output, adapter.tensors, adapter.config, fields, args.bits)
+        if args.command == "adapter" and args.peft:
+            beside = write_peft_config(output)
+            print(tr("wrote {path}: PEFT's shape, for programs that read it; PEFT itself cannot load this adapter, it "
+                     "has no transposed convolution", path=beside))
     print(tr("wrote {output}, {st_size} bytes", output=output, st_size=output.stat().st_size))
     return 0
 

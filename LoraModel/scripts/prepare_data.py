@@ -14,18 +14,33 @@ if __package__ in (None, ""):
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
 
 import sys
+from pathlib import Path
 from typing import Optional
 
 from LoraModel import commands
-from LoraModel.messages import tr
+from LoraModel.host.compact_index import compact, is_compact
+from LoraModel.host.index import find_index
+from LoraModel.messages import UserError, tr
 from LoraModel.preparation.checks import too_few
 from LoraModel.preparation.options import parser, plan_from
 from LoraModel.preparation.steps import prepare
 
 
+def make_compact(index: Path) -> None:
+    """Make an index compact; one that is too small for that stays as it is, which is said."""
+    try:
+        if not is_compact(index):
+            compact(index)
+    except UserError as error:
+        print(tr("note: ") + str(error), file=sys.stderr)
+
+
 def main(argv: Optional[list] = None) -> int:
-    host, plan = plan_from(parser().parse_args(argv))
+    args = parser().parse_args(argv)
+    host, plan = plan_from(args)
     count = prepare(host, plan)
+    if args.compact_index:
+        make_compact(find_index(plan.experiment))
     few = too_few(plan.experiment, count)
     of = tr(" of speaker {speaker}", speaker=plan.speaker) if plan.speaker else ""
     print(few or tr("{experiment}: {count} slices{of}, ready for train_lora.py --data_dir", experiment=plan.experiment,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional
 
 from ..lora import LoRAConfig
+from ..lora.adapter_metadata import checked_field
 from ..messages import UserError, listing
 from ..models import DEFAULT_PRESET
 from .settings_file import own_names, unknown_key
@@ -57,6 +58,10 @@ class TrainConfig:
         author: of the voice, a text that the adapter file carries.
         license: of the voice, likewise.
         notes: anything else, likewise.
+        tags: words to find the voice by, with commas between them.
+        language: what it speaks, a code such as en or zh-CN.
+        consent: whether the speaker agreed: "yes", "no", "own voice" or "synthetic".
+        consent_note: how, or where that is written.
     """
 
     base_model: str = ""
@@ -96,6 +101,10 @@ class TrainConfig:
     author: str = ""
     license: str = ""
     notes: str = ""
+    tags: str = ""
+    language: str = ""
+    consent: str = ""
+    consent_note: str = ""
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "save_every", "valid_clips", "decoder_every", "d_every"):
@@ -111,8 +120,10 @@ class TrainConfig:
         for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
             self._number(key)
         for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author",
-                    "license", "notes"):
+                    "license", "notes", "tags", "language", "consent", "consent_note"):
             self._text(key, getattr(self, key))
+        for key in ("language", "consent"):
+            checked_field(key, getattr(self, key))
         if self.base_d is not None:
             self._text("base_d", self.base_d)
         if self.lora is not None and not isinstance(self.lora, dict):

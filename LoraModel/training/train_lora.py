@@ -20,8 +20,10 @@ from typing import Any, Dict, List, Optional
 
 from LoraModel import commands
 from LoraModel.host import hush_torch
+from LoraModel.inference.options import add_preview_option, add_word_options
+from LoraModel.inference.preview import Previewer
 from LoraModel.messages import UserError, cli, tr
-from LoraModel.models import PRESETS
+from LoraModel.models import PRESETS, load_base_beside_config
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
@@ -89,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help=tr("go on with the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
-    for key in ("author", "license", "notes"):
-        add(f"--{key}", help=tr("a text that the adapter file carries (default: none)"))
+    add_word_options(p, argparse.SUPPRESS)
+    add_preview_option(p)
     p.show_defaults(TrainConfig().to_dict())
     return p
 
@@ -99,6 +101,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     options = vars(parser().parse_args(argv))
     resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root",
                                                                        None), options.pop("sample_rate", None)
+    preview = not options.pop("no_preview", False)
     config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = own_names(read_config_file(options.pop("config"))) if "config" in options else {}
     settings.update(options)
@@ -112,6 +115,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         handle_signals(trainer)
         started = time.perf_counter()
         if trainer.run():
+            if preview:
+                Previewer(trainer.host).try_to_add(trainer.adapter_path, trainer.info.path,
+                                                   lambda: load_base_beside_config(
+                    trainer.info.path, trainer.host, rate, config_json))
             return report(trainer, time.perf_counter() - started)
         return 0
     except KeyboardInterrupt:

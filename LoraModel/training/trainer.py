@@ -287,6 +287,8 @@ class Trainer:
             "pitch": "" if self.pitch is None else self.pitch.to_text(),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "author": c.author, "license": c.license, "notes": c.notes,
+            **{key: value for key, value in (("tags", c.tags), ("language", c.language), ("consent", c.consent),
+                                             ("consent_note", c.consent_note)) if value},
         })
 
     def _save(self, monitor: Monitor, score: Optional[Score]) -> None:

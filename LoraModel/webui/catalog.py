@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..files import atomic_write
+from ..lora.adapter_bytes import claims_to_be_adapter
 from ..messages import Text, UserError
 from ..models.model_kind import ADAPTER, BASE, DISCRIMINATOR, OTHER, ModelKind, model_kind
 from ..names import shown
@@ -135,7 +136,8 @@ class Catalog:
         found = []
         for label, folder in (("lora", self.loras), ("weights", self.weights)):
             for name in _files(folder, (".safetensors",), deep=True):
-                kind = kind_of(folder / name).kind
+                path = folder / name
+                kind = ADAPTER if claims_to_be_adapter(path) else kind_of(path).kind
                 if kind == ADAPTER or kind == OTHER and label == "lora":
                     found.append(f"{label}/{name}")
         return found

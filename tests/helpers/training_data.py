@@ -92,7 +92,7 @@ def argv(values, *flags, config=None):
     if rest:
         Path(config).write_text(json.dumps(rest), encoding="utf-8")
         line += ["--config", str(config)]
-    return line + list(flags)
+    return [*line, "--no_preview", *flags]
 
 
 def environment(**more):

@@ -35,6 +35,8 @@ def test_the_file_byte_by_byte(tmp_path):
         "rvc_version": "v2",
         "sample_rate": "40000", "f0": "1", "speaker": "0", "preset": "custom", "notes": "ünï 音色",
         "lora_config": CONFIG.to_json(),
+        "modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": "rvc-v2/lora",
+        "modelspec.implementation": "rvc-lora", "modelspec.title": "voice_a", "modelspec.description": "ünï 音色",
     }
     # The checksum as docs/adapter_format.md describes it to other programs, worked out here without the library.
     digest = hashlib.sha256()
@@ -107,13 +109,15 @@ def test_metadata_is_complete_and_read_without_tensors(tmp_path):
     everything = {key: f"value of {key}" for key in FIELDS if key not in METADATA and key != "lora_config"}
     everything.update(steps=480, epochs=40, data_seconds=12.5,
                       pitch=json.dumps({"median": 118.2, "low": 90.1, "high": 160.3}),
-                      heldout=json.dumps({"base": 0.861, "adapter": None, "metric": "log-mel L1"}))
+                      heldout=json.dumps({"base": 0.861, "adapter": None, "metric": "log-mel L1"}), language="en",
+                      consent="yes", parts=json.dumps([["a.safetensors", HASH, 0.7]]), preview="T2dnUw==")
     path, _ = saved(tmp_path, **everything)
     metadata = read_metadata(path)
-    assert set(metadata) == set(FIELDS) | {"format", "format_version", "checksum"}
+    assert set(metadata) == set(FIELDS) - {"preview"} | {"format", "format_version", "checksum"}
     assert set(REQUIRED) <= set(metadata) and all(isinstance(value, str) for value in metadata.values())
     adapter = load_adapter(path)
-    assert adapter.metadata == metadata and adapter.name == "voice_a" and adapter.speaker == 0
+    assert adapter.metadata == {**metadata, "preview": "T2dnUw=="}
+    assert adapter.name == "voice_a" and adapter.speaker == 0
 
 
 def test_a_loaded_adapter_can_be_saved_again(tmp_path):

@@ -14,7 +14,7 @@ from training_data import DEMO, argv, environment, log, make_experiment, one_thr
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
-from LoraModel.training import validate
+from LoraModel.training import train_lora, validate
 from LoraModel.training.train_lora import main
 
 BETTER = {"init_speaker": 0, "lr": 5e-4}
@@ -41,6 +41,21 @@ def test_another_voices_folder(voice, tmp_path, refused, capsys):
     assert "run.json is damaged" in refused(settings(voice, output), "--resume", written=True)
     (output / "run.json").unlink()
     assert "holds adapters but no run" in refused(settings(voice, output), written=True)
+
+
+def test_a_finished_run_ends_with_a_preview_and_its_file_says_what_it_was_told(voice, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_lora.Previewer, "try_to_add", lambda self, *where: asked.append(where))
+    output = tmp_path / "out"
+    said = {"tags": "calm, woman", "language": "en", "consent": "own voice", "consent_note": "it is me"}
+    line = argv(settings(voice, output, epochs=1, **BETTER, **said), config=tmp_path / "c.json")
+    line.remove("--no_preview")
+    assert main(line) == 0
+    (adapter, base, read), = asked
+    assert adapter == output / "voice.safetensors" and base == DEMO / "base" / "f0G16k.pth" and read().info.f0
+    metadata = load_adapter(adapter).metadata
+    assert {key: metadata[key] for key in said} == said
+    assert main([*line, "--resume", "--epochs", "2", "--no_preview"]) == 0 and len(asked) == 1
 
 
 def test_an_output_folder_that_cannot_be(voice, tmp_path, refused):

@@ -1,0 +1,166 @@
+"""A folder of adapters presented: a README.md as Hugging Face's hub reads it, and a page to search and listen.
+
+Both say what the adapters say of themselves; both are made anew each time, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+from ..evaluation import page
+from ..files import atomic_write
+from ..lora.adapter_file import read_metadata, read_preview
+from ..lora.adapter_metadata import PREVIEW_KINDS, losses, one_line
+from ..messages import UserError
+
+README, GALLERY = "README.md", "index.html"
+MARK = "<!-- made by LoraModel.card -->"
+"""Stands in what was made here: only such a file is overwritten without being asked."""
+TAGS = ("rvc", "voice-conversion", "lora")
+SEARCH = """<style>[hidden] { display: none !important; }</style>
+<script>
+const field = document.getElementById('search'), cards = [...document.querySelectorAll('[data-words]')];
+field.addEventListener('input', () => {
+  const words = field.value.toLowerCase().split(/\\s+/);
+  for (const card of cards) card.hidden = !words.every(word => card.dataset.words.includes(word));
+});
+</script>"""
+
+
+class Entry(NamedTuple):
+    """An adapter of the folder. said: its metadata. sound: its preview, b"" without one. size: bytes."""
+
+    path: Path
+    said: Dict[str, str]
+    sound: bytes
+    size: int
+
+
+def read_folder(folder: Path) -> Tuple[List[Entry], List[Tuple[Path, UserError]]]:
+    """The adapters of a folder by their names, and the .safetensors files that are none.
+
+    Raises:
+        UserError: there is no adapter.
+    """
+    if not folder.is_dir():
+        raise UserError("there is no folder {folder}: check the path", folder=folder)
+    entries, others = [], []
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            entries.append(Entry(path, read_metadata(path), read_preview(path), path.stat().st_size))
+        except UserError as error:
+            others.append((path, error))
+    if not entries:
+        raise UserError("{folder} holds no adapters (.safetensors): give the folder that they lie in", folder=folder)
+    return entries, others
+
+
+def check_places(folder: Path, force: bool) -> None:
+    """Check that nothing of the user's own is overwritten.
+
+    Raises:
+        UserError: README.md or index.html is there and was not made here.
+    """
+    for name in (README, GALLERY):
+        path = folder / name
+        if path.is_file() and not force and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError("{path} is there and was not made by this command: move it, or pass --force to overwrite "
+                            "it", path=path)
+
+
+def write_cards(folder: Path, title: str, force: bool = False) -> Tuple[List[Entry], List[Tuple[Path, UserError]]]:
+    """Write README.md and index.html into a folder of adapters. -> what they show, and what could not be read.
+
+    Raises:
+        UserError: as `read_folder` and `check_places`. OSError: as the file system gives it.
+    """
+    entries, others = read_folder(folder)
+    check_places(folder, force)
+    atomic_write(folder / README, readme(entries, title).encode("utf-8", "replace"))
+    lead = page.two("{count} voices, each an adapter on its base.", count=len(entries))
+    field = ('<p><input id="search" type="search" aria-label="search, 搜索" placeholder="search, 搜索" '
+             'style="width: 100%; font: inherit; padding: 10px 14px"></p>')
+    body = [MARK, page.header(escape(title), lead, []), field, '<section class="clips">', *map(_card, entries),
+            "</section>", SEARCH]
+    page.write_page(folder / GALLERY, title, body, 3, 1)
+    return entries, others
+
+
+def readme(entries: Sequence[Entry], title: str) -> str:
+    """The model card: front matter (YAML, each value written as JSON, which is YAML too), then a table."""
+    licenses = {entry.said.get("license", "") for entry in entries}
+    only = next(iter(licenses)).lower() if len(licenses) == 1 else ""
+    own = sorted({tag for entry in entries for tag in entry.said.get("tags", "").split(", ") if tag})
+    front: Dict[str, Any] = {
+        "license": only if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", only) else "other",
+        "library_name": "rvc-lora", "pipeline_tag": "audio-to-audio",
+        "tags": [*TAGS, *(tag for tag in own if tag not in TAGS)],
+        "base_model": sorted({entry.said["base_name"] for entry in entries}),
+        "language": sorted({entry.said["language"] for entry in entries if entry.said.get("language")}),
+    }
+    if front["license"] == "other" and any(licenses):
+        front["license_name"] = ", ".join(sorted(filter(None, licenses)))
+    lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items() if value),
+             "---", MARK, "", f"# {_cell(title)}", "",
+             "Voices for RVC as LoRA adapters (RVC-LoRA): each changes a base, which it needs.", "",
+             "| voice | base | size | held-out loss (base) | language | consent | license | notes |",
+             "|---|---|---|---|---|---|---|---|"]
+    for entry in entries:
+        said = entry.said
+        cells = (said["name"], f"{said['base_name']} ({said['base_hash'][:8]})", f"{entry.size / 1000:.0f} KB",
+                 _loss(said), said.get("language", ""), _consent(said), said.get("license", ""),
+                 one_line(said.get("notes", ""), 200))
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A stranger's text as plain words in Markdown: nothing in it is a link, a picture or a tag."""
+    return re.sub(r"([\\`*_\[\]<>|#!~$&])", r"\\\1", one_line(text, 500))
+
+
+def _loss(said: Dict[str, str]) -> str:
+    try:
+        found = losses(said.get("heldout", ""))
+    except ValueError:
+        return ""
+    return f"{found['adapter']:.3f} ({found['base']:.3f})" if {"adapter", "base"} <= set(found) else ""
+
+
+def _consent(said: Dict[str, str]) -> str:
+    return ", ".join(filter(None, (said.get("consent", ""), said.get("consent_note", ""))))
+
+
+def _card(entry: Entry) -> str:
+    """A voice on the page."""
+    said = entry.said
+    two = page.two
+    rows = ((two("Base"), f"{said['base_name']}, {said['rvc_version']}, {int(said['sample_rate']) / 1000:g} kHz"),
+            (two("Size"), f"{entry.size / 1000:.0f} KB"), (two("Held-out loss"), _loss(said)),
+            (two("Language"), said.get("language", "")), (two("Consent"), _consent(said)),
+            (two("Tags"), said.get("tags", "")),
+            (two("Author"), said.get("author", "")), (two("License"), said.get("license", "")),
+            (two("Notes"), one_line(said.get("notes", ""), 300)))
+    lines = "".join(f"<br>{what}: {escape(value)}" for what, value in rows if value)
+    words = escape(" ".join([entry.path.name, said["name"], *(value for _, value in rows)]).lower())
+    sound = ""
+    if entry.sound:
+        kind = PREVIEW_KINDS[entry.sound[:4]]
+        sound = (f'<audio controls preload="none" style="display: block; width: 100%" '
+                 f'src="data:{kind};base64,{base64.b64encode(entry.sound).decode()}"></audio>')
+    link = f'<a href="{escape(_address(entry.path.name))}" download>{escape(entry.path.name)}</a>'
+    return (f'<article class="card clip" data-words="{words}"><h3>{escape(said["name"])}</h3>{sound}'
+            f'<small>{link}{lines}</small></article>')
+
+
+def _address(name: str) -> str:
+    from urllib.parse import quote
+
+    return "./" + quote(name.encode("utf-8", "surrogateescape"))
