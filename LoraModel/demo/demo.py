@@ -92,7 +92,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def show_in_app(data: Path, folder: Path) -> Path:
-    """Put the demo's adapter, and its merged voice, where the page lists what there is; return the adapter's place."""
+    """Put the demo's adapter, and its merged voice, where the page lists what there is, and the recordings where it
+    plays them; return the adapter's place."""
+    for heard_in in (folder / f"{key}.wav" for key in ("source", "converted_base", "converted", "target")):
+        if heard_in.is_file():
+            atomic_write(data / "demo" / heard_in.name, heard_in.read_bytes())
     places = {"adapter.safetensors": data / "assets" / "lora" / f"{NAME}.safetensors",
               "merged.pth": data / "assets" / "weights" / f"{NAME}.pth"}
     for name, place in places.items():

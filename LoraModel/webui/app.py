@@ -45,7 +45,7 @@ from LoraModel.inference.patched import patch, voice_of  # noqa: E402
 from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
 from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
 from LoraModel.names import shown  # noqa: E402
-from LoraModel.webui import entries, hooks  # noqa: E402
+from LoraModel.webui import app_demo, entries, hooks  # noqa: E402
 from LoraModel.webui.app_language import LanguageSwitch, use_kept  # noqa: E402
 from LoraModel.webui.catalog import Catalog  # noqa: E402
 from LoraModel.webui.guard import Addresses, guard_pages, hosts_named, upload_limit  # noqa: E402
@@ -198,6 +198,7 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
                             **info("speaker", tr("Select Speaker/Singer ID:")))
     namespace.update(sid0=sid, refresh_button=refresh, clean_button=clean, spk_item=speaker)
     hooks.inference_panel(namespace)
+    app_demo.components(root, tr)
     with gr.Row():
         with gr.Column():
             recording = Recording(label=tr("Recording to convert"), type="filepath")
@@ -308,6 +309,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     kept: Dict[str, Any] = {}
     switch = LanguageSwitch(root, lambda: build(root, kept, switch))
     app = switch.served = build(root, kept, switch)
+    app_demo.load_voice(kept["voices"])
     port = free_port(options.port, options.host)
     address = app.queue(concurrency_count=16).launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port,

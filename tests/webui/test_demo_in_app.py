@@ -2,12 +2,15 @@
 
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 from voice_data import BASE, make_adapter
 
 from LoraModel.demo import demo
 from LoraModel.inference import VoiceLoader
 from LoraModel.models.voice_file import save_model
+from LoraModel.webui import app_demo
 from LoraModel.webui.catalog import Catalog
 
 
@@ -22,8 +25,33 @@ def test_the_demos_voice_is_in_the_pages_lists(tmp_path, library):
     assert place == data / "assets" / "lora" / "demo_voice.safetensors" and place.read_bytes() == adapter.read_bytes()
     catalog = Catalog(data, data / "assets" / "weights")
     assert [name for name in catalog.adapters() if "demo_voice" in name] and catalog.full_voices() == ["demo_voice.pth"]
+    for name in app_demo.RECORDINGS:
+        soundfile.write(str(folder / name), np.zeros(1600, np.float32), 16000)
     demo.show_in_app(data, folder)  # a second demo takes the first one's place
     assert len(list(data.rglob("demo_voice*"))) == 2
+    assert sorted(path.name for path in (data / "demo").iterdir()) == sorted(app_demo.RECORDINGS)
+
+
+def test_the_app_opens_with_the_demos_voice_loaded_and_its_recordings_to_play(tmp_path, library, monkeypatch):
+    pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from LoraModel.webui import app
+
+    for name in ("weight_root", "index_root", "RVC_LORA_LANG"):
+        monkeypatch.setenv(name, "en")
+    kept = {}
+
+    def heard():
+        return [entry["props"]["label"] for entry in app.build(tmp_path, kept).config["components"]
+                if entry["type"] == "audio" and entry["props"].get("value")]
+
+    assert heard() == [] and app_demo.load_voice(kept["voices"]) is False  # no demo yet
+    make_adapter(tmp_path / "assets/lora/demo_voice.safetensors", library, 1)
+    (tmp_path / "demo").mkdir()
+    for name in app_demo.RECORDINGS:
+        soundfile.write(str(tmp_path / "demo" / name), np.zeros(1600, np.float32), 16000)
+    assert heard() == [english for english, _ in app_demo.RECORDINGS.values()]
+    assert app_demo.load_voice(kept["voices"]) and kept["voices"].state.adapter == "lora/demo_voice.safetensors"
+    assert app_demo.load_voice(kept["voices"]) is False  # what is loaded stays
 
 
 @pytest.mark.parametrize("screen, terminal, opens", [(":0", True, True), (":0", False, False), ("", True, False)])
