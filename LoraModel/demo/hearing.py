@@ -14,6 +14,8 @@ from ..evaluation.words import Listener, content_distance, word_edits
 from ..inference.stand_in import content_features
 
 RATE = 16000
+FRAME = RATE // 50
+"""Samples of 20 ms."""
 SHARPNESS = ("global_variance", "frame_contrast", "band_contrast")
 
 
@@ -21,6 +23,26 @@ def texts_of(recordings: Path, kind: str) -> List[str]:
     """What is said in the recordings of a kind ("source", "target", "reference")."""
     manifest = json.loads((recordings / "manifest.json").read_text(encoding="utf-8"))
     return list(manifest[kind]["texts"])
+
+
+def sound_figures(clips: Sequence[np.ndarray]) -> Dict[str, float]:
+    """How loud recordings are, and what is heard in their pauses, as means over them.
+
+    clips: each (samples,), full scale 1.
+
+    Returns:
+        `level_db`: root mean square of the frames within 40 dB of the loudest, in dB of full scale; `noise_floor_db`:
+        of the quietest twentieth of the frames; `dc_offset`: the distance of the mean from 0.
+    """
+    found = []
+    for clip in clips:
+        count = len(clip) // FRAME
+        power = np.square(np.asarray(clip[:count * FRAME], np.float64).reshape(count, FRAME)).mean(axis=1) + 1e-12
+        loud = power[power > power.max() * 1e-4].mean()
+        quiet = np.sort(power)[:max(1, count // 20)].mean()
+        found.append((10 * np.log10(loud), 10 * np.log10(quiet), abs(float(np.mean(clip)))))
+    level, floor, offset = np.mean(found, axis=0)
+    return {"level_db": float(level), "noise_floor_db": float(floor), "dc_offset": float(offset)}
 
 
 def heard(source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], reference: Sequence[np.ndarray],
@@ -33,15 +55,16 @@ def heard(source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], r
         texts: what the source says. asr: folder of a faster-whisper model; None counts no words.
 
     Returns:
-        for each name `content_distance_NAME` (0: the content encoder hears the same), `dnsmos_NAME` (1 to 5),
-        `global_variance_NAME`, `frame_contrast_NAME`, `band_contrast_NAME` (1: as sharp as the target's recordings) and
-        with `asr` `word_error_NAME`; what can be said of the source and the reference too.
+        for each name those of `sound_figures`, `content_distance_NAME` (0: the content encoder hears the same),
+        `dnsmos_NAME` (1 to 5), `global_variance_NAME`, `frame_contrast_NAME`, `band_contrast_NAME` (1: as sharp as the
+        target's recordings) and with `asr` `word_error_NAME`; what can be said of the source and the reference too.
     """
     figures: Dict[str, float] = {}
     judge, listener = SpeechQuality(), None if asr is None else Listener(asr)
     content = [content_features(clip) for clip in source]
     real = mean_texture([texture(clip, RATE) for clip in reference])
     for name, clips in {"source": source, **made, "reference": reference}.items():
+        figures.update({f"{key}_{name}": value for key, value in sound_figures(clips).items()})
         figures[f"dnsmos_{name}"] = float(np.mean([judge.rate(clip, RATE)["dnsmos"] for clip in clips]))
         if listener is not None:
             errors, words = word_edits(listener, clips, RATE, texts, "en")

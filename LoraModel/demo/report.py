@@ -41,6 +41,14 @@ HEARD = (
 """Further rows of the table where they were measured: key of the figures, names, hints, whether higher is better; None:
 the nearer to 1 the better."""
 
+SOUND = (
+    ("level_db", "Loudness, dB", "响度（dB）", "of the speech; a conversion keeps most of its source’s",
+     "语音部分；转换结果大体保持源音频的响度"),
+    ("noise_floor_db", "Noise in pauses, dB", "停顿中的噪声（dB）", "lower is quieter", "越低越安静"),
+    ("dc_offset", "Offset from zero", "直流偏移", "full scale is 1; 0 is right", "满幅为 1；应为 0"),
+)  # fmt: skip
+"""Rows without a better or worse of their own: key of the figures, names and hints in English and Chinese."""
+
 # What a loss is called, and what it says: (English, Chinese, English, Chinese).
 LOSSES = {
     "total": ("Total loss", "总损失", "the weighted sum that is trained on", "训练所用的加权总和"),
@@ -104,6 +112,12 @@ def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
     )
 
 
+def _stand_in() -> str:
+    return page.two("The demo has no HuBERT, whose weights it may not bring: what is said is read by a stand-in, the "
+                    "encoder of the speech recogniser Whisper base, and pitch by Praat. With RVC's own HuBERT and a "
+                    "full-size base the sound is another.")
+
+
 def _figures(figures: Dict[str, Any]) -> str:
     rows = _comparison(
         "Held-out log-mel distance", "留出录音的对数梅尔谱距离",
@@ -119,6 +133,12 @@ def _figures(figures: Dict[str, Any]) -> str:
                     figures.get(f"{key}_reference"), higher)
         for key, en, zh, hint_en, hint_zh, higher in HEARD if figures.get(f"{key}_adapter") is not None
     )  # fmt: skip
+    rows += "".join(
+        f"<tr><th scope='row'>{page.two(en, zh)}<small>{page.two(hint_en, hint_zh)}</small></th>"
+        + "".join(f"<td>{page.number(figures.get(f'{key}_{name}'))}</td>" for name in ("base", "adapter"))
+        + f"<td>–</td><td>{page.number(figures.get(f'{key}_reference'))}</td></tr>"
+        for key, en, zh, hint_en, hint_zh in SOUND if figures.get(f"{key}_adapter") is not None
+    )
     same = figures["unload_identical"]
     verdict = (
         f'<span class="better">{page.two("yes, bit for bit")}</span>'
@@ -152,7 +172,8 @@ def _figures(figures: Dict[str, Any]) -> str:
         more = (f'<details class="card"><summary>{title}</summary><div '
                 f'class="wide"><table>{lines}</table></div></details>')
     return f"""<h2>{page.two("Figures")}</h2>
-<p class="about">{page.two("Measured in this run; the same values stand in report.json.")}</p>
+<p class="about">{page.two("Measured in this run; the same values stand in report.json.")}
+{_stand_in()}</p>
 <div class="pair">
 <div class="card wide"><table><thead><tr><th></th><th>{page.two("base alone")}</th>
 <th>{page.two("base + adapter")}</th><th>{page.two("change")}</th>

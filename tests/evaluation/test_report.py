@@ -15,6 +15,7 @@ import soundfile
 from html_page import Page
 
 from LoraModel.demo import report
+from LoraModel.demo.hearing import sound_figures
 from LoraModel.evaluation import pictures
 
 RECORDINGS = Path(report.__file__).parent / "recordings"
@@ -166,6 +167,20 @@ def test_report_tells_what_a_listener_would(tmp_path, data):
 
 
 @pytest.mark.parametrize("chosen", ["en", "zh"])
+def test_report_says_what_the_stand_in_is_and_how_the_sound_is(tmp_path, data):
+    silence, tone = np.zeros(16000), 0.1 * np.sqrt(2) * np.sin(np.arange(32000) * 2 * np.pi * 200 / 16000)
+    clip = np.concatenate([tone, silence + 1e-3 * np.sign(np.sin(np.arange(16000)))]) + 0.01
+    found = sound_figures([clip.astype(np.float32)])
+    assert found["level_db"] == pytest.approx(10 * math.log10((2 * 0.0101 + 0.000101) / 3), abs=0.01)  # 20 dB apart
+    assert found["noise_floor_db"] == pytest.approx(-39.96, abs=0.05)
+    assert found["dc_offset"] == pytest.approx(0.01, abs=1e-4)
+    data["figures"].update({f"{key}_{name}": value for key, value in found.items() for name in ("base", "adapter")})
+    shown = " ".join(Page(report.write_report(tmp_path, data).read_text(encoding="utf-8")).text)
+    for expected in ("stand-in, the encoder of the speech recogniser Whisper", "Loudness, dB", "Noise in pauses, dB",
+                     "停顿中的噪声", "Offset from zero", "0.010"):
+        assert expected in shown, expected
+
+
 def test_report_opens_in_the_users_language(tmp_path, data, monkeypatch, chosen):
     monkeypatch.setenv("RVC_LORA_LANG", chosen)
     page = Page(report.write_report(tmp_path, data).read_text(encoding="utf-8"))
