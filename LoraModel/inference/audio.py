@@ -32,6 +32,11 @@ RATES = (1000, 768000)
 UNKNOWN = 2**63 - 1
 """What libsndfile calls the length of a stream whose header does not tell it."""
 
+CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,loas,matroska,mov,mp3,mpc,"
+              "mpc8,mpeg,mpegts,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma")
+"""What ffmpeg may take a file for, as it names them: what holds the sound itself. A playlist (HLS, DASH, concat, SDP)
+under the name of a recording would have it read other files of the machine."""
+
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 NOT_AUDIO = frozenset(
     f".{ending}" for ending in (
@@ -168,10 +173,7 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
     if program is None:
         raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
                         "more formats", path=path, why=why)
-    # "file:" keeps a name such as "concat:x" from being taken for one of ffmpeg's protocols.
-    command = [program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", str(LONGEST), "-f",
-               "wav", "-c:a", "pcm_f32le", "-ar", str(rate), "-"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = _ffmpeg(program, path, "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
     said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
@@ -184,6 +186,16 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
         tell(tr("note: {path} is damaged in places ({said}): {count:.1f} s of it could be read", path=path,
                 said=said[:200], count=count / rate))
     return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
+
+
+def _ffmpeg(program: str, path: Path, *output: str) -> subprocess.CompletedProcess:
+    """ffmpeg's sound of a file on its standard output, and nothing of any other file.
+
+    "file:" keeps a name such as "concat:x" from being taken for one of its protocols.
+    """
+    command = [program, "-nostdin", "-v", "error", "-format_whitelist", CONTAINERS, "-i", f"file:{path.absolute()}",
+               "-vn", *output, "-"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def problem_of(path: Union[str, Path]) -> Optional[UserError]:
@@ -202,9 +214,7 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     program = shutil.which("ffmpeg")
     if program is None:
         return UserError("it cannot be read ({why}); ffmpeg, which reads more formats, is not installed", why=why)
-    done = subprocess.run([program, "-nostdin", "-v", "error", "-i", f"file:{path.absolute()}", "-vn", "-t", "0.1",
-                           "-f", "f32le", "-ac", "1", "-"],
-                          stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = _ffmpeg(program, path, "-t", "0.1", "-f", "f32le", "-ac", "1")
     return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read")
 
 
