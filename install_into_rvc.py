@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 SOURCE = Path(__file__).resolve().parent
 sys.path.insert(0, str(SOURCE))
 
-from LoraModel.commands import Parser  # noqa: E402
+from LoraModel.commands import Parser, exit_codes  # noqa: E402
 from LoraModel.install import checkout as checkouts  # noqa: E402
 from LoraModel.install import report, webui_script  # noqa: E402, F401
 from LoraModel.install.packages import lacking_packages, python_for, tell_packages  # noqa: E402
@@ -34,7 +34,8 @@ def find_checkout(named: Optional[str]) -> checkouts.Checkout:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = Parser(description=tr("Put RVC-LoRA into an RVC checkout."))
+    parser = Parser(description=tr("Put RVC-LoRA into an RVC checkout."),
+                    epilog=exit_codes(tr("1 with --status: something is not in place; ")))
     parser.add_argument("--rvc_root", "--rvc-root", metavar="PATH",
                         help=tr("the RVC checkout (default: RVC_ROOT, or the folder above)"))
     parser.add_argument("--python", metavar="PATH", help=tr("the Python that runs RVC, whose packages are checked "

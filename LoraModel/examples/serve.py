@@ -4,8 +4,9 @@
     curl --data-binary @in.wav "http://127.0.0.1:7897/convert?voice=anna&strength=0.8" -o out.wav
 
 GET /voices lists the voices; POST /convert takes a recording (wav, flac, ogg or mp3) and gives a wav, or
-{"error": "..."}. Needs FastAPI and uvicorn, which RVC's WebUI has. Without a checkout's HuBERT its features are the
-demo's stand-in: meant for the demo's base, and as a pattern.
+{"error": "..."}. Pages of other sites are answered nothing, nor is a name that is none of this machine's
+(RVC_LORA_HOSTS=name adds one). Needs FastAPI and uvicorn, which RVC's WebUI has. Without a checkout's HuBERT its
+features are the demo's stand-in: meant for the demo's base, and as a pattern.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
 from LoraModel.realtime import VoiceBatch
 from LoraModel.realtime.batcher import Batcher, Busy
+from LoraModel.webui.guard import Addresses, hosts_named
+from LoraModel.webui.guard.addresses import of_another_site
 
 LARGEST = 20 * 2**20
 """Bytes of a request."""
@@ -47,16 +50,27 @@ def voices_in(folder: Path) -> Dict[str, Path]:
     return {path.stem: path for path in files if path.is_file() and not path.name.startswith(".")}
 
 
-def make_app(batcher: Batcher, folder: Path, rate: int) -> Any:
-    """The FastAPI application. rate: of the base in Hz."""
+def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) -> Any:
+    """The FastAPI application. rate: of the base in Hz. addresses: which Host headers are answered."""
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response
 
-    app = FastAPI(title="RVC-LoRA")
+    app = FastAPI(title="RVC-LoRA", docs_url=None, redoc_url=None)  # those pages load scripts of other machines
 
     def refuse(status: int, error: Exception) -> Any:
         text = str(error).replace(str(folder), "voices")  # where it lies is nobody's business
         return JSONResponse({"error": text}, status_code=status)
+
+    @app.middleware("http")
+    async def for_whom(request: Any, following: Any) -> Any:
+        given = {name: request.headers.getlist(name) for name in request.headers}
+        host = given["host"][0] if len(given.get("host", [])) == 1 else ""
+        if not addresses.answers(host, (request.scope.get("server") or (None, None))[1]):
+            return refuse(403, UserError("this server does not answer under the address {host}: set RVC_LORA_HOSTS to "
+                                         "a name that is meant to reach it", host=shown(host)))
+        if of_another_site(given, host):
+            return refuse(403, UserError("another site's page asked for this: it is given none of it"))
+        return await following(request)
 
     @app.get("/voices")
     def voices() -> Any:
@@ -133,7 +147,9 @@ def main(argv: Optional[list] = None) -> int:
     batcher = Batcher(batch, args.most)
     print(tr("http://{host}:{port}/voices: {count} voices; Ctrl-C ends", host=args.host, port=args.port,
              count=len(voices_in(folder))))
-    app = make_app(batcher, folder, batch.voice.info.sample_rate)
+    here = args.host in ("localhost", "::1") or args.host.startswith("127.")
+    addresses = Addresses.local(args.host) if here else Addresses.open((args.host, *hosts_named()))
+    app = make_app(batcher, folder, batch.voice.info.sample_rate, addresses)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
     batcher.close()
     return 0

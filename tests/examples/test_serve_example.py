@@ -15,6 +15,7 @@ from LoraModel.examples import serve
 from LoraModel.inference.audio import read_audio
 from LoraModel.messages import UserError
 from LoraModel.realtime.batcher import Batcher, Busy
+from LoraModel.webui.guard import Addresses
 
 testclient = pytest.importorskip("fastapi.testclient")
 
@@ -31,7 +32,8 @@ def served(batch, adapters, tmp_path_factory):
         shutil.copy(str(path), str(folder))
     (folder / "broken.safetensors").write_bytes(b"x" * 50)
     batcher = Batcher(batch, wait=0.2)
-    yield testclient.TestClient(serve.make_app(batcher, folder, 16000)), batcher, folder
+    app = serve.make_app(batcher, folder, 16000, Addresses.local())
+    yield testclient.TestClient(app, base_url="http://127.0.0.1:7897"), batcher, folder
     batcher.close()
 
 
@@ -82,6 +84,19 @@ def test_what_arrives_together_is_one_batch_and_a_bad_one_harms_no_other(served,
 def test_what_cannot_be_converted_is_said(served, wave, query, body, status, said):
     answer = served[0].post(f"/convert?{query}", content=wave if body is None else body)
     assert answer.status_code == status and said in answer.json()["error"] and "/tmp" not in answer.text
+
+
+@pytest.mark.parametrize("headers", [
+    {"Host": "evil.example"}, {"Host": "evil.example:7897"}, {"Host": "127.0.0.1:80"}, {"Host": ""},
+    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:8000"},
+    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}])
+def test_other_sites_are_answered_nothing(served, wave, headers):
+    for answer in (served[0].get("/voices", headers=headers),
+                   served[0].post("/convert?voice=one", content=wave, headers=headers)):
+        assert answer.status_code == 403 and "one" not in answer.json().get("voices", []) and answer.json()["error"]
+    own = {"Origin": "http://127.0.0.1:7897", "Sec-Fetch-Site": "same-origin"}
+    assert served[0].get("/voices", headers=own).status_code == 200
+    assert served[0].get("/docs", headers=own).status_code == 404  # FastAPI's page loads scripts of other machines
 
 
 def test_too_much_is_refused(served, wave, monkeypatch):

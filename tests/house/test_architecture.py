@@ -41,13 +41,14 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "scripts": {"evaluation", "conversion", "realtime", "training", "preparation", "inference", "models", "lora",
                 "host"},
     "demo": {"evaluation", "conversion", "training", "preparation", "inference", "models", "lora", "host"},
-    "examples": {"evaluation", "realtime", "training", "preparation", "inference", "models", "lora", "host"},
+    "examples": {"webui", "evaluation", "realtime", "training", "preparation", "inference", "models", "lora", "host"},
 }
 """Folder -> the folders that it may import; the files of LoraModel/ itself are everybody's. A command may import what
 scripts/ may, wherever it lies: nothing imports it."""
-ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}, ("realtime", "webui"): {f"{PACKAGE}.webui.catalog"}}
-"""Where not the whole folder may be imported: the installer needs the standard library alone, and RVC's realtime
-windows list the files that the page lists."""
+ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}, ("realtime", "webui"): {f"{PACKAGE}.webui.catalog"},
+        ("examples", "webui"): {f"{PACKAGE}.webui.guard"}}
+"""Where not the whole folder may be imported: the installer needs the standard library alone, RVC's realtime windows
+list the files that the page lists, and an example that serves asks the guard whom it answers."""
 
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from typing import FrozenSet, Iterable, NamedTuple, Optional, Tuple
+from typing import FrozenSet, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[^\s:/?#@\[\]\\,]{1,253})(?::([0-9]{1,5}))?", re.ASCII)
@@ -102,3 +102,19 @@ def same_origin(origin: str, host: str) -> bool:
     """Whether a request with this Origin header comes from the page that its Host header names."""
     split, asked = split_origin(origin), split_host(host)
     return split is not None and asked is not None and split[1:] == (asked[0], asked[1] or _DEFAULT[split[0]])
+
+
+def of_another_site(headers: Mapping[str, Sequence[str]], host: str, visit: bool = False, shared: str = "") -> bool:
+    """Whether a page of another site asks: by its Origin, or by what the browser says of it.
+
+    Args:
+        headers: lists of values by names in lower case. host: the Host header.
+        visit: the request may come from a link of another site, which opens the page itself.
+        shared: an address beside `host` that is the page's own.
+    """
+    origins = headers.get("origin", [])
+    foreign = len(origins) > 1 or any(not same_origin(origin, host)
+                                      and origin.rstrip("/") != shared.rstrip("/") for origin in origins)
+    site = (headers.get("sec-fetch-site") or ["none"])[0]
+    link = visit and (headers.get("sec-fetch-mode") or [""])[0] == "navigate"
+    return foreign or (site not in ("same-origin", "none") and not link)

@@ -7,7 +7,7 @@ from typing import Any, Awaitable, Callable, Dict, List, MutableMapping, Optiona
 
 from ...messages import UserError
 from . import events
-from .addresses import Addresses, same_origin
+from .addresses import Addresses, of_another_site
 from .served import ServedFiles
 
 Message = MutableMapping[str, Any]
@@ -65,14 +65,8 @@ class Guard:
                           "it started. For a page that is meant to be reached under another name, set RVC_LORA_HOSTS "
                           "to that name", f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。"
                           "若需通过其他名称访问，请将 RVC_LORA_HOSTS 设为该名称")
-        origins = headers.get("origin", [])
-        foreign = len(origins) > 1 or any(not same_origin(origin, host)
-                                          and origin.rstrip("/") != (shared or "").rstrip("/") for origin in origins)
-        site, opened = (headers.get("sec-fetch-site") or ["none"])[0], (headers.get("sec-fetch-mode")
-                                                                        or [""])[0] == "navigate"
-        # a link to the page
-        visit = opened and scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
-        if foreign or (site not in ("same-origin", "none") and not visit):
+        visit = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
+        if of_another_site(headers, host, visit, shared or ""):
             raise Refusal(403, "another site's page asked for this: what belongs to this page is given to this page "
                           "alone", "该请求来自其他网站的网页：本页面的内容只提供给本页面自身")
 
