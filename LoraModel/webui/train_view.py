@@ -25,6 +25,7 @@ from .tab_words import STEP_WORDS, rvc_word
 from .text import Tr, told
 from .train_form import Form
 
+NOTHING = listening.Heard()
 LEARNED_AT = 20
 """Steps after which a run's pace tells how long the next one will take."""
 
@@ -91,7 +92,7 @@ class View:
         another = before.get("name") not in (None, status.name)
         follows = another or not before or save is None or save == before.get("save", {}).get("count")
         heard = listening.heard(self.runs.folders, status.name, clip, None if follows else save) if (
-            status.name and status.state != "none") else listening.Heard()
+            status.name and status.state != "none") else NOTHING
         now: Dict[str, Any] = {**self.values(status, heard, another),
                                "forecast": self._forecast(status, recordings, form),
                                "adapter": _stamp(status.adapter), "name": status.name}
@@ -102,8 +103,7 @@ class View:
             lists = self.refresh_lists()
         return [*updates, *lists, now]
 
-    def values(self, status: Status, heard: listening.Heard = listening.Heard(), another: bool = False
-               ) -> Dict[str, Any]:
+    def values(self, status: Status, heard: listening.Heard = NOTHING, another: bool = False) -> Dict[str, Any]:
         """What the view's components are to show, in the order of `outputs`.
 
         another: whether the page showed another voice before, whose texts must not stay.
