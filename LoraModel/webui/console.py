@@ -7,8 +7,8 @@ from typing import Dict, List, Sequence, Tuple
 
 from .text import Tr, fields_for_options
 
-_BAR = re.compile(r"\d+%\|[^|]*\||\|\s*\d+/\d+\s*\[|^\s*\d+it \[")
-"""A bar of tqdm, with a total or without."""
+_BAR = re.compile(r"\[\d+:\d\d(:\d\d)?[,<]")
+"""A bar of tqdm, with a total or without: "[00:01<00:02, 5.1it/s]"."""
 WORDS: Dict[str, Tuple[str, str]] = {
     "stopped and saved: go on with --resume":
         ("stopped and saved: Resume goes on", "已停止并保存：按“继续训练”即可继续"),
