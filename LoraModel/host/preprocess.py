@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
-
+from ..arrays import array_shape
 from ..messages import Text, UserError, disk_full, listing, tr
 from ..paths import printable
 from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_folder, indexes, stems
@@ -116,9 +115,7 @@ def remove_broken(experiment: Path) -> List[Path]:
     broken = []
     for folder in (COARSE_PITCH, PITCH, *FEATURES.values()):
         for file in (experiment / folder).glob("*.npy"):
-            try:
-                np.load(str(file), mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError):
+            if array_shape(file) is None:
                 file.unlink()
                 broken.append(file)
     return broken

@@ -11,10 +11,10 @@ import contextlib
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 
-import numpy as np
 import soundfile
 
 from .. import folder_lock
+from ..arrays import array_shape, read_array
 from ..host import FEATURE_SIZES
 from ..host import experiment as layout
 from ..messages import Text, UserError
@@ -72,8 +72,14 @@ def index_is_old(experiment: Path, version: str) -> bool:
 def has_voice(experiment: Path) -> bool:
     """Whether any slice has a voiced frame; True where there is no pitch to look at."""
     names = layout.stems(experiment / layout.PITCH, ".wav.npy")
-    return not names or any(np.load(str(experiment / layout.PITCH / f"{name}.wav.npy"), allow_pickle=False).any()
-                            for name in names)
+    return not names or any(_is_voiced(experiment / layout.PITCH / f"{name}.wav.npy") for name in names)
+
+
+def _is_voiced(pitch: Path) -> bool:
+    try:
+        return bool(read_array(pitch, 1).any())
+    except UserError:  # training names it
+        return True
 
 
 def no_voice(experiment: Path) -> Optional[UserError]:
@@ -131,11 +137,6 @@ def _older(path: Path, than: Path) -> bool:
 def _has_length(path: Path, frames: int, size: int) -> bool:
     """Whether `path` is a readable array of about `frames` frames: (frames,), or (frames, size) where `size` is not
     0."""
-    try:
-        array = np.load(str(path), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    shape = getattr(array, "shape", ())  # an archive of arrays has none
-    return len(shape) == (2 if size else 1) and shape[1:] == ((size,)
-                                                              if size else ()) and abs(shape[0]
-                                                                                       - frames) <= SPARE_FRAMES
+    shape = array_shape(path)
+    wanted = (size,) if size else ()
+    return bool(shape) and shape[1:] == wanted and abs(shape[0] - frames) <= SPARE_FRAMES

@@ -174,6 +174,20 @@ def test_files_that_are_not_of_their_slice_are_moved_out_of_the_way(tmp_path):
     assert checks.drop_unfit(experiment, "v2") == ([], [], None)
 
 
+@pytest.mark.parametrize("content", [
+    b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x02\x00{(", b"\x93NUMPY\x01\x00\x12\x00{'descr': '<f8', \x00}",
+    b"\x93NUMPY\x01\x00\x4e\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,), }\n  ",
+    b"\x93NUMPY\x01\x00\x3e\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (100,), }   \n".ljust(62),
+], ids=["empty", "an archive", "half a header", "no header", "larger than a number", "objects"])
+def test_pitch_that_is_no_array_is_moved_out_of_the_way(tmp_path, content):
+    """Of whatever kind, it neither breaks the preparation off nor is taken for pitch."""
+    experiment = fill(tmp_path / "voice", names=["0_0", "0_1"])
+    path = experiment / "2b-f0nsf" / "0_0.wav.npy"
+    path.write_bytes(content)
+    assert checks.has_voice(experiment)
+    assert checks.drop_unfit(experiment, "v2").pitch == [path] and not path.exists()
+
+
 def test_an_index_older_than_its_features_and_data_without_a_voice(tmp_path):
     experiment = fill(tmp_path / "voice")
     assert not checks.index_is_old(experiment, "v2") and checks.has_voice(experiment)
