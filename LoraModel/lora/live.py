@@ -97,9 +97,7 @@ class LiveWeights:
         if not self._holds:
             raise ValueError("only a LiveWeights with keep=True can prepare: the snapshot must outlive a restore")
         for path in paths:
-            if path not in self._pristine:
-                self._snapshot(path, self._network.get_submodule(path))
-                self._effective[path] = weight_norm.compose(self._pristine[path])
+            self._keep(path, self._network.get_submodule(path))
 
     def pristine_weight(self, path: str) -> Tensor:
         """The base's own weight of a layer that `prepare` has been given."""
@@ -150,13 +148,11 @@ class LiveWeights:
             ValueError: factors that do not fit their layer. Nothing is written then.
         """
         layers = self._fitting(products)
-        self._go_home()
         # What the change adds to memory is taken first; what is left may still fail, and is taken back then.
         for path in products:
-            if path not in self._pristine:
-                self._snapshot(path, layers[path])
-            if path not in self._effective:
-                self._effective[path] = weight_norm.compose(self._pristine[path])
+            self._keep(path, layers[path])
+        exchanged = {name: self._stored[name].data for name in self._home}
+        self._go_home()
         written, self._written = self._written, {}
         try:
             self._write_products(products, layers)
@@ -166,6 +162,7 @@ class LiveWeights:
                 # not enough memory for the voice before either: the plain base stays
                 with contextlib.suppress(Exception):
                     self._again(written)
+            self._point_to(exchanged)
             raise
         self._written = dict(products)
 
@@ -249,10 +246,13 @@ class LiveWeights:
         home, tensors, stored = self._home, prepared.tensors, self._stored
         for name in [name for name in home if name not in tensors]:
             stored[name].data = home.pop(name)
+        self._point_to(tensors)
+
+    def _point_to(self, tensors: Dict[Name, Tensor]) -> None:
         for name, tensor in tensors.items():
-            parameter = stored[name]
-            if name not in home:
-                home[name] = parameter.data
+            parameter = self._stored[name]
+            if name not in self._home:
+                self._home[name] = parameter.data
             parameter.data = tensor
 
     def _copy_in(self, prepared: Prepared) -> None:
@@ -284,6 +284,13 @@ class LiveWeights:
             if not self._holds:
                 del self._pristine[path]
                 self._effective.pop(path, None)
+
+    def _keep(self, path: str, layer: nn.Module) -> None:
+        """A layer's snapshot and its composed weight, where they are not there yet."""
+        if path not in self._pristine:
+            self._snapshot(path, layer)
+        if path not in self._effective:
+            self._effective[path] = weight_norm.compose(self._pristine[path])
 
     def _snapshot(self, path: str, layer: nn.Module) -> None:
         stored = weight_norm.stored_tensors(layer)

@@ -136,3 +136,35 @@ def test_preparing_waits_for_no_conversion(voice, adapters):
         thread.start()
         thread.join(60)
         assert not thread.is_alive()
+
+
+def test_a_switch_without_memory_leaves_the_exchanged_voice(voice, blends, monkeypatch):
+    _, expected, blend = blends[0]
+    voice.exchange(blend)
+
+    def addmm(*_arguments, **_more):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "addmm", addmm)
+    with pytest.raises(MemoryError):
+        voice.set_adapters(blends[1][0])
+    assert same(state(voice), expected) and voice.applied == blends[0][0]
+    monkeypatch.undo()
+    voice.set_adapters(blends[1][0])
+    assert same(state(voice), blends[1][1])
+
+
+def test_a_snapshot_that_was_taken_by_halves_is_completed(adapters, library, monkeypatch):
+    """No memory for a layer's composed weight after its snapshot: the next try makes what is missing."""
+    fresh, real = VoiceLoader(BASE, library), live.weight_norm.compose
+
+    def compose(stored):
+        raise MemoryError
+
+    monkeypatch.setattr(live.weight_norm, "compose", compose)
+    with pytest.raises(MemoryError):
+        fresh.set_adapters([(adapters[0], 1.0)])
+    monkeypatch.setattr(live.weight_norm, "compose", real)
+    fresh.exchange(fresh.prepare([(adapters[0], 1.0)]))
+    fresh.set_adapters([(adapters[0], 1.0)])
+    assert fresh.applied
