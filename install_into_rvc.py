@@ -42,9 +42,9 @@ def main(argv: Optional[List[str]] = None) -> int:
                                                             "(default: the one in RVC's folder, else this one)"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--uninstall", action="store_true",
-                      help=tr("take everything out again; adapters stay"))
+                      help=tr("remove everything that was installed; adapters stay"))
     what.add_argument("--status", action="store_true",
-                      help=tr("say what is there; exit code 0 if all is in place, else 1"))
+                      help=tr("report what is installed; exit code 0 if all is in place, else 1"))
     what.add_argument("--link", action="store_true", help=tr("link LoraModel/ instead of copying it (development)"))
     parser.add_argument("--dry-run", action="store_true",
                         help=tr("print what would change, change nothing"))
@@ -70,11 +70,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         if disk_full(error):
             raise
-        raise UserError("{error}. If RVC is running, close it; then run this again: it takes up where this stopped",
+        raise UserError("{error}. If RVC is running, close it; then run this again: it continues where this stopped",
                         error=error) from error
     return 0
 
 
 if __name__ == "__main__":
     sys.exit(cli(main,
-                 stopped=UserError("interrupted: run this again to go on, or with --uninstall to take everything out")))
+                 stopped=UserError("interrupted: run this again to continue, or with --uninstall to remove "
+                                   "everything")))

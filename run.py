@@ -28,7 +28,7 @@ from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from LoraModel.install.progress import Progress
 from LoraModel.install.pythons import ALONE, BY_OPTION, NEWEST, OLDEST, USUAL, Environment, needs_browser, wanted  # noqa: F401
-from LoraModel.messages import UserError, cli, say, tr
+from LoraModel.messages import Text, UserError, cli, say, tr
 
 ROOT = Path(__file__).resolve().parent
 TESTED = (3, 11)  # the Python that constraints.txt is for
@@ -43,23 +43,16 @@ OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "DO_NOT_TRACK": "1",
 }
-USAGE_EN = """usage: python run.py demo | test | check | app [options passed on]
-  demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/
-  test   the whole test suite (options go to pytest: python run.py test -k lora)
-         --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1
-                   (some GB to download)
-         --newest  the same with the newest Python at hand and the newest packages
-  check  ruff and mypy, as continuous integration runs them before the tests
-  app    the web page
-exit codes: 0 done, 1 a test failed or a fault of this program, 2 something to put right, 130 stopped by Ctrl-C"""
-USAGE_ZH = """用法：python run.py demo | test | check | app [其余参数原样传递]
-  demo   用自带录音训练一个声音并进行转换，结果在 demo_output/
-  test   运行全部测试（参数交给 pytest：python run.py test -k lora）
-         --lowest  用 Python 3.8、PyTorch 1.13.1、NumPy 1.23、librosa 0.9.1 运行除浏览器外的测试（需下载数 GB）
-         --newest  同上，但使用本机最新的 Python 与最新的依赖
-  check  运行 ruff 与 mypy（持续集成在测试前运行）
-  app    打开网页界面
-退出码：0 完成，1 有测试失败或本程序的错误，2 需要处理的问题，130 被 Ctrl-C 中止"""
+USAGE = Text("usage: python run.py demo | test | check | app [options passed on]\n"
+             "  demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/\n"
+             "  test   the whole test suite (options go to pytest: python run.py test -k lora)\n"
+             "         --lowest  all but the browser tests with Python 3.8, PyTorch 1.13.1, NumPy 1.23, librosa 0.9.1\n"
+             "                   (some GB to download)\n"
+             "         --newest  the same with the newest Python at hand and the newest packages\n"
+             "  check  ruff and mypy, as continuous integration runs them before the tests\n"
+             "  app    the web page\n"
+             "exit codes: 0 done, 1 a test failed or a fault of this program, 2 something to put right, 130 "
+             "stopped by Ctrl-C")
 
 
 # ---------------------------------------------------------------- what is there
@@ -237,8 +230,8 @@ def stream(command: List[str], root: Path, lock: int, kind: Environment, progres
     progress.done(code)
     if code:
         tail = "\n".join(output[-15:])
-        raise UserError("{command} ... failed with exit code {code}; put right what it says, then run this again "
-                        "(everything it said: {log}):\n{tail}",
+        raise UserError("{command} ... failed with exit code {code}; correct what it reports, then run this again "
+                        "(its whole output: {log}):\n{tail}",
                         command=" ".join(command[1:5]), code=code, log=log, tail=tail)
 
 
@@ -342,10 +335,10 @@ def main(argv: Optional[List[str]] = None) -> int:
             standard.reconfigure(errors="replace")  # a console that cannot show Chinese, or a path
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] in (["-h"], ["--help"]):
-        say(USAGE_EN, USAGE_ZH)
+        say(USAGE)
         return 0
     if not argv or argv[0] not in ("demo", "test", "check", "app"):
-        unclear = UserError(f"say which command to run\n{USAGE_EN}", f"请指定要运行的命令\n{USAGE_ZH}")
+        unclear = UserError("say which command to run\n{usage}", usage=USAGE)
         unclear.lines = True
         raise unclear
     kind, extra = USUAL, argv[1:]
@@ -361,4 +354,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to go on")))
+    sys.exit(cli(main, stopped=UserError("interrupted; run the same command again to continue")))

@@ -2,12 +2,13 @@
 
     from LoraModel import train, TrainConfig, Voice
 
-What a program may import stands in `__all__`, and docs/library.md shows each name at work; everything else is this
+What a program may import stands in `__all__`, and docs/library.md shows each name in use; everything else is this
 project's own business. Names are loaded when they are first used, so that `import LoraModel` alone needs nothing but
 Python.
 
 More than nine files beside the folders: each is one thing that every folder uses (messages, names, paths, places,
-files, arrays, devices, commands, faults and the like).
+files, arrays, devices, commands, charts, faults and the like), or a command's name (train, convert, merge and the like:
+`python -m LoraModel.NAME`).
 """
 
 from importlib import import_module

@@ -1,7 +1,8 @@
 """All commands under one name: `rvc-lora train …` where the package is installed, `python -m LoraModel train …`
 elsewhere.
 
-Each runs by its module too, as `python -m LoraModel.training.train_lora …`. A further command is one line in COMMANDS.
+Each runs by its module too, as `python -m LoraModel.train …` and `python -m LoraModel.training.train_lora …`. A
+further command is one line in COMMANDS and a file LoraModel/NAME.py beside the others.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ COMMANDS: Dict[str, Tuple[str, Text]] = {
     "convert": ("LoraModel.inference.infer_lora", Text("recordings into the voice of an adapter")),
     "realtime": ("LoraModel.inference.realtime", Text("a microphone or a recording, block by block")),
     "merge": ("LoraModel.scripts.merge_lora", Text("base and adapters into an RVC model")),
+    "blend": ("LoraModel.scripts.blend_lora", Text("adapters into one adapter")),
     "model": ("LoraModel.scripts.convert_model",
-              Text("look into model files, change their form")),
+              Text("inspect and convert model files")),
     "card": ("LoraModel.card", Text("a model card and a page for a folder of adapters")),
     "evaluate": ("LoraModel.evaluation.evaluate", Text("compare voices on recordings")),
     "demo": ("LoraModel.demo.demo", Text("the whole chain on bundled recordings")),
@@ -47,8 +49,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _unknown(argv: Optional[List[str]]) -> int:
-    raise UserError("there is no command {name!r}: choose from {commands}", "没有命令 {name!r}：可选 {commands}",
-                    name=(argv or [""])[0][:40], commands=listing(COMMANDS))
+    raise UserError("there is no command {name!r}: choose from {commands}", name=(argv or [""])[0][:40],
+                    commands=listing(COMMANDS))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
         # whatever a damaged header makes of NumPy's parser: TokenError, SyntaxError, KeyError, ...
         except Exception as error:
             reason = shown((str(error).splitlines() or [""])[0] or type(error).__name__, 120)[1:-1]
-            raise UserError("{path} is no readable array ({reason}): extract it again", path=path,
+            raise UserError("{path} cannot be read as an array ({reason}): extract it again", path=path,
                             reason=reason) from None
     if values.ndim != dimensions or not values.shape[0]:
         raise UserError("{path} has shape {shape}: extract it again", path=path, shape=values.shape)

@@ -13,7 +13,7 @@ import importlib
 import os
 import re
 import sys
-from typing import Any, Callable, List, Mapping, NoReturn, Optional, TextIO, Union
+from typing import Any, Callable, List, Mapping, NoReturn, Optional, TextIO, Tuple, Union
 
 from LoraModel.faults import describe_fault, stopped_words
 from LoraModel.messages import Text, UserError, tr
@@ -63,6 +63,20 @@ def start(module: str, argv: Optional[list] = None) -> int:
     return run(lambda options: importlib.import_module(module).main(options), argv)
 
 
+def as_command(name: str, module: str) -> None:
+    """Be `python -m LoraModel.NAME`: run the command in `module`, as `start` does, and end the process.
+
+    Args:
+        name: the calling module's `__name__`.
+
+    Raises:
+        ImportError: it is imported, not run. So `LoraModel.train` and `LoraModel.merge` stay the functions.
+    """
+    if name != "__main__":
+        raise ImportError(f"{name} is a command: run it by `python -m {name}`")
+    sys.exit(start(module))
+
+
 def prepare_output() -> None:
     """Let standard output and error take every character and every situation.
 
@@ -110,7 +124,7 @@ class _Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, value = action.help or "", getattr(action, "shown_default", action.default)
-        if "default" in text or "默认" in text or value is None or value is False:
+        if "default" in text or tr("default") in text or value is None or value is False:
             return text
         if value in ("", [], argparse.SUPPRESS):
             return text
@@ -120,8 +134,8 @@ class _Help(argparse.HelpFormatter):
 
 def exit_codes(further: str = "") -> str:
     """What --help says of the exit codes. further: those of this command alone, such as "3 ...; "."""
-    return tr("exit codes: 0 done; 1 a fault of this program; 2 something to put right, said in one line; {further}130 "
-              "stopped by Ctrl-C", further=further)
+    return tr("exit codes: 0 done; 1 a fault of this program; 2 something for you to correct, in one line; "
+              "{further}130 stopped by Ctrl-C", further=further)
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,11 +153,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith(_UNKNOWN):
             self._refuse_unknown(message[len(_UNKNOWN):].split())
-        en, zh = message, message
-        for pattern, chinese in _ARGPARSE:
-            zh = re.sub(pattern, chinese, zh)
-        raise UserError("{reason} (--help lists the options)", reason=Text(en, zh))
-
+        raise UserError("{reason} (--help lists the options)", reason=_own_words(message))
 
     def _refuse_unknown(self, words: List[str]) -> None:
         """Raise a UserError that proposes the nearest option, if one is near to the first unknown one."""
@@ -156,15 +166,26 @@ class Parser(argparse.ArgumentParser):
 
 
 _UNKNOWN = "unrecognized arguments: "
-_ARGPARSE = (
-    (r"^the following arguments are required: ", "缺少选项："),
-    (r"^unrecognized arguments: ", "未知选项："),
-    (r"^argument (\S+): ", r"选项 \1："),
-    (r"expected one argument$", "缺少值"),
-    (r"expected at least one argument$", "至少需要一个值"),
-    (r"invalid choice: (.*) \(choose from (.*)\)$", r"没有 \1 这个选择（可选：\2）"),
+_ARGPARSE: Tuple[Tuple[str, Callable[..., Text]], ...] = (
+    ("the following arguments are required: (?P<names>.*)",
+     lambda **found: Text("the following arguments are required: {names}", **found)),
+    (_UNKNOWN + "(?P<names>.*)", lambda **found: Text("unrecognized arguments: {names}", **found)),
+    (r"argument (?P<name>\S+): (?P<problem>.*)", lambda **found: Text("argument {name}: {problem}", **found)),
+    ("expected one argument", lambda: Text("expected one argument")),
+    ("expected at least one argument", lambda: Text("expected at least one argument")),
+    (r"invalid choice: (?P<given>.*) \(choose from (?P<choices>.*)\)",
+     lambda **found: Text("invalid choice: {given} (choose from {choices})", **found)),
 )
-"""argparse's own words in Chinese."""
+"""argparse's own messages, for the catalogue."""
+
+
+def _own_words(message: str) -> Union[Text, str]:
+    for pattern, text in _ARGPARSE:
+        found = re.fullmatch(pattern, message, re.DOTALL)
+        if found:
+            return text(**{key: _own_words(part) if key == "problem" else part
+                           for key, part in found.groupdict().items()})
+    return message
 
 
 def option(check: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -274,8 +295,8 @@ def _device_name(name: str) -> str:
 
 def add_any_strength(parser: argparse.ArgumentParser) -> None:
     """The way past the limits of an adapter's strength, for every command that takes one."""
-    parser.add_argument("--any_strength", action="store_true", help=tr("take strengths from -100 to 100; beyond 0 to "
-                                                                       "1.5 the voice soon breaks up into noise"))
+    parser.add_argument("--any_strength", action="store_true", help=tr("allow strengths from -100 to 100; beyond 0 "
+                                                                       "to 1.5 the voice soon breaks up into noise"))
 
 
 def add_rvc_root(parser: argparse.ArgumentParser) -> None:
@@ -286,7 +307,7 @@ def add_rvc_root(parser: argparse.ArgumentParser) -> None:
 
 def add_base_form(parser: argparse.ArgumentParser) -> None:
     """The options that say of what form a base is, where its file does not."""
-    parser.add_argument("--sample_rate", type=rate, help=tr("of the base: 32k, 40k, 48k or Hz, where two of RVC's "
-                                                            "configurations fit it (default: the base's own)"))
+    parser.add_argument("--sample_rate", type=rate, help=tr("sample rate of the base: 32k, 40k, 48k or Hz, where two "
+                                                            "of RVC's configurations fit it (default: the base's own)"))
     parser.add_argument("--config_json", type=path, help=tr("config.json of a custom base (default: the one beside "
                                                             "the base, where it is needed)"))

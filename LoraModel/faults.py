@@ -10,7 +10,7 @@ import os
 import re
 from typing import Dict, Iterator, Optional
 
-from LoraModel.messages import UserError, disk_full, tr
+from LoraModel.messages import Text, UserError, disk_full, tr
 
 _FULL = UserError("the disk is full")
 _LOCKED = UserError("another program is using it: close that program (RVC, a player, a virus scanner) and run the "
@@ -89,7 +89,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _disk_words(error: BaseException, chain: list) -> UserError:
     name = next((link.filename for link in chain if isinstance(link, OSError) and link.filename), None)
-    named = UserError(str(name), str(name)) if name else UserError("a file")
+    named = str(name) if name else Text("a file")
     return UserError("the disk is full while writing {named}: free some space and run the command again", named=named)
 
 
@@ -131,7 +131,7 @@ def os_error(error: OSError) -> UserError:
         name = os.fsdecode(name)
     if name is None or isinstance(name, int):
         return UserError("a file could not be used: {words} ({reason})", words=words, reason=reason)
-    return UserError(f"{name}: {words.en}", f"{name}：{words.zh}")
+    return UserError("{name}: {words}", name=name, words=words)
 
 
 def stopped_words() -> str:

@@ -9,30 +9,30 @@ import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-_MAGICS: Tuple[Tuple[bytes, str, str], ...] = (
-    (b"Rar!", "a RAR archive", "RAR 压缩包"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z 压缩包"),
-    (b"\x1f\x8b", "a gzip archive", "gzip 压缩包"),
-    (b"\x89PNG", "a picture", "图片"), (b"\xff\xd8\xff", "a picture", "图片"), (b"RIFF", "a recording", "录音"),
-    (b"fLaC", "a recording", "录音"),
-    (b"ID3", "a recording", "录音"), (b"OggS", "a recording", "录音"), (b"%PDF", "a PDF document", "PDF 文档"),
-    (b"MZ", "a program", "程序"),
-    (b"\x7fELF", "a program", "程序"), (b"GGUF", "a GGUF model of another program", "其他程序的 GGUF 模型"),
-    (b"\x89HDF", "an HDF5 file of another program", "其他程序的 HDF5 文件"),
-    (b"IxF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
-    (b"IxM", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
-    (b"IwF", "a faiss index (it goes to --index)", "faiss 索引（应通过 --index 使用）"),
-    (b"\x93NUMPY", "an array of NumPy's", "NumPy 数组"),
+from .messages import Text
+
+_MAGICS: Tuple[Tuple[bytes, Text], ...] = (
+    (b"Rar!", Text("a RAR archive")), (b"7z\xbc\xaf\x27\x1c", Text("a 7z archive")),
+    (b"\x1f\x8b", Text("a gzip archive")),
+    (b"\x89PNG", Text("a picture")), (b"\xff\xd8\xff", Text("a picture")), (b"RIFF", Text("a recording")),
+    (b"fLaC", Text("a recording")),
+    (b"ID3", Text("a recording")), (b"OggS", Text("a recording")), (b"%PDF", Text("a PDF document")),
+    (b"MZ", Text("a program")),
+    (b"\x7fELF", Text("a program")), (b"GGUF", Text("a GGUF model of another program")),
+    (b"\x89HDF", Text("an HDF5 file of another program")),
+    (b"IxF", Text("a faiss index (it goes to --index)")),
+    (b"IxM", Text("a faiss index (it goes to --index)")),
+    (b"IwF", Text("a faiss index (it goes to --index)")),
+    (b"\x93NUMPY", Text("an array of NumPy's")),
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """en, zh: what a file is, as a part of a sentence. advice: what to do; "" where only another file can be chosen."""
+    """What a file is, as a part of a sentence, and what to do; no advice where only another file can be chosen."""
 
-    en: str
-    zh: str
-    advice_en: str = ""
-    advice_zh: str = ""
+    what: Text
+    advice: Optional[Text] = None
 
 
 def what_starts_so(start: bytes) -> Optional[Finding]:
@@ -44,30 +44,23 @@ def what_starts_so(start: bytes) -> Optional[Finding]:
     if re.match(rb"<(!doctype|html|head|body|\?xml|!--)", text[:16].lower()):
         title = re.search(rb"<title[^>]*>([^<]{1,80})", start, re.IGNORECASE)
         shown = printable_start(title.group(1)) if title else ""
-        return Finding(f"it is a web page{f', {shown!r},' if shown else ''} saved under this name",
-                       f"这是以该名称保存的网页{f'“{shown}”' if shown else ''}",
-                       "open the link in a browser, go on to the file itself and download it again",
-                       "请用浏览器打开链接，找到文件本身后重新下载")
+        what = Text("it is a web page, {title!r}, saved under this name", title=shown) if shown else Text(
+            "it is a web page saved under this name")
+        return Finding(what, Text("open the link in a browser, go on to the file itself and download it again"))
     if text.startswith(b"version https://git-lfs"):
-        return Finding("it is a pointer of Git LFS, the file itself was not downloaded",
-                       "这是 Git LFS 指针，文件本身并未下载",
-                       "run `git lfs pull` in its folder, or download it again from the web page",
-                       "请在其目录运行 `git lfs pull`，或从网页重新下载")
-    for magic, en, zh in _MAGICS:
+        return Finding(Text("it is a Git LFS pointer: the file itself was not downloaded"),
+                       Text("run `git lfs pull` in its folder, or download it again from the web page"))
+    for magic, kind in _MAGICS:
         if start.startswith(magic):
-            if "archive" in en:
-                return Finding(f"it is {en}", f"这是{zh}", "unpack it and choose the file inside",
-                               "请解压后选择其中的文件")
-            return Finding(f"it is {en}", f"这是{zh}")
+            archive = Text("unpack it and choose the file inside") if "archive" in kind.english else None
+            return Finding(Text("it is {kind}", kind=kind), archive)
     if _is_onnx(start):
-        return Finding("it is an ONNX model, which can be neither trained nor changed",
-                       "这是 ONNX 模型，无法训练或修改",
-                       "choose the .pth that it was made from",
-                       "请选择导出它所用的 .pth")
+        return Finding(Text("it is an ONNX model, which can be neither trained nor changed"),
+                       Text("choose the .pth that it was made from"))
     if text[:1] in (b"{", b"["):
-        return Finding("it is a text file, JSON", "这是 JSON 文本文件")
+        return Finding(Text("it is a text file, JSON"))
     if not start.strip(b"\0"):
-        return Finding("it begins with zeros, its download was broken off", "文件开头全为零，下载曾中断")
+        return Finding(Text("it begins with zeros: its download was interrupted"))
     return None
 
 

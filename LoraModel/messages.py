@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 import json
 import locale
+import numbers
 import os
 import string
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 LOCALES = Path(__file__).resolve().parent / "locale"
@@ -54,6 +55,17 @@ def catalogue(name: str) -> Mapping[str, str]:
     except (OSError, ValueError):
         return {}
     return texts if isinstance(texts, dict) else {}
+
+
+def codes() -> List[Tuple[str, str]]:
+    """(code as HTML writes it, name) of each language: ("en", "en"), ("zh-CN", "zh_CN")."""
+    return [(name.replace("_", "-"), name) for name in languages()]
+
+
+def own_name(name: str) -> str:
+    """What a language calls itself: the translation of "English" in its catalogue, else the name of its file."""
+    called = Text("English").in_language(name)
+    return name if called == "English" and name != ENGLISH else called
 
 
 def closest(wanted: str) -> str:
@@ -92,23 +104,18 @@ class Text:
 
     Args:
         english: the text, with placeholders such as {path}; a brace itself is doubled. It is the catalogue's key.
-        chinese: its Chinese, where it stands beside the English and not in the catalogue.
+            Or a `Text`, which is shown as it is.
         values: what the placeholders stand for; a `Text`, a `UserError` or a `Listing` among them is shown in the same
             language.
     """
 
-    def __init__(self, english: str, chinese: Optional[str] = None, /, **values: Any):
-        self.english, self.chinese, self.values = english, chinese, values
+    def __init__(self, english: Union[str, Text], /, **values: Any):
+        self.english: str = english.english if isinstance(english, Text) else english
+        self.values: Mapping[str, Any] = {**english.values, **values} if isinstance(english, Text) else values
 
     def in_language(self, name: str) -> str:
         """The text in a language of `languages()`; English where it has no translation."""
-        if self.chinese is not None:
-            return self._filled(self.chinese if name.startswith("zh") else self.english, name, bool(self.values))
-        return self._filled(catalogue(name).get(self.english, self.english), name, True)
-
-    def _filled(self, text: str, name: str, always: bool) -> str:
-        if not always:
-            return text
+        text = catalogue(name).get(self.english, self.english)
         try:
             return string.Formatter().vformat(text, (),
                                               {key: _Shown(value, name) for key, value in self.values.items()})
@@ -117,6 +124,19 @@ class Text:
 
     def __str__(self) -> str:
         return self.in_language(closest(wanted_language()))
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _text_again, (self.english, {key: value if isinstance(value, numbers.Number)
+                                            or hasattr(value, "in_language") else str(value)
+                                            for key, value in self.values.items()})
+
+
+def _text_again(english: str, values: Mapping[str, Any]) -> Text:
+    """A text that came from another process."""
+    return Text(english, **values)
 
 
 class _Shown:
@@ -141,18 +161,23 @@ def _shown(value: Any, language: str) -> str:
     return value.in_language(language) if hasattr(value, "in_language") else str(value)
 
 
-def tr(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
+def tr(english: Union[str, Text], /, **values: Any) -> str:
     """The text in the user's language. Arguments as `Text`."""
-    return str(Text(english, chinese, **values))
+    return str(Text(english, **values))
 
 
 def tr_in(name: str) -> Callable[..., str]:
     """`tr` for a language of `languages()` instead of the user's."""
 
-    def translate(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
-        return Text(english, chinese, **values).in_language(name)
+    def translate(english: Union[str, Text], /, **values: Any) -> str:
+        return Text(english, **values).in_language(name)
 
     return translate
+
+
+def in_every_language(text: Any) -> Mapping[str, str]:
+    """A `Text` for a file: {"en": ..., "zh": ...}, by the first two letters of each language."""
+    return {name.split("_")[0]: text.in_language(name) for name in languages()}
 
 
 def listing(values: Iterable[Any]) -> Listing:
@@ -174,16 +199,16 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def say(english: str, chinese: Optional[str] = None, /, **values: Any) -> None:
+def say(english: Union[str, Text], /, **values: Any) -> None:
     """One line to the user, at once. Arguments as `Text`."""
-    print(tr(english, chinese, **values), flush=True)
+    print(tr(english, **values), flush=True)
 
 
 class UserError(ValueError):
     """Something the user can put right. The text says what, where and what to do next.
 
     Args:
-        english, chinese, values: as `Text`.
+        english, values: as `Text`.
 
     Attributes:
         lines: whether the message is meant to have several lines; a command prints all others as one.
@@ -192,9 +217,9 @@ class UserError(ValueError):
 
     lines = False
 
-    def __init__(self, english: str, chinese: Optional[str] = None, /, **values: Any):
-        super().__init__(english)
-        self.text = Text(english, chinese, **values)
+    def __init__(self, english: Union[str, Text], /, **values: Any):
+        self.text = Text(english, **values)
+        super().__init__(self.text.english)
 
     @property
     def en(self) -> str:
@@ -212,14 +237,14 @@ class UserError(ValueError):
         return str(self.text)
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return _again, (type(self), self.en, self.zh), {key: value for key, value in self.__dict__.items()
-                                                        if key != "text"}
+        return _error_again, (type(self), self.text), {key: value for key, value in self.__dict__.items()
+                                                       if key != "text"}
 
 
-def _again(kind: Any, english: str, chinese: str) -> UserError:
-    """A UserError that came from another process, its text filled in."""
-    error: UserError = kind.__new__(kind, english)
-    UserError.__init__(error, english, chinese)
+def _error_again(kind: Any, text: Text) -> UserError:
+    """A UserError that came from another process."""
+    error: UserError = kind.__new__(kind, text.english)
+    UserError.__init__(error, text.english, **text.values)
     return error
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
-from typing import Any, Tuple
+from typing import Any
 
 from .messages import Text, UserError
 
@@ -25,12 +25,14 @@ byte-order mark."""
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d", "\u201e": "\u201c",
            "\u00ab": "\u00bb"}
 
+_NAME = Text("the name")
 
-def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str:
+
+def plain_name(name: Any, what: Text = _NAME) -> str:
     """The name of a voice, an experiment or a file without its ending, as it can be written on every system.
 
     Args:
-        what: what the name is of, in English and Chinese, for the message.
+        what: what the name is of, for the message.
 
     Returns:
         the name, in Unicode's composed form and without blanks around it.
@@ -39,21 +41,21 @@ def plain_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> str
         UserError: no text, empty, a path, a hidden file, a name that Windows reserves, or more than `MOST_BYTES`.
     """
     if name is not None and not isinstance(name, str):
-        raise UserError(f"{what[0]} must be text, and {shown(name)} was given: write one, such as my_voice",
-                        f"{what[1]}必须为文本，而给出的是 {shown(name)}：请填写，例如 my_voice")
+        raise UserError("{what} must be text, and {name} was given: write one, such as my_voice", what=what,
+                        name=shown(name))
     text = unicodedata.normalize("NFC", name or "").strip()
     if not text:
-        raise UserError("{what} is empty: write one, such as my_voice", what=Text(what[0], what[1]))
+        raise UserError("{what} is empty: write one, such as my_voice", what=what)
     bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or _RESERVED.match(text)
     if bad or len(text.encode("utf-8", "replace")) > MOST_BYTES:
         raise UserError("{what} {text} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, "
                         "a dot or ~ at its beginning, a dot at its end, or a name that Windows reserves (con, nul, "
                         "com1 …), at most {most_bytes} bytes long",
-                        what=Text(what[0], what[1]), text=shown(text), most_bytes=MOST_BYTES)
+                        what=what, text=shown(text), most_bytes=MOST_BYTES)
     return text
 
 
-def check_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> None:
+def check_name(name: Any, what: Text = _NAME) -> None:
     """`plain_name` for a name that is used as it stands: blanks around it are refused, too.
 
     Raises:
@@ -61,7 +63,7 @@ def check_name(name: Any, what: Tuple[str, str] = ("the name", "名称")) -> Non
     """
     if plain_name(name, what) != unicodedata.normalize("NFC", name):
         raise UserError("{what} {name} cannot be a file name on every system: take away the blanks around it",
-                        what=Text(what[0], what[1]), name=shown(name))
+                        what=what, name=shown(name))
 
 
 def unquoted(text: str) -> str:

@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 from typing import List, Optional, Tuple, Union
 
-from LoraModel.paths import printable
+from .messages import Text, listing
+from .paths import printable
 
 DEPTH, MOST_SEEN = 4, 4000
 """How deep below the nearest folder, and among how many files, a file of a like name is looked for."""
@@ -72,8 +73,8 @@ def near(path: Path) -> List[Path]:
     return [file for *_, file in sorted(found)[:NAMED]]
 
 
-def near_words(path: Path) -> Tuple[str, str]:
-    """", near it: A, B" in English and Chinese, to stand in a message about a file that is not there; "" where
+def near_words(path: Path) -> Union[Text, str]:
+    """" (the nearest: A, B)", to stand in a message about a file that is not there; "" where
     nothing is near."""
     files = [printable(str(file)) for file in near(path)]
-    return (f" (the nearest: {', '.join(files)})", f"（相近的有：{'、'.join(files)}）") if files else ("", "")
+    return Text(" (the nearest: {files})", files=listing(files)) if files else ""

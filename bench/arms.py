@@ -21,7 +21,7 @@ from LoraModel.messages import tr
 from LoraModel.models import BaseInfo, read_checkpoint
 from LoraModel.models.voice_file import save_model, small_model
 from LoraModel.training import TrainConfig, Trainer, checkpoint
-from LoraModel.training.heldout import Heard, HeldOut, score_of
+from LoraModel.training.heldout import HeldOut, Reconstructed, score_of
 
 LORA, FULL = "LoRA", "full fine-tuning"
 """Names of the two."""
@@ -52,7 +52,7 @@ class Arm(ABC):
     def __init__(self, name: str, batches: Iterator[List[int]], total: int, points: int, device: torch.device):
         self.name, self.total, self.device = name, total, device
         self.points: List[Point] = []
-        self.heard: List[Heard] = []
+        self.heard: List[Reconstructed] = []
         self._batches, self._chunk = batches, -(-total // points)
         self._clock, self._steps = 0.0, 0
         self.listen()
@@ -62,7 +62,7 @@ class Arm(ABC):
         """Learn from these clips."""
 
     @abstractmethod
-    def _listen(self) -> List[Heard]:
+    def _listen(self) -> List[Reconstructed]:
         """The held-out clips by the voice as it is."""
 
     @abstractmethod
@@ -140,7 +140,7 @@ class LoRAArm(Arm):
     def _step(self, indices: List[int]) -> None:
         self.trainer.step(indices)
 
-    def _listen(self) -> List[Heard]:
+    def _listen(self) -> List[Reconstructed]:
         return self.trainer.evaluate()[1]
 
     def _learnt(self) -> Dict[str, Any]:
@@ -186,7 +186,7 @@ class FullArm(Arm):
         for optimizer, values in zip(self.step.optimizers, learnt["optimizers"]):
             checkpoint.load_optimizer(optimizer, values)
 
-    def _listen(self) -> List[Heard]:
+    def _listen(self) -> List[Reconstructed]:
         self.step.generator.eval()
         try:
             return self._heldout.measure(self.step.generator)
@@ -203,7 +203,7 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
     """Train all to their end, in turn, so that what else the machine does slows all; say where each stands.
 
     Args:
-        keep: the file that holds where all stand after each turn, from which a run that was broken off goes on; None
+        keep: the file that holds where all stand after each turn, from which a run that was interrupted continues; None
         keeps nothing.
     """
     if keep is not None and keep.is_file():

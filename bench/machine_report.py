@@ -12,21 +12,21 @@ import platform
 import re
 from html import escape
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from bench.arms import FULL as FULL_ARM
 from bench.arms import LORA as LORA_ARM
 from bench.machine_stages import BASE, FULL, LORA, Task
+from LoraModel.charts import line_chart
 from LoraModel.evaluation import page
 from LoraModel.evaluation.figures import FIGURES
-from LoraModel.evaluation.pictures import line_chart
 from LoraModel.evaluation.report import figures_table
 from LoraModel.evaluation.results import versions
 from LoraModel.files import atomic_write
+from LoraModel.messages import Text
 
 FORMAT, FORMAT_VERSION = "rvc-lora-machine", 1
-QUICK = {"en": "--quick: a few steps of everything. It shows that all of it runs; the figures say nothing.",
-         "zh": "--quick：每一项只做几步，仅说明一切能够运行，数据没有意义。"}
+QUICK = Text("--quick: a few steps of everything. It shows that all of it runs; the figures say nothing.")
 REAL = "real recordings"
 COSTS = ("ratio_step", "ratio_peak_memory", "ratio_switch", "switch_ms", "rvc_ms", "ratio_convert", "unload_identical")
 """Of the stages "step" and "switch", each with its interval where it has one."""
@@ -184,12 +184,12 @@ def _tiles(contents: Dict[str, Any]) -> List[str]:
 
 def _curves(contents: Dict[str, Any]) -> str:
     charts = ""
-    for arm, (en, zh) in ((FULL_ARM, ("RVC’s recipe", "RVC 的方法")), (LORA_ARM, ("RVC-LoRA", "RVC-LoRA"))):
+    for arm, name in ((FULL_ARM, Text("RVC’s recipe")), (LORA_ARM, "RVC-LoRA")):
         points = contents["training"]["curves"].get(arm, [])
         end = contents["training"]["curves"][FULL_ARM][-1]["log_mel_l1"]
-        svg = line_chart([(point["seconds"], point["log_mel_l1"]) for point in points], en, dots=True, level=end)
+        svg = line_chart([(point["seconds"], point["log_mel_l1"]) for point in points], str(name), dots=True, level=end)
         charts += page.chart(
-            page.two(en, zh),
+            page.plain(name),
             page.two("held-out log-mel L1 over seconds of training; dashed: RVC’s end"),
             svg,
         )
@@ -234,7 +234,7 @@ def write_reports(
     atomic_write(
         data, json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     )
-    names = [("real recordings", "真实录音"), ("base alone", "仅底模"), (LORA, LORA), ("RVC’s recipe", "RVC 的方法")]
+    names: List[Union[Text, str]] = [Text("real recordings"), Text("base alone"), LORA, Text("RVC’s recipe")]
     lead = page.two("A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and "
                     "recordings.")
     body = [page.header(page.two("On my machine"), lead, _tiles(contents))]
@@ -242,24 +242,20 @@ def write_reports(
         body.append(page.notes([QUICK]))
     body += [
         page.heading(
-            "Training",
-            "训练",
-            "In turn on the same machine; evaluations are left out of the clocks.",
-            "在同一机器上轮流进行；计时不含评测。",
+            Text("Training"),
+            Text("In turn on the same machine; evaluations are not timed."),
         ),
         _curves(contents),
         page.heading(
-            "Recordings kept out of both trainings",
-            "两次训练均未使用的录音",
-            "Converted by the voice itself and compared with the originals. Means, with 95% intervals over recordings; "
-            "in colour, the difference to the base alone.",
-            "由声音自身转换后与原录音比较。均值及 95% 区间；彩色为与仅底模的差值。",
+            Text("Recordings kept out of both trainings"),
+            Text("Converted by the voice itself and compared with the originals. Means, with 95% intervals over "
+                 "recordings; in colour, the difference to the base alone."),
         ),
         figures_table(contents["models"], names, "recordings"),
-        page.heading("Other speakers, converted", "转换其他说话人"),
-        figures_table(contents["models"], [("not converted", "未转换"), *names[1:]], "sources"),
+        page.heading(Text("Other speakers, converted")),
+        figures_table(contents["models"], [Text("not converted"), *names[1:]], "sources"),
     ]
     if with_audio:
-        body += [page.heading("Listen", "试听"), _players(task)]
+        body += [page.heading(Text("Listen")), _players(task)]
     body.append(_facts(contents))
     return page.write_page(folder / "report.html", "on my machine", body, 4, charts=2), data

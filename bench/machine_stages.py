@@ -99,8 +99,8 @@ def run(task: Task, script: str, arguments: Sequence[Any]) -> None:
     ) as process:  # its standard input stays open for as long as this process lives
         code = process.wait()
     if code:
-        raise UserError("{script} ended with exit code {code}, see above. What is done is kept: the same command goes "
-                        "on", script=script, code=code)
+        raise UserError("{script} ended with exit code {code}, see above. Finished parts are kept: run the same "
+                        "command again to continue", script=script, code=code)
 
 
 def prepare(task: Task) -> Dict[str, Any]:
@@ -259,5 +259,5 @@ def titles() -> Dict[str, str]:
         "step": tr("measuring a training step and its memory"),
         "switch": tr("measuring a change of voice and a conversion"),
         "train": tr("training RVC's way and ours, in turn"),
-        "judge": tr("judging both voices"),
+        "judge": tr("evaluating both voices"),
     }

@@ -7,7 +7,7 @@ Prepares the recordings by RVC's own scripts, measures a training step, peak mem
 conversion, trains a voice
 by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips that neither
 was trained on.
-It looks first whether everything is there and says how long it will take. Broken off at any moment, even by a power
+It looks first whether everything is there and says how long it will take. Interrupted at any moment, even by a power
 cut, the same
 command goes on. OUT/report.html and OUT/report.json hold no names, no paths and no audio unless you ask for them.
 """
@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,7 +33,7 @@ from LoraModel.files import check_folder_place
 from LoraModel.host import Host, find_host, hush_torch, preprocess
 from LoraModel.host.pipeline import default_f0_method
 from LoraModel.inference.audio import audio_files, read_audio
-from LoraModel.messages import UserError, cli, say, tr
+from LoraModel.messages import Text, UserError, cli, say, tr
 from LoraModel.paths import printable
 
 OFFICIAL = ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth")
@@ -48,8 +48,8 @@ CHECKS = 30
 def parser() -> argparse.ArgumentParser:
     p = commands.Parser(
         prog="on_my_machine.py",
-        description=tr("Train a voice by RVC's own recipe and by RVC-LoRA on this machine, judge both, and write one "
-                       "report to send back."),
+        description=tr("Train a voice by RVC's own recipe and by RVC-LoRA on this machine, evaluate both, and write "
+                       "one report to send back."),
     )
     add = p.add_argument
     add("--rvc_root", type=commands.path, required=True, help=tr("the RVC checkout"))
@@ -123,46 +123,38 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
         UserError: everything that is missing, in one list.
     """
     host = find_host(args.rvc_root)
-    missing: List[Tuple[str, str]] = []
+    missing: List[Union[Text, UserError]] = []
     if (args.recordings is None) == (args.data is None):
         missing.append(
-            (
-                "give --recordings, a folder of one voice's recordings, or --data, a prepared experiment folder",
-                "请给出 --recordings（单一声音的录音文件夹）或 --data（已处理好的实验文件夹）",
-            )
+            Text("give --recordings, a folder of one voice's recordings, or --data, a prepared experiment folder")
         )
     out = check_folder_place(args.out, "--out")
     base, base_d = _networks(args, host, Path(out), missing)
     try:
         preprocess.check_needs(host, args.f0_method or default_f0_method(host))
     except UserError as error:
-        missing.append((error.en, error.zh))
+        missing.append(error)
     device = args.device or ("cuda" if _has_cuda() else "cpu")
     seconds = 0.0
     for place, option in ((args.recordings, "--recordings"), (args.sources, "--sources")):
         try:
             seconds = seconds if place is None else _seconds(host.resolve(place))
         except UserError as error:
-            missing.append((f"{option}: {error.en}", f"{option}：{error.zh}"))
+            missing.append(Text("{name}: {words}", name=option, words=error))
         if option == "--recordings" and args.recordings is not None and seconds < ENOUGH_SECONDS and not args.quick:
             missing.append(
-                (
-                    f"--recordings: {seconds:.0f} s are too little, give a minute or more",
-                    f"--recordings：仅 {seconds:.0f} 秒，请至少给出一分钟",
-                )
+                Text("--recordings: {seconds:.0f} s are too little, give a minute or more", seconds=seconds)
             )
     free = shutil.disk_usage(
         str(next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()))
     ).free
     if free < NEEDED_BYTES:
         missing.append(
-            (
-                f"{out} has {free / 2**30:.1f} GB free, {NEEDED_BYTES / 2**30:.0f} GB are needed: choose another --out",
-                f"{out} 仅剩 {free / 2**30:.1f} GB，需要 {NEEDED_BYTES / 2**30:.0f} GB：请更换 --out",
-            )
+            Text("{out} has {free:.1f} GB free, {needed_bytes:.0f} GB are needed: choose another --out", out=out,
+                 free=free / 2 ** 30, needed_bytes=NEEDED_BYTES / 2 ** 30)
         )
     if missing or base is None or base_d is None:
-        raise UserError("; ".join(en for en, _ in missing), "；".join(zh for _, zh in missing))
+        raise UserError("{missing}", missing="; ".join(map(str, missing)))
     rate, version = _kind(base, host)
     config = base.parent / "config.json" if host.config_for(version, rate) is None else None
     data = host.resolve(args.data) if args.data else None
@@ -193,7 +185,7 @@ def _has_cuda() -> bool:
 
 
 def _networks(
-    args: argparse.Namespace, host: Host, out: Path, missing: List[Tuple[str, str]]
+    args: argparse.Namespace, host: Host, out: Path, missing: List[Union[Text, UserError]]
 ) -> Tuple[Optional[Path], Optional[Path]]:
     """Generator and discriminator; in --quick the demo's base and fresh weights stand in for what is not there."""
     named = [host.resolve(given or official) for given, official in zip((args.base, args.base_d), OFFICIAL)]
@@ -205,10 +197,8 @@ def _networks(
     for path, option in zip(named, ("--base", "--base_d")):
         if not path.is_file():
             missing.append(
-                (
-                    f"there is no {path}: download it as RVC's README says, or name another by {option}",
-                    f"缺少 {path}：请按 RVC 的 README 下载，或用 {option} 指定",
-                )
+                Text("there is no {path}: download it as RVC's README says, or name another by {option}", path=path,
+                     option=option)
             )
     found = [path if path.is_file() else None for path in named]
     return found[0], found[1]
@@ -291,7 +281,8 @@ def main(argv: Optional[list] = None) -> int:
     task, seconds = check(args)
     minutes = expected(task, seconds)
     total = f"{sum(minutes.values()):.0f}"
-    say("everything is there. On {device} this takes about {total} minutes; broken off, the same command goes on",
+    say("everything is there. On {device} this takes about {total} minutes; if it is interrupted, run the same "
+        "command again to continue",
         device=task.device, total=total)
     found = go(task, minutes)
     html, data = write_reports(Path(args.out).absolute(), task, found, args.with_names, args.with_audio)

@@ -95,7 +95,7 @@ class Pretraining:
     def _restore(self, state: Dict[str, Any]) -> None:
         if state["settings"] != self.settings:
             raise UserError("{folder} holds a run with other voices or settings: give it another --out, or the same "
-                            "ones to go on", folder=self.folder)
+                            "ones to continue", folder=self.folder)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.steps_done = state["steps"]
@@ -163,7 +163,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument("--save_every", type=int, default=1000, help="steps between saves")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
                         help="what computes: cpu, cuda, cuda:1 …")
-    parser.add_argument("--seed", type=int, default=1234, help="of all random numbers")
+    parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         if args.quick:

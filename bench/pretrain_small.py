@@ -272,7 +272,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--log_every", type=int, default=100, help="steps between lines of the log")
     parser.add_argument("--save_every", type=int, default=500, help="steps between saves")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what computes")
-    parser.add_argument("--seed", type=int, default=1234, help="of all random numbers")
+    parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     args = parser.parse_args(argv)
     if not args.out or not (args.voices or args.quick):
         parser.error("--voices and --out are needed (--out alone with --quick)")

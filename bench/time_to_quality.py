@@ -18,7 +18,7 @@ Their intervals are bootstrapped over the held-out clips; over all voices they a
 `--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than
 RVC's. A voice that
 is done is not done again: OUT keeps its figures, both models, and filelists of the clips that were kept out. One that
-was broken off, by a power cut too,
+was interrupted, by a power cut too,
 goes on from the last point of its curves.
 """
 

@@ -33,7 +33,7 @@ def voice_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+",
                         help="experiment folders, one for each voice (default: with --quick the demo's)")
     parser.add_argument("--device", default="auto", help="what computes: auto, cpu, cuda, cuda:1 …")
-    parser.add_argument("--seed", type=int, default=1234, help="of all random numbers")
+    parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     parser.add_argument("--out",
                         help="where all that is measured goes, and is found again (default: a temporary folder)")
     parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")

@@ -1,6 +1,5 @@
 """The small conversion: chunks, retrieval, pitch and protection against the network's own inference and by hand."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,9 @@ from voice_data import SOURCE, go
 
 from LoraModel.inference import ConvertOptions, Retrieval, VoiceLoader
 from LoraModel.inference import audio as audio_io
+from LoraModel.inference import convert as convert_module
 from LoraModel.inference import stand_in as features
 from LoraModel.messages import UserError
-
-convert_module = sys.modules["LoraModel.inference.convert"]  # the package gives this name to the function
 
 
 def test_a_short_conversion_is_the_networks_own_infer(voice, speech):

@@ -20,7 +20,7 @@ from LoraModel.messages import UserError, cli
 from LoraModel.models import load_base
 from LoraModel.models.model_utils import config_list
 from LoraModel.training import TrainConfig, prepare
-from LoraModel.training.heldout import Heard
+from LoraModel.training.heldout import Reconstructed
 from LoraModel.training.monitor import Monitor, read_log
 from LoraModel.training.objective import can_autocast
 from LoraModel.training.train_lora import main
@@ -168,7 +168,7 @@ def test_the_folder_stays_small_however_many_saves(tmp_path):
     monitor = Monitor(tmp_path, 0, 100, 48000, saves=100)
     noise, mel = np.random.default_rng(0).uniform(-1, 1, 178_000), torch.rand(128, 370)
     for step in range(0, 101):
-        monitor.samples(step, [Heard(0.0, noise, noise, mel)] * 2)
+        monitor.samples(step, [Reconstructed(0.0, noise, noise, mel)] * 2)
     monitor.close()
     board = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"audio": 0, "images": 0})
     board.Reload()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..lora import Adapter
 from ..lora.adapter_metadata import Part, parts_text
-from ..messages import UserError
+from ..messages import Text, UserError
 from .factors import Product, adapter_of, products_of, row_of
 
 MOST = 16
@@ -32,12 +32,10 @@ def check_same_base(adapters: Sequence[Adapter], force: bool = False) -> None:
                 for a in (first, other)
             )
             raise UserError(
-                f"adapter {first.name!r} is of base {one}, adapter {other.name!r} of base {two}: adapters of one "
-                "base alone blend"
-                + (", or pass --force" if same else ""),
-                f"适配器 {first.name!r} 的底模为 {one}，适配器 {other.name!r} 的底模为 {two}："
-                "只能混合同一底模的适配器"
-                + ("，或使用 --force" if same else ""),
+                "adapter {first_name!r} is of base {one}, adapter {other_name!r} of base {two}: adapters of one base "
+                "alone blend{also}",
+                first_name=first.name, one=one, other_name=other.name, two=two,
+                also=Text(", or pass --force") if same else "",
             )
 
 

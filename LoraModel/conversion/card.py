@@ -16,7 +16,7 @@ from ..evaluation import page
 from ..files import atomic_write
 from ..lora.adapter_file import read_metadata, read_preview
 from ..lora.adapter_metadata import PREVIEW_KINDS, losses, one_line
-from ..messages import UserError
+from ..messages import Text, UserError
 
 README, GALLERY = "README.md", "index.html"
 MARK = "<!-- made by LoraModel.card -->"
@@ -85,7 +85,8 @@ def write_cards(folder: Path, title: str, force: bool = False) -> Tuple[List[Ent
     check_places(folder, force)
     atomic_write(folder / README, readme(entries, title).encode("utf-8", "replace"))
     lead = page.two("{count} voices, each an adapter on its base.", count=len(entries))
-    field = ('<p><input id="search" type="search" aria-label="search, 搜索" placeholder="search, 搜索" '
+    search = page.every(Text("search"))
+    field = (f'<p><input id="search" type="search" aria-label="{search}" placeholder="{search}" '
              'style="width: 100%; font: inherit; padding: 10px 14px"></p>')
     body = [MARK, page.header(escape(title), lead, []), field, '<section class="clips">', *map(_card, entries),
             "</section>", SEARCH]

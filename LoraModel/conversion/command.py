@@ -15,7 +15,7 @@ from ..files import atomic_write, check_file_place, check_folder_place
 from ..host import find_host, hush_torch
 from ..inference.options import WORDS, add_preview_option, add_word_options
 from ..inference.preview import SECONDS as PREVIEW_SECONDS
-from ..messages import UserError, table, tr
+from ..messages import Text, UserError, table, tr
 from ..models import PRESETS
 from ..paths import printable
 from .budget import BITS, MAX_KB, Size
@@ -27,11 +27,11 @@ from .voice import STEPS, Converted, Converter, Progress, VoiceOptions
 _SHARES = {"load": (0, 2), "listen": (2, 6), "start": (6, 10), "learn": (10, 90), "judge": (90, 100)}
 """Of a voice's time, in percent: from and to."""
 _WORDS = {
-    "load": ("loading", "加载"),
-    "listen": ("listening", "分析"),
-    "start": ("SVD", "SVD"),
-    "learn": ("learning", "学习"),
-    "judge": ("comparing", "比较"),
+    "load": Text("loading"),
+    "listen": Text("listening"),
+    "start": Text("SVD"),
+    "learn": Text("learning"),
+    "judge": Text("comparing"),
 }
 
 
@@ -43,22 +43,22 @@ def add_options(p: argparse.ArgumentParser) -> None:
                                                                    "bases: the right one is found"))
     add("--output", type=commands.path, required=True, help=tr("the adapter to write (.safetensors), or a folder; a "
                                                                "relative one lies in the RVC checkout"))
-    add("--max_kb", type=commands.number(1, 100_000), help=tr("size of the adapter in thousands of bytes; ranks are "
-                                                              "made to fill it (default: {max_kb:g}, ranks as at full "
-                                                              "size)", max_kb=MAX_KB))
+    add("--max_kb", type=commands.number(1, 100_000), help=tr("size of the adapter in KB (1000 bytes); ranks are "
+                                                              "made to fill it (default: {max_kb:g}, ranks as at "
+                                                              "full size)", max_kb=MAX_KB))
     add("--preset", choices=list(PRESETS), help=tr("layers and ranks of training (default: those of a conversion)"))
     add("--rank", type=commands.whole(1, 4096), help=tr("one rank for all layers (default: one for each kind)"))
-    add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("of the numbers in the file"))
+    add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("bits of each number in the file"))
     add("--content", type=commands.path, help=tr("anybody's speech to learn with: recordings, or an experiment folder "
                                                  "(default: the bundled recordings)"))
-    add("--steps", type=commands.whole(0, 100_000), default=STEPS, help=tr("of learning"))
-    add("--fast", action="store_true", help=tr("the SVD alone, in seconds: keeps less"))
+    add("--steps", type=commands.whole(0, 100_000), default=STEPS, help=tr("steps of distillation"))
+    add("--fast", action="store_true", help=tr("the SVD alone: takes seconds and preserves less"))
     add("--speaker", type=commands.whole(0, 10**6), default=0, help=tr("row of the voice's speaker table"))
-    add("--force", action="store_true", help=tr("overwrite, convert what is done again, and take a base that does not "
-                                                "match"))
+    add("--force", action="store_true", help=tr("overwrite, convert finished voices again, and accept a base that "
+                                                "does not match"))
     add("--report", type=commands.path, help=tr("an HTML page to listen and compare (default: none)"))
     add("--json", type=commands.path, help=tr("a file for the figures (default: none)"))
-    add("--seed", type=commands.seed, default=0, help=tr("of all random numbers"))
+    add("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers"))
     add("--device", type=commands.device, default="cpu", help=tr("cpu, cuda, cuda:0 …"))
     add_word_options(p)
     add_preview_option(p)
@@ -107,7 +107,7 @@ class Bar:
         def tell(part: str, share: float) -> None:
             low, high = _SHARES[part]
             name = f"{number + 1}/{self._voices} {printable(voice.stem)[:30]}, " if self._voices > 1 else ""
-            self._bar.set_description_str(name + tr(*_WORDS[part]), refresh=False)
+            self._bar.set_description_str(name + tr(_WORDS[part]), refresh=False)
             self._bar.update(max(0, 100 * number + low + (high - low) * share - self._bar.n))
 
         return tell
@@ -228,7 +228,7 @@ def lines_of(made: Optional[Converted]) -> List[str]:
     if judged is not None:
         parts = ", ".join(f"{name} {share:.0%}" for name, share in judged.parts.items())
         lines.append(
-            tr("kept {kept:.1%} of the way from the base to the full voice, by log-mel L1 on {clips} clips kept apart "
+            tr("kept {kept:.1%} of the way from the base to the full voice, by log-mel L1 on {clips} held-out clips "
                "({base_distance:.3f} to {distance:.3f}; {parts})",
                kept=judged.kept, clips=judged.clips, base_distance=judged.base_distance, distance=judged.distance,
                parts=parts)
@@ -239,7 +239,7 @@ def lines_of(made: Optional[Converted]) -> List[str]:
                    similarity=judged.similarity, base_similarity=judged.base_similarity)
             )
     energy = ", ".join(f"{name} {share:.0%}" for name, share in made.energy.items())
-    lines.append(tr("of the weights' change the cut kept {energy}", energy=energy))
+    lines.append(tr("the truncated SVD kept {energy} of the weights' change", energy=energy))
     lines.append(
         tr("wrote {path}: {after:.0f} KB instead of {before:.1f} MB, in {seconds:.0f} s", path=made.path,
            after=made.after / 1000, before=made.before / 1000000.0, seconds=made.seconds)
@@ -254,11 +254,11 @@ def base_line(match: Match) -> str:
     """Which base a voice is of, how sure that is, and what else there was."""
     others = [one for one in match.candidates if one.path != match.path]
     listed = ", ".join(
-        f"{one.path.name} {one.distance:.3f}" if one.distance is not None else f"{one.path.name} ({one.why_en})"
+        f"{one.path.name} {one.distance:.3f}" if one.distance is not None else f"{one.path.name} ({one.why})"
         for one in others[:4]
     )
     more = f"; {listed}" if listed else ""
-    sure = tr("surely") if match.sure else tr("not surely")
+    sure = tr("certain") if match.sure else tr("uncertain")
     return tr("base: {path_name}, {sure} (distance {distance:.3f}{more})", path_name=match.path.name, sure=sure,
               distance=match.distance, more=more)
 
@@ -267,22 +267,22 @@ def printable_table(outcomes: List[Outcome]) -> str:
     """A row for each voice."""
     rows: List[Tuple[Any, ...]] = [
         tuple(
-            tr(*words)
-            for words in (
-                ("voice", "声音"),
-                ("state", "状态"),
-                ("base", "底模"),
-                ("MB before", "原 MB"),
-                ("KB after", "现 KB"),
-                ("kept", "保留"),
-                ("s", "秒"),
+            str(head)
+            for head in (
+                Text("voice"),
+                Text("state"),
+                Text("base"),
+                Text("MB before"),
+                Text("KB after"),
+                Text("kept"),
+                Text("s"),
             )
         )
     ]
-    states: Dict[str, Tuple[str, str]] = {
-        "made": ("made", "已转换"),
-        "done before": ("done before", "此前已完成"),
-        "failed": ("failed", "失败"),
+    states: Dict[str, Text] = {
+        "made": Text("made"),
+        "already done": Text("already done"),
+        "failed": Text("failed"),
     }
     for outcome in outcomes:
         made, judged = outcome.converted, outcome.converted.judgement if outcome.converted else None
@@ -297,5 +297,5 @@ def printable_table(outcomes: List[Outcome]) -> str:
             if made
             else ("–",) * 5
         )
-        rows.append((printable(outcome.voice.name), tr(*states[outcome.state]), *cells))
+        rows.append((printable(outcome.voice.name), str(states[outcome.state]), *cells))
     return table(rows)

@@ -16,7 +16,7 @@ from ..arrays import read_array
 from ..host import FEATURE_SIZES, Host, experiment
 from ..host.pipeline import default_f0_method
 from ..inference.stand_in import coarse_pitch
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..models import BaseInfo
 
 BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "recordings"
@@ -173,16 +173,12 @@ def _of_experiment(folders: List[Path], info: BaseInfo) -> Content:
             seconds += frames / 100
             if seconds >= MOST_SECONDS:
                 print(
-                    tr("note: of the content, the first {most_seconds:.0f} s are taken", most_seconds=MOST_SECONDS),
+                    tr("note: only the first {most_seconds:.0f} s of the content are used", most_seconds=MOST_SECONDS),
                     file=sys.stderr,
                 )
                 return Content(phones, f0s if info.f0 else None)
     if not phones:
-        raise UserError(
-            f"{folders[0]} holds no clip with features"
-            + (" and pitch" if info.f0 else "")
-            + f" of {SHORTEST / 100} s or more: give --content recordings, or a folder that prepare_data.py made",
-            f"{folders[0]} 中没有不短于 {SHORTEST / 100} 秒且含特征的片段：请为 --content 提供录音或 "
-            "prepare_data.py 生成的文件夹",
-        )
+        what = Text("features and pitch") if info.f0 else Text("features")
+        raise UserError("{folder} holds no clip with {what} of {seconds} s or more: give --content recordings, or a "
+                        "folder that prepare_data.py made", folder=folders[0], what=what, seconds=SHORTEST / 100)
     return Content(phones, f0s if info.f0 else None)

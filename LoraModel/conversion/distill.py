@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from ..host.networks import Mel
 from ..models import GeneratorLoRA, SynthesizerLoRA
 from ..models.random_state import undisturbed
+from ..training import TrainConfig
 from ..training.losses import stft_loss
+from ..training.parts import BETAS, GRADIENT_LIMIT
 from .content import Content, Piece
 
 NOISE = 0.66666
 """Of the prior's noise, as in the host's `infer`."""
-BETAS = (0.8, 0.99)
-GRADIENT_LIMIT = 50.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Settings:
     last: float = 0.03
     lowest: float = -14.0
     highest: float = 10.0
-    mel: float = 45.0
-    stft: float = 5.0
+    mel: float = TrainConfig.c_mel
+    stft: float = TrainConfig.c_stft
     z: float = 20.0
     seed: int = 0
 
@@ -73,7 +73,7 @@ class Said(NamedTuple):
     mask: Tensor
 
 
-def say(network: nn.Module, given: Piece, g: Tensor, noise: Optional[Tensor] = None) -> Tuple[Said, Tensor]:
+def run_prior(network: nn.Module, given: Piece, g: Tensor, noise: Optional[Tensor] = None) -> Tuple[Said, Tensor]:
     """The prior's part: enc_p, then the flow backward as in the host's `infer`. -> (what is said, the noise)."""
     mean, log_scale, mask = network.enc_p(given.phone, given.pitch, given.lengths)
     noise = torch.randn_like(mean) * NOISE if noise is None else noise
@@ -147,7 +147,7 @@ class Student:
             )
         )
         with torch.no_grad():
-            said, noise = say(self.teacher, given, self._g)
+            said, noise = run_prior(self.teacher, given, self._g)
         self.optimizer.zero_grad()
         losses = self._prior(given, said, noise)
         losses.update(self._sound(given, said.z))
@@ -165,7 +165,7 @@ class Student:
         )
 
     def _prior(self, given: Piece, said: Said, noise: Tensor) -> Dict[str, float]:
-        own, _ = say(self.model.network, given, self._speaker(len(given.lengths)), noise)
+        own, _ = run_prior(self.model.network, given, self._speaker(len(given.lengths)), noise)
         distance = kl(own, said)
         z = ((own.z - said.z).abs() * said.mask).sum() / said.mask.sum() / own.z.shape[1]
         (distance + self.settings.z * z).backward()
@@ -200,7 +200,7 @@ def speak(network: nn.Module, given: Piece, g: Tensor, seed: int = 0) -> Tensor:
     """A piece through the whole network as the host's `infer` runs it. -> audio, (batch, samples). g: (1, gin, 1)."""
     with undisturbed(given.phone.device):
         torch.manual_seed(seed)
-        said, _ = say(network, given, g)
+        said, _ = run_prior(network, given, g)
         return (
             GeneratorLoRA(network.dec)(said.z * said.mask, given.f0, g.expand(len(given.lengths), -1, -1))
             .squeeze(1)
@@ -212,7 +212,7 @@ def speak(network: nn.Module, given: Piece, g: Tensor, seed: int = 0) -> Tensor:
 def hear(network: nn.Module, given: Piece, g: Tensor, frames: int = 32) -> None:
     """A piece through the whole network, for who listens to its layers: of its sound, only `frames` from the middle
     are made."""
-    z = say(network, given, g)[0].z
+    z = run_prior(network, given, g)[0].z
     start = max(0, (z.shape[2] - frames) // 2)
     f0 = None if given.f0 is None else given.f0[:, start : start + frames]
     GeneratorLoRA(network.dec)(z[:, :, start : start + frames], f0, g.expand(len(z), -1, -1))

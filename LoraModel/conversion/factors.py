@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import models  # noqa: F401  it defines the targets
 from ..lora import Adapter, LoRAConfig
 from ..lora.targets import TARGETS
-from ..messages import UserError
+from ..messages import Text, UserError
 from .budget import header_bytes, tensor_bytes
 
 ROW = "lora_row.weight"
@@ -210,10 +210,8 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
             return ranks
     least = size(dict.fromkeys(now, 1))
     raise UserError(
-        f"adapter {adapter.name!r} cannot be as small as {max_bytes / 1000:g} KB in {bits} bits: rank 1 takes "
-        f"{least / 1000:.0f} KB. "
-        "Give a larger --max_kb" + (", or --bits 8" if bits == 16 else ""),
-        f"适配器 {adapter.name!r} 无法以 {bits} 位缩小到 {max_bytes / 1000:g} KB：秩 1 需要 {least / 1000:.0f} KB，"
-        "请增大 --max_kb"
-        + ("，或使用 --bits 8" if bits == 16 else ""),
+        "adapter {adapter_name!r} cannot be as small as {max_bytes:g} KB in {bits} bits: rank 1 takes {least:.0f} KB. "
+        "Give a larger --max_kb{also}",
+        adapter_name=adapter.name, max_bytes=max_bytes / 1000, bits=bits, least=least / 1000,
+        also=Text(", or --bits 8") if bits == 16 else "",
     )

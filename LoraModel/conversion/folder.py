@@ -100,7 +100,7 @@ def convert_all(
     outcomes: List[Outcome] = []
     for number, (voice, output) in enumerate(pairs):
         if not redo and is_done(voice, output):
-            outcomes.append(Outcome(voice, output, "done before"))
+            outcomes.append(Outcome(voice, output, "already done"))
             continue
         try:
             made = converter.convert(voice, output, options, begin(number, voice), similarity)
@@ -112,6 +112,6 @@ def convert_all(
             words = describe_fault(error)
             text = f"{type(error).__name__}: {error}"
             outcomes.append(
-                Outcome(voice, output, "failed", error=words or UserError(text, text), ours=words is None)
+                Outcome(voice, output, "failed", error=words or UserError("{text}", text=text), ours=words is None)
             )
     return outcomes

@@ -16,10 +16,10 @@ from ..names import shown
 from .factors import products_of, row_of
 
 PARTS = {
-    "enc_p": ("text encoder", "文本编码器"),
-    "flow": ("flow", "flow"),
-    "dec": ("decoder", "解码器"),
-    "emb_g": ("speaker", "说话人"),
+    "enc_p": Text("text encoder"),
+    "flow": Text("flow"),
+    "dec": Text("decoder"),
+    "emb_g": Text("speaker"),
 }
 
 
@@ -46,11 +46,10 @@ def describe_adapter(path: Path) -> List[str]:
         lines.append(tr("preview: {count} bytes, {kind}", count=len(sound), kind=PREVIEW_KINDS[sound[:4]]))
     lines.append(tr("what it would change at strength 1:"))
     for part, (layers, ranks, size) in changes(adapter).items():
-        en, zh = PARTS.get(part, (part, part))
         rank = f"{min(ranks)}" if len(set(ranks)) == 1 else f"{min(ranks)}–{max(ranks)}"
         lines.append(
-            tr("  {reason} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}", reason=Text(en, zh),
-               part=part, layers=layers, rank=rank, size=size)
+            tr("  {name} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}",
+               name=PARTS.get(part, part), part=part, layers=layers, rank=rank, size=size)
         )
     return lines
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..host.networks import Mel
 from ..models import GeneratorLoRA, SynthesizerLoRA
 from .content import Content, Piece
-from .distill import same_noise, say, speak
+from .distill import run_prior, same_noise, speak
 
 PLAYED = 2
 """Clips whose sound is kept, for the report."""
@@ -149,7 +149,7 @@ def _parts(
     """What each part keeps of its change, by what it makes of the full voice's inputs: 1 - distance / distance of
     the base."""
     torch.manual_seed(seed)
-    real, noise = say(teacher, given, g)
+    real, noise = run_prior(teacher, given, g)
     noisy = (real.mean + torch.exp(real.log_scale) * noise) * real.mask
     f0 = given.f0
 

@@ -10,13 +10,13 @@ voice does not use get no gradient at all and are the same but for weight decay.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..lora.functional import weight_norm_compose
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models import model_kind
 from ..models.checkpoint_file import open_checkpoint
 from ..models.model_form import ModelForm
@@ -46,8 +46,7 @@ class Candidate(NamedTuple):
 
     path: Path
     distance: Optional[float]
-    why_en: str = ""
-    why_zh: str = ""
+    why: Union[UserError, str] = ""
 
 
 class Match(NamedTuple):
@@ -186,19 +185,14 @@ class Bases:
                 middle = torch.tensor(sorted(distances(mine, base).values())).median()
                 candidates.append(Candidate(path, float(middle)))
             else:
-                candidates.append(Candidate(path, None, differs.en, differs.zh))
+                candidates.append(Candidate(path, None, differs))
         candidates.sort(key=lambda one: (one.distance is None, one.distance or 0.0, str(one.path)))
         fitting = [one for one in candidates if one.distance is not None]
         if not fitting:
             one = candidates[0] if candidates else None
-            raise UserError(
-                f"{voice.name} has the shape of no base in {self.place}"
-                + (f" ({one.path.name}: {one.why_en})" if one else "")
-                + ": give the base that it was trained from",
-                f"{voice.name} 的形状与 {self.place} 中的底模均不符"
-                + (f"（{one.path.name}：{one.why_zh}）" if one else "")
-                + "：请提供训练它所用的底模",
-            )
+            why = Text(" ({name}: {why})", name=one.path.name, why=one.why) if one else ""
+            raise UserError("{voice_name} has the shape of no base in {place}{why}: give the base that it was trained "
+                            "from", voice_name=voice.name, place=self.place, why=why)
         best = fitting[0]
         if best.distance > NEAR and not force:
             listed = ", ".join(f"{one.path.name} {one.distance:.2f}" for one in fitting[:5])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import List
 
 from ..evaluation import page
+from ..messages import Text
 from .folder import Outcome
 from .voice import Converted
 
@@ -17,7 +18,7 @@ SECONDS = 6
 def write_report(path: Path, outcomes: List[Outcome]) -> Path:
     """Write the page, whole or not at all."""
     title = page.two("Full voices and their adapters")
-    lead = page.two("Both say content that was kept apart, from the same noise. No recording of the speakers was used.")
+    lead = page.two("Both speak held-out content, from the same noise. No recording of the speakers was used.")
     body = [page.header(title, lead, []), _table(outcomes)]
     for outcome in outcomes:
         if outcome.converted is not None and outcome.converted.judgement is not None:
@@ -27,17 +28,17 @@ def write_report(path: Path, outcomes: List[Outcome]) -> Path:
 
 def _table(outcomes: List[Outcome]) -> str:
     heads = "".join(
-        f"<th>{page.two(en, zh)}</th>"
-        for en, zh in (
-            ("voice", "声音"),
-            ("base (distance)", "底模（距离）"),
-            ("before", "原大小"),
-            ("after", "现大小"),
-            ("kept", "保留"),
-            ("enc_p / flow / dec", "enc_p / flow / dec"),
-            ("log-mel L1: base, adapter", "对数梅尔 L1：底模、适配器"),
-            ("similarity", "相似度"),
-            ("time", "用时"),
+        f"<th>{page.plain(head)}</th>"
+        for head in (
+            Text("voice"),
+            Text("base (distance)"),
+            Text("before"),
+            Text("after"),
+            Text("kept"),
+            "enc_p / flow / dec",
+            Text("log-mel L1: base, adapter"),
+            Text("similarity"),
+            Text("time"),
         )
     )
     rows = ""
@@ -59,7 +60,7 @@ def _table(outcomes: List[Outcome]) -> str:
                 ]
             cells[7] = page.duration(made.seconds)
         elif outcome.error is not None:
-            cells[0] = page.two(escape(outcome.error.en), escape(outcome.error.zh))
+            cells[0] = page.plain(outcome.error)
         rows += (
             f"<tr><th scope='row'>{escape(outcome.voice.name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")  # noqa: E501
     return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'.replace(  # noqa: E501
@@ -69,14 +70,14 @@ def _table(outcomes: List[Outcome]) -> str:
 
 def _sounds(made: Converted) -> str:
     judged = made.judgement
-    parts = [page.heading(made.voice.stem, made.voice.stem)]
+    parts = [page.heading(made.voice.stem)]
     for number, heard in enumerate(judged.sounds if judged is not None else []):
         players = "".join(
-            page.player(audio[: SECONDS * judged.rate], judged.rate, f"{made.voice.stem}/{number}/{key}", en, zh)  # type: ignore[union-attr]
-            for audio, key, en, zh in (
-                (heard.base, "base", "base alone", "仅底模"),
-                (heard.full, "full", "full voice", "完整声音"),
-                (heard.adapter, "adapter", "adapter", "适配器"),
+            page.player(audio[: SECONDS * judged.rate], judged.rate, f"{made.voice.stem}/{number}/{key}", name)  # type: ignore[union-attr]
+            for audio, key, name in (
+                (heard.base, "base", Text("base alone")),
+                (heard.full, "full", Text("full voice")),
+                (heard.adapter, "adapter", Text("adapter")),
             )
         )
         parts.append(f'<section class="clips">{players}</section>')

@@ -96,7 +96,7 @@ class Converted(NamedTuple):
             "ranks": {name: target.r for name, target in self.config.targets.items()},
             "weight_energy_kept": {name: round(value, 4) for name, value in self.energy.items()},
             "bases": [
-                {"base": str(one.path), "distance": one.distance, "differs": one.why_en}
+                {"base": str(one.path), "distance": one.distance, "differs": getattr(one.why, "en", one.why)}
                 for one in self.match.candidates
             ],
         }
@@ -252,7 +252,7 @@ class Converter:
         try:
             values = rounded(tensors, bits)
         except ValueError:
-            raise UserError("the conversion went astray (values that are not finite): try another --seed, or "
+            raise UserError("the conversion diverged (values that are not finite): try another --seed, or "
                             "--fast") from None
         for name, tensor in tensors.items():
             tensor.copy_(values[name])

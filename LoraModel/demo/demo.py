@@ -27,14 +27,14 @@ from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
 from ..inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
-from ..messages import UserError, cli, tr
+from ..messages import Text, UserError, cli, tr
 from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data
 from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
 from ..training.signals import handle_signals
-from .hearing import heard, texts_of
+from .measures import conversion_figures, texts_of
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -80,7 +80,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     say("4/4 measuring")
     figures = measure(trainer, adapter, converted)
     made = {"base": converted.base, "adapter": converted.adapter}
-    figures.update(heard(converted.source, made, converted.reference, texts_of(RECORDINGS, "source"), options.asr))
+    figures.update(conversion_figures(converted.source, made, converted.reference, texts_of(RECORDINGS, "source"),
+                                      options.asr))
     figures["seconds_total"] = round(time.perf_counter() - started, 1)
     report(folder, trainer, figures, converted)
     shown_at = show_in_app(Path(options.data_dir).resolve() if options.data_dir else folder.parent / "app_data", folder)
@@ -110,9 +111,9 @@ def can_open() -> bool:
     return bool(has_screen and sys.stdout is not None and sys.stdout.isatty())
 
 
-def say(english: str, chinese: Optional[str] = None, /, **values: Any) -> None:
+def say(english: str, /, **values: Any) -> None:
     """One line to the user on standard error. Arguments as `messages.Text`."""
-    print(tr(english, chinese, **values), file=sys.stderr, flush=True)
+    print(tr(english, **values), file=sys.stderr, flush=True)
 
 
 def step(command: str, *arguments: Any) -> None:
@@ -127,7 +128,7 @@ def step(command: str, *arguments: Any) -> None:
 
 
 def train(experiment: Path, output: Path, epochs: int) -> Optional[Trainer]:
-    """Train, or go on with an interrupted run. None where the user stopped it."""
+    """Train, or resume an interrupted run. None where the user stopped it."""
     trainer = prepare_training(
         TrainConfig(base_model=str(BASE), data_dir=str(experiment), output_dir=str(output), name=NAME, epochs=epochs,
                     save_every=SAVE_EVERY, preset=PRESET, lr=RATE_OF_LEARNING, device="cpu",
@@ -232,19 +233,18 @@ def measure(trainer: Trainer, adapter: Path, converted: Conversions) -> Dict[str
 
 def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: Conversions) -> None:
     titles = {
-        "source": ("Source: another speaker", "源音频：另一位说话人"),
-        "converted_base": ("Converted by the base alone", "仅用底模转换"),
-        "converted": ("Converted by base + adapter", "底模 + 适配器转换"),
-        "converted_merged": ("Converted by the merged model", "合并模型转换"),
-        "target": ("Target: the real voice, same words", "目标：真实声音，相同内容"),
+        "source": Text("Source: another speaker"),
+        "converted_base": Text("Converted by the base alone"),
+        "converted": Text("Converted by base + adapter"),
+        "converted_merged": Text("Converted by the merged model"),
+        "target": Text("Target: the real voice, same words"),
     }
     log = read_log(trainer.folder)
     atomic_write(folder / "report.json", json.dumps(figures, indent=1).encode())
     write_report(folder, {
         "figures": figures,
         "said": texts_of(RECORDINGS, "source")[0],
-        "audio": [{"key": key, "title_en": titles[key][0], "title_zh": titles[key][1], "path": path} for key,
-                  path in converted.files],
+        "audio": [{"key": key, "title": titles[key], "path": path} for key, path in converted.files],
         "curves": {
             "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log
                      if "total" in line],

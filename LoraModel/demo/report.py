@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional
 import soundfile
 
 from LoraModel.evaluation import page
-from LoraModel.evaluation.pictures import line_chart
 
+from ..charts import line_chart
 from ..messages import Text
 
 REQUIRED = (
@@ -27,38 +27,35 @@ OPTIONAL = (
 )  # fmt: skip
 
 HEARD = (
-    ("word_error", "Words lost", "丢失的词", "share that a speech recogniser gets wrong; lower is better",
-     "语音识别出错的比例；越低越好", False),
-    ("content_distance", "Distance of what is said", "内容距离",
-     "between the source and its conversion, by the content encoder; lower is better",
-     "源音频与转换结果之间，由内容编码器计算；越低越好", False),
-    ("dnsmos", "Naturalness (DNSMOS)", "自然度（DNSMOS）", "1 to 5, higher is better", "1 到 5，越高越好", True),
-    ("global_variance", "Sharpness: global variance", "清晰度：全局方差", "1 is as sharp as the target’s recordings",
-     "1 表示与目标录音同样清晰", None),
-    ("frame_contrast", "Sharpness: from frame to frame", "清晰度：帧间对比", "1 is as sharp as the target’s recordings",
-     "1 表示与目标录音同样清晰", None),
+    ("word_error", Text("Word error rate"), Text("share that a speech recogniser gets wrong; lower is better"), False),
+    ("content_distance", Text("Content distance"),
+     Text("between the source and its conversion, by the content encoder; lower is better"), False),
+    ("dnsmos", Text("Naturalness (DNSMOS)"), Text("1 to 5, higher is better"), True),
+    ("global_variance", Text("Sharpness: global variance"), Text(
+        "1 is as sharp as the target’s recordings"), None),
+    ("frame_contrast", Text("Sharpness: from frame to frame"), Text(
+        "1 is as sharp as the target’s recordings"), None),
 )  # fmt: skip
 """Further rows of the table where they were measured: key of the figures, names, hints, whether higher is better; None:
 the nearer to 1 the better."""
 
 SOUND = (
-    ("level_db", "Loudness, dB", "响度（dB）", "of the speech; a conversion keeps most of its source’s",
-     "语音部分；转换结果大体保持源音频的响度"),
-    ("noise_floor_db", "Noise in pauses, dB", "停顿中的噪声（dB）", "lower is quieter", "越低越安静"),
-    ("dc_offset", "Offset from zero", "直流偏移", "full scale is 1; 0 is right", "满幅为 1；应为 0"),
+    ("level_db", Text("Loudness, dB"), Text("of the speech; a conversion keeps most of its source’s")),
+    ("noise_floor_db", Text("Noise in pauses, dB"), Text("lower is quieter")),
+    ("dc_offset", Text("Offset from zero"), Text("full scale is 1; 0 is right")),
 )  # fmt: skip
-"""Rows without a better or worse of their own: key of the figures, names and hints in English and Chinese."""
+"""Rows without a better or worse of their own: key of the figures, names and hints."""
 
 # What a loss is called, and what it says: (English, Chinese, English, Chinese).
 LOSSES = {
-    "total": ("Total loss", "总损失", "the weighted sum that is trained on", "训练所用的加权总和"),
-    "loss": ("Total loss", "总损失", "the weighted sum that is trained on", "训练所用的加权总和"),
-    "mel": ("Mel loss", "梅尔谱损失", "log-mel distance of reconstructed clips", "重建片段的对数梅尔谱距离"),
-    "kl": ("KL loss", "KL 损失", "the prior: what is said, in whose voice", "先验：说什么、用谁的声音"),
-    "stft": ("STFT loss", "STFT 损失", "multi-resolution spectra", "多分辨率频谱"),
-    "fm": ("Feature matching loss", "特征匹配损失", "inside the discriminator", "判别器内部特征"),
-    "gen": ("Adversarial loss", "对抗损失", "how well the discriminator is fooled", "骗过判别器的程度"),
-    "disc": ("Discriminator loss", "判别器损失", "real against generated", "真实与生成"),
+    "total": (Text("Total loss"), Text("the weighted sum that is trained on")),
+    "loss": (Text("Total loss"), Text("the weighted sum that is trained on")),
+    "mel": (Text("Mel loss"), Text("log-mel distance of reconstructed clips")),
+    "kl": (Text("KL loss"), Text("the prior: what is said, in whose voice")),
+    "stft": (Text("STFT loss"), Text("multi-resolution spectra")),
+    "fm": (Text("Feature matching loss"), Text("inside the discriminator")),
+    "gen": (Text("Adversarial loss"), Text("how well the discriminator is fooled")),
+    "disc": (Text("Discriminator loss"), Text("real against generated")),
 }
 
 
@@ -66,7 +63,7 @@ def _head(figures: Dict[str, Any]) -> str:
     voice = escape(str(figures.get("voice") or "demo"))
     adapter, seconds = page.size(figures["adapter_bytes"]), page.duration(figures["seconds_train"])
     data = figures.get("seconds_data")
-    learnt = (f" from {data:.0f} seconds of speech", f"，学自 {data:.0f} 秒语音") if data else ("", "")
+    learnt = Text(" from {data:.0f} seconds of speech", data=data) if data else ""
     tiles = [
         (adapter, page.two("one voice: the adapter’s file")),
         (seconds, page.two("to train it, {steps} steps", steps=figures["steps"])),
@@ -79,23 +76,23 @@ def _head(figures: Dict[str, Any]) -> str:
     return page.header(
         page.two("A voice in {adapter}: {voice}", adapter=adapter, voice=voice),
         page.two("The base stayed frozen in memory; this small adapter was trained on top of it{learnt}. Listen to "
-                 "what it changes, then look at the figures.", learnt=Text(learnt[0], learnt[1])),
+                 "what it changes, then look at the figures.", learnt=learnt),
         [page.tile(value, text) for value, text in tiles],
     )  # fmt: skip
 
 
 def _clip(entry: Dict[str, Any]) -> str:
     samples, rate = soundfile.read(str(entry["path"]), dtype="float32", always_2d=True)
-    return page.player(samples.mean(axis=1), rate, entry["key"], entry["title_en"], entry["title_zh"])
+    return page.player(samples.mean(axis=1), rate, entry["key"], entry["title"])
 
 
 def _said(text: Optional[str]) -> str:
     if not text:
         return ""
-    return f'<p class="about">{page.two("All of them say:")} “{escape(text)}”</p>'
+    return f'<p class="about">{page.two("The sentence in all of them:")} “{escape(text)}”</p>'
 
 
-def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
+def _comparison(name: Text, hint: Text, base: Any, adapter: Any, real: Any,
                 higher: Optional[bool]) -> str:
     """A row of the table: base, adapter, change, and the real recordings' own value where it is known.
 
@@ -107,7 +104,7 @@ def _comparison(en: str, zh: str, hint: str, base: Any, adapter: Any, real: Any,
         text = f"{adapter - base:+.3f}" if higher in (None, True) or not base else f"{100 * (adapter / base - 1):+.0f}%"
         change = f'<span class="{"better" if better else "worse"}">{text.replace("-", "−")}</span>'
     return (
-        f"<tr><th scope='row'>{page.two(en, zh)}<small>{hint}</small></th><td>{page.number(base)}</td>"
+        f"<tr><th scope='row'>{page.plain(name)}<small>{page.plain(hint)}</small></th><td>{page.number(base)}</td>"
         f"<td class='best'>{page.number(adapter)}</td><td>{change}</td><td>{page.number(real)}</td></tr>"
     )
 
@@ -120,24 +117,24 @@ def _stand_in() -> str:
 
 def _figures(figures: Dict[str, Any]) -> str:
     rows = _comparison(
-        "Held-out log-mel distance", "留出录音的对数梅尔谱距离",
-        page.two("lower is better; recordings kept out of training"),
+        Text("Held-out log-mel distance"),
+        Text("lower is better; recordings kept out of training"),
         figures["heldout_mel_base"], figures["heldout_mel_adapter"], None, higher=False,
     ) + _comparison(
-        "Similarity to the target speaker", "与目标说话人的相似度",
-        page.two("higher is better; cosine of Resemblyzer’s embeddings"),
+        Text("Similarity to the target speaker"),
+        Text("higher is better; cosine of Resemblyzer’s embeddings"),
         figures["speaker_similarity_base"], figures["speaker_similarity_adapter"],
         figures.get("speaker_similarity_reference"), higher=True,
     ) + "".join(
-        _comparison(en, zh, page.two(hint_en, hint_zh), figures.get(f"{key}_base"), figures.get(f"{key}_adapter"),
+        _comparison(name, hint, figures.get(f"{key}_base"), figures.get(f"{key}_adapter"),
                     figures.get(f"{key}_reference"), higher)
-        for key, en, zh, hint_en, hint_zh, higher in HEARD if figures.get(f"{key}_adapter") is not None
+        for key, name, hint, higher in HEARD if figures.get(f"{key}_adapter") is not None
     )  # fmt: skip
     rows += "".join(
-        f"<tr><th scope='row'>{page.two(en, zh)}<small>{page.two(hint_en, hint_zh)}</small></th>"
+        f"<tr><th scope='row'>{page.plain(name)}<small>{page.plain(hint)}</small></th>"
         + "".join(f"<td>{page.number(figures.get(f'{key}_{name}'))}</td>" for name in ("base", "adapter"))
         + f"<td>–</td><td>{page.number(figures.get(f'{key}_reference'))}</td></tr>"
-        for key, en, zh, hint_en, hint_zh in SOUND if figures.get(f"{key}_adapter") is not None
+        for key, name, hint in SOUND if figures.get(f"{key}_adapter") is not None
     )
     same = figures["unload_identical"]
     verdict = (
@@ -192,13 +189,13 @@ def _curves(curves: Dict[str, List[Dict[str, Any]]], level: Optional[float]) -> 
     rows = curves.get("loss", [])
     parts = list(dict.fromkeys(key for row in rows for key in row if key != "step"))
     for part in parts:
-        en, zh, about_en, about_zh = LOSSES.get(part, (escape(part), escape(part), "", ""))
+        name, about = LOSSES.get(part, (part, ""))
         points = [(row["step"], row[part]) for row in rows if row.get(part) is not None]
-        charts += page.chart(page.two(en, zh), page.two(about_en, about_zh),
+        charts += page.chart(page.plain(name), page.plain(about),
                              line_chart(points, f"{part} loss over steps"))
     if not charts:
         return ""
-    return f"""<h2>{page.two("How it learnt")}</h2>
+    return f"""<h2>{page.two("Training curves")}</h2>
 <p class="about">{page.two("Over training steps. Pale: each step; strong: running mean.")}</p>
 <section class="charts">{charts}</section>"""
 
@@ -229,7 +226,7 @@ def _next(figures: Dict[str, Any]) -> str:
                                            "(<code>.venv</code>).") + "</p>"
     items = "".join(f'<li class="card"><h3>{title}</h3><pre>{_unbroken(command)}</pre></li>' for title,
                     command in steps)
-    return f'<h2>{page.two("How to go on")}</h2>{where}<ol class="next">{items}</ol>'
+    return f'<h2>{page.two("Next steps")}</h2>{where}<ol class="next">{items}</ol>'
 
 
 def write_report(folder: Path, data: Dict[str, Any]) -> Path:
@@ -238,9 +235,9 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
     Args:
         folder: an existing folder.
         data: `figures`, the content of report.json: every key of REQUIRED (None where a similarity was not measured),
-            any of OPTIONAL, and others, which are listed as they are. `audio`, a list of {"key", "title_en",
-            "title_zh", "path"} in the order to show. `curves`, {"loss": [{"step", part: value, ...}], "heldout":
-            [{"step", "mel"}]}. `notes`, a list of strings or {"en", "zh"}. `said`, what is said in all of them.
+            any of OPTIONAL, and others, which are listed as they are. `audio`, a list of {"key", "title",
+            "path"} in the order to show. `curves`, {"loss": [{"step", part: value, ...}], "heldout":
+            [{"step", "mel"}]}. `notes`, a list of texts. `said`, what is said in all of them.
     """
     figures = data["figures"]
     missing = [key for key in REQUIRED if key not in figures]
@@ -249,7 +246,7 @@ def write_report(folder: Path, data: Dict[str, Any]) -> Path:
     clips = data["audio"]
     body = [
         _head(figures),
-        page.heading("Listen", "试听", "Click a spectrogram to play from there.", "点击频谱图可从该处播放。"),
+        page.heading(Text("Listen"), Text("Click a spectrogram to play from there.")),
         _said(data.get("said")),
         f'<section class="clips">{"".join(_clip(entry) for entry in clips)}</section>',
         _figures(figures),

@@ -67,20 +67,20 @@
       return { voices: pair.voices, answers: pair.answers, chosen_first: pair.chosen, share: interval[0], low: interval[1], high: interval[2] };
     });
   }
-  function both(en, zh) {
+  function inEach(name, voice) {
     var whole = document.createElement("span");
-    [["en", en], ["zh-CN", zh]].forEach(function (one) {
+    page.languages.forEach(function (language) {
       var part = document.createElement("span");
-      part.lang = one[0];
-      part.textContent = one[1];
+      part.lang = language.code;
+      part.textContent = language[name].replace("{voice}", function () { return voice; });
       whole.appendChild(part);
     });
     return whole;
   }
   function verdict(one) {
-    if (one.low > 0.5) return both("“" + one.voices[0] + "” is nearer: the interval leaves out one half.", "“" + one.voices[0] + "”更接近：区间不含一半。");
-    if (one.high < 0.5) return both("“" + one.voices[1] + "” is nearer: the interval leaves out one half.", "“" + one.voices[1] + "”更接近：区间不含一半。");
-    return both("No difference that these answers could tell from chance.", "这些回答无法与随机选择区分。");
+    if (one.low > 0.5) return inEach("nearer", one.voices[0]);
+    if (one.high < 0.5) return inEach("nearer", one.voices[1]);
+    return inEach("neither", "");
   }
   function draw() {
     var done = answers.filter(Boolean).length, over = shown >= trials.length;
@@ -124,8 +124,10 @@
     document.body.removeChild(link);
     setTimeout(function () { URL.revokeObjectURL(address); }, 10000);
   }
-  function speak() { root.lang = root.dataset.shown === "en" ? "en" : "zh-CN"; }
-  by("language").addEventListener("click", function () { root.dataset.shown = root.dataset.shown === "en" ? "zh" : "en"; speak(); });
+  var codes = page.languages.map(function (language) { return language.code; });
+  function at() { return codes.map(function (code) { return code.slice(0, 2); }).indexOf(root.dataset.shown); }
+  function speak() { root.lang = codes[at()]; }
+  by("language").addEventListener("click", function () { root.dataset.shown = codes[(at() + 1) % codes.length].slice(0, 2); speak(); });
   ["x", "a", "b"].forEach(function (name) { by("play-" + name).addEventListener("click", function () { play(name); }); });
   by("choose-a").addEventListener("click", function () { answer("a"); });
   by("choose-b").addEventListener("click", function () { answer("b"); });

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import b64encode
 from html import escape
 from itertools import combinations
@@ -20,8 +21,10 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from ..files import atomic_write
-from ..messages import language
+from ..messages import Text, codes, language
 from .binomial import Z
+from .page import next_language, plain
+from .page import style as page_style
 from .pictures import data_uri, flac
 
 FILE = "abx.html"
@@ -109,6 +112,14 @@ def _inside_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _verdicts() -> List[Dict[str, str]]:
+    """What the page says of a pair of voices, in each language; the script puts a voice's name for {voice}."""
+    nearer = Text("“{voice}” is nearer: the interval leaves out one half.", voice="{voice}")
+    neither = Text("No difference that these answers could tell from chance.")
+    return [{"code": code, "nearer": nearer.in_language(name), "neither": neither.in_language(name)}
+            for code, name in codes()]
+
+
 def write_abx(folder: Path, questions: Sequence[Question], seed: int = 0) -> Path:
     """Write DIR/abx.html, whole or not at all, and return its path.
 
@@ -132,11 +143,14 @@ def write_abx(folder: Path, questions: Sequence[Question], seed: int = 0) -> Pat
         f'src="{data_uri("audio/flac", flac(even(*sound), sound[1]))}"></audio>\n'
         for name, sound in sounds.items()
     )
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    template = re.sub(r"\{\{(.*?)\}\}", lambda text: plain(Text(text.group(1))), _TEMPLATE.read_text(encoding="utf-8"))
+    page = Template(template).substitute(
         shown=language(),
+        next_language=next_language(),
+        style=page_style(),
         script=script,
         sounds=tags,
-        contents=_inside_script({**contents, "id": mark}),
+        contents=_inside_script({**contents, "id": mark, "languages": _verdicts()}),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
     path = folder / FILE

@@ -25,7 +25,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -55,13 +55,12 @@ from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.lora.adapter_file import read_metadata
-from LoraModel.messages import Text, UserError, cli, tr
+from LoraModel.messages import Text, UserError, cli, in_every_language, tr
 from LoraModel.paths import printable
 from LoraModel.places import near_words
 
-STAND_IN = {"en": "Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases "
-            "trained on it sound right.",
-            "zh": "没有 RVC 目录：内容特征来自演示用的 HuBERT 替代实现，只有用它训练的底模才能正常发声。"}
+STAND_IN = Text("Without an RVC checkout, content features come from the demo's stand-in for HuBERT: only bases "
+                "trained on it sound right.")
 FEW_CLIPS = 10
 PLAYED_SECONDS = 15
 
@@ -164,7 +163,7 @@ class Session:
     judges: Judges
     clips: List[Recording]
     sources: List[Recording]
-    notes: List[Dict[str, str]] = field(default_factory=list)
+    notes: List[Text] = field(default_factory=list)
 
     def run(self) -> List[Result]:
         """The recordings themselves, then each model."""
@@ -259,7 +258,7 @@ def check_entries(entries: List[Entry], host: Host) -> None:
         path = find_adapter(entry.file, host.root) if entry.kind == "adapter" else host.resolve(entry.file)
         if not path.is_file():
             near = near_words(path)
-            raise UserError("there is no file {path}{near}: check --{kind}", path=path, near=Text(near[0], near[1]),
+            raise UserError("there is no file {path}{near}: check --{kind}", path=path, near=near,
                             kind=entry.kind)
         if entry.kind == "adapter":
             entry.file = str(path)
@@ -273,7 +272,7 @@ def check_entries(entries: List[Entry], host: Host) -> None:
         raise UserError("two models are called {twice!r}: give each a --label of its own", twice=twice)
 
 
-def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]:
+def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Text]]:
     """The networks that are asked for and installed, and a note for each that is missing."""
     judges, notes = Judges(), []
     for wanted, name, make in ((not args.no_similarity, "encoder", SpeakerEncoder),
@@ -283,26 +282,23 @@ def find_judges(args: argparse.Namespace) -> Tuple[Judges, List[Dict[str, str]]]
         try:
             setattr(judges, name, make())
         except UserError as error:
-            notes.append({"en": f"left out: {error.en}", "zh": f"已略去：{error.zh}"})
+            notes.append(Text("left out: {problem}", problem=error))
     if args.asr:
         judges.listener = Listener(args.asr)
     return judges, notes
 
 
-def remarks(session: Session, results: List[Result]) -> List[Dict[str, str]]:
+def remarks(session: Session, results: List[Result]) -> List[Text]:
     """What a reader has to know to judge these figures."""
     notes = list(session.notes)
     if len(session.clips) < FEW_CLIPS:
-        notes.append({"en": f"{len(session.clips)} recordings: intervals of fewer than {FEW_CLIPS} are too narrow, and "
-                      f"differences may be chance",
-                      "zh": f"只有 {len(session.clips)} 个录音：少于 {FEW_CLIPS} 个时区间偏窄，差异可能出于偶然"})
+        notes.append(Text("{count} recordings: intervals of fewer than {few} are too narrow, and differences may be "
+                          "chance", count=len(session.clips), few=FEW_CLIPS))
     if len(session.clips) == 1 and session.judges.encoder is not None:
-        notes.append({"en": "one recording: its similarity to the speaker's other recordings cannot be found",
-                      "zh": "只有一个录音：无法计算与该说话人其他录音的相似度"})
+        notes.append(Text("one recording: its similarity to the speaker's other recordings cannot be found"))
     if len({result.about["sample_rate"] for result in results[1:]}) > 1:
-        notes.append({"en": "the models' sample rates differ: log-mel L1 and mel-cepstral distortion reach up to half "
-                      "of each and hardly compare",
-                      "zh": "各模型采样率不同：对数梅尔 L1 与梅尔倒谱失真的频率上限各为其一半，比较时需谨慎"})
+        notes.append(Text("the models' sample rates differ: log-mel L1 and mel-cepstral distortion reach up to half of "
+                          "each and hardly compare"))
     return notes
 
 
@@ -318,7 +314,7 @@ def prepare(args: argparse.Namespace) -> Session:
     files, others = (find([host.resolve(place) for place in places]) for places in (args.recordings, args.sources))
     judges, notes = find_judges(args)
     for note in notes:
-        print(tr(note["en"], note["zh"]), file=sys.stderr)
+        print(note, file=sys.stderr)
     with tqdm(total=len(files) + len(others), desc=tr("reading"), unit=tr(
         "file"), file=sys.stderr, leave=False) as bar:
         clips, sources = (read(paths, judges.encoder, bar.update) for paths in (files, others))
@@ -341,7 +337,8 @@ def main(argv: Optional[list] = None) -> int:
     settings.update(host=session.host.describe(), f0_method=check_f0_method(session.host, args.f0_method),
                     features="HuBERT" if session.host.is_checkout else "stand-in", **versions())
     said = [] if session.host.is_checkout else [STAND_IN]  # on the terminal the converter has said so itself
-    contents = as_json(results, session.clips, session.sources, settings, notes + said)
+    contents = as_json(results, session.clips, session.sources, settings,
+                       [in_every_language(note) for note in notes + said])
     data = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     for path in [out / "report.json", *copies]:
         atomic_write(path, data)
@@ -352,7 +349,7 @@ def main(argv: Optional[list] = None) -> int:
         print(tr("open {page} to compare by ear, without seeing which is which", page=page))
     print(summary(results))
     for note in notes[len(session.notes):]:
-        print(tr(note["en"], note["zh"]))
+        print(note)
     print(tr("open {report} to listen and compare; figures of every clip: {out}", report=report,
              out=out / "report.json"))
     return 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Dict, Sequence, Union
 
 import numpy as np
 import torch
@@ -28,11 +28,13 @@ SAME_SPEAKER = 0.95
 """Cosine from which two embeddings say nothing of two speakers."""
 
 
-def missing_package(what_en: str, what_zh: str, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
+def missing_package(what: Text, package: str, error: ImportError, commands: Sequence[str]) -> UserError:
     """What to say where the package of a figure cannot be imported. commands: what installs it."""
-    run_en, run_zh = (word.join(f"`{command}`" for command in commands) for word in (" and ", " 和 "))
+    run: Union[Text, str] = f"`{commands[0]}`"
+    for command in commands[1:]:
+        run = Text("{first} and {then}", first=run, then=f"`{command}`")
     return UserError("{what} needs {package}, which cannot be imported ({error}): run {run}",
-                     what=Text(what_en, what_zh), package=package, error=error, run=Text(run_en, run_zh))
+                     what=what, package=package, error=error, run=run)
 
 
 def cosine_to_mean(embedding: np.ndarray, references: Sequence[np.ndarray]) -> float:
@@ -70,7 +72,7 @@ class SpeakerEncoder:
             try:
                 from resemblyzer import VoiceEncoder, preprocess_wav
             except ImportError as error:
-                raise missing_package("speaker similarity", "音色相似度", "Resemblyzer", error,
+                raise missing_package(Text("speaker similarity"), "Resemblyzer", error,
                                ["pip install webrtcvad-wheels", "pip install --no-deps Resemblyzer==0.1.4"]) from error
         self._network = VoiceEncoder("cpu", verbose=False)
         self._prepare = preprocess_wav
@@ -123,7 +125,7 @@ class SpeechQuality:
         except ImportError as error:
             # named only where it is missing: beside onnxruntime-gpu, which RVC may have brought, it would do harm
             both = "onnxruntime " if error.name == "onnxruntime" else ""
-            raise missing_package("speech quality (DNSMOS)", "语音质量（DNSMOS）", "speechmos", error,
+            raise missing_package(Text("speech quality (DNSMOS)"), "speechmos", error,
                            [f"pip install {both}speechmos==0.0.1.1"]) from error
         onnxruntime.set_default_logger_severity(3)  # it warns of graphics cards that it does not find
         options = onnxruntime.SessionOptions()

@@ -6,26 +6,67 @@ English and Simplified Chinese both stand in the page; a button switches, and th
 
 from __future__ import annotations
 
+import json
 import math
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any, List, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from ..charts import STYLE
 from ..files import atomic_write
-from ..messages import ENGLISH, Text, language
+from ..messages import ENGLISH, Text, UserError, codes, language, own_name
 from .pictures import data_uri, flac, spectrogram_png
 
 _TEMPLATE = Path(__file__).with_name("page_template.html")
 
 
-def two(english: str, chinese: Optional[str] = None, /, **values: Any) -> str:
-    """Both languages as HTML; the style sheet shows one. Arguments as `messages.Text`, HTML already."""
-    text = Text(english, chinese, **values)
-    shown = ((code, text.in_language(name)) for code, name in (("en", ENGLISH), ("zh-CN", "zh_CN")))
-    return "".join(f'<span lang="{code}">{words}</span>' for code, words in shown)
+def style() -> str:
+    """The style sheet of every page, with that of the charts; of each text the language shown alone is seen."""
+    shown = "".join(f'html[data-shown="{code[:2]}"] [lang]:not([lang="{code}"]) {{ display: none; }}\n'
+                    for code, _ in codes())
+    return Path(__file__).with_name("page.css").read_text(encoding="utf-8") + STYLE + shown
+
+
+Words = Union[Text, UserError, Mapping[str, str], str]
+"""A text, one that a file holds as {"en": ..., "zh": ...}, or a name that is the same in all languages."""
+
+
+def two(english: str, /, **values: Any) -> str:
+    """A text as HTML, in every language; the style sheet shows one. Arguments as `messages.Text`, HTML already."""
+    text = Text(english, **values)
+    return "".join(f'<span lang="{code}">{text.in_language(name)}</span>' for code, name in codes())
+
+
+def plain(text: Words) -> str:
+    """Plain text as HTML, in every language."""
+    if isinstance(text, str):
+        return escape(text)
+    return "".join(f'<span lang="{code}">{escape(_in(text, name))}</span>' for code, name in codes())
+
+
+def _in(text: Words, name: str) -> str:
+    if isinstance(text, Mapping):
+        return text.get(name.split("_")[0], text["en"])
+    return text if isinstance(text, str) else text.in_language(name)
+
+
+def every(text: Text) -> str:
+    """A text in every language, for an attribute, HTML."""
+    return escape(", ".join(dict.fromkeys(text.in_language(name) for _, name in codes())))
+
+
+def _label(text: Text, title: Words) -> str:
+    """What a screen reader says: the text in every language, the title in English."""
+    return f"{every(text)}: {escape(_in(title, ENGLISH))}"
+
+
+def next_language() -> str:
+    """The button's text: while one language is shown, the name of the next."""
+    names = [own_name(name) for _, name in codes()]
+    return "".join(f'<span lang="{code}">{names[(at + 1) % len(names)]}</span>' for at, (code, _) in enumerate(codes()))
 
 
 def size(count: Optional[float]) -> str:
@@ -66,30 +107,30 @@ def header(title: str, lead: str, tiles: Sequence[str]) -> str:
 <h1>{title}</h1>
 <p class="lead">{lead}</p>
 </div>
-<button class="language" type="button"><span lang="en">中文</span><span lang="zh-CN">English</span></button>
+<button class="language" type="button">{next_language()}</button>
 </header>{shown}"""
 
 
-def heading(en: str, zh: str, about_en: str = "", about_zh: str = "") -> str:
+def heading(title: Words, about: Optional[Words] = None) -> str:
     """A section's heading and what is said under it; plain text."""
-    about = f'<p class="about">{two(escape(about_en), escape(about_zh))}</p>' if about_en else ""
-    return f"<h2>{two(escape(en), escape(zh))}</h2>{about}"
+    under = f'<p class="about">{plain(about)}</p>' if about is not None else ""
+    return f"<h2>{plain(title)}</h2>{under}"
 
 
-def player(audio: np.ndarray, rate: int, key: str, en: str, zh: str) -> str:
+def player(audio: np.ndarray, rate: int, key: str, title: Words) -> str:
     """A sound with its spectrogram and a button that plays it, both inside the page.
 
     Args:
         audio: (samples,) at `rate` Hz.
         key: told to scripts and tests.
-        en, zh: its title, plain text.
+        title: plain text.
     """
     picture = data_uri("image/png", spectrogram_png(audio, rate))
     return f"""<article class="card clip" data-key="{escape(key)}">
-<h3>{two(escape(en), escape(zh))}</h3>
-<div class="spectrogram"><img alt="{escape("spectrogram, 频谱图: " + en)}" src="{picture}"><i></i></div>
+<h3>{plain(title)}</h3>
+<div class="spectrogram"><img alt="{_label(Text("spectrogram"), title)}" src="{picture}"><i></i></div>
 <audio controls preload="metadata" src="{data_uri("audio/flac", flac(audio, rate))}"></audio>
-<div class="player"><button type="button" aria-label="{escape("play or pause, 播放或暂停: " + en)}">
+<div class="player"><button type="button" aria-label="{_label(Text("play or pause"), title)}">
 <svg class="play" viewBox="0 0 16 16"><path d="M4 2v12l10-6z"/></svg>
 <svg class="pause" viewBox="0 0 16 16"><path d="M3 2h3.5v12H3zM9.5 2H13v12H9.5z"/></svg>
 </button><small>{len(audio) / rate:.1f} s · {rate / 1000:g} kHz</small></div>
@@ -101,13 +142,11 @@ def chart(caption: str, under: str, svg: str) -> str:
     return f'<figure class="card"><figcaption>{caption}<small>{under}</small></figcaption>{svg}</figure>' if svg else ""
 
 
-def notes(items: List[Any]) -> str:
-    """A list of remarks: strings, or {"en", "zh"}; plain text. Nothing where there are none."""
+def notes(items: Sequence[Words]) -> str:
+    """A list of remarks; plain text. Nothing where there are none."""
     if not items:
         return ""
-    lines = "".join(
-        f"<li>{two(escape(note['en']), escape(note['zh'])) if isinstance(note, dict) else escape(note)}</li>"
-        for note in items)
+    lines = "".join(f"<li>{plain(note)}</li>" for note in items)
     return f'<h2 class="alone">{two("Notes")}</h2><ul class="notes">{lines}</ul>'
 
 
@@ -125,7 +164,7 @@ def write_page(path: Path, title: str, body: Sequence[str], columns: int, charts
     """
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)),
-        body="\n".join(body)
+        body="\n".join(body), style=style(), codes=json.dumps([code for code, _ in codes()])
     )
     atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path

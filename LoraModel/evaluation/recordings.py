@@ -120,7 +120,7 @@ def read(paths: Sequence[Path], encoder: Optional[SpeakerEncoder] = None,
             try:
                 recording.embedding = encoder.embedding(recording.audio, SAMPLE_RATE)
             except UserError as error:
-                raise UserError(f"{path}: {error.en}", f"{path}：{error.zh}") from None
+                raise UserError("{name}: {words}", name=path, words=error) from None
         found.append(recording)
         done()
     return found

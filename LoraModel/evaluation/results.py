@@ -80,8 +80,8 @@ def as_json(results: Sequence[Result], clips: Sequence[Recording], sources: Sequ
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "settings": settings,
-        "figures": {key: {"name": figure.en, "unit": figure.unit.replace("%", "share, 0 to 1"), "better": figure.way,
-                          "means": figure.means_en}
+        "figures": {key: {"name": figure.name.english, "unit": figure.unit.replace("%", "share, 0 to 1"),
+                          "better": figure.way, "means": figure.means.english}
                     for key, figure in FIGURES.items()},
         "recordings": places(clips), "sources": places(sources),
         "models": [{"label": result.label, "kind": result.kind, "about": result.about,
@@ -117,7 +117,7 @@ def summary(results: Sequence[Result]) -> str:
 
 def _table(corner: str, labels: Sequence[str], parts: Sequence[Dict[str, Dict[str, float]]]) -> str:
     keys = present(parts)
-    heads = [tr(FIGURES[key].en, FIGURES[key].zh) + (f" [{FIGURES[key].unit}]" if FIGURES[key].unit else "")
+    heads = [str(FIGURES[key].name) + (f" [{FIGURES[key].unit}]" if FIGURES[key].unit else "")
              for key in keys]
     # one line for each figure, one column for each model: the names of figures are long, models are few
     rows = [[head, *(shown(key, part[key]) if key in part else "–" for part in parts)] for key,

@@ -15,7 +15,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..messages import UserError
+from ..messages import Text, UserError
 from .judges import missing_package
 from .metrics import at_16k
 
@@ -128,8 +128,7 @@ class Listener:
             from faster_whisper import WhisperModel
         except ImportError as error:
             raise missing_package(
-                "counting words (--asr)",
-                "词错误率（--asr）",
+                Text("counting words (--asr)"),
                 "faster-whisper",
                 error,
                 ["pip install -r requirements-asr.txt"],

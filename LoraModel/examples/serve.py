@@ -112,8 +112,7 @@ def _decoded(body: bytes) -> Any:
         try:
             sound = read_audio(path, INPUT_RATE)
         except UserError as error:
-            en, zh = error.en.replace(str(path), "the request"), error.zh.replace(str(path), "请求内容")
-            raise UserError(en, zh) from None
+            raise UserError("{problem}", problem=str(error).replace(str(path), tr("the request"))) from None
     if len(sound) > LONGEST * INPUT_RATE:
         raise UserError("the recording is longer than {longest} s", longest=LONGEST)
     return sound

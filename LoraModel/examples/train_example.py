@@ -59,7 +59,7 @@ def train(folder: Path, epochs: int) -> None:
         output_dir=str(folder / "run"),
         name="rms",
         epochs=epochs,
-    ), resume=True)  # a run that was broken off in FOLDER goes on
+    ), resume=True)  # a run that was interrupted in FOLDER continues
 
     # Step 3: train. False means that it was asked to stop (trainer.stop_asked, or a file named "stop" in output_dir).
     if not trainer.run():

@@ -83,9 +83,9 @@ def open_index(path: Union[str, Path], size: int) -> Any:
         index = faiss.read_index(str(path))
         ivf = faiss.try_extract_index_ivf(index)
     except (RuntimeError, OSError, MemoryError, ValueError, IndexError, AssertionError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-        raise UserError("{path} is no faiss index ({said}): choose an added_….index file", path=path,
-                        said=said) from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise UserError("{path} is no faiss index ({reason}): choose an added_….index file", path=path,
+                        reason=reason) from None
     if ivf is not None and ivf.nprobe < 1:
         ivf.nprobe = 1
     return index

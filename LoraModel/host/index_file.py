@@ -31,11 +31,11 @@ _checked: OrderedDict[Tuple[str, int, int], Tuple[int, int]] = OrderedDict()
 
 
 class _Bad(Exception):
-    """What is wrong, in English and Chinese."""
+    """What is wrong: a Text."""
 
 
 def _contradiction() -> _Bad:
-    return _Bad("it is damaged: its numbers contradict each other", "已损坏：其中的数值互相矛盾")
+    return _Bad(Text("it is damaged: its numbers contradict each other"))
 
 
 class _Reader:
@@ -46,11 +46,11 @@ class _Reader:
 
     def bytes(self, count: int) -> bytes:
         if not 0 <= count <= self.left:
-            raise _Bad("it is damaged or cut short", "已损坏或不完整")
+            raise _Bad(Text("it is damaged or cut short"))
         data = self.stream.read(count)
         self.left -= count
         if len(data) != count:
-            raise _Bad("it is damaged or cut short", "已损坏或不完整")
+            raise _Bad(Text("it is damaged or cut short"))
         return data
 
     def number(self, size: int = 8) -> int:
@@ -78,9 +78,8 @@ def check_file(path: Union[str, Path], size: Optional[int] = None) -> Path:
             try:
                 _checked[key] = _check(_Reader(stream))
             except _Bad as error:
-                en, zh = error.args
                 raise UserError("{path} is no faiss index that can be used ({reason}): {advice}", path=path,
-                                reason=Text(en, zh), advice=_ADVICE) from None
+                                reason=error.args[0], advice=_ADVICE) from None
         while len(_checked) > 50:
             _checked.popitem(last=False)
     count, dimensions = _checked[key]
@@ -105,23 +104,21 @@ def _check(reader: _Reader) -> Tuple[int, int]:
     """(vectors, values in each)."""
     kind = reader.bytes(4)
     if kind in _IDS:
-        raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",
-                   "其向量使用自定义编号，RVC 无法使用")
+        raise _Bad(Text("it gives its vectors ids of its own, which RVC cannot use"))
     if kind not in (b"IwFl", SMALL, *_FLAT):
         if kind[:2] in (b"Ix", b"Iw", b"IH", b"IB", b"Iv"):
-            raise _Bad(f"its kind {kind.decode('latin-1')!r} is not one that RVC makes",
-                       f"类型 {kind.decode('latin-1')!r} 不是 RVC 所生成的")
-        raise _Bad("its first bytes are another format's", "文件开头不是 faiss 格式")
+            raise _Bad(Text("its kind {value!r} is not one that RVC makes", value=kind.decode("latin-1")))
+        raise _Bad(Text("its first bytes are another format's"))
     dimensions, total = _header(reader)
     if not total:
-        raise _Bad("it holds no vectors: of RVC's two index files this is the trained_ one, the added_ one is meant",
-                   "其中没有向量：RVC 的两个索引文件中这是 trained_，需要的是 added_")
+        raise _Bad(Text("it holds no vectors: of RVC's two index files this is the trained_ one, the added_ one is "
+                        "meant"))
     if kind in _FLAT:
         _flat(reader, dimensions, total)
     else:
         _cells(reader, dimensions, total, kind == SMALL)
     if reader.left:
-        raise _Bad("bytes follow after its end", "文件末尾有多余数据")
+        raise _Bad(Text("bytes follow after its end"))
     return total, dimensions
 
 
@@ -130,14 +127,13 @@ def _header(reader: _Reader) -> Tuple[int, int]:
     reader.bytes(16)
     trained, metric = reader.number(1), reader.number(4)
     if not 0 < dimensions <= 65536 or not 0 <= total <= 2**31 or trained not in (0, 1):
-        raise _Bad("it is damaged: its header makes no sense", "已损坏：文件头无效")
+        raise _Bad(Text("it is damaged: its header makes no sense"))
     if metric == 0:
-        raise _Bad("it compares by inner product, where RVC weights by distance", "它按内积比较，而 RVC 按距离加权")
+        raise _Bad(Text("it compares by inner product, where RVC weights by distance"))
     if metric != 1:
-        raise _Bad(f"it compares by metric {metric}, where RVC weights by distance",
-                   f"它使用度量 {metric}，而 RVC 按距离加权")
+        raise _Bad(Text("it compares by metric {metric}, where RVC weights by distance", metric=metric))
     if not trained:
-        raise _Bad("it is not trained", "尚未训练")
+        raise _Bad(Text("it is not trained"))
     return dimensions, total
 
 
@@ -151,7 +147,7 @@ def _flat(reader: _Reader, dimensions: int, total: int) -> None:
 def _finite(reader: _Reader, values: int) -> None:
     for start in range(0, values, 1 << 22):
         if not np.isfinite(reader.array(min(1 << 22, values - start), "<f4")).all():
-            raise _Bad("it is damaged: it holds values that are not numbers", "已损坏：含有非数值")
+            raise _Bad(Text("it is damaged: it holds values that are not numbers"))
 
 
 def _eight_bits(reader: _Reader, dimensions: int) -> None:
@@ -159,7 +155,7 @@ def _eight_bits(reader: _Reader, dimensions: int) -> None:
     kind, _, _ = reader.number(4), reader.number(4), reader.bytes(4)
     of, size, count = reader.number(), reader.number(), reader.number()
     if (kind, of, size, count) != (0, dimensions, dimensions, 2 * dimensions):
-        raise _Bad("its values are stored in a way that nobody here makes", "其数值的存储方式不受支持")
+        raise _Bad(Text("its values are stored in a way that nobody here makes"))
     _finite(reader, count)
     if reader.number() != dimensions or reader.number(1) not in (0, 1):
         raise _contradiction()
@@ -171,17 +167,17 @@ def _cells(reader: _Reader, dimensions: int, total: int, small: bool = False) ->
     if not 0 < cells <= 2**24 or searched < 0:
         raise _contradiction()
     if reader.bytes(4) not in _FLAT:
-        raise _Bad("its centres are of a kind that RVC does not make", "其聚类中心的类型不是 RVC 所生成的")
+        raise _Bad(Text("its centres are of a kind that RVC does not make"))
     of, centres = _header(reader)
     if (of, centres) != (dimensions, cells):
         raise _contradiction()
     _flat(reader, dimensions, cells)
     if reader.number(1) != 0 or reader.number() != 0:
-        raise _Bad("it has a table of places, which RVC does not make", "它带有位置表，并非 RVC 所生成")
+        raise _Bad(Text("it has a table of places, which RVC does not make"))
     if small:
         _eight_bits(reader, dimensions)
     if reader.bytes(4) != b"ilar":
-        raise _Bad("its cells lie elsewhere or are missing", "其单元数据缺失或位于其他文件")
+        raise _Bad(Text("its cells lie elsewhere or are missing"))
     if (reader.number(), reader.number()) != (cells, dimensions if small else 4 * dimensions):
         raise _contradiction()
     _numbers(reader, cells, _sizes(reader, cells), dimensions, total, small)
@@ -207,8 +203,7 @@ def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, to
              small: bool) -> None:
     """Read the cells: each vector's values, and its number, which must be one of 0 to total - 1 and nobody else's."""
     if (sizes < 0).any() or (sizes > total).any() or int(sizes.sum()) != total:
-        raise _Bad("it holds another number of vectors than it says, as after removing some",
-                   "其向量数与所记不符（可能删除过向量）")
+        raise _Bad(Text("it holds another number of vectors than it says, as after removing some"))
     seen = np.zeros(total, bool)
     for count in sizes[sizes > 0].tolist():
         if small:
@@ -217,8 +212,7 @@ def _numbers(reader: _Reader, cells: int, sizes: np.ndarray, dimensions: int, to
             _finite(reader, count * dimensions)
         numbers = reader.array(count, "<i8")
         if ((numbers < 0) | (numbers >= total)).any():
-            raise _Bad("it gives its vectors numbers of its own, with which RVC cannot work",
-                       "其向量使用自定义编号，RVC 无法使用")
+            raise _Bad(Text("it gives its vectors ids of its own, which RVC cannot use"))
         seen[numbers] = True
     if not seen.all():
-        raise _Bad("two of its vectors carry one number", "其中有两个向量编号相同")
+        raise _Bad(Text("two of its vectors have the same id"))

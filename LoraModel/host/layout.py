@@ -200,12 +200,8 @@ def find_checkout(rvc_root: Union[str, Path, None] = None) -> Optional[Host]:
         root = Path(named).expanduser().resolve()
         layout = layout_at(root)
         if layout is None:
-            raise UserError(
-                f"{root} is no RVC checkout (it has none of {markers()}): "
-                f"give --rvc_root the folder that holds {webui_scripts()}",
-                f"{root} 不是 RVC 目录（没有 {markers()} 中的任何一个）：请用 --rvc_root 指定包含 "
-                f"{webui_scripts('或')} 的文件夹",
-            )
+            raise UserError("{root} is no RVC checkout (it has none of {markers}): give --rvc_root the folder that "
+                            "holds {scripts}", root=root, markers=markers(), scripts=webui_scripts())
         return Host(layout.name, root)
     above = Path(__file__).resolve().parents[2]
     layout = layout_at(above)

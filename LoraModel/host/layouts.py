@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple, Union
+
+from ..messages import Text
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,10 @@ def markers() -> str:
     return " / ".join(layout.marker for layout in CHECKOUTS)
 
 
-def webui_scripts(either: str = "or") -> str:
+def webui_scripts() -> Union[Text, str]:
     """The names of the WebUI scripts, for messages: such as "infer-web.py or webui.py"."""
-    return f" {either} ".join(layout.webui_script for layout in CHECKOUTS)
+    one, *others = (layout.webui_script for layout in CHECKOUTS)
+    names: Union[Text, str] = one
+    for other in others:
+        names = Text("{one} or {other}", one=names, other=other)
+    return names

@@ -95,8 +95,8 @@ def patch_host(
     Args:
         vc: the class `VC` of the WebUI; None patches the networks alone.
         methods: what the synthesizer classes get, by name.
-        tensors_hash: of a network's base; asked before weight norm is taken off a network, after which its tensors are
-            other ones.
+        tensors_hash: of a network's base; asked before weight norm is removed from a network, after which its tensors
+            are other ones.
 
     Raises:
         UserError: the models module cannot be imported.

@@ -135,9 +135,9 @@ class HostPipeline:
             with hubert_allowed():
                 return utils.load_hubert(self.config)
         except pickle.UnpicklingError as error:
-            said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-            raise UserError("{path} is unsafe and was not loaded ({said}): download HuBERT again from RVC's own source",
-                            path=path, said=said.strip()) from None
+            reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
+            raise UserError("{path} is unsafe and was not loaded ({reason}): download HuBERT again from RVC's own "
+                            "source", path=path, reason=reason.strip()) from None
 
     def convert(
         self, network: nn.Module, audio: np.ndarray, *, version: str, f0: bool, speaker: int = 0,

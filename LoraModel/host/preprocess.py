@@ -67,7 +67,7 @@ def slice_recordings(
                                   _SLICE_SECONDS],
                   lambda: progress(len(numbers())))
     lost = [name for number, name in enumerate(inputs) if str(number) not in numbers()]
-    _judge(len(inputs), lost, output, "slicing", "切分", skip=True)
+    _judge(len(inputs), lost, output, Text("slicing"), skip=True)
     if stems(folder, ".wav") != stems(experiment / WAVS, ".wav"):
         raise UserError("{wavs} and {wavs_16k} of {experiment} differ: delete the folder and run this again", wavs=WAVS,
                         wavs_16k=WAVS_16K, experiment=experiment)
@@ -80,7 +80,7 @@ def extract_f0(host: Host, experiment: Path, method: str, workers: int, progress
     done = lambda: set.intersection(*(stems(folder, ".wav.npy") for folder in folders))  # noqa: E731
     arguments = [str(experiment), str(workers), method]
     output = _run(host, "f0", [*host.layout.f0_script_first, *arguments], lambda: progress(len(done())))
-    _judge(len(wanted), sorted(wanted - done()), output, "pitch", "音高提取")
+    _judge(len(wanted), sorted(wanted - done()), output, Text("pitch"))
 
 
 def extract_features(host: Host, experiment: Path, version: str, progress: Progress) -> None:
@@ -95,7 +95,7 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
     card = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     arguments = ["cuda:0" if cuda else "cpu", "1", "0", card, str(experiment), version, "True" if cuda else "False"]
     output = _run(host, "features", arguments, lambda: progress(len(stems(folder, ".npy"))))
-    _judge(len(wanted), sorted(wanted - stems(folder, ".npy")), output, "feature extraction", "特征提取")
+    _judge(len(wanted), sorted(wanted - stems(folder, ".npy")), output, Text("feature extraction"))
 
 
 def build_host_index(host: Host, experiment: Path, version: str) -> bool:
@@ -106,7 +106,7 @@ def build_host_index(host: Host, experiment: Path, version: str) -> bool:
     before = indexes(experiment)
     output = _run(host, "index", [experiment.name, version, outside, str(os.cpu_count() or 1)], lambda: None)
     if not before and not indexes(experiment):
-        _judge(1, [experiment.name], output, "building the index", "构建索引")
+        _judge(1, [experiment.name], output, Text("building the index"))
     return True
 
 
@@ -134,10 +134,10 @@ def script_command(host: Host, step: str, arguments: List[str]) -> Tuple[List[st
 
 
 def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) -> Tuple[int, str]:
-    """Run a step's script at the checkout's root -> (exit code, what it said)."""
+    """Run a step's script at the checkout's root -> (exit code, its output)."""
     command, environment = script_command(host, step, arguments)
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=said,
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=str(host.root), env=environment, stdin=subprocess.DEVNULL, stdout=log,
                                    stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
@@ -148,11 +148,11 @@ def _run(host: Host, step: str, arguments: List[str], tick: Callable[[], None]) 
                 process.terminate()
                 process.wait()
         tick()
-        said.seek(0)
-        return process.returncode, said.read().decode("utf-8", "replace")
+        log.seek(0)
+        return process.returncode, log.read().decode("utf-8", "replace")
 
 
-def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: str, skip: bool = False) -> None:
+def _judge(wanted: int, lost: List[str], output: Tuple[int, str], step: Text, skip: bool = False) -> None:
     """Raise for a step that failed; say on standard error what was left out, by RVC's own judgement or, with `skip`,
     after an error.
 
@@ -173,13 +173,13 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], en: str, zh: s
     full = bool(code or lost) and disk_full(OSError(text))
     some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
     if full:
-        raise UserError("the disk is full: RVC's {reason} failed for {count} of {wanted} ({reason_2}): free some "
+        raise UserError("the disk is full: RVC's {step} failed for {count} of {wanted} ({reason}): free some "
                         "space and run this again",
-                        reason=Text(en, zh), count=len(lost), wanted=wanted, reason_2=reason)
+                        step=step, count=len(lost), wanted=wanted, reason=reason)
     if code or (lost and (traces and not skip or wanted == len(lost))):
-        raise UserError(f"RVC's {en} failed for {len(lost)} of {wanted} ({some}): {reason or f'exit code {code}'}",
-                        f"RVC 的{zh}失败：{wanted} 个中有 {len(lost)} 个（{some}）：{reason or f'退出码 {code}'}")
+        raise UserError("RVC's {step} failed for {count} of {wanted} ({some}): {reason}", step=step, count=len(lost),
+                        wanted=wanted, some=some, reason=reason or Text("exit code {code}", code=code))
     if lost:
         because = f" ({reason})" if traces else ""
-        print(tr("RVC's {reason} left out {count} of {wanted}: {lost}{because}", reason=Text(en, zh), count=len(lost),
+        print(tr("RVC's {step} left out {count} of {wanted}: {lost}{because}", step=step, count=len(lost),
                  wanted=wanted, lost=listing(lost[:5]), because=because), file=sys.stderr)

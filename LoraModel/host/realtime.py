@@ -115,14 +115,13 @@ def make_realtime(module: ModuleType, config: Any, path: str, transpose: float =
     given = {"key": transpose, "formant": 0.0, "pth_path": path, "index_path": index, "index_rate": index_rate,
              "n_cpu": 1, "inp_q": None, "opt_q": None, "config": config, "last_rvc": None}
     wanted = inspect.signature(module.RVC.__init__).parameters
-    said: List[str] = []
-    module.printt = lambda text, *values: said.append(text % values if values else str(text))  # type: ignore[attr-defined]
+    printed: List[str] = []
+    module.printt = lambda text, *values: printed.append(text % values if values else str(text))  # type: ignore[attr-defined]
     made = module.RVC(**{name: value for name, value in given.items() if name in wanted})
     module.printt = lambda *_: None  # type: ignore[attr-defined]
     if getattr(made, "net_g", None) is None:
-        reason = next((line for text in reversed(said) for line in reversed(text.strip().splitlines()) if line.strip()),
-                      "?")
-        raise UserError("RVC's realtime class could not be made ({reason})", reason=reason.strip()[:200])
+        lines = [line.strip() for text in printed for line in text.splitlines() if line.strip()]
+        raise UserError("RVC's realtime class could not be made ({reason})", reason=(lines or ["?"])[-1][:200])
     return made
 
 

@@ -4,7 +4,7 @@ More than nine files: recordings in and out (`audio`, `sound`, `marking`), the v
 `patched`), the conversion (`convert`, `converter`, `transpose`, `stand_in`), and the commands with their options.
 """
 
-from .convert import ConvertOptions, Retrieval, convert
+from .convert import ConvertOptions, Retrieval
 from .model_loader import Applied, VoiceLoader
 
-__all__ = ["Applied", "ConvertOptions", "Retrieval", "VoiceLoader", "convert"]
+__all__ = ["Applied", "ConvertOptions", "Retrieval", "VoiceLoader"]

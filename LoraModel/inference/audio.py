@@ -65,7 +65,7 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     path = Path(path)
     if not path.is_file():
         near = near_words(path)
-        raise UserError("there is no audio file {path}{near}: check the path", path=path, near=Text(near[0], near[1]))
+        raise UserError("there is no audio file {path}{near}: check the path", path=path, near=near)
     try:
         audio, found = _read_with_libsndfile(path, tell)
     except UserError:
@@ -75,7 +75,7 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     if audio.size == 0:
         raise UserError("{path} holds no sound: choose another file", path=path)
     if not np.isfinite(audio).all():
-        raise UserError("{path} holds samples that are not numbers: write it anew from its source", path=path)
+        raise UserError("{path} holds samples that are not numbers: export it again from its source", path=path)
     audio = in_scale(audio, path, tell)
     tell_level(audio, path, tell)
     if found != rate:
@@ -116,7 +116,8 @@ def _system_name(path: Path) -> Union[str, bytes]:
 def _wrong_claim(rate: int, samples: int) -> Optional[UserError]:
     """What is wrong with a header that claims `samples` at `rate` Hz: None where sound can be so."""
     if not RATES[0] <= rate <= RATES[1]:
-        return UserError("it says that it has {rate} samples a second: no sound has; write it anew from its source",
+        return UserError("its header says {rate} samples a second, which no recording has: export it again from its "
+                         "source",
                          rate=rate)
     if LONGEST * rate < samples != UNKNOWN:
         return UserError("it is longer than {longest} hours: cut it into parts", longest=LONGEST // 3600)
@@ -126,7 +127,7 @@ def _wrong_claim(rate: int, samples: int) -> Optional[UserError]:
 def _check_claim(path: Path, rate: int, samples: int) -> None:
     problem = _wrong_claim(rate, samples)
     if problem is not None:
-        raise UserError(f"{path}: {problem.en}", f"{path}：{problem.zh}")
+        raise UserError("{name}: {words}", name=path, words=problem)
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -174,17 +175,17 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
         raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
                         "more formats", path=path, why=why)
     done = _ffmpeg(program, path, "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
-    said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
+    reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
     if done.returncode != 0 or start < 8 or not channels or len(done.stdout) - start < 4 * channels:
-        raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({said}): choose another file",
-                        path=path, said=said)
+        raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({reason}): choose another file",
+                        path=path, reason=reason)
     count = (len(done.stdout) - start) // (4 * channels)
     samples = np.frombuffer(done.stdout, "<f4", count * channels, start).reshape(count, channels)
     if done.stderr.strip():
-        tell(tr("note: {path} is damaged in places ({said}): {count:.1f} s of it could be read", path=path,
-                said=said[:200], count=count / rate))
+        tell(tr("note: {path} is damaged in places ({reason}): {count:.1f} s of it could be read", path=path,
+                reason=reason[:200], count=count / rate))
     return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
 
 
@@ -228,8 +229,8 @@ def check_writable(path: Union[str, Path]) -> None:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None or kind[0] not in soundfile.available_formats():
         able = ", ".join(end for end, (name, _) in FORMATS.items() if name in soundfile.available_formats())
-        raise UserError(f"{path}: cannot write {path.suffix or 'a file without an ending'}; give the output one of "
-                        f"{able}", f"{path}：无法写入 {path.suffix or '没有扩展名的文件'}；输出文件请使用 {able}")
+        raise UserError("{path}: cannot write {kind}; give the output one of {able}", path=path,
+                        kind=path.suffix or Text("a file without an ending"), able=able)
 
 
 def write_audio(path: Union[str, Path], audio: np.ndarray, rate: int, comment: str = "") -> Path:

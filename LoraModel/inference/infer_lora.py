@@ -38,7 +38,7 @@ from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_adapter_options, add_conversion_options, add_mark_option
 from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
-from LoraModel.messages import Text, UserError, cli, tr
+from LoraModel.messages import UserError, cli, tr
 from LoraModel.places import near_words
 from LoraModel.realtime.morph import convert_morphing
 
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=commands.path, required=True, help=tr(
         "the file to write (wav, flac, ogg, mp3), or a folder"))
     p.add_argument("--format", default="wav", choices=[end[1:] for end in FORMATS], help=tr(
-        "of the files that are written into a folder"))
+        "format of the files that are written into a folder"))
     p.add_argument("--index", type=commands.path, help=tr("the index of the voice's features, added_….index (default: "
                                                           "none)"))
     p.add_argument("--transpose", type=commands.option(parse_transpose), default=AUTO, metavar="SEMITONES", help=tr(
@@ -88,7 +88,7 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
         if not source.is_file():
             near = near_words(source)
             raise UserError("there is no input {source}{near}: check the path", source=source,
-                            near=Text(near[0], near[1]))
+                            near=near)
         pairs = [(source, target / f"{source.stem}.{ending}" if target.is_dir() else target)]
     inputs = {file.resolve() for file, _ in pairs}
     for _, out in pairs:
@@ -161,7 +161,7 @@ def main(argv: Optional[list] = None) -> int:
     if args.transpose != AUTO and args.transpose and not voice.info.f0:
         print(tr("note: --transpose changes nothing: this base has no pitch"), file=sys.stderr)
     failed, ours = [], False
-    for source, target in tqdm(pairs, desc=tr("converting", "转换中"), unit=tr("file"), disable=len(pairs) == 1):
+    for source, target in tqdm(pairs, desc=tr("converting"), unit=tr("file"), disable=len(pairs) == 1):
         try:
             with tqdm(total=100, desc=source.name, unit="%", leave=False,
                       disable=len(pairs) > 1 or host.is_checkout) as bar:
@@ -196,8 +196,8 @@ def main(argv: Optional[list] = None) -> int:
             raise summary
         print(tr("error: ") + commands.printable(str(summary)), file=sys.stderr)
         return 1
-    print(tr(f"wrote {pairs[0][1] if len(pairs) == 1 else f'{len(pairs)} files to {args.output}'}",
-             f"已写入 {pairs[0][1] if len(pairs) == 1 else f'{args.output}（{len(pairs)} 个文件）'}"))
+    print(tr("wrote {output}", output=pairs[0][1]) if len(pairs) == 1 else
+          tr("wrote {count} files to {folder}", count=len(pairs), folder=args.output))
     return 0
 
 

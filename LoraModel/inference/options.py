@@ -21,8 +21,8 @@ def add_conversion_options(p: argparse.ArgumentParser) -> None:
         "how much of voiceless consonants and breath is taken from the target: 0 to 0.5 (0.5 protects nothing)"))
     p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr(
         "loudness: 0 follows the source's, 1 the network's (default: 0.25, as on RVC's page)"))
-    p.add_argument("--seed", type=commands.seed, default=0, help=tr("of the random numbers: the same one gives the "
-                                                                    "same audio again"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers: the same seed gives "
+                                                                    "the same audio again"))
     add_device_options(p)
 
 
@@ -61,7 +61,7 @@ def add_device_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", type=commands.device, help=tr("what computes: auto, cpu, cuda, cuda:1, mps, xpu … "
                                                              "(default: the GPU where there is one)"))
     commands.add_base_form(p)
-    p.add_argument("--force", action="store_true", help=tr("take an adapter on another base than its own"))
+    p.add_argument("--force", action="store_true", help=tr("accept an adapter of another base"))
 
 
 def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> None:

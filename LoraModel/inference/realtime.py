@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base_model", type=commands.path, required=True,
                    help=tr("the base: a pretrained generator or a full voice (.pth)"))
     p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.path, default=[],
-                   help=tr("adapters (.safetensors); the first one is heard from the beginning (default: none)"))
+                   help=tr("adapters (.safetensors); the first one is applied from the start (default: none)"))
     p.add_argument("--input", type=commands.path, help=tr("a recording (default: none, --device_in instead)"))
     p.add_argument("--output", type=commands.path, help=tr("the file to write: wav, flac, ogg, mp3 (default: none, "
                                                            "--device_out instead)"))
@@ -57,16 +57,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device_out", help=tr("a loudspeaker (its name or number), instead of --output (default: none)"))
     p.add_argument("--block", type=commands.number(0.02, 10), default=0.25, help=tr("seconds of a block"))
     p.add_argument("--context", type=commands.number(0.1, 60), default=2.5,
-                   help=tr("seconds heard before it that are looked at"))
+                   help=tr("seconds of context before each block"))
     p.add_argument("--crossfade", type=commands.number(0, 1), default=0.05, help=tr("seconds of the cross-fade"))
-    p.add_argument("--rate", type=commands.rate, help=tr("of the stream in Hz (default: the base's)"))
+    p.add_argument("--rate", type=commands.rate, help=tr("sample rate of the stream in Hz (default: the base's)"))
     p.add_argument("--index", type=commands.path, help=tr("the voice's added_….index (default: none)"))
     p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help=tr(
         "share of the features that come from --index: 0 (none) to 1 (all)"))
     p.add_argument("--transpose", type=commands.number(-48, 48), default=0.0, help=tr("semitones up or down"))
     p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe if its model is there, else pm)"))
-    p.add_argument("--seed", type=commands.seed, default=0, help=tr("of the random numbers: the same one gives the "
-                                                                    "same audio again"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers: the same seed gives "
+                                                                    "the same audio again"))
     commands.add_any_strength(p)
     add_device_options(p)
     add_mark_option(p)

@@ -47,7 +47,7 @@ def in_scale(audio: np.ndarray, path: Path, tell: Tell) -> np.ndarray:
     """
     peak = float(np.abs(audio).max())
     if peak > 2.0**32:
-        raise UserError("{path} holds values up to {peak:.3g} where full scale is 1: write it anew from its source",
+        raise UserError("{path} holds values up to {peak:.3g} where full scale is 1: export it again from its source",
                         path=path, peak=peak)
     if peak > INTEGERS:
         scale = next(full for full in (2.0**15, 2.0**23, 2.0**31, 2.0**32) if peak <= full)
@@ -55,7 +55,7 @@ def in_scale(audio: np.ndarray, path: Path, tell: Tell) -> np.ndarray:
                 "{scale:.0f}", path=path, peak=peak, scale=scale))
         audio = audio / np.float32(scale)
     elif peak > OVER:
-        tell(tr("note: {path} goes above full scale (peak {peak:.1f}): it is made quieter", path=path, peak=peak))
+        tell(tr("note: {path} exceeds full scale (peak {peak:.1f}): it is made quieter", path=path, peak=peak))
         audio = audio * np.float32(0.99 / peak)
     mean = float(audio.mean(dtype=np.float64))
     if abs(mean) > OFFSET and float(audio.std()) > 1e-4:

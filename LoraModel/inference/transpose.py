@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import commands
 from ..lora.voice_pitch import VoicePitch, pitch_of, semitones_between
-from ..messages import tr
+from ..messages import Text
 from .model_loader import VoiceLoader
 
 AUTO = "auto"
@@ -19,16 +19,14 @@ beginning to its end."""
 
 
 class Transposition(NamedTuple):
-    """How far to transpose, in semitones, and why in one sentence of each language; "" where there is nothing to
-    say."""
+    """How far to transpose, in semitones, and why, in one sentence; None where there is nothing to say."""
 
     semitones: float
-    en: str = ""
-    zh: str = ""
+    reason: Optional[Text] = None
 
     @property
     def words(self) -> str:
-        return tr(self.en, self.zh)
+        return str(self.reason or "")
 
 
 def parse_transpose(text: str) -> Union[float, str]:
@@ -67,20 +65,17 @@ def choose_transposition(loader: VoiceLoader, audio: np.ndarray) -> Transpositio
         return Transposition(0)
     voice = loader.pitch
     if voice is None:
-        why = (("this voice's file does not tell how high it speaks", "该声音的文件没有记录音高") if loader.applied
-               else ("this model does not tell how high it speaks", "该模型没有记录音高"))
-        return Transposition(0, f"note: {why[0]}: nothing is transposed; give --transpose, such as 12 from a man's "
-                             f"voice to a woman's, -12 back",
-                             f"提示：{why[1]}，不变调；可用 --transpose 指定，如男声转女声 12，女声转男声 -12")
+        why = (Text("this voice's file has no record of its pitch") if loader.applied
+               else Text("this model has no record of its voice's pitch"))
+        return Transposition(0, Text("note: {why}: nothing is transposed; give --transpose, such as 12 from a man's "
+                                     "voice to a woman's, -12 back", why=why))
     try:
         source = pitch_of_recording(audio)
     except ImportError:
-        return Transposition(0, "note: the package praat-parselmouth, which measures pitch, is not installed: nothing "
-                             "is transposed", "提示：未安装用于测量音高的 praat-parselmouth，不变调")
+        return Transposition(0, Text("note: the package praat-parselmouth, which measures pitch, is not installed: "
+                                     "nothing is transposed"))
     if source is None:
-        return Transposition(0, "note: hardly a sound of the recording has a pitch: nothing is transposed",
-                             "提示：录音中几乎没有可测的音高，不变调")
+        return Transposition(0, Text("note: hardly a sound of the recording has a pitch: nothing is transposed"))
     chosen = semitones_between(source, voice)
-    return Transposition(chosen, f"transpose {chosen:+d}: the recording speaks at {source.median:.0f} Hz, the voice at "
-                         f"{voice.median:.0f} Hz",
-                         f"变调 {chosen:+d}：录音音高约 {source.median:.0f} Hz，声音约 {voice.median:.0f} Hz")
+    return Transposition(chosen, Text("transpose {chosen:+d}: the recording speaks at {median:.0f} Hz, the voice at "
+                                      "{median_2:.0f} Hz", chosen=chosen, median=source.median, median_2=voice.median))

@@ -60,8 +60,8 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
             raise UserError("{root} is an RVC checkout without its WebUI script {name}: restore it, then run this "
                             "again", root=root, name=found[1].name)
         return Checkout(found[0], root, found[1])
-    raise UserError(f"{candidates[-1]} is no RVC checkout: give --rvc_root the folder that holds {webui_scripts()}",
-                    f"{candidates[-1]} 不是 RVC 目录：请用 --rvc_root 指定包含 {webui_scripts('或')} 的文件夹")
+    raise UserError("{root} is no RVC checkout: give --rvc_root the folder that holds {scripts}", root=candidates[-1],
+                    scripts=webui_scripts())
 
 
 @contextlib.contextmanager
@@ -73,15 +73,15 @@ def alone_in(root: Path) -> Iterator[None]:
     folder.
 
     Raises:
-        UserError: another installer, whose process is named where the system tells, is at work there.
+        UserError: another installer, whose process is named where the system tells, is running there.
     """
     descriptor = _open_for_lock(root)
     try:
         owner = _lock(descriptor)
         if owner is not None:
             named = f" (process {owner})" if owner else ""
-            raise UserError("another installer{named} is at work in {root}: wait until it has finished, then run this "
-                            "again", named=named, root=root)
+            raise UserError("another installer{named} is running in {root}: wait until it has finished, then run "
+                            "this again", named=named, root=root)
         yield
     finally:
         os.close(descriptor)

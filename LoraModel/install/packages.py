@@ -35,13 +35,13 @@ def lacking_packages(python: str, root: Path) -> List[str]:
     try:
         done = subprocess.run([python, "-c", code, *NEEDS], cwd=str(root), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=120)
-        told = done.stdout.decode("utf-8", "replace").split("found:")
+        output = done.stdout.decode("utf-8", "replace").split("found:")
     except (OSError, subprocess.TimeoutExpired) as error:
-        told = [str(error)]
-    if len(told) != 2:
+        output = [str(error)]
+    if len(output) != 2:
         raise UserError("{python} does not run as a Python ({first}): give --python the one that runs RVC",
-                        python=python, first=told[0].strip()[-200:])
-    return told[1].split()
+                        python=python, first=output[0].strip()[-200:])
+    return output[1].split()
 
 
 def tell_packages(python: str, lacking: List[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import List, Tuple
 
 from .. import __version__
-from ..messages import UserError, listing, say
+from ..messages import Text, UserError, listing, say
 from . import installed_copy, webui_script
 from .checkout import PACKAGE, Checkout
 from .installed_copy import Folder, checksum
@@ -100,20 +100,19 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
         state, trouble = lines_in(script)
         if state == "no place" and script == checkout.script:
             state = "damaged"
-        say(*{
-            "none": (f"{script.name}: no lines of RVC-LoRA", f"{script.name}：没有 RVC-LoRA 的行"),
-            "no place": (f"{script.name}: no lines of RVC-LoRA, and no place for them",
-                         f"{script.name}：没有 RVC-LoRA 的行，也没有可插入的位置"),
-            "there": (f"{script.name}: RVC-LoRA's lines are in place", f"{script.name}：RVC-LoRA 的行已就位"),
-            "old": (f"{script.name}: RVC-LoRA's lines are there, but not as this version writes them",
-                    f"{script.name}：有 RVC-LoRA 的行，但与本版本写入的不同"),
-            "damaged": (f"{script.name}: RVC-LoRA's lines are damaged", f"{script.name}：RVC-LoRA 的行已损坏"),
+        say({
+            "none": Text("{script_name}: no lines of RVC-LoRA", script_name=script.name),
+            "no place": Text("{script_name}: no lines of RVC-LoRA, and no place for them", script_name=script.name),
+            "there": Text("{script_name}: RVC-LoRA's lines are in place", script_name=script.name),
+            "old": Text("{script_name}: RVC-LoRA's lines are there, but not as this version writes them",
+                        script_name=script.name),
+            "damaged": Text("{script_name}: RVC-LoRA's lines are damaged", script_name=script.name),
         }[state])
         if trouble:
             print("  " + trouble)
         states.append(state)
-    told = [state for state in states if state != "no place"]
-    lines = told[0] if len(set(told)) == 1 else "damaged" if "damaged" in told else "old"
+    known = [state for state in states if state != "no place"]
+    lines = known[0] if len(set(known)) == 1 else "damaged" if "damaged" in known else "old"
     if folder.kind == "copy":
         ours = installed_copy.files_of(source / PACKAGE)
         current = folder.state == "whole" and not folder.edited and set(folder.own) == set(ours) and all(
@@ -124,8 +123,11 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
     if folder.kind == "none":
         say("{package}/: not there", package=PACKAGE)
     elif folder.kind != "copy":
-        say(f"{PACKAGE}/: {'a link to ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}",
-            f"{PACKAGE}/：{'链接到 ' if folder.kind == 'link' else ''}{os.path.realpath(str(folder.path))}")
+        at = os.path.realpath(str(folder.path))
+        if folder.kind == "link":
+            say("{package}/: a link to {path}", package=PACKAGE, path=at)
+        else:
+            say("{package}/: {path}", package=PACKAGE, path=at)
     else:
         say("{package}/: version {version}, {count} files as installed, {count_2} lacking, {count_3} changed by you, "
             "{count_4} yours",
@@ -136,10 +138,10 @@ def tell_status(checkout: Checkout, source: Path) -> bool:
     elif lines == "none" and not cut_off and (folder.bare or folder.kind == "source"):
         say("=> RVC-LoRA is not installed")
     elif lines == "damaged":
-        say("=> RVC-LoRA's lines need your hand, as said above")
+        say("=> RVC-LoRA's lines have to be repaired by hand, as described above")
     elif cut_off or lines == "none" or folder.bare:
         say("=> an installation or removal was cut off: run the installer again to finish it, or with --uninstall to "
-            "take all of it out")
+            "remove all of it")
     else:
         say("=> another version of RVC-LoRA is installed: run the installer again to update it")
     return lines == "there" and current and not cut_off

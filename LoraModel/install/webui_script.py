@@ -105,8 +105,8 @@ def _ending(line: bytes) -> bytes:
 
 def _checksum(inner: List[bytes]) -> str:
     """Of a block's lines, whatever their indentation, endings and blank lines."""
-    told = b"\n".join(line.strip() for line in inner if line.strip())
-    return hashlib.sha256(told).hexdigest()[:8]
+    lines = b"\n".join(line.strip() for line in inner if line.strip())
+    return hashlib.sha256(lines).hexdigest()[:8]
 
 
 class _Insertion(NamedTuple):
@@ -167,51 +167,44 @@ def _makes_vc(statement: ast.AST) -> bool:
                for node in _outside_functions(statement))
 
 
-def _refuse(script: str, en: str, zh: str) -> UserError:
-    return UserError("{script} was left as it is: {reason}", script=script, reason=Text(en, zh))
+def _refuse(script: str, reason: Text) -> UserError:
+    return UserError("{script} was left as it is: {reason}", script=script, reason=reason)
 
 
 def _after(statement: ast.stmt, lines: List[bytes], text: str, script: str) -> _Insertion:
     first = lines[statement.lineno - 1]
     indent = first[:statement.col_offset]
     if indent.strip():
-        raise _refuse(script, f"line {statement.lineno} holds several statements, so that nothing can be put after it: "
-                      "write them on lines of their own, then run this again",
-                      f"第 {statement.lineno} 行包含多条语句，无法在其后插入：请将它们分行书写，然后重新运行")
+        raise _refuse(script, Text("line {lineno} holds several statements, so that nothing can be put after it: "
+                                   "write them on lines of their own, then run this again", lineno=statement.lineno))
     return _Insertion(statement.end_lineno or statement.lineno, indent, text)
 
 
 def _insertions(tree: ast.Module, lines: List[bytes], script: str) -> List[_Insertion]:
     converter = next((i for i, statement in enumerate(tree.body) if _makes_vc(statement)), None)
     if converter is None:
-        raise _refuse(script, "it has no `vc = VC(config)` at its top level, where RVC makes its converter: put the "
-                      "line back "
-                      f"(`git diff -- {script}` shows what was changed), then run this again",
-                      f"顶层没有 `vc = VC(config)`（RVC 在此创建转换器）：请恢复这一行（`git diff -- {script}` "
-                      f"可查看改动），然后重新运行")
+        raise _refuse(script, Text("it has no `vc = VC(config)` at its top level, where RVC makes its converter: put "
+                                   "the line back (`git diff -- {script}` shows what was changed), then run this again",
+                                   script=script))
     while converter and tree.body[converter - 1].end_lineno == tree.body[converter].lineno:  # a; b
         converter -= 1
     pages = [node for node in _outside_functions(tree) if _opens(node, *ANCHORS.page)]
     tabs = [node for page in pages for node in _outside_functions(page) if _opens(node, *ANCHORS.tabs)]
     if not tabs:
-        raise _refuse(script, "it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, where RVC "
-                      "lays out its page", "顶层的 `with gr.Blocks(...):` 中没有 `with gr.Tabs():`（RVC 在此布置页面）")
+        raise _refuse(script, Text("it has no `with gr.Tabs():` inside a `with gr.Blocks(...):` at its top level, "
+                                   "where RVC lays out its page"))
     for group in tabs:
         for tab in (node for node in _outside_functions(group) if _opens(node, *ANCHORS.tab)):
             holder = next((statement for statement in tab.body if _sets(statement, ANCHORS.voice_list)), None)
             if holder is not None and holder.lineno < tree.body[converter].lineno:
-                raise _refuse(script, f"it makes its converter (`vc`, line {tree.body[converter].lineno}) after its "
-                              f"page: move the line up",
-                              f"创建转换器 `vc` 的语句（第 {tree.body[converter].lineno} 行）位于页面之后："
-                              f"请把它移到前面")
+                raise _refuse(script, Text("it makes its converter (`vc`, line {lineno}) after its page: move the "
+                                           "line up", lineno=tree.body[converter].lineno))
             if holder is not None:
                 return [_Insertion(tree.body[converter].lineno - 1, b"", _SETUP),
                         _after(holder, lines, _PANEL, script),
                         _after(_tab_before_ours(group, tab), lines, _TAB, script)]
-    raise _refuse(script, "no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the panel "
-                  "goes: give the voice list its name back, then run this again",
-                  "`with gr.Tabs():` 的各标签页中都没有创建 `sid0`（RVC 的音色列表，面板放在其旁）：请恢复该名称，"
-                  "然后重新运行")
+    raise _refuse(script, Text("no tab of its `with gr.Tabs():` makes `sid0`, RVC's voice list, beside which the "
+                               "panel goes: give the voice list its name back, then run this again"))
 
 
 def _tab_before_ours(group: ast.With, inference: ast.AST) -> ast.stmt:
@@ -230,11 +223,9 @@ def _window_insertions(tree: ast.Module, lines: List[bytes], script: str) -> Lis
             if made is not None:
                 before = _after(made, lines, _WINDOW, script)
                 return [_Insertion(made.lineno - 1, before.indent, _WINDOW)]
-    raise _refuse(script, "it has no `gui = GUI()` under its `if __name__ == \"__main__\":`, where RVC makes its "
-                  "window: "
-                  f"put the line back (`git diff -- {script}` shows what was changed), then run this again",
-                  "`if __name__ == \"__main__\":` 中没有 `gui = GUI()`（RVC 在此创建窗口）：请恢复这一行"
-                  f"（`git diff -- {script}` 可查看改动），然后重新运行")
+    raise _refuse(script, Text("it has no `gui = GUI()` under its `if __name__ == \"__main__\":`, where RVC makes its "
+                               "window: put the line back (`git diff -- {script}` shows what was changed), then run "
+                               "this again", script=script))
 
 
 def _makes_window(statement: ast.AST) -> bool:
@@ -247,10 +238,8 @@ def _parse(source: bytes, script: str) -> ast.Module:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
         line, reason = getattr(error, "lineno", None) or 0, getattr(error, "msg", None) or str(error)
-        raise _refuse(script, f"this Python cannot read its line {line} ({reason}): mend the line, or run this with "
-                      f"the Python that runs RVC",
-                      f"当前 Python 无法解析第 {line} 行（{reason}）：请修正该行，或用运行 RVC 的 Python "
-                      f"来运行本程序") from error
+        raise _refuse(script, Text("this Python cannot read its line {line} ({reason}): mend the line, or run this "
+                                   "with the Python that runs RVC", line=line, reason=reason)) from error
 
 
 class _WithoutOurs(ast.NodeTransformer):
@@ -282,8 +271,8 @@ def with_lines(source: bytes, script: str) -> bytes:
     try:
         return _with_lines(without_lines(source, script), script)
     except RecursionError as error:
-        raise _refuse(script, "an expression in it is nested too deep to be read: write it in several statements, then "
-                      "run this again", "其中某个表达式嵌套过深，无法解析：请拆分为多条语句，然后重新运行") from error
+        raise _refuse(script, Text("an expression in it is nested too deep to be read: write it in several "
+                                   "statements, then run this again")) from error
 
 
 def _with_lines(plain: bytes, script: str) -> bytes:
@@ -298,7 +287,7 @@ def _with_lines(plain: bytes, script: str) -> bytes:
     done = b"".join(lines)
     # the script must be the same program but for our statements, and come back byte for byte
     if ast.dump(_WithoutOurs().visit(_parse(done, script))) != ast.dump(tree) or without_lines(done, script) != plain:
-        raise _refuse(script, "its layout leaves no safe place for the lines", "其排版方式使得无法安全地插入所需的行")
+        raise _refuse(script, Text("its layout leaves no safe place for the lines"))
     return done
 
 
@@ -310,25 +299,23 @@ def without_lines(source: bytes, script: str) -> bytes:
     """
     kept: List[bytes] = []
     inner: List[bytes] = []
-    begun, told = 0, b""  # the line of the open block's first marker, the checksum written there
-    remedy_en = (f"Delete by hand what is left of RVC-LoRA's lines (each names rvc_lora or stands between its "
-                 f"markers), or restore the script "
-                 f"(`git checkout -- {script}` drops every change in it); then run this again")
-    remedy_zh = (f"请手动删除 RVC-LoRA 残留的行（含 rvc_lora 或位于其标记之间），或还原脚本"
-                 f"（`git checkout -- {script}` 会丢弃其中所有改动），然后重新运行")
+    begun, noted = 0, b""  # the line of the open block's first marker, the checksum written there
+    remedy = Text("Delete by hand what is left of RVC-LoRA's lines (each names rvc_lora or stands between its "
+                  "markers), or restore the script (`git checkout -- {script}` drops every change in it); then run "
+                  "this again", script=script)
     lines = _lines(source)
     for number, line in enumerate(lines, 1):
         begins, ends = _BEGIN.match(line), _END.match(line)
         if (begins and begun) or (ends and not begun):
             at = begun if begins else number
-            raise _refuse(script, f"the marker on line {at} has lost its other half. {remedy_en}",
-                          f"第 {at} 行的标记不成对。{remedy_zh}")
+            raise _refuse(script, Text("the marker on line {at} has lost its other half. {remedy}", at=at,
+                                       remedy=remedy))
         if begins:
-            begun, told, inner = number, begins.group(1) or b"", []
+            begun, noted, inner = number, begins.group(1) or b"", []
         elif ends:
-            if told.decode() != _checksum(inner):
-                raise _refuse(script, f"lines {begun} to {number}, which RVC-LoRA put in, were changed since. "
-                              f"{remedy_en}", f"RVC-LoRA 写入的第 {begun} 至 {number} 行已被改动。{remedy_zh}")
+            if noted.decode() != _checksum(inner):
+                raise _refuse(script, Text("lines {begun} to {number}, which RVC-LoRA put in, were changed since. "
+                                           "{remedy}", begun=begun, number=number, remedy=remedy))
             begun = 0
             if number == len(lines) and not _ending(line) and kept:
                 kept[-1] = kept[-1][:-len(_ending(kept[-1])) or None]
@@ -337,13 +324,12 @@ def without_lines(source: bytes, script: str) -> bytes:
         else:
             kept.append(line)
     if begun:
-        raise _refuse(script, f"the marker on line {begun} has lost its other half. {remedy_en}",
-                      f"第 {begun} 行的标记不成对。{remedy_zh}")
+        raise _refuse(script, Text("the marker on line {begun} has lost its other half. {remedy}", begun=begun,
+                                   remedy=remedy))
     plain = b"".join(kept)
     stray = _stray(plain)
     if stray:
-        raise _refuse(script, f"`{stray}` stands outside RVC-LoRA's markers. {remedy_en}",
-                      f"`{stray}` 位于 RVC-LoRA 的标记之外。{remedy_zh}")
+        raise _refuse(script, Text("`{stray}` stands outside RVC-LoRA's markers. {remedy}", stray=stray, remedy=remedy))
     return plain
 
 

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from ..messages import Text
 from .adapter_metadata import damaged, one_line
 from .foreign_file import what_it_is, what_tensors_are
 
@@ -82,26 +83,23 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= total - 8 or stream.read(1) != b"{":
         stream.seek(0)
-        raise damaged(path,
-                      *(what_it_is(stream.read(4096)) or ("it is no safetensors file, or half of one",
-                                                          "不是完整的 safetensors 文件")))
+        raise damaged(path, what_it_is(stream.read(4096)) or Text("it is no safetensors file, or half of one"))
     if length > MAX_HEADER:
-        raise damaged(path, f"its header has {length} bytes, an adapter's at most {MAX_HEADER}",
-                      f"文件头为 {length} 字节，适配器最多 {MAX_HEADER} 字节")
+        raise damaged(path, Text("its header has {length} bytes, an adapter's at most {max_header}", length=length,
+                                 max_header=MAX_HEADER))
     try:
         entries = json.loads((b"{" + stream.read(length - 1)).decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise damaged(path, "its header is not JSON", "文件头不是有效的 JSON") from None
+        raise damaged(path, Text("its header is not JSON")) from None
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise damaged(path, "its metadata is not text", "元数据不是文本")
+        raise damaged(path, Text("its metadata is not text"))
     foreign = what_tensors_are(entries, metadata)
     if foreign is not None:
-        raise damaged(path, *foreign)
+        raise damaged(path, foreign)
     _check_entries(path, entries, total - 8 - length)
     if total > MAX_FILE:
-        raise damaged(path, f"it has {total} bytes, an adapter at most {MAX_FILE}",
-                      f"文件为 {total} 字节，适配器最多 {MAX_FILE} 字节")
+        raise damaged(path, Text("it has {total} bytes, an adapter at most {max_file}", total=total, max_file=MAX_FILE))
     return Header(metadata, 8 + length, total)
 
 
@@ -112,26 +110,26 @@ def _no_number(name: str) -> Any:
 def _check_entries(path: Path, entries: Dict[str, Any], room: int) -> None:
     """Names, types and places of the tensors; safetensors itself checks that the places do not overlap."""
     if len(entries) > MAX_TENSORS:
-        raise damaged(path, f"it has {len(entries)} tensors, an adapter at most {MAX_TENSORS}",
-                      f"含 {len(entries)} 个张量，适配器最多 {MAX_TENSORS} 个")
+        raise damaged(path, Text("it has {count} tensors, an adapter at most {max_tensors}", count=len(entries),
+                                 max_tensors=MAX_TENSORS))
     end = 0
     for name, entry in entries.items():
         shown = one_line(name)
         if len(name) > 200 or shown != name:
-            raise damaged(path, f"a tensor has the name {shown!r}", f"张量名称为 {shown!r}")
+            raise damaged(path, Text("a tensor has the name {shown!r}", shown=shown))
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise damaged(path, f"tensor {name} is described by nonsense", f"张量 {name} 的描述无效")
+            raise damaged(path, Text("the header entry of tensor {name} is invalid", name=name))
         shape, offsets = entry["shape"], entry["data_offsets"]
         if not _whole_numbers(shape, 8) or not _whole_numbers(offsets, 2) or len(offsets) != 2:
-            raise damaged(path, f"tensor {name} is described by nonsense", f"张量 {name} 的描述无效")
+            raise damaged(path, Text("the header entry of tensor {name} is invalid", name=name))
         if entry["dtype"] not in _DTYPES:
             kind = one_line(entry["dtype"], 20)
-            raise damaged(path, f"tensor {name} is not finite numbers of 16 to 64 bits but {kind}",
-                          f"张量 {name} 的类型为 {kind}，而不是 16 至 64 位浮点数")
+            raise damaged(path, Text("tensor {name} is not finite numbers of 16 to 64 bits but {kind}", name=name,
+                                     kind=kind))
         end = max(end, offsets[1])
     if end != room:
-        raise damaged(path, f"its tensors take {end} bytes, {room} are there: it is cut short or longer than it says",
-                      f"张量共 {end} 字节，而文件中有 {room} 字节：文件不完整或过长")
+        raise damaged(path, Text("its tensors take {end} bytes, {room} are there: it is cut short or longer than it "
+                                 "says", end=end, room=room))
 
 
 def _whole_numbers(values: Any, most: int) -> bool:
@@ -148,7 +146,7 @@ def read_tensors(path: Path, stream: BinaryIO, header: Header) -> Dict[str, Tens
     stream.seek(0)
     data = stream.read(header.total + 1)
     if len(data) != header.total:
-        raise damaged(path, "it changed while it was read", "文件在读取时发生了变化")
+        raise damaged(path, Text("it changed while it was read"))
     try:
         return safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -92,10 +92,10 @@ class Adapter:
         layers = self.layers()
         expected = {path: target for path, target in ((p, self.config.target_of(p)) for p in modules) if target}
         for path in sorted(set(expected) ^ set(layers)):
-            what = ("lacks", "缺少") if path in expected else ("has, but its configuration or the network does not "
-                                                               "know,", "包含但配置或网络中没有")
+            what = Text("lacks") if path in expected else Text(
+                "has, but its configuration or the network does not know,")
             raise UserError("adapter {name!r} {what} the layer {path}: it is damaged or of another network",
-                            name=self.name, what=Text(what[0], what[1]), path=path)
+                            name=self.name, what=what, path=path)
         for path, target in expected.items():
             wanted = _expected_shapes(modules[path], target, self.config.targets[target].r)
             found = {key: tuple(tensor.shape) for key, tensor in layers[path].items()}
@@ -336,11 +336,11 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
         metadata = check_metadata(path, header.metadata)
         tensors = read_tensors(path, stream, header)
     if metadata["checksum"] != checksum(header.metadata, tensors):
-        raise damaged(path, "its checksum does not match its contents", "校验和与内容不符")
+        raise damaged(path, Text("its checksum does not match its contents"))
     try:
         config = LoRAConfig.from_json(metadata["lora_config"])
     except UserError as error:
-        raise damaged(path, error.en, error.zh) from None
+        raise damaged(path, error) from None
     adapter = Adapter(_values(path, tensors), config, metadata)
     if base_hash is not None and metadata["base_hash"] != base_hash and not force:
         base = one_line(base_name)
@@ -357,16 +357,16 @@ def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
     for name, tensor in stored.items():
         if name.endswith(_SCALE):
             if name[: -len(_SCALE)] not in stored:
-                raise damaged(path, f"scale {name} without its tensor", f"缩放 {name} 没有对应的张量")
+                raise damaged(path, Text("scale {name} without its tensor", name=name))
             continue
         if ".lora_" not in name:
-            raise damaged(path, f"unknown tensor {name}", f"未知张量 {name}")
+            raise damaged(path, Text("unknown tensor {name}", name=name))
         if tensor.dtype == torch.int8:
             if name + _SCALE not in stored:
-                raise damaged(path, f"tensor {name} without its scale", f"张量 {name} 缺少缩放")
+                raise damaged(path, Text("tensor {name} without its scale", name=name))
             tensor = _dequantize(name, tensor, stored[name + _SCALE])
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise damaged(path, f"tensor {name} is not finite", f"张量 {name} 含有非有限值")
+            raise damaged(path, Text("tensor {name} is not finite", name=name))
         tensors[name] = tensor
     return tensors
 
@@ -375,9 +375,9 @@ def _opened(path: Path) -> BinaryIO:
     """Open an adapter file. Raises UserError where there is none, or it cannot be read."""
     if stamp_of(path) is None or not path.is_file():
         shown = one_line(path, 300)
-        near = near_words(path) if not path.exists() else ("", "")
+        near = near_words(path) if not path.exists() else ""
         raise UserError("there is no adapter file {shown}{near}: check the path", shown=shown,
-                        near=Text(near[0], near[1]))
+                        near=near)
     try:
         return open(str(path), "rb")
     except OSError as error:

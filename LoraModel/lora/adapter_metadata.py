@@ -13,9 +13,9 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Union
 
-from ..messages import Text, UserError
+from ..messages import Text, UserError, listing
 from .voice_pitch import read_pitch
 
 FORMAT, FORMAT_VERSION = "rvc-lora", "1"
@@ -49,19 +49,19 @@ def one_line(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def damaged(path: Path, why: str, why_zh: str = "") -> UserError:
-    """What to say of a file that is no adapter. why_zh: "" where another library says why, in English alone."""
+def damaged(path: Path, why: Union[Text, UserError, str]) -> UserError:
+    """What to say of a file that is no adapter. why: a str where another library says it, in English alone."""
     shown = one_line(path, 4000)
     return UserError("{shown} is not a usable RVC-LoRA adapter ({why}): choose another file or make it again",
-                     shown=shown, why=Text(why, why_zh or why))
+                     shown=shown, why=why)
 
 
 class _Wrong(ValueError):
-    """A value that is not one of its field; en, zh: what the field takes."""
+    """A value that is not one of its field; takes: what the field takes."""
 
-    def __init__(self, en: str, zh: str):
-        super().__init__(en)
-        self.en, self.zh = en, zh
+    def __init__(self, takes: Text):
+        super().__init__(takes.english)
+        self.takes = takes
 
 
 def _text(limit: int) -> Callable[[str], str]:
@@ -71,7 +71,7 @@ def _text(limit: int) -> Callable[[str], str]:
 def _whole(low: int, high: int) -> Callable[[str], str]:
     def read(value: str) -> str:
         if not re.fullmatch("-?[0-9]{1,15}", value) or not low <= int(value) <= high:
-            raise _Wrong(f"a whole number from {low} to {high}", f"{low} 到 {high} 之间的整数")
+            raise _Wrong(Text("a whole number from {low} to {high}", low=low, high=high))
         return value
 
     return read
@@ -79,14 +79,14 @@ def _whole(low: int, high: int) -> Callable[[str], str]:
 
 def _number(value: str) -> str:
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,20})?", value):
-        raise _Wrong("a number of at least 0", "不小于 0 的数字")
+        raise _Wrong(Text("a number of at least 0"))
     return value
 
 
-def _matching(pattern: str, en: str, zh: str) -> Callable[[str], str]:
+def _matching(pattern: str, takes: Text) -> Callable[[str], str]:
     def read(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise _Wrong(en, zh)
+            raise _Wrong(takes)
         return value
 
     return read
@@ -94,7 +94,7 @@ def _matching(pattern: str, en: str, zh: str) -> Callable[[str], str]:
 
 def _config(value: str) -> str:
     if len(value) > MAX_CONFIG:
-        raise _Wrong(f"JSON of at most {MAX_CONFIG} characters", f"不超过 {MAX_CONFIG} 个字符的 JSON")
+        raise _Wrong(Text("JSON of at most {max_config} characters", max_config=MAX_CONFIG))
     return value  # `LoRAConfig.from_json` checks what it says
 
 
@@ -104,7 +104,7 @@ def losses(value: str) -> Dict[str, float]:
     Raises:
         ValueError: it is no JSON object of finite numbers, texts and nulls.
     """
-    wrong = _Wrong("a JSON object of losses", "由损失组成的 JSON 对象")
+    wrong = _Wrong(Text("a JSON object of losses"))
     if len(value) > 2000:
         raise wrong
     try:
@@ -128,7 +128,7 @@ def _pitch(value: str) -> str:
     try:
         pitch = read_pitch(value)
     except ValueError:
-        raise _Wrong("a voice's pitch in Hz", "以 Hz 表示的声音音高") from None
+        raise _Wrong(Text("a voice's pitch in Hz")) from None
     return "" if pitch is None else pitch.to_text()
 
 
@@ -151,7 +151,7 @@ def read_parts(value: str) -> List[Part]:
     Raises:
         ValueError: it is something else.
     """
-    wrong = _Wrong("a JSON list of a blend's parts", "由混合成分组成的 JSON 列表")
+    wrong = _Wrong(Text("a JSON list of a blend's parts"))
     if len(value) > 20_000:
         raise wrong
     try:
@@ -190,8 +190,7 @@ def preview_sound(value: str) -> bytes:
     Raises:
         ValueError: it is no base64, too long, or begins as another kind of file.
     """
-    wrong = _Wrong(f"an Ogg or FLAC file of at most {MAX_PREVIEW} bytes in base64",
-                   f"不超过 {MAX_PREVIEW} 字节的 Ogg 或 FLAC 文件（base64）")
+    wrong = _Wrong(Text("an Ogg or FLAC file of at most {max_preview} bytes in base64", max_preview=MAX_PREVIEW))
     if len(value) > 4 * (MAX_PREVIEW // 3 + 1):
         raise wrong
     try:
@@ -203,20 +202,19 @@ def preview_sound(value: str) -> bytes:
     return sound
 
 
-_SHA256 = _matching("[0-9a-f]{64}", "a SHA-256, 64 digits", "64 位的 SHA-256")
+_SHA256 = _matching("[0-9a-f]{64}", Text("a SHA-256, 64 digits"))
 _READERS: Dict[str, Callable[[str], str]] = {
     "format": _text(40), "format_version": _text(40), "checksum": _SHA256,
     "name": _text(200), "base_hash": _SHA256, "base_name": _text(200),
-    "rvc_version": _matching("v[12]", "v1 or v2", "v1 或 v2"),
-    "sample_rate": _whole(1, 1_000_000), "f0": _matching("[01]", "0 or 1", "0 或 1"), "lora_config": _config,
+    "rvc_version": _matching("v[12]", Text("v1 or v2")),
+    "sample_rate": _whole(1, 1_000_000), "f0": _matching("[01]", Text("0 or 1")), "lora_config": _config,
     "speaker": _whole(-1_000_000, 1_000_000),  # whether the base has that row, `Adapter.check` says
     "preset": _text(200), "steps": _whole(0, 10**12), "epochs": _number, "data_seconds": _number, "heldout": _heldout,
     "pitch": _pitch,
     "created": _text(100), "author": _text(1000), "license": _text(1000), "notes": _text(10_000),
     "tags": _tags, "consent_note": _text(1000), "preview": _preview, "parts": _parts,
-    "language": _matching("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", "a language's code such as en or zh-CN",
-                          "语言代码，例如 en 或 zh-CN"),
-    "consent": _matching("|".join(CONSENT), "one of " + ", ".join(CONSENT), "以下之一：" + "、".join(CONSENT)),
+    "language": _matching("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", Text("a language's code such as en or zh-CN")),
+    "consent": _matching("|".join(CONSENT), Text("one of {consent}", consent=listing(CONSENT))),
 }
 
 
@@ -228,8 +226,8 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
             should be.
     """
     if raw.get("format") != FORMAT:
-        named = one_line(raw.get("format", "not named"), 40)
-        raise damaged(path, f"its format is {named!r}", f"其格式为 {named!r}" if "format" in raw else "其格式未注明")
+        raise damaged(path, Text("its format is {named!r}", named=one_line(raw["format"], 40)) if "format" in raw
+                      else Text("its format is not named"))
     if raw.get("format_version") != FORMAT_VERSION:
         shown, version = one_line(path, 4000), one_line(raw.get("format_version", ""), 40)
         raise UserError("{shown} has format version {version!r}, this program reads {format_version!r}: update "
@@ -238,7 +236,7 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
     for key, read in _READERS.items():
         needed = key in REQUIRED or key == "checksum"
         if needed and key not in raw:
-            raise damaged(path, f"metadata lacks {key}", f"元数据缺少 {key}")
+            raise damaged(path, Text("metadata lacks {key}", key=key))
         if key not in raw:
             continue
         try:
@@ -246,8 +244,8 @@ def check_metadata(path: Path, raw: Mapping[str, str]) -> Dict[str, str]:
         except _Wrong as wrong:
             if needed:
                 value = one_line(raw[key], 40)
-                raise damaged(path, f"its {key} is {value!r}: not {wrong.en}",
-                              f"其 {key} 为 {value!r}，应为{wrong.zh}") from None
+                raise damaged(path, Text("its {key} is {value!r}: not {wrong}", key=key, value=value,
+                                         wrong=wrong.takes)) from None
     return fields
 
 
@@ -261,4 +259,4 @@ def checked_field(key: str, value: str) -> str:
         return _READERS[key](value) if value else ""
     except _Wrong as wrong:
         raise UserError("{key}={value!r} must be {wanted}", key=key, value=one_line(value, 80),
-                        wanted=Text(wrong.en, wrong.zh)) from None
+                        wanted=wrong.takes) from None

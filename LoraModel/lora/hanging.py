@@ -2,7 +2,7 @@
 
 Other tools do the same (hooks of accelerate's, quantisers, profilers). A forward of theirs that is there already is
 called in the place of the base's own and stands there again afterwards. One that comes later calls ours, which lets
-everything through once the branch is taken off.
+everything through once the branch is removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Hanging:
     base: Any
     _attached = False
     _buried = False
-    """Whether another tool's forward was above ours when the branch was taken off."""
+    """Whether another tool's forward was above ours when the branch was removed."""
     _below: Optional[Callable[..., Tensor]] = None
     """The forward that another tool had put on the base; None for that of its class."""
 

@@ -2,7 +2,8 @@
 
 More than nine files, because reading a stranger's file is several concepts: `pickle_file` (the description),
 `pickle_calls` (what it may name), `tensor_refs` (what it gives), `tensor_file` (the containers), `not_a_model` (what
-else it may be), `checkpoint_file` (these together), `model_form` (names), `model_kind`.
+else it may be), `checkpoint_file` (these together), `model_form` (names), `model_kind`. `catalog` is every model file
+that a page or a window may name.
 """
 
 from .generator_lora import GeneratorLoRA

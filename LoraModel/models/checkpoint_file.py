@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 from ..messages import Text, UserError
 from ..places import near_words
@@ -27,7 +27,7 @@ def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
     path = Path(path)
     if not _is_file(path):
         near = near_words(path)
-        raise UserError("there is no file {path}{near}: check the path", path=path, near=Text(near[0], near[1]))
+        raise UserError("there is no file {path}{near}: check the path", path=path, near=near)
     try:
         with open_tensor_file(path) as file:
             yield file
@@ -46,16 +46,14 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
     """
     with open_checkpoint(path) as file:
         if not isinstance(file.contents, dict):
-            raise damaged(Path(path), f"it holds a {type(file.contents).__name__}",
-                          f"其内容为 {type(file.contents).__name__}")
+            raise damaged(Path(path), Text("it holds a {name}", name=type(file.contents).__name__))
         return file.plain(file.contents)
 
 
-def damaged(path: Path, why: str, why_zh: str = "", advice: str = "", advice_zh: str = "") -> UserError:
+def damaged(path: Path, why: Text, advice: Optional[Text] = None) -> UserError:
     """What to say of a file that cannot be used. why, advice: parts of the sentence."""
-    return UserError(f"{path} is no RVC model or is damaged ({why}): "
-                     f"{advice or 'choose another file or download it again'}",
-                     f"{path} 不是 RVC 模型或已损坏（{why_zh or why}）：{advice_zh or '请选择其他文件或重新下载'}")
+    return UserError("{path} is no RVC model or is damaged ({why}): {advice}", path=path, why=why,
+                     advice=advice or Text("choose another file or download it again"))
 
 
 def _unsafe(path: Path, kind: str) -> UserError:
@@ -69,8 +67,8 @@ def _refusal(path: Path, error: Union[UnsafeName, Malformed]) -> UserError:
         return _unsafe(path, error.kind)
     found = what_it_is(path)
     if found is not None:
-        return damaged(path, found.en, found.zh, found.advice_en, found.advice_zh)
-    return damaged(path, error.en, error.zh)
+        return damaged(path, found.what, found.advice)
+    return damaged(path, error.why)
 
 
 def _is_file(path: Path) -> bool:

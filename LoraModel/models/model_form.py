@@ -3,7 +3,7 @@
 | found | made of it |
 |---|---|
 | `{KEY: …}`, KEY one of weight, model, net_g, generator, state_dict; the tensors alone | the tensors |
-| `module.` and `_orig_mod.` before every name, in any order | taken off |
+| `module.` and `_orig_mod.` before every name, in any order | removed |
 | weight norm as `parametrizations.weight.original0` and `.original1` | `weight_g` and `weight_v` |
 | weight norm folded into `weight` | a length `weight_g` and a direction `weight_v` |
 | the sample rate as 16000, "16000", 16000.0, "16k" | Hz |
@@ -170,5 +170,5 @@ def vocoder_of(form: ModelForm) -> str:
         return "MRF HiFi-GAN"
     if any(name.startswith("dec.ups.") for name in names) and any(name.startswith("dec.resblocks.") for name in names):
         return "HiFi-GAN"
-    said = form.beside.get("vocoder")
-    return re.sub(r"[^\w .-]", "?", said)[:40] if isinstance(said, str) else ""
+    vocoder = form.beside.get("vocoder")
+    return re.sub(r"[^\w .-]", "?", vocoder)[:40] if isinstance(vocoder, str) else ""

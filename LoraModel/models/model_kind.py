@@ -130,23 +130,20 @@ def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
 
 
 def _adapter(path: Path, form: ModelForm) -> ModelKind:
-    said = form.beside
-    if said.get("format") != "rvc-lora":
+    metadata = form.beside
+    if metadata.get("format") != "rvc-lora":
         return ModelKind(path, OTHER, problem=UserError("{path} is a LoRA file of another program: an adapter for RVC "
                                                         "is trained by this one, choose such a file", path=path))
-    version = said.get("rvc_version")
+    version = metadata.get("rvc_version")
     return ModelKind(path, ADAPTER, version if version in ("v1", "v2") else "",
-                     {"0": False, "1": True}.get(str(said.get("f0"))),
-                     rate_of(said.get("sample_rate")), base_hash=str(said.get("base_hash", ""))[:64])
+                     {"0": False, "1": True}.get(str(metadata.get("f0"))),
+                     rate_of(metadata.get("sample_rate")), base_hash=str(metadata.get("base_hash", ""))[:64])
 
 
 def other_vocoder(path: Path, vocoder: str) -> UserError:
     """What to say of a generator whose decoder RVC does not have."""
-    name = vocoder or "another vocoder"
-    return UserError(f"{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained "
-                     "with HiFi-GAN",
-                     f"{path} 使用 {vocoder or '其他声码器'} 训练，而 RVC 只支持 HiFi-GAN：请选择用 HiFi-GAN "
-                     f"训练的模型")
+    return UserError("{path} was trained with {name}, and RVC has HiFi-GAN alone: choose a model that was trained "
+                     "with HiFi-GAN", path=path, name=vocoder or Text("another vocoder"))
 
 
 def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> UserError:
@@ -154,15 +151,14 @@ def _no_model(path: Path, contents: Any, form: Optional[ModelForm] = None) -> Us
     keys = set(contents) if isinstance(contents, dict) else set()
     names = form.weights if form is not None else {}
     if "param_groups" in keys or (form is None and "optimizer" in keys):
-        en, zh = "the state of an optimizer, without a model", "优化器状态，其中没有模型"
+        what = Text("the state of an optimizer, without a model")
     elif any("w2v_encoder" in name or name.startswith(("feature_extractor.", "encoder.layers.")) for name in names):
-        en, zh = "a model of speech features (HuBERT or ContentVec)", "语音特征模型（HuBERT 或 ContentVec）"
+        what = Text("a model of speech features (HuBERT or ContentVec)")
     elif any(name.startswith(("unet.encoder", "unet.intermediate")) for name in names):
-        en, zh = "a model of pitch (RMVPE)", "音高模型（RMVPE）"
+        what = Text("a model of pitch (RMVPE)")
     elif any(name.startswith(("mpd.", "msd.")) for name in names):
-        en, zh = "a discriminator of another program", "其他程序的判别器"
+        what = Text("a discriminator of another program")
     else:
-        en, zh = ("no model of RVC's: it lacks the key enc_p.emb_phone.weight",
-                  "不是 RVC 模型：缺少键 enc_p.emb_phone.weight")
-        return UserError("{path} is {reason}. Choose a generator (f0G….pth) or a voice", path=path, reason=Text(en, zh))
-    return UserError("{path} is {reason}: choose a generator (f0G….pth) or a voice", path=path, reason=Text(en, zh))
+        what = Text("no model of RVC's: it lacks the key enc_p.emb_phone.weight")
+        return UserError("{path} is {reason}. Choose a generator (f0G….pth) or a voice", path=path, reason=what)
+    return UserError("{path} is {reason}: choose a generator (f0G….pth) or a voice", path=path, reason=what)

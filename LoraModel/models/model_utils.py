@@ -165,7 +165,7 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
         keys = set(contents) if isinstance(contents, dict) else set()
         optimizer = keys & {"param_groups", "optimizer"} and not keys & {"model", "weight"}
         raise kind.problem if optimizer and kind.problem else damaged(
-            path, "it has neither 'model' nor 'weight' with tensors", "其中没有包含张量的 model 或 weight")
+            path, Text("it has neither 'model' nor 'weight' with tensors"))
     if kind.kind == "adapter":
         raise UserError("{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
                         "trained on to --base_model", path=path)
@@ -176,8 +176,7 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
             raise UserError("{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to "
                             "--base_d)", path=path, key=key)
         if form.weights[key].dim() != 2:
-            raise damaged(path, f"{key} has shape {tuple(form.weights[key].shape)}",
-                          f"{key} 的形状为 {tuple(form.weights[key].shape)}")
+            raise damaged(path, Text("{key} has shape {shape}", key=key, shape=tuple(form.weights[key].shape)))
     if kind.vocoder in ("RefineGAN", "MRF HiFi-GAN") and kind.problem:
         raise kind.problem
     return form
@@ -240,7 +239,7 @@ def load_discriminator(path: Union[str, Path], host: Host, version: str) -> nn.M
     with open_checkpoint(path) as file:
         form = normalise(file.contents)
         if form is None or form.wrapping == "weight":
-            raise damaged(path, "it has no 'model' with tensors", "其中没有包含张量的 model")
+            raise damaged(path, Text("it has no 'model' with tensors"))
         if "enc_p.emb_phone.weight" in form.weights:
             raise UserError("{path} is a generator, not a discriminator: give --base_d the file that goes with it "
                             "(f0D….pth)", path=path)
@@ -261,20 +260,17 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
         values = [*values, form.sample_rate]
     if not isinstance(values, (list, tuple)) or len(values) != 18:
         found = f"{len(values)} values" if isinstance(values, (list, tuple)) else f"a {type(values).__name__}"
-        raise damaged(path, f"its configuration has {found} instead of a list of 18",
-                      f"其配置为 {found}，而不是 18 个值的列表")
+        raise damaged(path, Text("its configuration has {found} instead of a list of 18", found=found))
     f0 = "enc_p.emb_pitch.weight" in form.weights
     try:
         config = checked([*values[:15], form.weights["emb_g.weight"].shape[0], *values[16:]])
         wrong = misfits(config, form.shapes(), f0)
     except WrongValue as error:
-        raise damaged(path, f"no network can be built from its configuration: {error}",
-                      f"无法根据其配置构建网络：{error}") from None
+        raise damaged(path, Text("no network can be built from its configuration: {error}", error=error)) from None
     except Missing as error:
         raise _lacks(path, error.args[0]) from None
     if wrong:
-        raise damaged(path, f"no network can be built from its configuration: {wrong[0]}",
-                      f"无法根据其配置构建网络：{wrong[0]}")
+        raise damaged(path, Text("no network can be built from its configuration: {first}", first=wrong[0]))
     return config
 
 
@@ -303,8 +299,7 @@ def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) ->
         raise
     except Exception as error:
         reason = str(error).partition("\n")[0][:200]
-        raise damaged(path, f"no network can be built from its configuration: {reason}",
-                      f"无法根据其配置构建网络：{reason}") from error
+        raise damaged(path, Text("no network can be built from its configuration: {reason}", reason=reason)) from error
 
 
 def _config_from_shapes(
@@ -328,10 +323,10 @@ def _config_from_shapes(
         return fitting[0]
     if not fitting:
         rate = rate_from_shapes(shapes)
-        en, zh = (f" (its shapes are those of a {version} base of {rate} Hz with a size of its own)",
-                  f"（其形状属于自定大小的 {version} {rate} Hz 底模）") if rate else ("", "")
+        own = Text(" (its shapes are those of a {version} base of {rate} Hz with a size of its own)",
+                   version=version, rate=rate) if rate else ""
         raise NoConfiguration("{path} fits none of RVC's own configurations{reason}: give the config.json that it was "
-                              "trained with", path=path, reason=Text(en, zh))
+                              "trained with", path=path, reason=own)
     rates = " / ".join(str(config[-1]) for config in fitting)
     raise NoConfiguration("{path} could be of {rates} Hz, its tensors fit both: say which with --sample_rate",
                           path=path, rates=rates)

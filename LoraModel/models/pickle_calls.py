@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import torch
 
+from ..messages import Text
 from .tensor_refs import Malformed, StorageRef, TensorRef, UnsafeName, bad, item_size
 
 __all__ = ["CALLS", "STORAGES", "NumpyArray", "NumpyType", "Symbol", "elements", "known_name", "plain_key"]
@@ -110,8 +111,7 @@ def _tensor(
         count, last = count * size, last + (size - 1) * step
     stored = storage.nbytes // item_size(dtype)
     if count and (count > stored or offset + last >= stored):
-        raise Malformed(f"a tensor of shape {list(shape)} claims more values than the file holds",
-                        f"形状为 {list(shape)} 的张量声称的数值多于文件中实际保存的数值")
+        raise Malformed(Text("a tensor of shape {shape} claims more values than the file holds", shape=list(shape)))
     return TensorRef(storage, offset, torch.Size(shape), tuple(stride), dtype)
 
 

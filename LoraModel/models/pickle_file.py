@@ -17,6 +17,7 @@ import re
 import struct
 from typing import Any, BinaryIO, Dict, List
 
+from ..messages import Text
 from .pickle_calls import CALLS, STORAGES, NumpyArray, NumpyType, Symbol, elements, known_name, plain_key
 from .tensor_refs import Malformed, StorageRef, UnsafeName, bad
 
@@ -262,7 +263,7 @@ def read_pickle(stream: BinaryIO) -> Any:
         raise
     except Exception as error:  # what a damaged pickle makes of the readers: struct.error, ValueError, ...
         raise bad() from error
-    raise Malformed("it describes more values than any model has", "其中描述的数值多于任何模型")
+    raise Malformed(Text("it describes more values than any model has"))
 
 
 class _Finish:
@@ -274,7 +275,7 @@ class _Finish:
     def __call__(self, value: Any, depth: int = 0) -> Any:
         self.count += 1
         if depth > MAX_DEPTH or self.count > MAX_OPCODES:
-            raise Malformed("its description is nested too deep", "文件内容嵌套过深")
+            raise Malformed(Text("its description is nested too deep"))
         if isinstance(value, dict):
             return {key: self(item, depth + 1) for key, item in value.items()}
         if type(value) is list:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Tuple, Union
 import torch
 from torch import Tensor
 
+from ..messages import Text
 from .pickle_file import MAX_PICKLE_BYTES, read_pickle
 from .tensor_refs import Malformed, StorageRef, TensorRef, item_size
 
@@ -59,11 +60,11 @@ class TensorFile:
         if storage is None:
             self._bytes += ref.storage.nbytes
             if self._bytes > MAX_TENSOR_BYTES:
-                raise Malformed(f"its tensors have more than {MAX_TENSOR_BYTES >> 30} GB",
-                                f"张量总大小超过 {MAX_TENSOR_BYTES >> 30} GB")
+                raise Malformed(Text("its tensors have more than {max_tensor_bytes} GB",
+                                     max_tensor_bytes=MAX_TENSOR_BYTES >> 30))
             data = self._read(ref.storage)
             if len(data) < ref.storage.nbytes:
-                raise Malformed("it is cut short", "文件不完整")
+                raise Malformed(Text("it is cut short"))
             storage = (torch.frombuffer(bytearray(data), dtype=torch.uint8) if data
                        else torch.empty(0, dtype=torch.uint8))
             self._storages[ref.storage.key] = storage
@@ -99,7 +100,7 @@ def open_tensor_file(path: Union[str, Path]) -> TensorFile:
         return _open_legacy(stream)
     except (zipfile.BadZipFile, struct.error, EOFError) as error:
         stream.close()
-        raise Malformed("it is cut short or damaged", "文件不完整或已损坏") from error
+        raise Malformed(Text("it is cut short or damaged")) from error
     except BaseException:
         stream.close()
         raise
@@ -129,7 +130,7 @@ def open_directory(stream: BinaryIO) -> zipfile.ZipFile:
     if length == 0xFFFFFFFF and 0 <= long_at <= len(tail) - 48:
         length = struct.unpack("<Q", tail[long_at + 40:long_at + 48])[0]
     if length > _MAX_DIRECTORY_BYTES:
-        raise Malformed("it is a zip of too many files", "压缩包中的文件过多")
+        raise Malformed(Text("it is a zip of too many files"))
     try:
         return zipfile.ZipFile(stream)
     except (ValueError, NotImplementedError, UnicodeDecodeError, OSError) as error:
@@ -139,13 +140,12 @@ def open_directory(stream: BinaryIO) -> zipfile.ZipFile:
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
     """An entry's bytes, checked by its checksum."""
     if entry.file_size > limit:
-        raise Malformed(f"its part {entry.filename.rpartition('/')[2][:40]} is too large",
-                        f"其中的 {entry.filename.rpartition('/')[2][:40]} 过大")
+        raise Malformed(Text("its part {value} is too large", value=entry.filename.rpartition("/")[2][:40]))
     try:
         with archive.open(entry) as part:
             return part.read(limit + 1)
     except Exception as error:  # zlib.error, BadZipFile, NotImplementedError, RuntimeError (encrypted), ...
-        raise Malformed("it is damaged: its checksum does not fit", "文件已损坏：校验和不符") from error
+        raise Malformed(Text("it is damaged: its checksum does not fit")) from error
 
 
 def _open_zip(stream: BinaryIO) -> TensorFile:
@@ -153,23 +153,23 @@ def _open_zip(stream: BinaryIO) -> TensorFile:
     entries = {entry.filename: entry for entry in archive.infolist()}
     names = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
     if not names:
-        raise Malformed("it is a zip that PyTorch did not write", "它是压缩包，但不是由 PyTorch 写出的")
+        raise Malformed(Text("it is a zip that PyTorch did not write"))
     name = min(names, key=len)
     root = name[: -len("data.pkl")]
     if root + "byteorder" in entries and _read_entry(archive, entries[root + "byteorder"], 100).strip() == b"big":
-        raise Malformed("it was written on a big-endian machine", "它由大端序机器写出")
+        raise Malformed(Text("it was written on a big-endian machine"))
     contents = read_pickle(io.BytesIO(_read_entry(archive, entries[name], MAX_PICKLE_BYTES)))
 
     def read(storage: StorageRef) -> bytes:
         entry = entries.get(f"{root}data/{storage.key}")
         if entry is None or entry.file_size < storage.nbytes:
-            raise Malformed("it is cut short", "文件不完整")
+            raise Malformed(Text("it is cut short"))
         return _read_entry(archive, entry, storage.nbytes + 64)
 
     for storage in _storages(contents):
         entry = entries.get(f"{root}data/{storage.key}")
         if entry is None or entry.file_size < storage.nbytes:
-            raise Malformed("it is cut short", "文件不完整")
+            raise Malformed(Text("it is cut short"))
     return TensorFile("zip", stream, contents, read)
 
 
@@ -196,11 +196,11 @@ def _open_legacy(stream: BinaryIO) -> TensorFile:
     stream.seek(0)
     head = io.BytesIO(stream.read(MAX_PICKLE_BYTES))
     if read_pickle(head) != _MAGIC:
-        raise Malformed("it is a pickle that PyTorch did not write", "它是 pickle 文件，但不是由 PyTorch 写出的")
+        raise Malformed(Text("it is a pickle that PyTorch did not write"))
     read_pickle(head)  # the version
     system = read_pickle(head)
     if isinstance(system, dict) and system.get("little_endian") is False:
-        raise Malformed("it was written on a big-endian machine", "它由大端序机器写出")
+        raise Malformed(Text("it was written on a big-endian machine"))
     contents, keys = read_pickle(head), read_pickle(head)
     known = {storage.key: storage for storage in _storages(contents)}
     places: Dict[str, Tuple[int, int]] = {}
@@ -212,7 +212,7 @@ def _open_legacy(stream: BinaryIO) -> TensorFile:
         places[storage.key] = (at + 8, storage.nbytes)
         at += 8 + storage.nbytes
     if at > size or set(known) - set(places):
-        raise Malformed("it is cut short", "文件不完整")
+        raise Malformed(Text("it is cut short"))
 
     def read(storage: StorageRef) -> bytes:
         start, length = places[storage.key]
@@ -230,11 +230,11 @@ def _open_safetensors(stream: BinaryIO) -> TensorFile:
     stream.seek(0)
     length = struct.unpack("<Q", stream.read(8))[0]
     if length > min(size - 8, _MAX_HEADER_BYTES):
-        raise Malformed("it is cut short or damaged", "文件不完整或已损坏")
+        raise Malformed(Text("it is cut short or damaged"))
     try:
         header = json.loads(stream.read(length).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise Malformed("its header is damaged", "文件头已损坏") from error
+        raise Malformed(Text("its header is damaged")) from error
     tensors: Dict[str, TensorRef] = {}
     metadata = header.pop("__metadata__", {})
     for name, item in header.items():
@@ -261,7 +261,7 @@ def _safetensors_ref(name: str, item: Any, room: int) -> TensorRef:
         if end > room or end - start != count * item_size(dtype):
             raise ValueError(name)
     except (KeyError, TypeError, ValueError) as error:
-        raise Malformed("its header is damaged", "文件头已损坏") from error
+        raise Malformed(Text("its header is damaged")) from error
     stride, step = [], 1
     for n in reversed(shape):
         stride.append(step)

@@ -7,13 +7,15 @@ from typing import Optional, Tuple
 
 import torch
 
+from ..messages import Text
+
 
 class Malformed(Exception):
-    """The file is damaged, or no file of PyTorch's. en, zh: why, as a part of a sentence."""
+    """The file is damaged, or no file of PyTorch's. why: a part of a sentence."""
 
-    def __init__(self, en: str, zh: str):
-        super().__init__(en)
-        self.en, self.zh = en, zh
+    def __init__(self, why: Text):
+        super().__init__(why.english)
+        self.why = why
 
 
 class UnsafeName(Exception):
@@ -59,5 +61,5 @@ def item_size(dtype: torch.dtype) -> int:
     return torch.empty(0, dtype=dtype).element_size()
 
 
-def bad(what: str = "its description breaks the rules of the format") -> Malformed:
-    return Malformed(what, "文件内容不符合格式" if what.startswith("its description breaks") else what)
+def bad() -> Malformed:
+    return Malformed(Text("its description breaks the rules of the format"))

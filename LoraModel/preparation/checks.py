@@ -105,12 +105,12 @@ def only_preparation(experiment: Path) -> Iterator[None]:
     made where it is missing, and taken away again where nothing has come into it.
 
     Raises:
-        UserError: another one is at work in it. OSError: as the file system gives it.
+        UserError: another one is running in it. OSError: as the file system gives it.
     """
     def taken(pid: int) -> UserError:
-        who = (f" (process {pid})", f"（进程 {pid}）") if pid else ("", "")
+        who = Text(" (process {pid})", pid=pid) if pid else ""
         return UserError("{experiment} is being prepared already{who}: wait for the end of it, or choose another "
-                         "--output_dir", experiment=experiment, who=Text(who[0], who[1]))
+                         "--output_dir", experiment=experiment, who=who)
 
     new = not experiment.is_dir()
     experiment.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ class Record:
 
     def begin(self, step: str, marks: Dict[str, str]) -> Optional[Path]:
         """Call before a step. What the folder holds of this step and the steps after it is kept where it follows from
-        the same recordings and settings (the step goes on where it was broken off), else it is set aside.
+        the same recordings and settings (the step continues where it was interrupted), else it is set aside.
 
         Results of which nothing was noted are set aside with the step "slices". In the later steps they are kept:
         RVC's own page made them of the slices that are there, and `checks.drop_unfit` finds those that don't fit.
@@ -231,7 +231,7 @@ def slice_sizes(experiment: Path) -> Dict[str, int]:
 def set_aside(experiment: Path, steps: Sequence[str]) -> Optional[Path]:
     """Move what the steps have made, and the filelist, into `set_aside/TIME/` of the experiment folder.
 
-    A rename for each name: broken off, what is left is moved by the next call, into a folder of its own.
+    A rename for each name: if it is interrupted, what is left is moved by the next call, into a folder of its own.
 
     Returns:
         That folder, or None where there was nothing to move.

@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output_dir", required=True, type=commands.path, help=tr(
         "the experiment folder, logs/NAME (a relative one lies inside the checkout)"))
     p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base"))
-    p.add_argument("--sample_rate", type=commands.rate, help=tr("of the base: 32k, 40k, 48k, … (default: 40k; without "
-                                                                "a checkout the demo's 16k)"))
+    p.add_argument("--sample_rate", type=commands.rate, help=tr("sample rate of the base: 32k, 40k, 48k, … (default: "
+                                                                "40k; without a checkout the demo's 16k)"))
     p.add_argument("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)"))
     p.add_argument("--no_f0", action="store_true", help=tr("for a base without pitch"))
     p.add_argument("--config_json", type=commands.path, help=tr("config.json of a custom base (default: RVC's own for "

@@ -12,7 +12,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..host import experiment as layout
 from ..inference.audio import NOT_AUDIO, problem_of
-from ..messages import Text, UserError, tr
+from ..messages import Text, UserError
 from ..paths import printable
 from ..places import near_words
 
@@ -57,7 +57,7 @@ def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
     else:
         near = near_words(place)
         raise UserError("there is no folder {place}{near}: give the folder that holds the recordings of the voice",
-                        place=place, near=Text(near[0], near[1]))
+                        place=place, near=near)
     files.sort(key=lambda file: file.relative_to(folder).as_posix())
     found: List[Path] = []
     other: List[Path] = []
@@ -94,22 +94,22 @@ def _is_experiment(folder: Path, without: Optional[Path]) -> bool:
     return folder == without or (folder / layout.WAVS).is_dir() or (folder / layout.WAVS_16K).is_dir()
 
 
-def left_out(recordings: Recordings) -> List[Tuple[str, str]]:
-    """What to say of what was found beside the recordings: (English, Chinese) of each line."""
-    said = []
+def left_out(recordings: Recordings) -> List[Text]:
+    """What to say of what was found beside the recordings, a line each."""
+    lines = []
     if recordings.other:
         names = listed([recordings.name(file) for file in recordings.other])
-        said.append((f"left out, since they are no audio: {names}", f"以下文件不是音频，已忽略：{names}"))
+        lines.append(Text("left out, since they are no audio: {names}", names=names))
     for file, problem in recordings.broken:
         name = recordings.name(file)
-        said.append((f"left out: {name}: {problem.en}", f"已跳过：{name}：{problem.zh}"))
-    return said
+        lines.append(Text("left out: {name}: {problem}", name=name, problem=problem))
+    return lines
 
 
 def say_left_out(recordings: Recordings) -> None:
     """Name on standard error what was found beside the recordings."""
-    for en, zh in left_out(recordings):
-        print(tr(en, zh), file=sys.stderr)
+    for line in left_out(recordings):
+        print(line, file=sys.stderr)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -144,8 +144,8 @@ def drop_unfit(record: Record, settings: Settings) -> None:
     unfit = checks.drop_unfit(experiment, settings.version)
     if unfit.moved is not None:
         count = len(unfit.pitch) + len(unfit.features)
-        print(tr("{count} files of pitch and features are not of their slices (older, of another length, or of slices "
-                 "that are gone): they were moved to {moved}", count=count, moved=unfit.moved), file=sys.stderr)
+        print(tr("{count} files of pitch and features do not belong to their slices (older, of another length, or of "
+                 "slices that are gone): they were moved to {moved}", count=count, moved=unfit.moved), file=sys.stderr)
     if not slices <= layout.stems(experiment / layout.PITCH,
                                   ".wav.npy") & layout.stems(experiment / layout.COARSE_PITCH, ".wav.npy"):
         record.undo("f0")
@@ -178,8 +178,8 @@ class _Steps:
 
     def _say(self, moved: Path) -> None:
         what = f" ({', '.join(self.different)})" if self.different else ""
-        print(tr("{experiment} was made of other recordings or settings{what}: what follows from them is made anew, "
-                 "the old files are kept in {moved}",
+        print(tr("{experiment} was made of other recordings or settings{what}: what depends on them is made again, "
+                 "the old files were moved to {moved}",
                  experiment=self.record.experiment, what=what, moved=moved), file=sys.stderr)
 
 

@@ -55,7 +55,7 @@ class Batcher:
         try:
             self._queue.put_nowait(request)
         except queue.Full:
-            raise Busy("too many requests are waiting: try again in a moment", "等待中的请求过多：请稍后重试") from None
+            raise Busy("too many requests are waiting: try again in a moment") from None
         return request.answer
 
     def close(self) -> None:

@@ -22,8 +22,8 @@ from ..inference.patched import give_voice, lock_of, patch, voice_of
 from ..lora import load_adapter
 from ..messages import UserError
 from ..models import BaseInfo
+from ..models.catalog import Catalog, kind_of
 from ..models.model_kind import ADAPTER, BASE
-from ..webui.catalog import Catalog, kind_of
 from .changes import ChangingVoice, VoiceChanges
 from .synthesis import light
 

@@ -17,7 +17,7 @@ from ..host.pipeline import host_environment
 from ..inference.model_loader import MAX_STRENGTH
 from ..lora import load_adapter
 from ..messages import UserError, tr
-from ..webui.catalog import Catalog
+from ..models.catalog import Catalog
 from .rvc_class import base_for, choose_base, patch_realtime_class, rvc_lora_voices
 
 VOICE, STRENGTH, SAID, REFRESH, HOT_KEY, NEWS = (

@@ -43,12 +43,12 @@ def parser() -> argparse.ArgumentParser:
     add("adapters", nargs="+", metavar="FILE:STRENGTH", help=tr("an adapter and its strength, 0 to 1.5 (default: 1)"))
     add("--output", type=commands.path, required=True, help=tr("the adapter to write (.safetensors); a relative one "
                                                                "lies in the RVC checkout"))
-    add("--name", default="", help=tr("of the blend (default: its file's)"))
+    add("--name", default="", help=tr("name of the blend (default: its file's)"))
     add("--rank", type=commands.whole(1, 4096), help=tr("at most this rank in every layer (default: exact, the sum of "
                                                         "their ranks)"))
-    add("--max_kb", type=commands.number(1, 100_000), help=tr("at most so many thousands of bytes (default: as large "
+    add("--max_kb", type=commands.number(1, 100_000), help=tr("at most this many KB (1000 bytes) (default: as large "
                                                               "as is exact)"))
-    add("--bits", type=int, choices=(8, 16), default=16, help=tr("of the numbers in the file"))
+    add("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number in the file"))
     add("--base_model", type=commands.path, help=tr("the base, for voices of other rows than 0 (default: not needed)"))
     add("--force", action="store_true", help=tr("overwrite --output, and blend adapters of different bases"))
     commands.add_rvc_root(p)

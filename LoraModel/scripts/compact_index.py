@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("file", type=commands.path, help=tr("the voice's added_….index"))
     p.add_argument("--output", type=commands.path, help=tr("the index to write (default: in place of the file)"))
     p.add_argument("--force", action="store_true", help=tr("overwrite --output"))
-    p.add_argument("--seed", type=commands.seed, default=0, help=tr("of all random numbers"))
+    p.add_argument("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers"))
     commands.add_rvc_root(p)
     return p
 

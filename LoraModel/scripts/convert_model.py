@@ -1,4 +1,4 @@
-"""Look into model files and change their form.
+"""Inspect and convert model files.
 
 python scripts/convert_model.py voice VOICE.pth --base_model f0G40k.pth --output A.safetensors   a full voice as an
 adapter; folders, too python scripts/convert_model.py resize A.safetensors --max_kb 200 --output B.safetensors
@@ -41,9 +41,9 @@ from LoraModel.places import to_read, to_write
 
 
 def parser() -> argparse.ArgumentParser:
-    p = commands.Parser(prog="convert_model.py", description=tr("Look into model files and change their form."))
+    p = commands.Parser(prog="convert_model.py", description=tr("Inspect and convert model files."))
     forms = p.add_subparsers(dest="command", required=True)
-    info = forms.add_parser("info", help=tr("what a .pth or .safetensors says of itself"))
+    info = forms.add_parser("info", help=tr("the metadata of a .pth or .safetensors"))
     _add_file(info)
     voice = forms.add_parser("voice", help=tr("a full voice, or a folder of them, as adapters"))
     voice_command.add_options(voice)
@@ -52,17 +52,17 @@ def parser() -> argparse.ArgumentParser:
     resize.add_argument("--rank", type=commands.whole(1, 4096), help=tr("at most this rank in every layer (default: "
                                                                         "by --max_kb)"))
     resize.add_argument("--max_kb", type=commands.number(1, 100_000), help=tr(
-        "at most so many thousands of bytes (default: by --rank)"))
-    resize.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("of each number"))
+        "at most this many KB (1000 bytes) (default: by --rank)"))
+    resize.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number"))
     _add_output(resize)
     small = forms.add_parser("small", help=tr("a training checkpoint or base as a small RVC model"))
     _add_file(small)
     _add_output(small)
-    small.add_argument("--name", default="", help=tr("what the model says of itself (default: the base's name)"))
+    small.add_argument("--name", default="", help=tr("name stored in the model (default: the base's name)"))
     commands.add_base_form(small)
     adapter = forms.add_parser("adapter", help=tr("an adapter in 8 or 16 bits"))
     _add_file(adapter)
-    adapter.add_argument("--bits", type=int, choices=(8, 16), default=8, help=tr("of each number"))
+    adapter.add_argument("--bits", type=int, choices=(8, 16), default=8, help=tr("bits of each number"))
     _add_output(adapter)
     add_word_options(adapter, None)
     adapter.add_argument("--no_preview", action="store_true", help=tr("leave out the sound that the file carries"))
@@ -123,7 +123,7 @@ def main(argv: Optional[list] = None) -> int:
 
 
 def _resized(adapter: Adapter, rank: Optional[int], max_kb: Optional[float], bits: int) -> Adapter:
-    """An adapter of other ranks; what that loses is said."""
+    """An adapter of other ranks; what that loses is listed."""
     if (rank is None) == (max_kb is None):
         raise UserError("give --rank or --max_kb, one of them")
     if rank is not None:
@@ -131,11 +131,11 @@ def _resized(adapter: Adapter, rank: Optional[int], max_kb: Optional[float], bit
     else:
         ranks = ranks_within(adapter, int(max_kb * 1000), bits)  # type: ignore[operator]
     made = resized(adapter, ranks)
-    said = ", ".join(f"{name} {target.r}" for name, target in made.adapter.config.targets.items())
+    listed = ", ".join(f"{name} {target.r}" for name, target in made.adapter.config.targets.items())
     worst, share = made.worst
-    print(tr("ranks: {said}; the change loses {error:.1%} of its size, most in {worst} ({share:.1%}); at most "
+    print(tr("ranks: {listed}; the change loses {error:.1%} of its size, most in {worst} ({share:.1%}); at most "
              "{adapter} bytes",
-             said=said, error=made.error, worst=worst, share=share, adapter=bytes_of(made.adapter, bits)))
+             listed=listed, error=made.error, worst=worst, share=share, adapter=bytes_of(made.adapter, bits)))
     return made.adapter
 
 

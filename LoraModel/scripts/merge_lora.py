@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=commands.path, required=True, help=tr(
         "the model to write (.pth); a relative one lies in the RVC checkout: assets/weights/NAME.pth shows it in "
         "RVC's list"))
-    p.add_argument("--name", help=tr("what the model says of itself (default: the adapters' names)"))
-    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and take adapters of another base"))
+    p.add_argument("--name", help=tr("name stored in the model (default: the adapters' names)"))
+    p.add_argument("--force", action="store_true", help=tr("overwrite --output, and accept adapters of another base"))
     commands.add_base_form(p)
     commands.add_rvc_root(p)
     return p

@@ -122,12 +122,11 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
         if noted and not clip.mute and clip.wav.parent == folder / layout.WAVS:
             size = noted.get(f"{layout.WAVS}/{clip.wav.name}")
             if size != clip.wav.stat().st_size:
-                what = (f"was not made by the preparation that {MANIFEST} tells of",
-                        f"并非由 {MANIFEST} 所记录的处理生成") if size is None else (
-                            f"was changed after the preparation that {MANIFEST} tells of",
-                            f"在 {MANIFEST} 所记录的处理之后被更改")
+                what = Text("was not made by the preparation that {manifest} tells of", manifest=MANIFEST)
+                if size is not None:
+                    what = Text("was changed after the preparation that {manifest} tells of", manifest=MANIFEST)
                 raise UserError("{wav} {what}: prepare the recordings again, or delete {manifest} to train on the "
-                                "folder as it is", wav=clip.wav, what=Text(what[0], what[1]), manifest=MANIFEST)
+                                "folder as it is", wav=clip.wav, what=what, manifest=MANIFEST)
 
 
 def _noted_sizes(folder: Path) -> Dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from ..defaults import usual_defaults
 from ..host import Host, find_host
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
 from .agreement import check_times
@@ -121,16 +121,13 @@ def describe(trainer: Trainer) -> None:
     """Tell the user, on standard error, what is about to be trained on what."""
     train, info, count = trainer.train, trainer.info, trainer.model.count()
     dropped, size = train.dropped + trainer.held.dropped, len(trainer.adapter_contents())
-    print(tr(f"voice {trainer.config.name}: {len(train)} clips ({train.seconds:.0f} s), {len(trainer.held)} kept out"
-             + (f", {dropped} too short" if dropped else "")
-             + f"; base {info.name} ({info.version}, {info.sample_rate} Hz) with {count.base:,} parameters, "
-             f"adapter {count.adapter:,} ({count.percent:.2f}%), a file of {size / 1000:,.0f} KB; "
-             f"{trainer.total_steps} steps on {trainer.device}",
-             f"声音 {trainer.config.name}：{len(train)} 个片段（{train.seconds:.0f} 秒），留出 {len(trainer.held)} 个"
-             + (f"，{dropped} 个过短未使用" if dropped else "")
-             + f"；底模 {info.name}（{info.version}，{info.sample_rate} Hz）共 {count.base:,} 个参数，"
-             f"适配器 {count.adapter:,} 个（{count.percent:.2f}%），文件 {size / 1000:,.0f} KB；在 {trainer.device} "
-             f"上训练 {trainer.total_steps} 步"),
+    print(tr("voice {config_name}: {count} clips ({seconds:.0f} s), {count_2} kept out{also}; base {info_name} "
+             "({version}, {sample_rate} Hz) with {base:,} parameters, adapter {adapter:,} ({percent:.2f}%), a file of "
+             "{size:,.0f} KB; {total_steps} steps on {device}",
+             config_name=trainer.config.name, count=len(train), seconds=train.seconds, count_2=len(trainer.held),
+             also=Text(", {dropped} too short", dropped=dropped) if dropped else "", info_name=info.name,
+             version=info.version, sample_rate=info.sample_rate, base=count.base, adapter=count.adapter,
+             percent=count.percent, size=size / 1000, total_steps=trainer.total_steps, device=trainer.device),
           file=sys.stderr)
     clamped = trainer.model.injection.clamped()
     if clamped:

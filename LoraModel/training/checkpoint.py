@@ -153,14 +153,14 @@ def check_data(saved: Any, now: List[List[Any]], folder: Path) -> None:
     if not changed and not gone and not added:
         return
     if changed:
-        count, en, zh = len(changed), f"{changed[0]} has another sound now", f"{changed[0]} 的声音已不同"
+        count, what = len(changed), Text("{first} has another sound now", first=changed[0])
     elif gone:
-        count, en, zh = len(gone), f"{gone[0]} is missing", f"缺少 {gone[0]}"
+        count, what = len(gone), Text("{first} is missing", first=gone[0])
     else:
-        count, en, zh = len(added), f"{added[0]} is new", f"{added[0]} 是新增的"
+        count, what = len(added), Text("{first} is new", first=added[0])
     raise UserError("{folder} holds a run on other recordings: {count} of its {count_2} clips differ ({reason}). "
                     "Bring the old recordings back, or choose another --output_dir",
-                    folder=folder, count=count, count_2=len(before), reason=Text(en, zh))
+                    folder=folder, count=count, count_2=len(before), reason=what)
 
 
 # The run's folder
@@ -198,7 +198,7 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
 
 
 def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
-    """Whether there is a run to go on with.
+    """Whether there is a run to resume.
 
     Raises:
         UserError: the folder belongs to another voice or base; or to this one and `resume` was not asked for; or it
@@ -225,7 +225,7 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
                             "another --output_dir", folder=folder, key=key, key_2=run.get(key), identity=identity[key])
     saved = (folder / STATE_FILE).is_file()
     if saved and not resume:
-        raise UserError("{folder} holds a run of {name!r} already: pass --resume to go on with it, or choose another "
+        raise UserError("{folder} holds a run of {name!r} already: pass --resume to continue it, or choose another "
                         "--output_dir", folder=folder, name=identity["name"])
     return saved
 

@@ -18,7 +18,7 @@ from ..files import atomic_write
 from ..host import Host
 from ..host import experiment as layout
 from ..host.clips import ClipReader
-from ..messages import Text, UserError
+from ..messages import UserError
 from ..models import BaseInfo
 from ..models.configuration import bounded_json, check_data
 from ..names import shown
@@ -98,7 +98,7 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
     if not folder.is_dir():
         near = near_words(folder)
         raise UserError("there is no experiment folder {folder}{near}: run scripts/prepare_data.py (or RVC's steps 1 "
-                        "and 2) first", folder=folder, near=Text(near[0], near[1]))
+                        "and 2) first", folder=folder, near=near)
     config = _config(folder, host, info)
     experiment = Experiment(folder.absolute(), config["data"],
                             config["train"]["segment_size"] // config["data"]["hop_length"])

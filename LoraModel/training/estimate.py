@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING, Dict, Optional
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Optional
 
 from ..messages import tr
 from ..models.random_state import undisturbed
@@ -52,20 +50,14 @@ def _tried(trainer: Trainer, decoder: bool) -> float:
     begun = time.perf_counter()
     with undisturbed(trainer.device):
         z = trainer.objective.latent(batch)
-        _backward(trainer, trainer.objective.prior_losses(batch, z))
+        trainer.objective.backward(trainer.objective.prior_losses(batch, z))
         if decoder:
-            _backward(trainer, trainer.objective.decoder_losses(batch, z, 0))
+            trainer.objective.backward(trainer.objective.decoder_losses(batch, z, 0))
     seconds = time.perf_counter() - begun
     trainer.optimizer.zero_grad(set_to_none=True)
     if adversary is not None and kept is not None:
         adversary.load_state(kept)
     return seconds
-
-
-def _backward(trainer: Trainer, losses: Dict[str, Tensor]) -> None:
-    total = trainer.objective.total(losses)
-    if total.requires_grad:
-        total.backward()
 
 
 def in_words(steps: int, seconds: float) -> str:

@@ -24,7 +24,7 @@ from ..sharpness import Sharpness, sharpness, sharpness_ratios
 from .data_loader import ClipSet, recording_of
 
 
-class Heard(NamedTuple):
+class Reconstructed(NamedTuple):
     """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of
     `audio`;
     variance, contrast: global variance and frame contrast over the recording's, 1 is as sharp."""
@@ -71,7 +71,7 @@ class Score(NamedTuple):
     def words(self) -> str:
         """The sharpness for the user, in percent of the recordings'."""
         variance, contrast = ("?" if ratio is None else f"{100 * ratio:.0f}%" for ratio in self.sharp)
-        return tr("sharpness beside the recordings: {variance} (variance), {contrast} (frame contrast)",
+        return tr("sharpness relative to the recordings: {variance} (variance), {contrast} (frame contrast)",
                   variance=variance, contrast=contrast)
 
     def log(self) -> Dict[str, Any]:
@@ -104,14 +104,14 @@ def read_sharp(saved: Any) -> Sharp:
     return variance, contrast
 
 
-def score_of(heard: Sequence[Heard]) -> Score:
+def score_of(clips: Sequence[Reconstructed]) -> Score:
     """The mean over the clips."""
     def mean(values: List[float]) -> Optional[float]:
         known = [value for value in values if math.isfinite(value)]
         return sum(known) / len(known) if known else None
 
-    return Score(sum(clip.error for clip in heard) / len(heard), mean([clip.variance for clip in heard]),
-                 mean([clip.contrast for clip in heard]))
+    return Score(sum(clip.error for clip in clips) / len(clips), mean([clip.variance for clip in clips]),
+                 mean([clip.contrast for clip in clips]))
 
 
 PREVIEWS = 2
@@ -130,7 +130,7 @@ def choose_previews(clips: ClipSet, most: int) -> List[int]:
 
 class HeldOut:
     """Args:
-        speaker: the row of the speaker table that the voice uses. most: at most so many clips are heard.
+        speaker: the row of the speaker table that the voice uses. most: at most this many clips are evaluated.
 
     Attributes:
         previews: which of them are to be listened to, by their place.
@@ -141,13 +141,13 @@ class HeldOut:
         self.previews = choose_previews(clips, most)
 
     @torch.no_grad()
-    def measure(self, network: nn.Module) -> List[Heard]:
+    def measure(self, network: nn.Module) -> List[Reconstructed]:
         """Every clip through `network`, which must be in evaluation mode.
 
         Each clip has its own fixed noise, so that measurements can be compared; random generators are left as they
         were.
         """
-        heard = []
+        clips = []
         with undisturbed(self._device):
             for index, batch in enumerate(self._clips.one_by_one(self._most)):
                 batch = batch.to(self._device)
@@ -158,9 +158,9 @@ class HeldOut:
                 frames = min(mel.shape[2], real.shape[2])
                 error = float(F.l1_loss(mel[..., :frames], real[..., :frames]))
                 sharp = sharpness_ratios(*(sharpness_of(each[0, :, :frames]) for each in (mel, real)))
-                heard.append(Heard(error, audio[0].cpu().numpy(), batch.wave[0, 0].cpu().numpy(), mel[0],
+                clips.append(Reconstructed(error, audio[0].cpu().numpy(), batch.wave[0, 0].cpu().numpy(), mel[0],
                                    sharp["global_variance"], sharp["frame_contrast"]))
-        return heard
+        return clips
 
 
 def sharpness_of(mel: Tensor) -> Sharpness:

@@ -73,7 +73,7 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
             recordings: those are prepared first, into logs/NAME of the checkout, or without one into `data` in the
                 run's folder.
         callback: called after every step; where it returns False the run saves and ends.
-        resume: go on with the run in `output_dir`, if there is one.
+        resume: continue the run in `output_dir`, if there is one.
         rvc_root: the RVC checkout; None finds it. sample_rate: Hz, where two of RVC's configurations fit the base.
         config_json: a custom base's own configuration; one that lies beside the base is found by itself.
 
@@ -92,12 +92,12 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
     config = with_recordings_prepared(config, host, resume, sample_rate, config_json)
     trainer = prepare(config, resume, rvc_root, sample_rate, config_json)
     if callback is not None:
-        told = callback
+        report = callback
 
         def after(line: Dict[str, Any], total: int) -> None:
             losses = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds")
                       and not key.startswith("heldout")}
-            if told(Step(line["step"], total, line["epoch"], losses, line.get("heldout_mel"),
+            if report(Step(line["step"], total, line["epoch"], losses, line.get("heldout_mel"),
                          line["seconds"])) is False:
                 trainer.stop_asked = True
 

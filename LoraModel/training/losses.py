@@ -4,7 +4,7 @@ multi-resolution STFT, which stands in for the discriminator where there is none
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Callable, Dict, NamedTuple, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,39 @@ def stft_loss(generated: Tensor, target: Tensor, sizes: Sequence[int] = STFT_SIZ
         total = total + F.l1_loss(a.log(), b.log()) + (a - b).norm() / b.norm().clamp(min=1e-3)
     return total
 
+
+class Decoded(NamedTuple):
+    """A stretch of a clip, as the decoder makes it and as it was recorded."""
+
+    audio: Tensor
+    """(batch, samples), by the decoder."""
+    real: Tensor
+    """(batch, samples), of the recording."""
+    mel: Tensor
+    """(batch, bands, frames), log-mel of `audio`."""
+    real_mel: Tensor
+    """(batch, bands, frames), cut out of the whole clip's log-mel, as RVC does: the edges differ."""
+
+
+class Loss(NamedTuple):
+    """A term of the decoder's loss.
+
+    Attributes:
+        alone: left out where a discriminator takes its place.
+        weight: where the configuration has no `c_NAME` for it.
+    """
+
+    of: Callable[[Decoded], Tensor]
+    alone: bool = False
+    weight: float = 1.0
+
+
+DECODER_LOSSES: Dict[str, Loss] = {
+    "mel": Loss(lambda made: F.l1_loss(made.real_mel, made.mel)),
+    "stft": Loss(lambda made: stft_loss(made.audio, made.real), alone=True),
+}
+"""What compares the decoder's sound with the recording's, by name. A further loss is a function above and a line here;
+its value stands in train.jsonl and TensorBoard under its name."""
 
 def slice_frames(x: Tensor, starts: Tensor, frames: int) -> Tensor:
     """x: (batch, ..., time), starts: (batch,) -> (batch, ..., frames): another stretch of each row."""

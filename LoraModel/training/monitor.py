@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..files import atomic_write
 from ..messages import UserError, tr
-from .heldout import Heard
+from .heldout import Reconstructed
 
 LOG_FILE, SAMPLES, TENSORBOARD = "train.jsonl", "samples", "tensorboard"
 KEPT_SAMPLES = 10
@@ -72,7 +72,7 @@ class Monitor:
         self._bar.set_postfix(epoch=line["epoch"], **self._shown, refresh=False)
         self._bar.update(1)
 
-    def samples(self, step: int, clips: Sequence[Heard]) -> None:
+    def samples(self, step: int, clips: Sequence[Reconstructed]) -> None:
         """Record audio and log-mel of the previews among the held-out clips.
 
         TensorBoard keeps all it was ever given: what it gets is cut shorter the more saves there will be.

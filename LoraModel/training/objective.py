@@ -7,7 +7,6 @@ import warnings
 from typing import Any, ContextManager, Dict, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..host import Host
@@ -15,7 +14,7 @@ from ..host.networks import Mel
 from ..models import SynthesizerLoRA
 from .adversary import Adversary
 from .config import TrainConfig
-from .losses import prior_loss, random_starts, slice_frames, stft_loss
+from .losses import DECODER_LOSSES, Decoded, prior_loss, random_starts, slice_frames
 from .posteriors import TrainBatch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,7 +35,8 @@ class Objective:
     ):
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
-        self.weights = {"kl": config.c_kl, "mel": config.c_mel, "stft": config.c_stft, "gen": 1.0, "fm": 1.0}
+        decoder = {name: getattr(config, f"c_{name}", loss.weight) for name, loss in DECODER_LOSSES.items()}
+        self.weights: Dict[str, float] = {"kl": config.c_kl, **decoder, "gen": 1.0, "fm": 1.0}
 
     def latent(self, batch: TrainBatch) -> Tensor:
         """A sample of enc_q's posterior of the clips: (batch, channels, frames). No gradient goes through it."""
@@ -57,15 +57,15 @@ class Objective:
     def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
         """What trains the decoder: a random stretch of z, (batch, channels, frames), against the clip's own sound.
 
-        mel and stft; against a discriminator mel, gen and fm, and where it learns its own loss disc, without a graph
-        to the voice.
+        Those of DECODER_LOSSES; against a discriminator those that stay beside it, gen and fm, and where it learns its
+        own loss disc, without a graph to the voice.
         step: how many there were.
         """
         audio, real, wanted = self._stretch(batch, z)
-        losses = {"mel": F.l1_loss(wanted, self._mel.of_audio(audio.squeeze(1)))}
-        if self._adversary is None:
-            losses["stft"] = stft_loss(audio.squeeze(1), real.squeeze(1))
-        else:
+        made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)
+        losses = {name: loss.of(made) for name, loss in DECODER_LOSSES.items()
+                  if self._adversary is None or not loss.alone}
+        if self._adversary is not None:
             disc = self._adversary.update(real, audio, step, self._scaler, self._autocast())
             if disc is not None:
                 losses["disc"] = disc
@@ -87,6 +87,13 @@ class Objective:
     def total(self, losses: Dict[str, Tensor]) -> Tensor:
         """The weighted sum of what trains the voice."""
         return sum(weight * losses[name] for name, weight in self.weights.items() if name in losses)
+
+    def backward(self, losses: Dict[str, Tensor]) -> Tensor:
+        """Add the gradient of a part's weighted losses to the adapter's, scaled for fp16; give their sum."""
+        total = self.total(losses)
+        if total.requires_grad:  # an adapter may have nothing in this part
+            self._scaler.scale(total).backward()
+        return total.detach()
 
     def _autocast(self) -> ContextManager[Any]:
         kind = _AUTOCAST.get(self._config.precision)

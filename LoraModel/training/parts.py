@@ -21,6 +21,8 @@ from .objective import Objective
 from .posteriors import Posteriors
 
 BETAS = (0.8, 0.99)
+GRADIENT_LIMIT = 50.0
+"""Norm of all gradients together, above which they are scaled down."""
 
 
 @dataclass

@@ -29,6 +29,6 @@ def check_free(folder: Path) -> None:
 
 
 def _taken(folder: Path, pid: int) -> UserError:
-    who = (f" (process {pid})", f"（进程 {pid}）") if pid else ("", "")
+    who = Text(" (process {pid})", pid=pid) if pid else ""
     return UserError("another run{who} is working in {folder}: wait for its end, stop it, or choose another "
-                     "--output_dir", who=Text(who[0], who[1]), folder=folder)
+                     "--output_dir", who=who, folder=folder)

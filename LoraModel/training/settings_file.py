@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Union
 
-from ..messages import Text, UserError, listing
+from ..messages import UserError, listing
 from ..names import shown
 from ..places import near_words
 
@@ -60,7 +60,7 @@ def read_config_file(path: Union[str, Path]) -> Dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         near = near_words(file.absolute())
-        raise UserError("there is no configuration file {file}{near}", file=file, near=Text(near[0], near[1]))
+        raise UserError("there is no configuration file {file}{near}", file=file, near=near)
     with open(str(file), "rb") as stream:
         data = stream.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:

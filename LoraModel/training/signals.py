@@ -11,7 +11,7 @@ from .trainer import Trainer
 
 
 def handle_signals(trainer: Optional[Trainer]) -> Callable[[], None]:
-    """SIGINT and SIGTERM finish the step and save; a second SIGINT, or either where `trainer` is None yet, breaks off
+    """SIGINT and SIGTERM finish the step and save; a second SIGINT, or either where `trainer` is None yet, stops
     at once.
 
     Returns what puts the former handlers back.
@@ -22,7 +22,7 @@ def handle_signals(trainer: Optional[Trainer]) -> Callable[[], None]:
             raise KeyboardInterrupt
         trainer.stop_asked = True
         # Not through sys.stderr, which the signal may have interrupted in the middle of a line.
-        os.write(2, tr("\nstopping after this step; Ctrl-C again breaks off without saving\n").encode())
+        os.write(2, tr("\nstopping after this step; Ctrl-C again stops at once without saving\n").encode())
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
 

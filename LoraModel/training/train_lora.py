@@ -1,7 +1,7 @@
 """Train an adapter: `python training/train_lora.py --base_model G.pth --data_dir logs/NAME --output_dir OUT`.
 
 Exit codes: 0 trained, or stopped and saved on SIGINT or SIGTERM; 2 something to put right, said in one line; 3
-trained, and worse than the base alone on the recordings kept out; 130 broken off by SIGINT or SIGTERM before the first
+trained, and worse than the base alone on the recordings kept out; 130 interrupted by SIGINT or SIGTERM before the first
 step, or by a second SIGINT.
 """
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
                                                   "or RVC's page makes it"))
     add("--output_dir", type=commands.path, help=tr("folder for the adapter and the run (required); a relative one "
                                                     "lies in the RVC checkout"))
-    add("--name", help=tr("of the voice (default: the experiment folder's)"))
+    add("--name", help=tr("name of the voice (default: the experiment folder's)"))
     add("--base_d", type=commands.path, help=tr("pretrained discriminator, such as assets/pretrained_v2/f0D40k.pth: "
                                                 "adversarial training as RVC does it (default: none)"))
     add("--preset", choices=list(PRESETS), help=tr("which layers are trained at which ranks; at v2 40k fast has "
@@ -62,33 +62,31 @@ def parser() -> argparse.ArgumentParser:
         "(default: the preset's ranks)"))
     add("--lora_alpha", "--network_alpha", type=commands.number(0, 1e6), dest="lora_alpha", help=tr(
         "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)"))
-    add("--config", type=commands.path, help=tr("file of settings (JSON, TOML, YAML); what the command line says goes "
-                                                "before it (default: none)"))
+    add("--config", type=commands.path, help=tr("file of settings (JSON, TOML, YAML); options on the command line "
+                                                "override it (default: none)"))
     add("--epochs", type=commands.whole(1, MOST), help=tr("passes over the training clips"))
     add("--batch_size", type=commands.whole(1, MOST), help=tr("clips a step"))
     add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr",
-        help=tr("highest learning rate; it rises to it in the first "
-"steps and falls along a cosine"))
+        help=tr("peak learning rate: linear warm-up, then a cosine"))
     add("--save_every", type=commands.whole(1, MOST),
-        help=tr("epochs between saves, each with a look at the recordings kept out"))
+        help=tr("epochs between saves, each with a held-out evaluation"))
     add("--patience", type=commands.whole(0, MOST),
-        help=tr("end after so many saves without a better held-out loss (default: 0, never)"))
+        help=tr("stop after this many saves without a better held-out loss (default: 0, never)"))
     add("--decoder_every", type=commands.whole(1, MOST),
-        help=tr("train the decoder on each so many-th step: 2 takes about half the "
-"time a step and learns less in it"))
+        help=tr("train the decoder at every k-th step only: with 2 a step takes about half the time and learns less"))
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
                                                    "newer GPUs and CPUs"))
-    add("--seed", type=commands.seed, help=tr("of the random numbers: the same one trains the same adapter again"))
+    add("--seed", type=commands.seed, help=tr("seed of all random numbers: the same seed trains the same adapter "
+                                              "again"))
     add("--valid_fraction", type=commands.number(0, 1),
-        help=tr("share of the clips that is kept out of training, to tell the best "
-"save"))
+        help=tr("share of the clips that is kept out of training, to choose the best save"))
     add("--speaker_id", type=commands.whole(0, MOST),
         help=tr("take the clips of this speaker, where the filelist has several "
 "(default: the only one)"))
     add("--init_speaker", type=commands.whole(-1, MOST),
         help=tr("the base's speaker to start from; -1 tries all of them"))
-    add("--resume", action="store_true", help=tr("go on with the run in --output_dir"))
+    add("--resume", action="store_true", help=tr("resume the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
     add_word_options(p, argparse.SUPPRESS)
@@ -122,7 +120,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             return report(trainer, time.perf_counter() - started)
         return 0
     except KeyboardInterrupt:
-        print(tr("broken off; the last save, if there was one, is kept"), file=sys.stderr)
+        print(tr("stopped at once; the last save, if there was one, is kept"), file=sys.stderr)
         return 130
     finally:
         undo()

@@ -22,14 +22,13 @@ from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
 from . import checkpoint, saved
 from .estimate import in_words, seconds_to_go
-from .heldout import UNKNOWN, Heard, Score, for_adapter, read_sharp, score_of
+from .heldout import UNKNOWN, Reconstructed, Score, for_adapter, read_sharp, score_of
 from .monitor import Monitor
-from .parts import Parts
+from .parts import GRADIENT_LIMIT, Parts
 from .run_lock import only_run
 from .saved import Saved, copy_all
 from .speaker import find_speaker
 
-GRADIENT_LIMIT = 50.0
 STOP_FILE = "stop"
 
 
@@ -95,12 +94,9 @@ class Trainer:
                 "lr": self.optimizer.param_groups[0]["lr"]}
 
     def _backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
-        """Add the gradient of a part's weighted losses to the adapter's; give the sum, and each loss as a number."""
-        total = self.objective.total(losses)
-        whole = float(total.detach())
+        """`Objective.backward`; give the weighted sum, and each loss as a number."""
+        whole = float(self.objective.backward(losses))
         self._finite(whole)
-        if total.requires_grad:  # an adapter may have nothing in this part
-            self.scaler.scale(total).backward()
         return whole, {key: float(value.detach()) for key, value in losses.items()}
 
     def _finite(self, value: float) -> None:
@@ -138,13 +134,13 @@ class Trainer:
 
     @usual_defaults()
     @as_written()
-    def evaluate(self) -> Tuple[Score, List[Heard]]:
+    def evaluate(self) -> Tuple[Score, List[Reconstructed]]:
         """How good the averaged adapter is on the held-out clips, and the clips themselves."""
         with self.averaged():
-            heard = self.heldout.measure(self.model.network)
-        score = score_of(heard)
+            clips = self.heldout.measure(self.model.network)
+        score = score_of(clips)
         self._finite(score.error)
-        return score, heard
+        return score, clips
 
     # The run
 
@@ -201,12 +197,12 @@ class Trainer:
 
     def _begin(self, monitor: Monitor) -> None:
         begun = time.perf_counter()
-        score, heard = self.evaluate()
+        score, clips = self.evaluate()
         self.base_heldout, self.base_sharp = score.error, score.sharp
         self._evaluating = time.perf_counter() - begun
-        monitor.samples(0, heard)
+        monitor.samples(0, clips)
         if self.config.init_speaker < 0:
-            monitor.message(tr("trying the base's speakers to start from"))
+            monitor.message(tr("trying the base's speakers as starting points"))
         self.choose_start()
         monitor.message(tr("held-out log-mel L1 of the base alone: {base_heldout:.4f}; {words}; starting from its "
                            "speaker {start_speaker}",
@@ -226,9 +222,9 @@ class Trainer:
                 due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
                 score: Optional[Score] = None
                 if due:
-                    score, heard = self.evaluate()
+                    score, clips = self.evaluate()
                     line.update(score.log())
-                    monitor.samples(self.done_steps, heard)
+                    monitor.samples(self.done_steps, clips)
                     stale = self._judge(score)
                 monitor.step(line)
                 if self.on_step is not None:
@@ -238,7 +234,7 @@ class Trainer:
                     self._save(monitor, score)
                     self._write_run("running")
                 if stopping and self.done_steps < self.total_steps and not stale:
-                    monitor.message(tr("stopped and saved: go on with --resume"))
+                    monitor.message(tr("stopped and saved: continue with --resume"))
                     return False
             epoch, skip = epoch + 1, 0
         if stale:

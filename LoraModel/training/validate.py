@@ -77,7 +77,7 @@ def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo, shortest: in
     try:
         audio = soundfile.info(str(clip.wav))
     except RuntimeError as error:
-        raise UserError("{wav} is no readable WAV ({error}): prepare the recordings again", wav=clip.wav,
+        raise UserError("{wav} cannot be read as a WAV file ({error}): prepare the recordings again", wav=clip.wav,
                         error=error) from None
     if audio.format not in WAV_FORMATS:
         raise UserError("RVC cannot read {wav} ({format} in a file called .wav): prepare again", wav=clip.wav,

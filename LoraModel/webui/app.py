@@ -36,6 +36,7 @@ for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read w
 import gradio as gr  # noqa: E402
 import numpy as np  # noqa: E402
 
+from LoraModel import entries  # noqa: E402
 from LoraModel.commands import Parser  # noqa: E402
 from LoraModel.files import atomic_file  # noqa: E402
 from LoraModel.host import Host, find_host  # noqa: E402
@@ -43,15 +44,15 @@ from LoraModel.inference.audio import read_audio  # noqa: E402
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
 from LoraModel.inference.patched import patch, voice_of  # noqa: E402
 from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
-from LoraModel.messages import UserError, cli, language, tr  # noqa: E402
+from LoraModel.messages import Text, UserError, cli, language, tr  # noqa: E402
+from LoraModel.models.catalog import Catalog  # noqa: E402
 from LoraModel.names import shown  # noqa: E402
-from LoraModel.webui import app_demo, entries, hooks  # noqa: E402
+from LoraModel.webui import app_demo, hooks  # noqa: E402
 from LoraModel.webui.app_language import LanguageSwitch, use_kept  # noqa: E402
-from LoraModel.webui.catalog import Catalog  # noqa: E402
 from LoraModel.webui.guard import Addresses, guard_pages, hosts_named, upload_limit  # noqa: E402
 from LoraModel.webui.help_texts import Help  # noqa: E402
 from LoraModel.webui.recording import Recording  # noqa: E402
-from LoraModel.webui.text import told  # noqa: E402
+from LoraModel.webui.text import error_text  # noqa: E402
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 PORT = 7865
@@ -96,7 +97,7 @@ class VC:
                     *(gr.update(value="") for _ in protects))
         from LoraModel.models import load_base
 
-        name = entries.text(sid, ("the voice", "音色"))
+        name = entries.text(sid, Text("the voice"))
         if name not in self.catalog.full_voices():
             raise UserError("there is no voice {name} in {weights_name}/: refresh the list and choose one",
                             name=shown(name), weights_name=self.weights.name)
@@ -118,21 +119,21 @@ class VC:
                 raise UserError("there is no recording: drop one into the field beside it, or record one")
             voice = voice_of(self.net_g, self.host)
             options = ConvertOptions(
-                entries.number(transpose or 0, ("the transposition", "变调"), -48, 48), self._index(index),
-                entries.number(index_rate, ("the share of the index", "检索特征占比"), 0, 1),
-                entries.number(protect, ("the protection of voiceless consonants", "保护清辅音"), 0, 0.5),
-                speaker=entries.whole(speaker or 0, ("the speaker", "说话人"), 0, voice.info.speakers - 1))
-            audio = convert(voice, read_audio(entries.text(recording, ("the recording", "录音")), INPUT_RATE), options,
+                entries.number(transpose or 0, Text("the transposition"), -48, 48), self._index(index),
+                entries.number(index_rate, Text("the share of the index"), 0, 1),
+                entries.number(protect, Text("the protection of voiceless consonants"), 0, 0.5),
+                speaker=entries.whole(speaker or 0, Text("the speaker"), 0, voice.info.speakers - 1))
+            audio = convert(voice, read_audio(entries.text(recording, Text("the recording")), INPUT_RATE), options,
                             content_features, pitch, coarse_pitch)
         except Exception as error:  # whatever it is, the page says it
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            return told(error, tr), None
+            return error_text(error, tr), None
         return tr("Success."), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
     def _index(self, index: Any) -> Optional[Path]:
         """The index that the list names; a page may name no other file."""
-        name = entries.text(index, ("the index", "特征检索库"))
+        name = entries.text(index, Text("the index"))
         if name and name not in self.catalog.indexes():
             raise UserError("there is no index {name} in logs/: refresh the list and choose one", name=shown(name))
         return Path(name) if name else None
@@ -219,15 +220,15 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
     info.fold()
     go = gr.Button(tr("Convert"), variant="primary")
     with gr.Row():
-        said = gr.Textbox(label=tr("Output information"), interactive=False)
+        output = gr.Textbox(label=tr("Output information"), interactive=False)
         result = gr.Audio(label=tr("Export audio"), interactive=False)
-    namespace.update(but0=go, vc_output1=said, vc_output2=result, file_index1=index, protect0=protect,
+    namespace.update(but0=go, vc_output1=output, vc_output2=result, file_index1=index, protect0=protect,
                      vc_transform0=transpose)
     refresh.click(lambda: [gr.update(choices=voices()), gr.update(choices=indices())], [], [sid, index],
                   api_name="infer_refresh", queue=False)  # see the panel: the queue drops events of a busy machine
     clean.click(lambda: gr.update(value=""), [], [sid], api_name="infer_clean", queue=False)
     sid.change(vc.get_vc, [sid, protect], [speaker, protect, index], api_name="infer_change_voice", queue=False)
-    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [said, result],
+    go.click(vc.vc_single, [speaker, recording, transpose, index, rate, protect], [output, result],
              api_name="infer_convert", queue=False)
 
 
@@ -291,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
                                                           "the page, with its recordings and voices, to every machine "
                                                           "that reaches this one"))
     p.add_argument("--noautoopen", action="store_true", help=tr("do not open the browser"))
-    p.add_argument("--data_dir", default="app_data", help=tr("where everything goes", "数据文件夹"))
+    p.add_argument("--data_dir", default="app_data", help=tr("the folder for voices, experiments and results"))
     return p
 
 
@@ -302,7 +303,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     os.environ.pop("RVC_ROOT", None)
     use_kept(Path(options.data_dir).resolve())
     root = Path(options.data_dir).resolve()
-    free_port(options.port, options.host)  # a wrong --host is told before anything is made
+    free_port(options.port, options.host)  # a wrong --host is reported before anything is made
     guard_pages(addresses_for(options.host), upload_limit(), before=keep_local)
     # the user's alone, where Gradio's own is everybody's
     uploads = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rvc-lora-")
@@ -314,7 +315,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     address = app.queue(concurrency_count=16).launch(
         server_name=f"[{options.host.strip('[]')}]" if ":" in options.host else options.host, server_port=port,
         quiet=True, prevent_thread_lock=True, show_error=True, share=False)[1]
-    print(tr("RVC-LoRA is at {address} (Ctrl-C ends the page; a training goes on)", address=address), flush=True)
+    print(tr("RVC-LoRA is at {address} (Ctrl-C ends the page; a training continues)", address=address), flush=True)
     if not options.noautoopen:
         import webbrowser
 

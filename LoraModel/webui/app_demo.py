@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict
 
-from ..messages import UserError
+from ..messages import Text, UserError
 from .text import Tr
 from .voices import Voices
 
 FOLDER, ADAPTER = "demo", "lora/demo_voice.safetensors"
-RECORDINGS: Dict[str, Tuple[str, str]] = {
-    "source.wav": ("Source: another speaker", "源音频：另一位说话人"),
-    "converted_base.wav": ("Converted by the base alone", "仅用底模转换"),
-    "converted.wav": ("Converted by base + adapter", "底模 + 适配器转换"),
-    "target.wav": ("Target: the real voice, same words", "目标：真实录音，相同内容"),
+RECORDINGS: Dict[str, Text] = {
+    "source.wav": Text("Source: another speaker"),
+    "converted_base.wav": Text("Converted by the base alone"),
+    "converted.wav": Text("Converted by base + adapter"),
+    "target.wav": Text("Target: the real voice, same words"),
 }
-"""The demo's files in the order in which they are heard, with their titles in English and Chinese."""
+"""The demo's files in the order in which they are heard, with their titles."""
 
 
 def load_voice(voices: Voices) -> bool:
@@ -39,4 +39,4 @@ def components(root: Path, tr: Tr) -> None:
     with gr.Accordion(tr("The demo: the same sentence, four times"), open=True):
         with gr.Row():
             for name, place in places.items():
-                gr.Audio(value=str(place), label=tr(*RECORDINGS[name]), interactive=False)
+                gr.Audio(value=str(place), label=tr(RECORDINGS[name]), interactive=False)

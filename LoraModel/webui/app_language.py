@@ -6,14 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
+from .. import entries
 from ..files import atomic_write
-from ..messages import UserError, closest, languages, tr, wanted_language
-from . import entries
+from ..messages import Text, UserError, closest, languages, own_name, tr, wanted_language
 
-NAMES: Dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
-"""How a language calls itself; a further one is called by its file."""
 FILE = "language.txt"
 
 
@@ -44,8 +42,9 @@ class LanguageSwitch:
         import gradio as gr
 
         now = closest(wanted_language())
-        choices = [NAMES.get(name, name) for name in languages()]
-        chosen = gr.Radio(label="Language / 语言", choices=choices, value=NAMES.get(now, now), interactive=True,
+        choices = [own_name(name) for name in languages()]
+        label = " / ".join(dict.fromkeys(Text("Language").in_language(name) for name in languages()))
+        chosen = gr.Radio(label=label, choices=choices, value=own_name(now), interactive=True,
                           info=tr("The page opens again; what is loaded or under way stays."))
         chosen.change(self._chosen, [chosen], [], queue=False).then(
             fn=None, inputs=None, outputs=None, _js="() => { location.reload(); return []; }", queue=False)
@@ -60,8 +59,8 @@ class LanguageSwitch:
         Raises:
             UserError: there is no such language.
         """
-        names = {NAMES.get(code, code): code for code in languages()}
-        code = names[entries.one_of(name, ("the language", "语言"), list(names))]
+        names = {own_name(code): code for code in languages()}
+        code = names[entries.one_of(name, Text("the language"), list(names))]
         if code == closest(wanted_language()):
             return
         os.environ["RVC_LORA_LANG"] = code

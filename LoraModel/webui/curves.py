@@ -3,10 +3,12 @@ colours."""
 
 from __future__ import annotations
 
-import math
 from html import escape
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
+from ..charts import STYLE as CHART_STYLE
+from ..charts import Curve, Points
+from ..charts import chart as draw
 from ..messages import listing
 from .console import page_lines
 from .prepare_bar import Stage
@@ -14,9 +16,7 @@ from .run_log import LogReader
 from .runs import Status
 from .text import Tr
 
-Points = Sequence[Tuple[float, float]]
-
-STYLE = """<style>
+STYLE = "<style>" + CHART_STYLE + """
 #lora_tick { display: none }
 #lora_progress, #lora_progress *, #lora_forecast, #lora_forecast *, #lora_curves, #lora_curves > * { opacity: 1 !important }
 #lora_progress .wrap, #lora_forecast .wrap, #lora_curves .wrap { display: none }
@@ -33,17 +33,9 @@ STYLE = """<style>
 .lora-charts { display: flex; flex-wrap: wrap; gap: 12px 28px }
 .lora-charts > figure { flex: 1 1 340px; max-width: 640px; margin: 0 }
 .lora-charts figcaption { font-size: 13px; font-weight: 600; margin: 4px 0 }
-.lora-charts svg { width: 100%; height: auto; display: block }
-.lora-charts .grid { stroke: currentColor; stroke-opacity: .14 }
-.lora-charts text { fill: currentColor; fill-opacity: .65; font-size: 11px; font-family: inherit }
-.lora-charts .train { stroke: #2f7fd6 } .lora-charts .faint { stroke: #2f7fd6; stroke-opacity: .28 }
-.lora-charts .held { stroke: #f97316 } .lora-charts circle { fill: #f97316 } .lora-charts .best { fill: none; stroke: #f97316; stroke-width: 2 }
-.lora-charts .base { stroke: currentColor; stroke-opacity: .55; stroke-dasharray: 5 4 }
 .lora-charts .key { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle; margin: 0 5px 2px 12px }
 </style>"""  # noqa: E501
 
-MOST_POINTS = 400  # of a curve: more cannot be told apart
-LEFT, TOP, WIDTH, HEIGHT = 46, 8, 440, 168  # of the plot, in the picture's 500 x 204
 
 
 def duration(seconds: float, tr: Tr) -> str:
@@ -59,8 +51,8 @@ def duration(seconds: float, tr: Tr) -> str:
 def state_text(status: Status, tr: Tr) -> str:
     """What a run is doing, in a few words."""
     return {
-        "none": tr("no run yet"), "starting": tr("loading base and data"), "running": tr("training", "训练中"),
-        "stopping": tr("stopping: finishing the step and saving"), "done": tr("done", "已完成"),
+        "none": tr("no run yet"), "starting": tr("loading base and data"), "running": tr("training"),
+        "stopping": tr("stopping: finishing the step and saving"), "done": tr("done"),
         "stopped": tr("stopped"), "failed": tr("failed"), "broken": tr("ended unexpectedly"),
     }.get(status.state, status.state)
 
@@ -110,25 +102,25 @@ def progress(status: Status, tr: Tr, stage: Optional[Stage] = None) -> str:
     if status.verdict == "worse":
         parts.append(f'<div class="lora-error"><b>{escape(_worse(status, tr))}</b></div>')
     if status.verdict == "unevaluated":
-        parts.append('<div class="lora-line"><b>' + escape(tr("The run ended before its adapter was evaluated on the "
-                                                              "held-out clips, so it was not put into the list. "
-                                                              "Resume goes on; the first evaluation is at the end of "
-                                                              "an epoch, as the save frequency says.")) + "</b></div>")
+        text = tr("The run ended before its adapter was evaluated on the held-out clips, so it was not put into the "
+                  "list. Resume continues it; the first evaluation is at the end of an epoch, as the save frequency "
+                  "says.")
+        parts.append(f'<div class="lora-line"><b>{escape(text)}</b></div>')
     if status.adapter and not status.active:
         parts.append(f'<div class="lora-line">{tr("Adapter, in the list now")}: '
                      f'<code>{escape(status.adapter)}</code></div>')
     if status.state in ("failed", "broken"):
         why = tr("It ended with an error; its last lines:") if status.state == "failed" else tr(
-            "The process ended without a word (killed, out of memory, or the machine went down); its last lines:")
+            "The process ended without a message (killed, out of memory, or the machine went down); its last lines:")
         if status.resumable:
-            why += tr(" Resume goes on from the last save.")
+            why += tr(" Resume continues from the last save.")
         parts.append(
             f'<div class="lora-error"><b>{escape(why)}</b>\n{escape(chr(10).join(page_lines(status.log, tr)))}</div>')
     return "".join(parts)
 
 
 def _worse(status: Status, tr: Tr) -> str:
-    so_far = tr("so far" if status.active else "even its best adapter", "目前" if status.active else "即使最佳适配器")
+    so_far = tr("so far") if status.active else tr("even its best adapter")
     return tr("This training makes the voice worse ({so_far}): held-out loss {best:.4f}, the base alone has "
               "{base:.4f}. The adapter is not put into the list. Listen to the recordings (too loud, clipped, silent, "
               "several speakers?), choose the base that fits them, and start anew with a preset of lower rank.",
@@ -142,41 +134,9 @@ def cut_off(steps: Sequence[str], going: bool, tr: Tr) -> str:
         steps: words for those still to do. going: whether the first of them goes on by itself.
     """
     text = tr("The WebUI was ended during the preparation. Still to do: {steps}. ", steps=listing(steps))
-    text += tr("Press Resume to go on.") if not going else tr(
-        "The first of them still goes on by itself; after it press Resume.")
+    text += tr("Press Resume to continue.") if not going else tr(
+        "The first of them is still running; press Resume when it has ended.")
     return f'<div class="lora-line"><b>{escape(text)}</b></div>'
-
-
-def _thin(points: Points) -> Points:
-    """At most MOST_POINTS of the points, the last among them; each the mean of its neighbours."""
-    size = math.ceil(len(points) / MOST_POINTS)
-    if size <= 1:
-        return points
-    groups = [points[start:start + size] for start in range(0, len(points), size)]
-    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
-
-
-def _smooth(points: Points) -> Points:
-    """Running mean over about a fifteenth of the curve."""
-    width = max(1, len(points) // 15)
-    sums = [0.0]
-    for _, value in points:
-        sums.append(sums[-1] + value)
-    smoothed = []
-    for index, (step, _) in enumerate(points):
-        low, high = max(0, index - width), min(len(points), index + width + 1)
-        smoothed.append((step, (sums[high] - sums[low]) / (high - low)))
-    return smoothed
-
-
-def _round_ticks(low: float, high: float) -> List[float]:
-    """Four or so round numbers that enclose low and high."""
-    span = max(high - low, abs(high) * 1e-3, 1e-9)
-    power = 10.0 ** math.floor(math.log10(span / 3))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 3 >= span * 0.999)
-    first = math.floor(low / step + 1e-9)
-    last = max(first + 1, math.ceil(high / step - 1e-9))
-    return [step * number for number in range(first, last + 1)]
 
 
 def chart(train: Points, held: Points = (), base: Optional[float] = None, label: str = "") -> str:
@@ -185,45 +145,8 @@ def chart(train: Points, held: Points = (), base: Optional[float] = None, label:
     Args:
         train: (step, value) of each step. held: of each save. base: a level to draw across. label: for screen readers.
     """
-    if not train and not held:
-        return ""
-    train = _thin(train)
-    values = [value for _, value in (*train, *held)] + ([] if base is None else [base])
-    steps = [0, *(step for step, _ in (*train, *held))]
-    ticks = _round_ticks(min(values), max(values))
-    low, high, first, last = ticks[0], ticks[-1], min(steps), max(max(steps), min(steps) + 1)
-
-    def x(step: float) -> float:
-        return LEFT + (step - first) / (last - first) * WIDTH
-
-    def y(value: float) -> float:
-        return TOP + (high - value) / (high - low) * HEIGHT
-
-    def line(points: Points, kind: str, width: float) -> str:
-        joined = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-        return (f'<polyline class="{kind}" fill="none" stroke-width="{width}" stroke-linejoin="round" '
-                f'points="{joined}"/>')
-
-    parts = [f'<svg viewBox="0 0 500 204" role="img" aria-label="{escape(label)}">']
-    for tick in ticks:
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-                     f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
-    whole = max(1, round((last - first) / 5))
-    for step in range(int(first), int(last) + 1, whole):
-        parts.append(f'<text x="{x(step):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{step}</text>')
-    if base is not None:
-        parts.append(f'<line class="base" x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y(base):.1f}" y2="{y(base):.1f}"/>')
-    if len(train) >= 30:
-        parts += [line(train, "faint", 1), line(_smooth(train), "train", 2)]
-    elif train:
-        parts.append(line(train, "train", 2))
-    if held:
-        parts.append(line(held, "held", 2))
-        parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>' for step,
-                  value in (held if len(held) <= 60 else held[-1:])]
-        step, value = min(held, key=lambda point: point[1])
-        parts.append(f'<circle class="best" cx="{x(step):.1f}" cy="{y(value):.1f}" r="6"/>')
-    return "".join(parts) + "</svg>"
+    curves = [Curve(train), Curve(held, "curve second", dots=True, smooth=False, lowest=True)]
+    return draw(curves, label, base, width=500, height=204)
 
 
 def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
@@ -231,7 +154,7 @@ def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
     mel, held, kl = reader.losses.get("mel", []), reader.heldout, reader.losses.get("kl", [])
     if not mel:
         return ""
-    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training") + '<span class="key" '
+    key = ('<span class="key" style="color:#2f7fd6"></span>' + tr("training clips") + '<span class="key" '
            'style="color:#f97316"></span>'
            + tr("held-out clips") + '<span class="key" style="border-top-style:dashed"></span>' + tr(
                "base alone"))

@@ -1,4 +1,4 @@
-"""Where the page's folders lie: experiments and recordings. `catalog` knows the model files."""
+"""Where the page's folders lie: experiments and recordings. `models.catalog` knows the model files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from .. import entries
 from ..files import atomic_file
-from ..messages import UserError
+from ..messages import Text, UserError
+from ..models.catalog import Catalog
 from ..names import plain_name, shown
-from . import entries
-from .catalog import Catalog
 
 
 def root_of(namespace: Dict[str, Any]) -> Path:
@@ -55,7 +55,7 @@ class Folders:
         Raises:
             UserError: `name` is no plain file name, on this or another system.
         """
-        name = plain_name(name, ("the experiment name", "实验名"))
+        name = plain_name(name, Text("the experiment name"))
         if name.lower() == "mute":
             raise UserError("the experiment name {name!r} is RVC's own: choose another", name=name)
         return self.logs / name
@@ -77,7 +77,7 @@ class Folders:
         Raises:
             UserError: it is not there, or it is a file.
         """
-        text = entries.path(text, ("the path of the training folder", "训练文件夹路径"))
+        text = entries.path(text, Text("the path of the training folder"))
         path = self.root / text if text else None
         if path is not None and path.is_file():
             raise UserError("{path} is a file, and the folder that holds the recordings of the voice is wanted: give "
@@ -103,7 +103,7 @@ class Folders:
         folder, count = self.own / "recordings" / self.experiment(name).name, 0
         for file in files if isinstance(files, list) else [files] if files else []:
             path = Path(str(getattr(file, "name", "")))
-            own = plain_name(Path(str(getattr(file, "orig_name", None) or path.name)).name, ("the file name", "文件名"))
+            own = plain_name(Path(str(getattr(file, "orig_name", None) or path.name)).name, Text("the file name"))
             folder.mkdir(parents=True, exist_ok=True)
             with open(str(path), "rb") as stream, atomic_file(_free(folder / own, path)) as copy:
                 shutil.copyfileobj(stream, copy)

@@ -22,9 +22,9 @@ from ..lora.adapter_file import adapter_contents
 from ..lora.lora_layer import LoRALayer, layer_class
 from ..lora.targets import is_row
 from ..messages import UserError
+from ..models.catalog import Stamp, stamp_of
 from ..models.model_utils import network_of_shapes
 from ..training.config import TrainConfig
-from .catalog import Stamp, stamp_of
 from .folders import Folders
 from .paces import USUAL, Paces
 from .run_settings import RunSettings

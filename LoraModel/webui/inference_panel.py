@@ -19,19 +19,19 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from .. import entries
 from ..host import find_host
 from ..inference.model_loader import MAX_STRENGTH
-from ..messages import UserError
+from ..messages import Text, UserError
+from ..models.catalog import Catalog
 from ..names import plain_name
 from ..paths import printable
-from . import entries
-from .catalog import Catalog
-from .details import describe
+from .adapter_info import describe
 from .folders import root_of
 from .merge_row import MergeRow
 from .page_scripts import HEAD, SEARCH, TO_INFERENCE
 from .pitch_tick import PitchTick
-from .text import told, translator
+from .text import error_text, translator
 from .voices import State, Voices
 
 logger = logging.getLogger(__name__)
@@ -121,11 +121,11 @@ class Panel:
                         search = gr.Textbox(**info("search", tr("Search the adapters")), interactive=True)
                         search.change(fn=None, inputs=[search], outputs=[], _js=SEARCH, queue=False)
                     self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
-                    self.unload = gr.Button(tr("Take the adapter off"))
+                    self.unload = gr.Button(tr("Remove the adapter"))
             with gr.Row():
                 self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12,
                                          interactive=False)
-                self.details = gr.Textbox(label=tr("What the adapter says of itself"), lines=3, max_lines=12,
+                self.details = gr.Textbox(label=tr("Adapter metadata"), lines=3, max_lines=12,
                                           interactive=False)
             self.merge.components(info)
             self.asked = gr.Button("", visible=False)  # of scripts alone
@@ -205,7 +205,7 @@ class Panel:
             if not chosen[1] or self.voices.fits(chosen[1], chosen[0]):
                 return self._load(*chosen, strength)
             answer = self._load(chosen[0], "", strength)
-            answer[0] += self.tr("\n{chosen} was taken off: it was trained on another base", chosen=chosen[1])
+            answer[0] += self.tr("\n{chosen} was removed: it was trained on another base", chosen=chosen[1])
             return answer
 
         return self._attempt(action, (base, adapter, strength))
@@ -224,7 +224,7 @@ class Panel:
     def try_voice(self, name: Any, strength: Any) -> List[Any]:
         """The voice that an experiment trained, loaded: its adapter in the list brings its own base."""
         def action() -> List[Any]:
-            adapter = f"lora/{plain_name(name, ('the experiment name', '实验名'))}.safetensors"
+            adapter = f"lora/{plain_name(name, Text('the experiment name'))}.safetensors"
             return self._answer() if self.voices.state is not None and self.voices.state.adapter == adapter else (
                 self._load("", adapter, strength))
 
@@ -285,7 +285,7 @@ class Panel:
         Raises:
             UserError: one is no text.
         """
-        found = entries.text(base, ("the base", "底模")), entries.text(adapter, ("the adapter", "适配器"))
+        found = entries.text(base, Text("the base")), entries.text(adapter, Text("the adapter"))
         return found[0], self._adapter(found[1])
 
     def _is_loaded(self, chosen: Tuple[str, str]) -> bool:
@@ -376,8 +376,8 @@ class Panel:
             logger.exception("RVC-LoRA")
         state, kept = self.voices.state, ""
         if still and state is not None:
-            kept = self.tr("\nStill loaded: ") + self._said(state).replace("\n", self.tr(", ", "，"))
-        return self.error + told(error, self.tr) + kept
+            kept = self.tr("\nStill loaded: ") + self._said(state).replace("\n", self.tr(", "))
+        return self.error + error_text(error, self.tr) + kept
 
     def _details(self, adapter: str) -> str:
         if not adapter:
@@ -385,7 +385,7 @@ class Panel:
         try:
             return describe(self.voices.catalog.adapter_path(adapter), self.tr)
         except Exception as error:  # a stranger's file: whatever it makes of the reading
-            return told(error, self.tr)
+            return error_text(error, self.tr)
 
     def _adapter(self, value: Any) -> str:
         text = self._text(value)

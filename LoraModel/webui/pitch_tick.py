@@ -61,7 +61,7 @@ class PitchTick:
             found = self.voices.transposition(read_audio(unquoted(recording), INPUT_RATE))
         except (UserError, OSError, ValueError):  # RVC's own reader says what is wrong with it
             return number, ""
-        return int(found.semitones), fields_for_options(self.tr(found.en, found.zh), self.tr) if found.en else ""
+        return int(found.semitones), fields_for_options(self.tr(found.reason), self.tr) if found.reason else ""
 
 
 def _beside(field: Any, make: Any) -> Any:

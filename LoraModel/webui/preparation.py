@@ -22,7 +22,7 @@ from ..commands import parse_rate
 from ..files import atomic_write
 from ..host import find_host, preprocess
 from ..host.index import build_index
-from ..messages import UserError, language
+from ..messages import Text, UserError, closest, wanted_language
 from ..preparation import checks
 from ..preparation.options import network_config
 from ..preparation.recordings import Recordings, flat_folder, left_out
@@ -109,14 +109,14 @@ class Preparer:
         """Do the steps that `undone` tells of; the one that was under way begins anew, over what it has made.
 
         Raises:
-            UserError: as `begin`, or there are none, or a script of RVC's is still at work on them.
+            UserError: as `begin`, or there are none, or a script of RVC's is still running on them.
         """
         record, going = self.undone(name)
         experiment = self.folders.experiment(name)
         written = max((path.stat().st_mtime for path in experiment.glob("*/*") if path.is_file()), default=0.0)
         if going or time.time() - written < QUIET_SECONDS:
-            raise UserError("a step that was begun before is still at work in {experiment}: try again in "
-                            "{quiet_seconds:.0f} seconds", experiment=experiment, quiet_seconds=QUIET_SECONDS)
+            raise UserError("an earlier step is still running in {experiment}: try again in {quiet_seconds:.0f} "
+                            "seconds", experiment=experiment, quiet_seconds=QUIET_SECONDS)
         if not record:
             raise UserError("nothing of the preparation of {name} is left to do", name=name)
         preprocess.remove_broken(experiment)
@@ -201,11 +201,11 @@ class Preparer:
 
     # RVC's own functions
 
-    def _tr(self, en: str, zh: str) -> str:
-        return zh if (self.runs.language or language()) == "zh" else en
+    def _tr(self, text: Text) -> str:
+        return text.in_language(closest(self.runs.language or wanted_language()))
 
-    def _note_of(self, job: Preparation, step: str, en: str, zh: str) -> None:
-        job.notes[step] = "\n".join(filter(None, [job.notes.get(step, ""), self._tr(en, zh)]))
+    def _note_of(self, job: Preparation, step: str, text: Text) -> None:
+        job.notes[step] = "\n".join(filter(None, [job.notes.get(step, ""), self._tr(text)]))
 
     def _by_rvc(self, job: Preparation, step: str) -> None:
         """A step by RVC's own function, and what `prepared.json` notes of it: RVC's scripts skip what is there,
@@ -215,13 +215,12 @@ class Preparer:
             made = Made(experiment, job.settings, job.f0_method, job.source)
             moved = made.begin(step)
             if moved is not None:
-                self._note_of(job, step, f"what was made of other recordings or settings under this name is kept in "
-                              f"{moved}, and made anew",
-                              f"该实验名下由其他录音或设置得到的旧数据已移至 {moved}，并重新生成")
+                self._note_of(job, step, Text("data from other recordings or settings under this name were moved to "
+                                              "{moved} and are made again", moved=moved))
             for said in left_out(made.recordings) if made.recordings is not None else ():
-                self._note_of(job, step, *said)
+                self._note_of(job, step, said)
             if step == "preprocess" and made.sliced:
-                job.texts[step] = self._tr("the slices of these recordings are there", "录音和设置未变，已有切片")
+                job.texts[step] = self._tr(Text("the slices of these recordings are there"))
             else:
                 started = time.time() - 2
                 with flat_folder(
@@ -244,7 +243,7 @@ class Preparer:
         elif step == "extract" and job.settings.f0:
             found = checks.no_voice(experiment)
         if found is not None:
-            self._note_of(job, step, f"warning: {found.en}", f"警告：{found.zh}")
+            self._note_of(job, step, Text("warning: {found}", found=found))
 
     def _rvc_knows(self, rate: str) -> bool:
         """Whether RVC's page offers the sample rate: for others its function fails."""
@@ -317,7 +316,7 @@ class Preparer:
                                                                                              * 2 // 3)
         host = find_host(self.folders.root)
         def progress(count: int) -> None:
-            job.texts[step] = self._tr(f"done again by RVC-LoRA: {count}", f"由 RVC-LoRA 重新执行：{count}")
+            job.texts[step] = self._tr(Text("repeated by RVC-LoRA: {count}", count=count))
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
         if step == "preprocess" and source is not None and recordings is not None:

@@ -72,8 +72,8 @@ def spawn(command: List[str], cwd: Path, environment: Dict[str, str], log: Path)
     if os.name == "nt":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | 0x08000000}  # type: ignore[attr-defined]  # CREATE_NO_WINDOW
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(str(log), "ab") as said:
-        process = subprocess.Popen(command, cwd=str(cwd), env=environment, stdin=subprocess.DEVNULL, stdout=said,
+    with open(str(log), "ab") as output:
+        process = subprocess.Popen(command, cwd=str(cwd), env=environment, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, **apart)
     with _guard:
         _children.append(process)

@@ -7,25 +7,25 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Any
 
+from .. import entries
 from ..devices import device_name
 from ..lora import LoRAConfig
 from ..lora.targets import is_row
-from ..messages import UserError
+from ..messages import Text, UserError
+from ..models.catalog import check_choice, kind_of
 from ..names import plain_name
 from ..training.config import TrainConfig
-from . import entries
-from .catalog import check_choice, kind_of
 from .folders import Folders
 
 LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (1, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
 """The least and the most of each number, for the page's sliders as for scripts."""
-WORDS = {"rank": ("the LoRA rank", "LoRA 秩"), "alpha": ("the LoRA alpha", "LoRA alpha"),
-         "epochs": ("the number of epochs", "总训练轮数"),
-         "batch_size": ("the batch size", "batch_size"), "save_every": ("the save frequency", "保存频率"),
-         "sample_rate": ("the sample rate", "采样率"), "base_g": ("the base model G", "底模 G"),
-         "base_d": ("the base model D", "底模 D"),
-         "preset": ("the preset", "预设"), "device": ("the device", "训练设备"), "version": ("the version", "版本"),
-         "f0": ("pitch guidance", "音高指导")}
+WORDS = {"rank": Text("the LoRA rank"), "alpha": Text("the LoRA alpha"),
+         "epochs": Text("the number of epochs"),
+         "batch_size": Text("the batch size"), "save_every": Text("the save frequency"),
+         "sample_rate": Text("the sample rate"), "base_g": Text("the base model G"),
+         "base_d": Text("the base model D"),
+         "preset": Text("the preset"), "device": Text("the device"), "version": Text("the version"),
+         "f0": Text("pitch guidance")}
 
 
 @dataclass
@@ -52,7 +52,7 @@ class RunSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        self.name = plain_name(self.name, ("the experiment name", "实验名"))
+        self.name = plain_name(self.name, Text("the experiment name"))
         for key, (low, high) in LIMITS.items():
             check = entries.number if key == "alpha" else entries.whole
             setattr(self, key, check(getattr(self, key), WORDS[key], low, high))

@@ -47,9 +47,9 @@ class Status:
     Attributes:
         state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended
             without a word).
-        seconds_left: until the end; None where it cannot be told yet. seconds_step: of the newest steps.
+        seconds_left: until the end; None where it is not known yet. seconds_step: of the newest steps.
         losses: of the newest step. best, base: held-out log-mel L1 of the best adapter and of the base alone.
-        verdict: "" while it cannot be told, "better" than the base alone on the held-out clips, "worse", or
+        verdict: "" while it is not known, "better" than the base alone on the held-out clips, "worse", or
         "unevaluated" where the run ended before its first evaluation. Only a better adapter is put into the list.
         samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, ""
             until there is one.
@@ -124,13 +124,13 @@ class Runs:
             return self._launch(settings, config, resume=False)
 
     def resume(self, name: str, epochs: Optional[int] = None) -> Status:
-        """Go on with a run that was stopped, failed or is done.
+        """Resume a run that was stopped, failed or is done.
 
         Args:
             epochs: a new number of epochs in all; None keeps the run's.
 
         Raises:
-            UserError: there is nothing to go on with, or it goes on already.
+            UserError: there is nothing to resume, or it is running already.
         """
         folder = self.folders.run(name)
         with processes.locked(self.lock):
@@ -163,8 +163,8 @@ class Runs:
                             "experiment name", target=target)
         if (folder / STATE_FILE).is_file() and not anew:
             steps = read_run(folder).steps
-            raise UserError("{settings_name} has a run already ({steps} steps): press Resume to go on with it, or "
-                            "tick “Start anew” (the old run is kept)", settings_name=settings.name, steps=steps)
+            raise UserError("{settings_name} has a run already ({steps} steps): press Resume to continue it, or tick "
+                            "“Start anew” (the old run is kept)", settings_name=settings.name, steps=steps)
 
     def _check_free(self, name: str, device: str) -> None:
         for other in self.going_on():
@@ -260,21 +260,21 @@ class Runs:
         reader.read()
         return reader
 
-    def _state(self, folder: Path, process: Dict[str, Any], run: RunRecord, alive: bool, told: bool) -> str:
-        """told: whether run.json is the process's own by now."""
+    def _state(self, folder: Path, process: Dict[str, Any], run: RunRecord, alive: bool, reported: bool) -> str:
+        """reported: whether run.json is the process's own by now."""
         if alive:
             if process.get("stopping"):
                 return "stopping"
             # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be
             # resumed.
-            return "running" if told else "starting"
+            return "running" if reported else "starting"
         if not process:
             return run.state or "none"
         ended = self._read(folder, "exit.json")
         code = ended.get("code")
         if not isinstance(code, int) or ended.get("started", process.get("started")) != process.get("started"):
             # Asked to stop before Python had even started, it ends without a word.
-            return "stopped" if process.get("stopping") and not told else "broken"
+            return "stopped" if process.get("stopping") and not reported else "broken"
         return {0: run.state or "failed", 130: "stopped"}.get(code, "failed")
 
     # Stopping

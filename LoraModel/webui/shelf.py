@@ -9,17 +9,18 @@ import time
 from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
 
-from ..messages import UserError
+from .. import entries
+from ..messages import Text, UserError
 from ..names import plain_name, shown
 from ..preparation.checks import only_preparation
 from ..training.run_lock import check_free
-from . import entries, processes
+from . import processes
 from .preparation import Preparer
 from .publishing import may_replace
 from .runs import Runs
 
 LOGS, ENDING = "logs/", ".safetensors"
-_WHAT = ("the entry", "该条目")
+_WHAT = Text("the entry")
 
 
 class Item(NamedTuple):
@@ -79,7 +80,7 @@ class Shelf:
         """
         with processes.locked(self.runs.lock):
             path = self.path(label)
-            name = entries.text(name, ("the new name", "新名称"))
+            name = entries.text(name, Text("the new name"))
             if not str(label).startswith(LOGS):
                 name = plain_name(name[:-len(ENDING)] if name.lower().endswith(ENDING) else name)
                 _move(path, path.with_name(name + ENDING))

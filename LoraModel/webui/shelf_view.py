@@ -11,7 +11,7 @@ import gradio as gr
 from ..messages import UserError
 from .help_texts import Help
 from .shelf import Shelf
-from .text import Tr, told
+from .text import Tr, error_text
 
 
 class ShelfView:
@@ -60,7 +60,7 @@ class ShelfView:
         try:
             said = action()
         except (UserError, OSError) as error:
-            said = told(error, self.tr)
+            said = error_text(error, self.tr)
         return [said, self._table(), gr.update(choices=self.shelf.labels(), value=None), *refresh()]
 
     def _table(self) -> str:

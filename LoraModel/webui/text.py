@@ -6,7 +6,7 @@ import re
 from typing import Any, Callable, Dict
 
 from ..faults import describe_fault
-from ..messages import UserError, closest, tr_in, wanted_language
+from ..messages import Text, UserError, closest, tr_in, wanted_language
 from ..messages import tr as system_tr
 from ..paths import printable
 
@@ -34,23 +34,23 @@ def translator(namespace: Dict[str, Any]) -> Tr:
 
 
 FIELDS = {
-    "--base_model": ("“base model G”", "“底模 G”"), "--base_d": ("“base model D”", "“底模 D”"),
-    "--sample_rate": ("“target sample rate”", "“目标采样率”"),
-    "--version": ("“version”", "“版本”"), "--f0_method": ("“pitch extraction algorithm”", "“音高提取算法”"),
-    "--no_f0": ("“pitch guidance” at false", "“音高指导”设为 false"),
-    "--input_dir": ("“path of the training folder”", "“训练文件夹路径”"),
-    "--data_dir": ("“experiment name”", "“实验名”"), "--output_dir": ("“experiment name”", "“实验名”"),
-    "--name": ("“experiment name”", "“实验名”"),
-    "--resume": ("“Resume”", "“继续训练”"), "--epochs": ("“total training epochs”", "“总训练轮数”"),
-    "--batch_size": ("“batch size”", "“batch_size”"),
-    "--save_every": ("“save frequency”", "“保存频率”"), "--preset": ("“preset”", "“预设”"),
-    "--lora_rank": ("“LoRA rank”", "“LoRA 秩”"),
-    "--device": ("“device”", "“训练设备”"), "--strength": ("“strength”", "“强度”"),
-    "--index": ("“index”", "“特征检索库”"),
-    "--index_rate": ("“share of the index”", "“检索特征占比”"), "--protect": ("“protect”", "“保护清辅音”"),
-    "--transpose": ("“transpose”", "“变调”"),
-    "--speaker": ("“speaker ID”", "“说话人id”"), "--lora_weights": ("“LoRA adapter”", "“LoRA 适配器”"),
-    "--model": ("“voice”", "“音色”"),
+    "--base_model": Text("“base model G”"), "--base_d": Text("“base model D”"),
+    "--sample_rate": Text("“target sample rate”"),
+    "--version": Text("“version”"), "--f0_method": Text("“pitch extraction algorithm”"),
+    "--no_f0": Text("“pitch guidance” at false"),
+    "--input_dir": Text("“path of the training folder”"),
+    "--data_dir": Text("“experiment name”"), "--output_dir": Text("“experiment name”"),
+    "--name": Text("“experiment name”"),
+    "--resume": Text("“Resume”"), "--epochs": Text("“total training epochs”"),
+    "--batch_size": Text("“batch size”"),
+    "--save_every": Text("“save frequency”"), "--preset": Text("“preset”"),
+    "--lora_rank": Text("“LoRA rank”"),
+    "--device": Text("“device”"), "--strength": Text("“strength”"),
+    "--index": Text("“index”"),
+    "--index_rate": Text("“share of the index”"), "--protect": Text("“protect”"),
+    "--transpose": Text("“transpose”"),
+    "--speaker": Text("“speaker ID”"), "--lora_weights": Text("“LoRA adapter”"),
+    "--model": Text("“voice”"),
 }
 """The page's field for an option of a command, which messages advise."""
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
@@ -62,13 +62,13 @@ def fields_for_options(text: str, tr: Tr) -> str:
     def word(match: re.Match[str]) -> str:
         option = match.group()
         if option in FIELDS:
-            return tr(*FIELDS[option])
+            return tr(FIELDS[option])
         return tr("{option} (an option of the command line, not of this page)", option=option)
 
     return _OPTION.sub(word, text)
 
 
-def told(error: Exception, tr: Tr) -> str:
+def error_text(error: Exception, tr: Tr) -> str:
     """What to show of an error, in the page's language: a `UserError` and the machine's own faults in words, anything
     else by its type."""
     found = error if isinstance(error, UserError) else describe_fault(error)

@@ -14,9 +14,10 @@ from typing import Any, Callable, Dict, List, Sequence
 import gradio as gr
 from gradio.context import Context
 
+from .. import entries
 from ..host import find_host
-from ..messages import UserError
-from . import curves, entries
+from ..messages import Text, UserError
+from . import curves
 from .folders import Folders, root_of
 from .forecast import Forecaster
 from .inference_panel import TRY
@@ -27,7 +28,7 @@ from .runs import Runs
 from .shelf import Shelf
 from .shelf_view import ShelfView
 from .tab_words import START_ANEW
-from .text import page_language, told, translator
+from .text import error_text, page_language, translator
 from .train_form import Form
 from .train_view import View
 
@@ -104,12 +105,12 @@ class _Page:
         except Exception as error:  # whatever it is, the page says it
             if not isinstance(error, (UserError, OSError)):
                 traceback.print_exc()
-            return told(error, self.tr)
+            return error_text(error, self.tr)
 
     def _preparing(self, names: Sequence[str]) -> Callable[..., str]:
         def begin(recordings: Any, f0_method: Any, anew: Any, *form: Any) -> str:
             def action() -> str:
-                method = entries.one_of(f0_method, ("the pitch extraction algorithm", "音高提取算法"),
+                method = entries.one_of(f0_method, Text("the pitch extraction algorithm"),
                                         self.form.f0_methods)
                 self.preparer.begin(names, RunSettings(*form), recordings, method, entries.flag(anew, START_ANEW))
                 return self.tr("started")
@@ -123,7 +124,7 @@ class _Page:
         try:
             folder, count = self.folders.take_in(files, name)
         except (UserError, OSError) as error:
-            return [gr.update(), told(error, self.tr)]
+            return [gr.update(), error_text(error, self.tr)]
         if not count:
             return [gr.update(), gr.update()]
         return [str(folder), self.tr("{count} files are in {folder} now", count=count, folder=folder)]
@@ -158,10 +159,10 @@ class _Page:
             experiment = self.folders.experiment(name).name
             if self.preparer.undone(experiment)[0]:
                 self.preparer.resume(experiment)
-                return self.tr("going on with the preparation of {experiment}", experiment=experiment)
+                return self.tr("resuming the preparation of {experiment}", experiment=experiment)
             wanted = None if epochs is None else entries.whole(epochs, WORDS["epochs"], 0, LIMITS["epochs"][1])
             status = self.runs.resume(experiment, wanted or None)
-            return self.tr("going on with {status_name}", status_name=status.name)
+            return self.tr("resuming {status_name}", status_name=status.name)
 
         return self._told(action)
 
@@ -173,7 +174,7 @@ class _Page:
             return json.dumps({**status.to_dict(), "preparing": self._preparing_now(status.name), "undone": undone},
                               ensure_ascii=False)
         except (UserError, OSError) as error:
-            return json.dumps({"state": "error", "message": told(error, self.tr)}, ensure_ascii=False)
+            return json.dumps({"state": "error", "message": error_text(error, self.tr)}, ensure_ascii=False)
 
     def _preparing_now(self, name: str) -> str:
         job = self.preparer.current

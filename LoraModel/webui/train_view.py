@@ -22,12 +22,14 @@ from .prepare_bar import stage_of
 from .run_settings import RunSettings
 from .runs import Runs, Status
 from .tab_words import STEP_WORDS, rvc_word
-from .text import Tr, told
+from .text import Tr, error_text
 from .train_form import Form
 
 NOTHING = listening.Heard()
 LEARNED_AT = 20
 """Steps after which a run's pace tells how long the next one will take."""
+
+
 
 
 class View:
@@ -178,7 +180,7 @@ class View:
             parts.append(tr("how many steps can be told once there are recordings"))
         if found.steps and found.preparing:
             parts.append(tr("the steps before it about {time}", time=curves.duration(found.preparing, tr)))
-        return tr("This training: ") + tr("; ", "；").join(parts)
+        return tr("This training: ") + tr("; ").join(parts)
 
     def _step_texts(self, status: Status, another: bool) -> Dict[str, Any]:
         """Texts of the preparation's steps: None leaves a box as it is."""
@@ -192,7 +194,7 @@ class View:
                 if job.step == step and job.active:
                     said.append(self.tr("… under way"))
                 elif job.failed == step and job.error is not None:
-                    said.append(told(job.error, self.tr))
+                    said.append(error_text(job.error, self.tr))
                 else:
                     said.append(self.tr("done") if step in job.finished else self.tr("stopped"))
                 texts[box] = "\n".join(line for line in said if line)
@@ -206,7 +208,7 @@ class View:
         for step in job.steps:
             state = ""
             if job.failed == step and job.error is not None:
-                state, over = self.tr("failed: ") + told(job.error, self.tr), True
+                state, over = self.tr("failed: ") + error_text(job.error, self.tr), True
             elif job.step == step and job.active:
                 state, over = self.tr("under way"), True
             elif step == "train" and step in job.finished:
@@ -216,7 +218,7 @@ class View:
             elif step in job.finished:
                 state = self.tr("done")
             else:
-                state = self.tr("not begun") if over or step not in job.begun else self.tr("stopped")
+                state = self.tr("not started") if over or step not in job.begun else self.tr("stopped")
                 over = True
             lines.append(f"{self._step_word(step)}: {state}")
         return "\n".join(lines)

@@ -26,9 +26,9 @@ from ..lora import Adapter, load_adapter
 from ..lora.adapter_file import read_metadata
 from ..messages import UserError
 from ..models import Base, load_base_beside_config
+from ..models.catalog import Catalog, kind_of, stamp_of
 from ..models.voice_file import save_model, small_model
 from ..names import plain_name
-from .catalog import Catalog, kind_of, stamp_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Voices:
             return self.state
 
     def unload(self) -> Optional[State]:
-        """Take the adapter off: the base stays loaded, as it was."""
+        """Remove the adapter: the base stays loaded, as it was."""
         with self._turn:
             if self.state is None or self._voice is None:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -33,15 +34,32 @@ def test_a_command_runs_by_its_name_and_by_its_module(name, monkeypatch):
     assert console.main([name, "--x", "1"]) == 3 and called == [(module, ["--x", "1"])]
 
 
+@pytest.mark.parametrize("name", sorted(console.COMMANDS))
+def test_a_command_is_a_module_of_its_name(name):
+    """`python -m LoraModel.NAME`; as a module to import it is not there, so that `LoraModel.train` is the function."""
+    package = ROOT / "LoraModel"
+    if console.COMMANDS[name][0] == f"LoraModel.{name}":
+        return  # the command itself
+    file = package / name / "__main__.py" if (package / name).is_dir() else package / f"{name}.py"
+    assert f'as_command(__name__, "{console.COMMANDS[name][0]}")' in file.read_text(encoding="utf-8")
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    with pytest.raises(ImportError, match=f"python -m {module}"):
+        importlib.import_module(module)
+    import LoraModel
+
+    assert callable(LoraModel.train) and callable(LoraModel.merge)
+
+
 def test_an_unknown_command_is_named(capsys, monkeypatch):
     monkeypatch.setenv("RVC_LORA_LANG", "en")
     assert console.main(["trian"]) == 2
     assert "there is no command 'trian': choose from prepare, train" in capsys.readouterr().err
 
 
-def test_as_a_module_from_the_shell():
-    done = subprocess.run([sys.executable, "-m", "LoraModel", "merge", "--nonsense"], cwd=ROOT, capture_output=True,
-                          text=True, env={"RVC_LORA_LANG": "en", "PATH": ""})
+@pytest.mark.parametrize("called", [["LoraModel", "merge"], ["LoraModel.merge"]])
+def test_as_a_module_from_the_shell(called):
+    done = subprocess.run([sys.executable, "-m", *called, "--nonsense"], cwd=ROOT, capture_output=True, text=True,
+                          env={"RVC_LORA_LANG": "en", "PATH": ""})
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "--help" in done.stderr
 
 

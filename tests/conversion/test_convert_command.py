@@ -15,8 +15,8 @@ from training_data import BASE, environment, make_experiment, one_thread
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.lora.adapter_file import read_preview
 from LoraModel.messages import UserError
+from LoraModel.models.catalog import Catalog
 from LoraModel.scripts import blend_lora, convert_model
-from LoraModel.webui.catalog import Catalog
 
 ROOT = BASE.parents[3]
 threads = pytest.fixture(scope="module", autouse=True)(one_thread)

@@ -224,8 +224,7 @@ def test_a_folder_that_cannot_be_made_gets_one_line(places, tmp_path, capsys):
 
 def test_a_missing_package_leaves_its_figure_out_with_a_note(places, tmp_path, monkeypatch, capsys):
     def missing(self):
-        raise UserError("speech quality (DNSMOS) needs speechmos: run `pip install onnxruntime speechmos`",
-                        "语音质量需要 speechmos")
+        raise UserError("speech quality (DNSMOS) needs speechmos: run `pip install onnxruntime speechmos`")
 
     monkeypatch.setattr(SpeechQuality, "__init__", missing)
     assert cli(evaluate.main, ["--base", str(BASE), "--recordings", str(places / "target" / "a.wav"), "--out",

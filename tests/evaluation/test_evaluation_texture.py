@@ -149,10 +149,9 @@ def test_the_mean_of_several_leaves_out_what_has_no_value():
 
 def test_every_figure_says_what_it_means_and_which_way_is_better():
     for key, figure in FIGURES.items():
-        assert figure.means_en.endswith(".") and figure.means_zh.endswith("。"), key
-        assert {"lower": "lower", "higher": "higher", "near": f"{figure.aim:g} is"}[figure.better] in figure.means_en, (
-            key
-        )
+        assert figure.means.english.endswith(".") and figure.means.in_language("zh_CN").endswith("。"), key
+        way = {"lower": "lower", "higher": "higher", "near": f"{figure.aim:g} is"}[figure.better]
+        assert way in figure.means.english, key
     assert FIGURES["global_variance"].badness(0.9) == pytest.approx(FIGURES["global_variance"].badness(1.1))
     assert FIGURES["dnsmos"].badness(3) < FIGURES["dnsmos"].badness(2) and FIGURES["mel_l1"].badness(1) < FIGURES[
         "mel_l1"

@@ -14,8 +14,9 @@ import pytest
 import soundfile
 from html_page import Page
 
+from LoraModel import charts
 from LoraModel.demo import report
-from LoraModel.demo.hearing import sound_figures
+from LoraModel.demo.measures import sound_figures
 from LoraModel.evaluation import pictures
 
 RECORDINGS = Path(report.__file__).parent / "recordings"
@@ -73,18 +74,18 @@ def test_spectrogram_shows_a_low_tone_at_the_bottom():
 
 
 def test_line_chart_draws_points_and_skips_what_is_not_finite():
-    svg = pictures.line_chart([(0, 1.0), (10, float("nan")), (20, 0.5)], "a < b", dots=True, level=1.2)
+    svg = charts.line_chart([(0, 1.0), (10, float("nan")), (20, 0.5)], "a < b", dots=True, level=1.2)
     assert svg.count("<circle") == 2 and "nan" not in svg and 'aria-label="a &lt; b"' in svg and 'class="level"' in svg
     (points,) = re.findall(r'points="([^"]+)"', svg)
     (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points.split())
     assert x0 < x1 and y0 < y1  # a falling loss falls on the page too
-    assert pictures.line_chart([], "none") == "" and pictures.line_chart([(1, math.inf)], "none") == ""
-    assert pictures.line_chart([(5, 2.0)], "one").count("<circle") == 1
+    assert charts.line_chart([], "none") == "" and charts.line_chart([(1, math.inf)], "none") == ""
+    assert charts.line_chart([(5, 2.0)], "one").count("<circle") == 1
 
 
 @pytest.mark.parametrize("low, high", [(0.53, 0.861), (0, 0), (2.0, 2.0), (-3e-5, 7e-5), (0, 61000)])
 def test_ticks_enclose_the_values(low, high):
-    ticks = pictures._ticks(low, high)
+    ticks = charts.round_ticks(low, high)
     assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12 and 2 <= len(ticks) <= 8
     assert np.all(np.diff(ticks) > 0)
 
@@ -100,8 +101,8 @@ def data(tmp_path):
     return {
         "figures": dict(FIGURES),
         "audio": [
-            {"key": "source", "title_en": "Source", "title_zh": "源录音", "path": RECORDINGS / "source" / "01.flac"},
-            {"key": "adapter", "title_en": "Base & adapter", "title_zh": "底模与适配器", "path": str(sound)},
+            {"key": "source", "title": {"en": "Source", "zh": "源录音"}, "path": RECORDINGS / "source" / "01.flac"},
+            {"key": "adapter", "title": {"en": "Base & adapter", "zh": "底模与适配器"}, "path": str(sound)},
         ],
         "curves": {
             "loss": [{"step": s, "mel": 1 / s, "kl": 2 / s} for s in range(1, 9)] + [{"step": 9, "odd<part>": 1.0}],
@@ -163,7 +164,7 @@ def test_report_tells_what_a_listener_would(tmp_path, data):
         assert expected in shown, expected
     assert '<span class="worse">+100%</span>' in text  # twice the words are lost
     assert '<span class="better">+0.300</span>' in text  # 1.1 is nearer to 1 than 0.8
-    assert "Distance of what is said" not in shown  # not measured
+    assert "Content distance" not in shown  # not measured
 
 
 def test_report_says_what_the_stand_in_is_and_how_the_sound_is(tmp_path, data):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from LoraModel.inference import ConvertOptions, VoiceLoader, convert
+from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference import audio as audio_io
 from LoraModel.inference import stand_in as features
+from LoraModel.inference.convert import convert
 from LoraModel.lora import LoRAConfig, extract, inject, save_adapter, weight_norm
 from LoraModel.models import load_base
 

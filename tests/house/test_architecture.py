@@ -26,6 +26,9 @@ SOURCES = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
 MOST_FILES = 9
 """Python files of a folder, `__init__.py` not counted, above which its `__init__` says why ("More than nine files")."""
 
+MOST_LINES = 400
+"""Lines of a file."""
+
 MAY_IMPORT: Dict[str, Set[str]] = {
     "lora": set(),
     "host": set(),
@@ -35,7 +38,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "preparation": {"inference", "models", "host"},
     "training": {"preparation", "models", "lora", "host"},
     "conversion": {"evaluation", "training", "preparation", "inference", "models", "lora", "host"},
-    "realtime": {"webui", "inference", "models", "lora", "host"},
+    "realtime": {"inference", "models", "lora", "host"},
     "evaluation": {"inference", "models", "lora", "host"},
     "webui": {"conversion", "training", "preparation", "inference", "models", "lora", "host", "install"},
     "scripts": {"evaluation", "conversion", "realtime", "training", "preparation", "inference", "models", "lora",
@@ -45,10 +48,10 @@ MAY_IMPORT: Dict[str, Set[str]] = {
 }
 """Folder -> the folders that it may import; the files of LoraModel/ itself are everybody's. A command may import what
 scripts/ may, wherever it lies: nothing imports it."""
-ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"}, ("realtime", "webui"): {f"{PACKAGE}.webui.catalog"},
+ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"},
         ("examples", "webui"): {f"{PACKAGE}.webui.guard"}}
-"""Where not the whole folder may be imported: the installer needs the standard library alone, RVC's realtime windows
-list the files that the page lists, and an example that serves asks the guard whom it answers."""
+"""Where not the whole folder may be imported: the installer needs the standard library alone, and an example that
+serves asks the guard whom it answers."""
 
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"
@@ -174,6 +177,12 @@ def test_a_folder_can_be_looked_through(folder):
         text = (folder / "__init__.py").read_text(encoding="utf-8")
         assert "More than nine files" in (ast.get_docstring(ast.parse(text))
                                           or ""), f"{len(files)} files, and no reason"
+
+
+def test_a_file_can_be_held_in_the_head():
+    long = [path.relative_to(ROOT).as_posix() for path in FILES
+            if path.read_text(encoding="utf-8").count("\n") > MOST_LINES]
+    assert long == [], "split them by concept"
 
 
 def test_only_what_is_run_changes_the_path_of_imports():

@@ -138,4 +138,4 @@ def test_what_a_header_claims_is_named_before_another_program_believes_it(tmp_pa
     data = bytearray(slow.read_bytes())
     data[24:28] = (1).to_bytes(4, "little")
     slow.write_bytes(data)
-    assert "it says that it has 1 samples a second" in problem_of(slow).en
+    assert "its header says 1 samples a second" in problem_of(slow).en

@@ -11,7 +11,8 @@ import pytest
 import torch
 from voice_data import go, make_adapter, state, weights
 
-from LoraModel.inference import ConvertOptions, VoiceLoader, convert, model_loader, stand_in
+from LoraModel.inference import ConvertOptions, VoiceLoader, model_loader, stand_in
+from LoraModel.inference.convert import convert
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, load_adapter, save_adapter
 from LoraModel.lora.live import one_thread
 from LoraModel.messages import UserError

@@ -118,7 +118,7 @@ def test_a_blend_lies_between_and_an_old_adapter_tells_nothing(tmp_path, library
         "note: this model does not tell"
     )
     old = choose_transposition(voice_of(tmp_path, library, LOW, None), tone(220))
-    assert old.semitones == 0 and "this voice's file does not tell how high it speaks" in old.words
+    assert old.semitones == 0 and "this voice's file has no record of its pitch" in old.words
 
 
 def test_a_merged_voice_tells_its_pitch(tmp_path, library):

@@ -101,7 +101,7 @@ def test_other_recordings_set_everything_aside_and_it_can_be_had_back(tmp_path, 
     assert sorted(path.name for path in experiment.iterdir()) == ["3_feature256", "G_1.pth", "prepared.json",
                                                                   "set_aside"]
     assert not any(Record(experiment).is_done(step, other) for step in STEPS)
-    assert Record(experiment).begin("slices", other) is None  # broken off and begun again: it goes on
+    assert Record(experiment).begin("slices", other) is None  # interrupted and begun again: it continues
 
 
 def test_another_f0_method_leaves_slices_and_features(tmp_path, raw):

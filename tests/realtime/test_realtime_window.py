@@ -16,9 +16,9 @@ from LoraModel.host import Host
 from LoraModel.host.layouts import CHECKOUTS
 from LoraModel.install import webui_script
 from LoraModel.messages import UserError
+from LoraModel.models.catalog import Catalog
 from LoraModel.realtime import rvc_class, window
 from LoraModel.realtime.window import HOT_KEY, SAID, STRENGTH, VOICE, Panel
-from LoraModel.webui.catalog import Catalog
 
 run, source = installing.run, installing.source  # fixtures
 

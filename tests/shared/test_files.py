@@ -129,19 +129,19 @@ def test_language_follows_the_environment(monkeypatch):
         for variable in ("RVC_LORA_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
             monkeypatch.delenv(variable, raising=False)
         monkeypatch.setenv(name, value)
-        assert language() == expected and tr("yes", "是") == ("是" if expected == "zh" else "yes")
+        assert language() == expected and tr("done") == ("已完成" if expected == "zh" else "done")
 
 
 def test_user_error_speaks_both_languages(monkeypatch):
-    error = UserError("no such voice", "没有这个音色")
-    assert str(error) == "no such voice" and isinstance(error, ValueError)
+    error = UserError("it is empty")
+    assert str(error) == "it is empty" and isinstance(error, ValueError)
     monkeypatch.setenv("RVC_LORA_LANG", "zh")
-    assert str(error) == "没有这个音色"
+    assert str(error) == "文件为空"
 
 
 def test_cli_turns_errors_into_one_line_and_exit_code_2(capsys):
     def refuse(_argv):
-        raise UserError("rank 0: choose 1 or more", "秩")
+        raise UserError("rank 0: choose 1 or more")
 
     def full(_argv):
         raise OSError(errno.ENOSPC, "No space left on device", "out.pth")

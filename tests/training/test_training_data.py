@@ -15,8 +15,10 @@ from training_data import BASE, DEMO, HOP, RATE, make_experiment, make_mute, one
 from LoraModel.host.networks import Mel
 from LoraModel.models import load_base
 from LoraModel.models.synthesizer_lora import Posterior, Prior
+from LoraModel.training import TrainConfig, losses
 from LoraModel.training.data_loader import Clip, ClipSet, epoch_batches, read_experiment, split
 from LoraModel.training.losses import prior_loss, random_starts, slice_frames, stft_loss
+from LoraModel.training.objective import Objective
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
@@ -251,3 +253,16 @@ def test_slices_line_up():
         a, b = slice_frames(frames, starts, 32), slice_frames(samples, starts * HOP, 32 * HOP)
         assert a.shape == (3, 2, 32) and b.shape == (3, 1, 32 * HOP) and torch.equal(b[:, 0, ::HOP], a[:, 0] * HOP)
     assert {starts[1] for starts in seen} == {0} and {starts[0] for starts in seen} == set(range(19))
+
+
+def test_a_further_loss_is_one_line(monkeypatch):
+    """It is computed, weighted and summed with the others, and left out where a discriminator takes its place."""
+    made = losses.Decoded(torch.ones(1, 8), torch.zeros(1, 8), torch.full((1, 2, 3), 2.0), torch.zeros(1, 2, 3))
+    assert float(losses.DECODER_LOSSES["mel"].of(made)) == 2.0 and losses.DECODER_LOSSES["stft"].alone
+    monkeypatch.setitem(losses.DECODER_LOSSES, "wave", losses.Loss(lambda made: (made.audio - made.real).abs().mean(),
+                                                                   weight=3.0))
+    objective = Objective(None, None, None, TrainConfig("b", "d", "o"), torch.device("cpu"), 1, 1, None, None)
+    assert list(objective.weights) == ["kl", "mel", "stft", "wave", "gen", "fm"]
+    assert objective.weights["wave"] == 3.0 and objective.weights["mel"] == TrainConfig.c_mel
+    found = {name: loss.of(made) for name, loss in losses.DECODER_LOSSES.items() if name != "stft"}
+    assert float(objective.total(found)) == 2.0 * TrainConfig.c_mel + 3.0

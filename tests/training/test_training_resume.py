@@ -136,7 +136,7 @@ def test_broken_off_in_the_middle_of_a_save(voice, tmp_path, whole, monkeypatch,
 
 @POSIX
 def test_ctrl_c(voice, tmp_path, whole, capfd):
-    """SIGINT in this process, which gets its own handlers back, then gone on with."""
+    """SIGINT in this process, which gets its own handlers back, then resumed."""
     output = tmp_path / "out"
     former = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
@@ -165,7 +165,7 @@ def test_asked_to_stop(voice, tmp_path, whole):
     run.send_signal(signal.SIGTERM)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0 and "Traceback" not in err
-    assert "stopping after this step" in err and "stopped and saved: go on with --resume" in err and not out
+    assert "stopping after this step" in err and "stopped and saved: continue with --resume" in err and not out
     state = torch.load(str(output / "state.pt"), weights_only=True)
     assert 4 <= state["steps"] < 12 and state["steps"] == len(log(output))
     assert json.loads((output / "run.json").read_text(encoding="utf-8"))["state"] == "stopped"
@@ -195,7 +195,7 @@ def test_stopped_before_the_first_step_and_broken_off(voice, tmp_path):
     run.send_signal(signal.SIGINT)
     err = run.communicate(timeout=60)[1]
     assert run.returncode in (0, 130) and "Traceback" not in err
-    assert ("broken off" in err) == (run.returncode == 130)
+    assert ("stopped at once" in err) == (run.returncode == 130)
 
 
 def test_a_stop_file(voice, tmp_path, whole):
@@ -266,7 +266,7 @@ def test_a_damaged_state(voice, tmp_path, whole, damage):
 
 
 def test_with_a_discriminator(voice, tmp_path, library):
-    """--base_d: RVC's own (random weights), with adversarial and feature losses, killed and gone on with. Only its
+    """--base_d: RVC's own (random weights), with adversarial and feature losses, killed and resumed. Only its
     LoRA is kept."""
     torch.manual_seed(3)
     network = library.build_discriminator("v2")

@@ -1,4 +1,4 @@
-"""What belongs to a saved run, who may go on with it, and what happens to its folder in the middle."""
+"""What belongs to a saved run, who may resume it, and what happens to its folder in the middle."""
 
 import json
 import os

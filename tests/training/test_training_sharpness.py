@@ -11,7 +11,7 @@ from training_data import make_experiment, one_thread, settings
 from LoraModel.lora import load_adapter
 from LoraModel.lora.adapter_metadata import losses
 from LoraModel.training import TrainConfig, checkpoint, prepare
-from LoraModel.training.heldout import UNKNOWN, Heard, Score, read_sharp, score_of
+from LoraModel.training.heldout import UNKNOWN, Reconstructed, Score, read_sharp, score_of
 from LoraModel.training.monitor import read_log
 
 threads = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -27,7 +27,7 @@ def trainer_of(voice, output, resume=False, **more):
 
 
 def heard(error, variance, contrast):
-    return Heard(error, np.zeros(1), np.zeros(1), torch.zeros(1, 1), variance, contrast)
+    return Reconstructed(error, np.zeros(1), np.zeros(1), torch.zeros(1, 1), variance, contrast)
 
 
 # The score ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The two parts of the loss: posteriors computed once, and a decoder that learns on each so many-th step only."""
+"""The two parts of the loss: posteriors computed once, and a decoder that learns at every k-th step only."""
 
 import pytest
 import torch

@@ -9,9 +9,9 @@ from voice_data import BASE, make_adapter
 
 from LoraModel.demo import demo
 from LoraModel.inference import VoiceLoader
+from LoraModel.models.catalog import Catalog
 from LoraModel.models.voice_file import save_model
 from LoraModel.webui import app_demo
-from LoraModel.webui.catalog import Catalog
 
 
 def test_the_demos_voice_is_in_the_pages_lists(tmp_path, library):

@@ -37,10 +37,10 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
         choose("LoRA adapter", "homeless")  # its base is not there
         shows("weights/other.pth", "lora/other.safetensors", "Error: adapter 'homeless' needs the base 'f0Gone'")
         choose("Base model", "weights/lisa.pth")  # the adapter does not fit it
-        shows("weights/lisa.pth", "(none: the base alone)", "lora/other.safetensors was taken off")
+        shows("weights/lisa.pth", "(none: the base alone)", "lora/other.safetensors was removed")
         choose("LoRA adapter", "bert.safetensors")
         shows("weights/lisa.pth", "lora/mine/bert.safetensors", "lora/mine/bert.safetensors")
-        page.locator("button:visible", has_text="Take the adapter off").first.click()  # and at once another
+        page.locator("button:visible", has_text="Remove the adapter").first.click()  # and at once another
         choose("LoRA adapter", "anna.safetensors")
         shows("weights/lisa.pth", "lora/anna.safetensors", "lora/anna.safetensors\non weights/lisa.pth")
         page.close()

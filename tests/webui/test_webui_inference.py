@@ -161,7 +161,7 @@ def test_an_adapter_brings_its_own_base_and_a_base_takes_other_adapters_off(file
     assert made.choose_adapter("weights/other.pth", "lora/fast.safetensors", 1)[2]["value"] == "weights/fast.pth"
     answer = made.choose_base(BASE_NAME, "lora/fast.safetensors", 1)
     assert made.voices.state[:2] == (BASE_NAME,
-                                     "") and "lora/fast.safetensors was taken off" in answer[0] and answer[3][
+                                     "") and "lora/fast.safetensors was removed" in answer[0] and answer[3][
                                          "value"] == made.none
     made.choose_base(BASE_NAME, "lora/anna.safetensors", 1)  # as settle calls it: both fit
     assert made.voices.state[:2] == (BASE_NAME, "lora/anna.safetensors")

@@ -180,7 +180,7 @@ def test_a_rescued_step_does_not_show_the_error_that_it_was_rescued_from(checkou
                             list(rvc.preprocess_dataset(str(folder), experiment.name, "16k", 1)), progress(1)))
     preparer.begin(("preprocess",), settings(), str(recordings(tmp_path / "first", 0.1)), "pm")
     job = ended(preparer)
-    assert job.error is None and job.texts["preprocess"] == "done again by RVC-LoRA: 1"
+    assert job.error is None and job.texts["preprocess"] == "repeated by RVC-LoRA: 1"
 
 
 def test_recordings_in_subfolders_reach_rvcs_function_and_what_is_none_is_named(checkout, tmp_path):
@@ -226,8 +226,8 @@ def test_one_click_tells_its_failure_under_its_own_button(checkout, tmp_path):
     for box in ("info2", "info3"):
         assert "asks for 'other'" in told[box]
     lines = told["info3"].splitlines()
-    assert lines[0].endswith("done") and "failed: " in lines[1] and lines[2].endswith("not begun") and lines[
-        3].endswith("not begun")
+    assert lines[0].endswith("done") and "failed: " in lines[1] and lines[2].endswith("not started") and lines[
+        3].endswith("not started")
     assert job.failed == "extract"
 
 

@@ -21,7 +21,7 @@ from serving import end_runs, served
 
 from LoraModel.host import find_host
 from LoraModel.host.layouts import LAYOUTS
-from LoraModel.webui.catalog import Catalog
+from LoraModel.models.catalog import Catalog
 from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def use(user, folder, recording, batch, base):
     half, _ = user.convert()
     assert len(half) == len(audio)
     convert_all(user, batch, folder.parent / "converted")
-    user.click("Take the adapter off", "卸下适配器")
+    user.click("Remove the adapter", "卸下适配器")
     user.says(*loaded, user.say("the base alone", "仅底模"))
     user.says(*adapter, user.say(r"^\(none", "^（无"))
     user.choose(*adapter, "lora/anna.safetensors")  # at once: the page still waits for what the empty choice brings

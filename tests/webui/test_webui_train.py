@@ -73,7 +73,7 @@ def test_events_by_name_on_a_stand_in_host(layout, language, prepared, tmp_path)
                                                                                      api_name="/lora_train_stop")
             assert status()["state"] == "stopped"
             resumed = client.predict("voice", 500, api_name="/lora_train_resume")
-            assert ("继续训练 voice" if zh else "going on with voice") in resumed
+            assert ("继续训练 voice" if zh else "resuming voice") in resumed
             until(runs, lambda s: s.step > found["step"] + 1)
             lists = json.dumps(client.predict(api_name="/lora_refresh"), ensure_ascii=False)
             assert "voice.safetensors" in lists
@@ -154,7 +154,7 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
 
     # a function of RVC's that makes nothing: its script is run once more in our own way, whose reason is told
     monkeypatch.setattr(preparation.preprocess, "slice_recordings",
-                        lambda *_: (_ for _ in ()).throw(UserError("sliced in vain", "切分失败")))
+                        lambda *_: (_ for _ in ()).throw(UserError("sliced in vain")))
     shutil.rmtree(str(checkout / "logs/voice"))
     preparer._namespace["preprocess_dataset"] = lambda trainset_dir, exp_dir, sr, n_p: iter(["failed"])
     preparer.begin(("preprocess", "extract"), settings(), str(prepared / "recordings"), "pm")
@@ -260,7 +260,7 @@ def test_a_webui_that_is_started_again_goes_on_with_the_preparation(checkout, pr
     assert again.undone("voice")[1] is False and again.undone("other") == ({}, False)
     (checkout / "logs/voice/3_feature768").mkdir(parents=True)
     (checkout / "logs/voice/3_feature768/0_0.npy").write_bytes(b"half an array")
-    with pytest.raises(UserError, match="still at work"):  # RVC's own script may be
+    with pytest.raises(UserError, match="still running"):  # RVC's own script may be
         again.resume("voice")
     monkeypatch.setattr(preparation, "QUIET_SECONDS", -1)
     calls.clear()

@@ -17,11 +17,11 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.inference.patched import patch
 from LoraModel.messages import UserError, tr_in
 from LoraModel.models import load_base
+from LoraModel.models.catalog import Catalog
 from LoraModel.models.model_utils import config_list
 from LoraModel.names import plain_name
-from LoraModel.webui.catalog import Catalog
-from LoraModel.webui.details import describe
-from LoraModel.webui.text import fields_for_options, told, translator
+from LoraModel.webui.adapter_info import describe
+from LoraModel.webui.text import error_text, fields_for_options, translator
 from LoraModel.webui.voices import Voices, check_strength
 
 english, chinese = tr_in("en"), tr_in("zh_CN")
@@ -326,13 +326,14 @@ def test_the_language_is_the_pages(monkeypatch):
         monkeypatch.setenv("RVC_LORA_LANG", "en" if word == "zh" else "zh")  # RVC's own setting counts, not ours
         assert translator({"i18n": SimpleNamespace(language=language)})("en", "zh") == word
     monkeypatch.setenv("RVC_LORA_LANG", "zh")
-    assert translator({})("en", "zh") == "zh"
+    assert translator({})("done") == "已完成"
 
 
 def test_a_message_names_the_pages_fields_and_no_option_that_the_page_lacks():
-    error = UserError("choose another folder with --output_dir, or --f0_method pm; lower --lr",
-                      "请用 --output_dir 更换，或 --lr")
-    assert told(error, english) == ("choose another folder with “experiment name”, or “pitch extraction algorithm” pm; "
-                                    "lower --lr (an option of the command line, not of this page)")
-    assert told(error, chinese) == "请用 “实验名” 更换，或 --lr（命令行选项，本页面没有）"
+    error = UserError("choose another folder with --output_dir, or --f0_method pm; lower --lr")
+    assert error_text(error, english) == (
+        "choose another folder with “experiment name”, or “pitch extraction algorithm” pm; "
+        "lower --lr (an option of the command line, not of this page)")
+    assert error_text(error, chinese) == ("choose another folder with “实验名”, or “音高提取算法” pm; lower --lr"
+                                          "（命令行选项，本页面没有）")
     assert fields_for_options("a--b -- c ---d", english) == "a--b -- c ---d"

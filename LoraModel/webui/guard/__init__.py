@@ -6,7 +6,7 @@ site, open in the same browser, could read the user's files through ours. The gu
 Gradio's application, in this project's own page always, and in RVC's page where the plugin is installed.
 
 - `addresses.py`: which Host and Origin headers are answered.
-- `served.py`: the files that this process made or was given, told by their real paths.
+- `served.py`: the files that this process made or was given, by their real paths.
 - `events.py`: what the body of an event may be, and which files it may name.
 - `middleware.py`: the guard itself.
 - here: how it gets around Gradio's application, and its settings.
@@ -41,11 +41,11 @@ def upload_limit() -> int:
     Raises:
         UserError: the setting is no number of megabytes.
     """
-    told = os.environ.get("RVC_LORA_UPLOAD_MB", "").strip() or str(UPLOAD_MB)
-    if not (told.isascii() and told.isdigit()) or not 1 <= len(told) <= 7 or int(told) < 1:
-        raise UserError("RVC_LORA_UPLOAD_MB is {told!r}: give a whole number of megabytes, from 1 to 9999999",
-                        told=told[:40])
-    return int(told) * 2**20
+    given = os.environ.get("RVC_LORA_UPLOAD_MB", "").strip() or str(UPLOAD_MB)
+    if not (given.isascii() and given.isdigit()) or not 1 <= len(given) <= 7 or int(given) < 1:
+        raise UserError("RVC_LORA_UPLOAD_MB is {given!r}: give a whole number of megabytes, from 1 to 9999999",
+                        given=given[:40])
+    return int(given) * 2**20
 
 
 def hosts_named() -> Tuple[str, ...]:

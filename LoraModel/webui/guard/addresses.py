@@ -32,10 +32,10 @@ def split_origin(header: str) -> Optional[Tuple[str, str, int]]:
     return None if host is None else (scheme.lower(), host[0], host[1] or _DEFAULT[scheme.lower()])
 
 
-def _names(told: Iterable[str]) -> Tuple[str, ...]:
+def _names(given: Iterable[str]) -> Tuple[str, ...]:
     """The names in settings, as a Host header gives them; an IPv6 address may lack its brackets, and what is no host
     is left out."""
-    split = [split_host(f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name) for name in told]
+    split = [split_host(f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name) for name in given]
     return tuple(host[0] for host in split if host is not None)
 
 

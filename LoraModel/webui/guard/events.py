@@ -40,17 +40,17 @@ def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "
             made by it.
     """
     if not isinstance(body, dict):
-        raise _shape("an object", "对象")
+        raise _shape(Text("an object"))
     number, count = body.get("fn_index"), len(blocks.dependencies)
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count):
-        raise _shape(f"fn_index from 0 to {count - 1}", f"fn_index 为 0 到 {count - 1}")
+        raise _shape(Text("fn_index from 0 to {count}", count=count - 1))
     name = body.get("session_hash")
     if name is not None and not (isinstance(name, str) and len(name) <= LONGEST_HASH):
-        raise _shape(f"session_hash of at most {LONGEST_HASH} characters", f"session_hash 不超过 {LONGEST_HASH} 个字符")
+        raise _shape(Text("session_hash of at most {most} characters", most=LONGEST_HASH))
     if not isinstance(body.get("data"), (list, type(None))):
-        raise _shape("data as a list", "data 为列表")
+        raise _shape(Text("data as a list"))
     if not isinstance(body.get("event_id"), (str, type(None))):
-        raise _shape("event_id as text", "event_id 为文本")
+        raise _shape(Text("event_id as text"))
     _look_through([name, body.get("event_id"), body.get("data"), body.get("event_data")], allows)
     if number is None:
         named = [entry for entry in blocks.dependencies if called and entry and entry.get("api_name") == called]
@@ -60,9 +60,9 @@ def check(body: Any, blocks: Any, allows: Callable[[str], bool], called: str = "
         _inputs(body["data"], named[0], blocks)
 
 
-def _shape(en: str, zh: str) -> UserError:
+def _shape(wanted: Text) -> UserError:
     return UserError("the request is not one of this page's events, which have {reason}: reload the page",
-                     reason=Text(en, zh))
+                     reason=wanted)
 
 
 def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
@@ -72,7 +72,7 @@ def _inputs(data: List[Any], dependency: Dict[str, Any], blocks: Any) -> None:
         return
     fields = dependency["inputs"]
     if len(data) < len(fields):
-        raise _shape(f"{len(fields)} values in data", f"data 中 {len(fields)} 个值")
+        raise _shape(Text("{count} values in data", count=len(fields)))
     for value, field in zip(data, fields):
         kind = blocks.blocks[field].get_block_name()
         if kind == "number" and not (value is None

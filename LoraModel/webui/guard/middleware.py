@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Awaitable, Callable, Dict, List, MutableMapping, Optional
+from typing import Any, Awaitable, Callable, Dict, List, MutableMapping, Optional, Union
 
-from ...messages import UserError
+from ...messages import Text, UserError
 from . import events
 from .addresses import Addresses, of_another_site
 from .served import ServedFiles
@@ -25,9 +25,9 @@ POLICY_VIOLATION, TOO_BIG = 1008, 1009  # codes of WebSocket
 class Refusal(Exception):
     """A request that is not let through: its HTTP status and the reason in words."""
 
-    def __init__(self, status: int, en: str, zh: str):
+    def __init__(self, status: int, reason: Union[Text, UserError]):
         super().__init__(status)
-        self.status, self.text = status, str(UserError(en, zh))
+        self.status, self.text = status, str(reason)
 
 
 class Guard:
@@ -60,15 +60,13 @@ class Guard:
         host, port = hosts[0] if len(hosts) == 1 else "", (scope.get("server") or (None, None))[1]
         shared = getattr(self.page.blocks, "share_url", None)
         if not self.addresses.answers(host, port, shared):
-            raise Refusal(403, f"this page does not answer under the address {ascii(host)[:120]}: open it under the "
-                          f"address that it printed when "
-                          "it started. For a page that is meant to be reached under another name, set RVC_LORA_HOSTS "
-                          "to that name", f"本页面不通过地址 {ascii(host)[:120]} 提供服务：请使用启动时显示的地址打开。"
-                          "若需通过其他名称访问，请将 RVC_LORA_HOSTS 设为该名称")
+            raise Refusal(403, Text("this page does not answer under the address {host}: open it under the address "
+                                    "that it printed when it started. For a page that is meant to be reached under "
+                                    "another name, set RVC_LORA_HOSTS to that name", host=ascii(host)[:120]))
         visit = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
         if of_another_site(headers, host, visit, shared or ""):
-            raise Refusal(403, "another site's page asked for this: what belongs to this page is given to this page "
-                          "alone", "该请求来自其他网站的网页：本页面的内容只提供给本页面自身")
+            raise Refusal(403, Text("another site's page asked for this: what belongs to this page is given to this "
+                                    "page alone"))
 
     # ---------------------------------------------------------------- requests
 
@@ -78,7 +76,7 @@ class Guard:
             self._check_sender(scope, headers)
             self._check_path(scope["path"])
             if scope["method"] not in ("GET", "HEAD", "POST"):
-                raise Refusal(405, "this page takes GET, HEAD and POST alone", "本页面仅支持 GET、HEAD 与 POST")
+                raise Refusal(405, Text("this page takes GET, HEAD and POST alone"))
             length = (headers.get("content-length") or ["0"])[0]
             if not (length.isascii() and length.isdigit()) or int(length[:20]) > self.limit:
                 raise self._too_big()
@@ -88,8 +86,7 @@ class Guard:
                 # as gradio_client 0.2 posts
                 untyped = not given and wanted == ("application/json",) and not _from_browser(headers)
                 if not untyped and (len(given) != 1 or given[0] not in wanted):
-                    raise Refusal(415, f"a post to this address must be {wanted[0]}",
-                                  f"发送到该地址的请求必须为 {wanted[0]}")
+                    raise Refusal(415, Text("a post to this address must be {first}", first=wanted[0]))
                 if wanted == ("application/json",):
                     receive = await self._checked_body(receive, scope["path"])
         except Refusal as refusal:
@@ -99,11 +96,10 @@ class Guard:
 
     def _check_path(self, path: str) -> None:
         if path.startswith(CLOSED):
-            raise Refusal(403, "this page does not fetch or run that", "本页面不提供该功能")
+            raise Refusal(403, Text("this page does not fetch or run that"))
         for start in FILES:
             if path.startswith(start) and not self.files.allows(path[len(start):]):
-                raise Refusal(403, "this file was neither made by this page nor uploaded to it",
-                              "该文件既不是本页面生成的，也不是上传到本页面的")
+                raise Refusal(403, Text("this file was neither made by this page nor uploaded to it"))
 
     async def _checked_body(self, receive: Receive, path: str) -> Receive:
         """Read a JSON body to its end and look through it; a `receive` that gives it again."""
@@ -120,7 +116,7 @@ class Guard:
         try:
             events.check(events.parse(body), self.page.blocks, self.files.allows, path.rstrip("/").split("/")[-1])
         except UserError as error:
-            raise Refusal(400, error.en, error.zh) from error
+            raise Refusal(400, error) from error
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
@@ -130,9 +126,8 @@ class Guard:
 
     def _too_big(self) -> Refusal:
         most = self.limit // 2**20
-        return Refusal(413, f"this is more than the {most} MB that one upload may have: give a shorter recording, or "
-                       f"set RVC_LORA_UPLOAD_MB higher",
-                       f"超过单次上传上限 {most} MB：请使用较短的录音，或调大 RVC_LORA_UPLOAD_MB")
+        return Refusal(413, Text("this is more than the {most} MB that one upload may have: give a shorter recording, "
+                                 "or set RVC_LORA_UPLOAD_MB higher", most=most))
 
     # ---------------------------------------------------------------- the queue
 
@@ -140,7 +135,7 @@ class Guard:
         try:
             self._check_sender(scope, _headers(scope))
             if scope["path"] != QUEUE:
-                raise Refusal(403, "there is no such WebSocket", "没有该 WebSocket")
+                raise Refusal(403, Text("there is no such WebSocket"))
         except Refusal:
             await receive()  # the connection's request; closed before it is accepted, it is answered by 403
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
@@ -151,8 +146,8 @@ class Guard:
             nonlocal closed
             closed = True
             # the page shows it as an event's failure
-            told = {"msg": "process_completed", "output": {"error": text}, "success": False}
-            await send({"type": "websocket.send", "text": json.dumps(told)})
+            answer = {"msg": "process_completed", "output": {"error": text}, "success": False}
+            await send({"type": "websocket.send", "text": json.dumps(answer)})
             await send({"type": "websocket.close", "code": code})
 
         async def checked() -> Message:

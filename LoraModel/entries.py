@@ -8,14 +8,14 @@ give. Each function here takes such a value and gives the one that was meant, of
 from __future__ import annotations
 
 import math
-from typing import Any, Sequence, Tuple
+from typing import Any, Sequence
 
-from ..messages import Text, UserError, listing
-from ..names import shown
-from ..paths import clean_path
+from .messages import Text, UserError, listing
+from .names import shown
+from .paths import clean_path
 
-What = Tuple[str, str]
-"""What a value is of, in English and in Chinese, as a message begins with it."""
+What = Text
+"""What a value is of, as a message begins with it."""
 MOST_CHARACTERS = 4096
 """Of a text: as long as the longest path."""
 
@@ -29,15 +29,14 @@ def text(value: Any, what: What, most: int = MOST_CHARACTERS) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{what[0]} must be text, and {shown(value)} was given",
-                        f"{what[1]}必须为文本，而给出的是 {shown(value)}")
+        raise UserError("{what} must be text, and {value} was given", what=what, value=shown(value))
     found = value.strip()
     if len(found) > most:
         raise UserError("{what} {found} is longer than {most} characters: give a shorter one",
-                        what=Text(what[0], what[1]), found=shown(found), most=most)
+                        what=what, found=shown(found), most=most)
     if any(ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff" for character in found):
         raise UserError("{what} {found} holds characters that are no text: type it in by hand",
-                        what=Text(what[0], what[1]), found=shown(found))
+                        what=what, found=shown(found))
     return found
 
 
@@ -50,7 +49,7 @@ def path(value: Any, what: What) -> str:
     if value is None or isinstance(value, str) and not value.strip():
         return ""
     if not isinstance(value, str):
-        raise UserError("{what} must be text, and {value} was given", what=Text(what[0], what[1]), value=shown(value))
+        raise UserError("{what} must be text, and {value} was given", what=what, value=shown(value))
     found = clean_path(value)
     return text(found, what)
 
@@ -65,8 +64,8 @@ def number(value: Any, what: What, low: float, high: float) -> float:
     good = isinstance(value, (int, float)) and not isinstance(value,
                                                               bool) and low <= value <= high and math.isfinite(value)
     if not good:
-        raise UserError(f"{what[0]} {shown(value)} is not between {low:g} and {high:g}: give such a number",
-                        f"{what[1]} {shown(value)} 不在 {low:g} 到 {high:g} 之间：请给出该范围内的数值")
+        raise UserError("{what} {value} is not between {low:g} and {high:g}: give such a number", what=what,
+                        value=shown(value), low=low, high=high)
     return float(value)
 
 
@@ -79,7 +78,7 @@ def whole(value: Any, what: What, low: int, high: int) -> int:
     found = number(value, what, low, high)
     if not found.is_integer():
         raise UserError("{what} {value} is not a whole number: give one from {low} to {high}",
-                        what=Text(what[0], what[1]), value=shown(value), low=low, high=high)
+                        what=what, value=shown(value), low=low, high=high)
     return int(found)
 
 
@@ -92,7 +91,7 @@ def flag(value: Any, what: What) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise UserError("{what} must be true or false, and {value} was given", what=Text(what[0], what[1]),
+        raise UserError("{what} must be true or false, and {value} was given", what=what,
                         value=shown(value))
     return value
 
@@ -104,6 +103,6 @@ def one_of(value: Any, what: What, choices: Sequence[str]) -> str:
         UserError: it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        raise UserError("{what} {value} is not known: choose from {choices}", what=Text(what[0], what[1]),
+        raise UserError("{what} {value} is not known: choose from {choices}", what=what,
                         value=shown(value), choices=listing(choices))
     return value

@@ -12,9 +12,9 @@ from voice_data import BASE, make_adapter
 
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import UserError
+from LoraModel.models import catalog as catalog_module
 from LoraModel.models import load_base_beside_config
-from LoraModel.webui import catalog as catalog_module
-from LoraModel.webui.catalog import Catalog, check_choice, kind_of
+from LoraModel.models.catalog import Catalog, check_choice, kind_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a listener would say of the demo's conversions: are the words there, does it sound natural, is it sharp?"""
+"""Figures of the demo's conversions: words, naturalness, sharpness."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARPNESS = ("global_variance", "frame_contrast", "band_contrast")
 
 
 def texts_of(recordings: Path, kind: str) -> List[str]:
-    """What is said in the recordings of a kind ("source", "target", "reference")."""
+    """The texts of the recordings of a kind ("source", "target", "reference")."""
     manifest = json.loads((recordings / "manifest.json").read_text(encoding="utf-8"))
     return list(manifest[kind]["texts"])
 
@@ -45,19 +45,22 @@ def sound_figures(clips: Sequence[np.ndarray]) -> Dict[str, float]:
     return {"level_db": float(level), "noise_floor_db": float(floor), "dc_offset": float(offset)}
 
 
-def heard(source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], reference: Sequence[np.ndarray],
-          texts: Sequence[str], asr: Optional[str] = None) -> Dict[str, float]:
+def conversion_figures(
+    source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], reference: Sequence[np.ndarray],
+    texts: Sequence[str], asr: Optional[str] = None
+) -> Dict[str, float]:
     """Figures of conversions of the same recordings.
 
     Args:
-        source: the recordings that were converted; made: name -> their conversions; reference: the target saying the
+        source: the recordings that were converted; made: name -> their conversions; reference: the target speaking the
             first of them. All (samples,) at 16 kHz.
-        texts: what the source says. asr: folder of a faster-whisper model; None counts no words.
+        texts: of the source. asr: folder of a faster-whisper model; None counts no words.
 
     Returns:
-        for each name those of `sound_figures`, `content_distance_NAME` (0: the content encoder hears the same),
+        for each name those of `sound_figures`, `content_distance_NAME` (0: the same content),
         `dnsmos_NAME` (1 to 5), `global_variance_NAME`, `frame_contrast_NAME`, `band_contrast_NAME` (1: as sharp as the
-        target's recordings) and with `asr` `word_error_NAME`; what can be said of the source and the reference too.
+        target's recordings) and with `asr` `word_error_NAME`; likewise for the source and the reference, where it
+        applies.
     """
     figures: Dict[str, float] = {}
     judge, listener = SpeechQuality(), None if asr is None else Listener(asr)

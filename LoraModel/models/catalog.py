@@ -22,15 +22,15 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .. import entries
 from ..files import atomic_write
 from ..lora.adapter_bytes import claims_to_be_adapter
-from ..messages import Text, UserError
-from ..models.model_kind import ADAPTER, BASE, DISCRIMINATOR, OTHER, ModelKind, model_kind
+from ..messages import Text, UserError, listing
 from ..names import shown
-from . import entries
+from .model_kind import ADAPTER, BASE, DISCRIMINATOR, OTHER, ModelKind, model_kind
 
 MODELS = (".pth", ".safetensors")
-_NO_BASE = ("no base", "（未选择底模）")
+_NO_BASE = Text("no base")
 Stamp = Tuple[int, int]
 
 _kinds: Dict[str, Tuple[Stamp, ModelKind]] = {}
@@ -184,7 +184,7 @@ class Catalog:
         if path is None:
             raise UserError("there is no base {name} in assets/pretrained*/, {weights_name}/ or logs/: refresh the "
                             "list and choose one", name=shown(name), weights_name=self.weights.name)
-        return self._usable(path, "a base", "底模", kind_of(path).is_generator)
+        return self._usable(path, Text("a base"), kind_of(path).is_generator)
 
     def base_name(self, path: Path) -> str:
         """The panel's name of a base."""
@@ -212,7 +212,7 @@ class Catalog:
             UserError: it lies elsewhere, is not there, or cannot be trained on.
         """
         path = self._typed(text)
-        self._usable(path, "a base", "底模", kind_of(path).is_generator)
+        self._usable(path, Text("a base"), kind_of(path).is_generator)
         if kind_of(path).kind != BASE:
             raise UserError("{path} is a voice without the posterior encoder (enc_q), and training needs it: choose a "
                             "pretrained base such as assets/pretrained_v2/f0G40k.pth, or a G_….pth from logs/",
@@ -226,7 +226,7 @@ class Catalog:
             UserError: it lies elsewhere, is not there, or is no discriminator.
         """
         path = self._typed(text)
-        return self._usable(path, "a discriminator (D)", "判别器（D）", kind_of(path).kind == DISCRIMINATOR)
+        return self._usable(path, Text("a discriminator (D)"), kind_of(path).kind == DISCRIMINATOR)
 
     def own_base(self, adapter: Mapping[str, str]) -> str:
         """The panel's name of the base that an adapter was trained on, found by its hash among all bases.
@@ -237,7 +237,8 @@ class Catalog:
             UserError: it is not there.
         """
         wanted, stem = adapter["base_hash"], adapter["base_name"]
-        named, others = [], []
+        named: List[str] = []
+        others: List[str] = []
         for name in self.bases():
             kind = kind_of(self._path(name))
             if kind.version == adapter["rvc_version"] and (kind.sample_rate is None
@@ -249,13 +250,12 @@ class Catalog:
         rate = f"{int(adapter['sample_rate']) / 1000:g}k"
         kinds = {name: kind_of(self._path(name)) for name in self.bases() if Path(name).stem == stem}
         alike = [f"{name} ({kind.version}, {_rate(kind)})" for name, kind in kinds.items()]
-        other = f" ({', '.join(alike)} is another one of that name)" if alike else ""
-        other_zh = f"（{'、'.join(alike)} 只是同名的其他底模）" if alike else ""
+        other = Text(" ({alike} is another one of that name)", alike=listing(alike)) if alike else ""
         version = adapter["rvc_version"]
         raise UserError("adapter {name} needs the base {stem}, which is not below assets/ or logs/{other}: it is of "
                         "{version} at {rate}, with the hash {wanted}…; put it into assets/pretrained_v2/ (v1: "
                         "assets/pretrained/) and refresh the lists",
-                        name=shown(adapter["name"]), stem=shown(stem), other=Text(other, other_zh), version=version,
+                        name=shown(adapter["name"]), stem=shown(stem), other=other, version=version,
                         rate=rate, wanted=wanted[:8])
 
     # Parts
@@ -285,7 +285,7 @@ class Catalog:
         return f"assets/{name}"
 
     def _typed(self, text: Any) -> Path:
-        text = entries.path(text, ("the base", "底模"))
+        text = entries.path(text, Text("the base"))
         plain = os.path.normpath(text).replace("\\", "/") if text else ""
         root = os.path.normpath(str(self.root)).replace("\\", "/")
         if plain.startswith(root + "/"):
@@ -301,20 +301,18 @@ class Catalog:
         if places and ".." not in parts and plain.lower().endswith(MODELS):
             raise UserError("there is no {plain}: download it as RVC's README says, or choose another base",
                             plain=plain)
-        raise UserError("{shown_text__if_text_else__NO_BASE} cannot be taken: choose a file of assets/pretrained, "
-                        "assets/pretrained_v2 or assets/weights, or a G_….pth from logs/",
-                        shown_text__if_text_else__NO_BASE=Text(shown(text) if text else _NO_BASE[0],
-                                                               shown(text) if text else _NO_BASE[1]))
+        raise UserError("{base} cannot be taken: choose a file of assets/pretrained, assets/pretrained_v2 or "
+                        "assets/weights, or a G_….pth from logs/", base=shown(text) if text else _NO_BASE)
 
-    def _usable(self, path: Path, en: str, zh: str, right: bool) -> Path:
+    def _usable(self, path: Path, wanted: Text, right: bool) -> Path:
         kind = kind_of(path)
         if kind.problem is not None:
             raise kind.problem
         if not right:
-            words = {DISCRIMINATOR: ("a discriminator (D)", "判别器（D）"), ADAPTER: ("an adapter", "适配器")}
-            what = words.get(kind.kind, ("a generator (G)", "生成器（G）"))
+            words = {DISCRIMINATOR: Text("a discriminator (D)"), ADAPTER: Text("an adapter")}
+            what = words.get(kind.kind, Text("a generator (G)"))
             raise UserError("{path} is {what}, and {reason} is wanted here: choose another file", path=self._said(path),
-                            what=Text(what[0], what[1]), reason=Text(en, zh))
+                            what=what, reason=wanted)
         return path
 
     def _said(self, path: Path) -> str:
@@ -361,6 +359,6 @@ def check_choice(kind: ModelKind, name: str, version: str, rate: str, f0: bool) 
         raise UserError("{name} is a {kind} base, and the sample rate {rate} is chosen: choose the sample rate "
                         "{kind}, or another base", name=name, kind=_rate(kind), rate=rate)
     if kind.f0 is not None and kind.f0 != f0:
-        en, zh = ("takes pitch", "带音高") if kind.f0 else ("takes no pitch", "不带音高")
+        takes = Text("takes pitch") if kind.f0 else Text("takes no pitch")
         raise UserError("{name} {reason}: set the pitch guidance to {f0}, or choose another base", name=name,
-                        reason=Text(en, zh), f0=str(kind.f0).lower())
+                        reason=takes, f0=str(kind.f0).lower())

@@ -33,12 +33,12 @@ def describe(path: Path, tr: Tr) -> str:
         (tr("Size"), f"{path.stat().st_size / 1000:,.0f} KB"),
         (tr("Language"), own.get("language", "")),
         (tr("Tags"), own.get("tags", "")),
-        (tr("Consent"), tr(", ", "，").join(filter(None, (own.get("consent", ""), own.get("consent_note", ""))))),
+        (tr("Consent"), tr(", ").join(filter(None, (own.get("consent", ""), own.get("consent_note", ""))))),
         (tr("Author"), own.get("author", "")),
         (tr("License"), own.get("license", "")),
-        (tr("Notes", "备注"), own.get("notes", "")),
+        (tr("Notes"), own.get("notes", "")),
     ]
-    colon = tr(": ", "：")
+    colon = tr(": ")
     return "\n".join(f"{what}{colon}{_one_line(value)}" for what, value in lines if _one_line(value))
 
 
@@ -68,7 +68,7 @@ def _training(own: Dict[str, str], tr: Tr) -> str:
         parts.append(tr("{steps} steps", steps=own["steps"]))
     if own.get("data_seconds"):
         parts.append(tr("{data_seconds} s of recordings", data_seconds=own["data_seconds"]))
-    return tr(", ", "，").join(parts)
+    return tr(", ").join(parts)
 
 
 def _heldout(text: str, tr: Tr) -> str:
@@ -80,7 +80,7 @@ def _heldout(text: str, tr: Tr) -> str:
     if "base" not in found:
         return ""
     if "adapter" not in found:
-        return tr("never evaluated: how good it is, nobody has measured")
+        return tr("never evaluated on held-out clips")
     base, adapter = found["base"], found["adapter"]
     worse = tr(": WORSE than the base alone") if adapter >= base else ""
     return tr("{adapter:.3f} (the base alone: {base:.3f})", adapter=adapter, base=base) + worse
