@@ -39,7 +39,7 @@ def test_one_voice_by_the_command(lab, tmp_path, capsys):
             "synthetic", "--tags", "test, voice")
     assert command(*line, "--report", report, "--json", figures) == 0
     said = capsys.readouterr().out
-    assert "surely" in said and "of the way from the base to the full voice" in said and "KB instead of" in said
+    assert "certain" in said and "of the way from the base to the full voice" in said and "KB instead of" in said
     found = json.loads(figures.read_text())
     assert found["steps"] == 1 and 0 < found["kept"] <= 1 and found["base_sure"]
     sound = read_preview(output)

@@ -154,13 +154,13 @@ def test_report_shows_figures_curves_and_notes(tmp_path, data):
 
 
 def test_report_tells_what_a_listener_would(tmp_path, data):
-    assert "Words lost" not in report.write_report(tmp_path, data).read_text(encoding="utf-8")
+    assert "Word error rate" not in report.write_report(tmp_path, data).read_text(encoding="utf-8")
     data["said"] = "Salt & <pepper>."
     data["figures"].update(word_error_base=0.1, word_error_adapter=0.2, word_error_reference=0.03,
                            global_variance_base=0.8, global_variance_adapter=1.1, dnsmos_base=3.0, dnsmos_adapter=3.1)
     text = report.write_report(tmp_path, data).read_text(encoding="utf-8")
     shown = " ".join(Page(text).text)
-    for expected in ("Salt & <pepper>.", "Words lost", "丢失的词", "Sharpness: global variance", "DNSMOS"):
+    for expected in ("Salt & <pepper>.", "Word error rate", "丢失的词", "Sharpness: global variance", "DNSMOS"):
         assert expected in shown, expected
     assert '<span class="worse">+100%</span>' in text  # twice the words are lost
     assert '<span class="better">+0.300</span>' in text  # 1.1 is nearer to 1 than 0.8

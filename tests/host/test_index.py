@@ -32,9 +32,9 @@ def written(path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind, why", [("IDMap", "numbers of its own"), ("IDMap2", "numbers of its own"),
-                                       ("ids", "numbers of its own"),
-                                       ("removed", "numbers of its own"), ("empty", "holds no vectors"),
+@pytest.mark.parametrize("kind, why", [("IDMap", "ids of its own"), ("IDMap2", "ids of its own"),
+                                       ("ids", "ids of its own"),
+                                       ("removed", "ids of its own"), ("empty", "holds no vectors"),
                                        ("inner product", "inner product")])
 def test_indices_that_rvc_cannot_work_with(tmp_path, kind, why):
     path = written(tmp_path / "added_x.index", kind)

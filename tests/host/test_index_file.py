@@ -81,8 +81,8 @@ def test_what_rvc_makes_is_taken(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind, said", [
-    ("idmap", "numbers of its own"), ("idmap2", "numbers of its own"), ("ids", "numbers of its own"),
-    ("removed", "numbers of its own|removing"),
+    ("idmap", "ids of its own"), ("idmap2", "ids of its own"), ("ids", "ids of its own"),
+    ("removed", "ids of its own|removing"),
     ("inner", "inner product"), ("inner flat", "inner product"), ("trained", "added_"), ("untrained", "added_"),
     ("empty", "no vectors"),
     ("hnsw", "not one that RVC makes"), ("not a number", "not numbers"),

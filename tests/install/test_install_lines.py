@@ -187,7 +187,7 @@ def test_damaged_lines_are_refused_with_the_remedy(damage, host, run):
         code, said = run(host, *options)
         assert code == 2 and f"git checkout -- {script.name}" in said and "by hand" in said
     code, said = run(host, "--status")
-    assert code == 1 and "damaged" in said and "need your hand" in said
+    assert code == 1 and "damaged" in said and "have to be repaired by hand" in said
     assert tree(host) == before
 
 

@@ -26,8 +26,8 @@ def test_a_pointer_of_git_lfs(tmp_path, library):
     path = tmp_path / "f0G40k.pth"
     path.write_bytes(POINTER)
     said = refusal(path, library)
-    assert "pointer of Git LFS" in said.en and "git lfs pull" in said.en and "Git LFS 指针" in said.zh
-    assert "pointer of Git LFS" in model_kind(path).problem.en
+    assert "Git LFS pointer" in said.en and "git lfs pull" in said.en and "Git LFS 指针" in said.zh
+    assert "Git LFS pointer" in model_kind(path).problem.en
 
 
 def test_a_zip_around_a_model(tmp_path, library):
@@ -66,7 +66,7 @@ def test_transpose_on_a_base_without_pitch_is_said_to_change_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("start, en, zh", [
-    (POINTER, "pointer of Git LFS", "Git LFS 指针"),
+    (POINTER, "Git LFS pointer", "Git LFS 指针"),
     (b"\xef\xbb\xbf<!DOCTYPE html><title>Not\x1b found</title>", "web page", "网页"),
     (b"Rar!\x1a\x07", "RAR archive: unpack it", "RAR 压缩包"),
     (b"GGUF\x03\0\0\0", "GGUF", "GGUF"),

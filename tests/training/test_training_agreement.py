@@ -275,7 +275,7 @@ def test_arrays_that_are_none(voice, tmp_path, refused, part, kind):
         path.write_bytes(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b"(" * 1000)
     else:
         path.write_bytes(path.read_bytes()[:-5] if kind == "cut" else b"")
-    assert "is no readable array" in refused(settings(voice, tmp_path / "out"))
+    assert "cannot be read as an array" in refused(settings(voice, tmp_path / "out"))
 
 
 # Levels

@@ -208,7 +208,7 @@ def use(user, folder, recording, batch, base):
     user.says(*loaded,
               user.say(r"lora/anna\.safetensors\non .*\nstrength 1$", r"lora/anna\.safetensors\n底模 .*\n强度 1$"))
     user.until(head.inner_text, lambda text: re.match(r"RVC-LoRA: lora/anna\.safetensors, .* 1\b", text))
-    assert "anna" in user.value("What the adapter says of itself", "适配器信息")
+    assert "anna" in user.value("Adapter metadata", "适配器信息")
     recording(user)
     audio, rate = user.convert()
     assert len(audio) > rate / 2 and abs(audio).max() > 0
