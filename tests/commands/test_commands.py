@@ -255,6 +255,7 @@ def test_help_tells_the_exit_codes(module, capsys):
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(f"LoraModel.{module}").main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert ended.value.code == 0 and "exit codes: 0 done; 1 a fault of this program; 2 something for you to correct" in said
+    assert ended.value.code == 0
+    assert "exit codes: 0 done; 1 a fault of this program; 2 something for you to correct" in said
     worse = "3 trained, and worse than the base alone" in said
     assert worse is (module == "training.train_lora") and "130 stopped" in said
