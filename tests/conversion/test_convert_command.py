@@ -48,7 +48,7 @@ def test_one_voice_by_the_command(lab, tmp_path, capsys):
     metadata = load_adapter(output).metadata
     assert metadata["consent"] == "synthetic" and metadata["tags"] == "test, voice"
     page = report.read_text(encoding="utf-8")
-    assert page.count("<audio") == 3 and "full voice" in page and "完整声音" in page
+    assert page.count("<audio") == 3 and "full voice" in page and "完整音色" in page
     with pytest.raises(UserError, match="exists"):
         command(lab[0], "--base_model", BASE, "--output", output)
 

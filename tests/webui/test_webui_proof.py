@@ -169,7 +169,7 @@ def train(user, folder, recordings):
     user.click("One-click training", "一键训练")
     user.progress(user.say(r"epoch \d+ of 400, step ([2-9]|\d\d+) of", r"第 \d+/400 轮，第 ([2-9]|\d\d+)/"),
                   3 * user.seconds)
-    shown = user.progress(user.say(r"held-out loss \d", r"留出集损失 \d"), 3 * user.seconds)
+    shown = user.progress(user.say(r"held-out loss \d", r"验证集损失 \d"), 3 * user.seconds)
     assert user.say("anna: training", "anna: 训练中") in shown and re.search(user.say(r"\d (s|min) left", r"剩余 .*\d"),
                                                                              shown)
     assert 0 < user.bar() < 100
