@@ -36,6 +36,8 @@ LOOK_AGAIN = 30.0
 AGAIN = 5.0
 """Seconds after which a forecast is worked out anew: the slices of the experiment may be others by then."""
 MOST_FILES = 5000
+START_SECONDS = 10.0
+"""Of a run before its first step: base and data are read, and the base alone is heard on the held-out clips."""
 CPU_SECONDS, GPU_SECONDS = 0.022, 0.002
 """Of a training step for a million parameters of the base and a clip, where no run has told better."""
 
@@ -104,7 +106,7 @@ class Forecaster:
         each = math.ceil(slices * (1 - TrainConfig.valid_fraction) / settings.batch_size) if slices > 1 else 0
         steps = each * settings.epochs
         pace = self.seconds_step(settings, size)
-        return Forecast(size, steps, None if pace is None or not steps else pace * steps, preparing)
+        return Forecast(size, steps, None if pace is None or not steps else START_SECONDS + pace * steps, preparing)
 
     def size(self, settings: RunSettings) -> Size:
         """Parameters and file size of the adapter that the settings make.

@@ -16,7 +16,7 @@ from LoraModel.models import SynthesizerLoRA, load_base_beside_config
 from LoraModel.webui import curves
 from LoraModel.webui.console import WORDS, page_lines, page_text
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.forecast import Forecaster
+from LoraModel.webui.forecast import START_SECONDS, Forecaster
 from LoraModel.webui.paces import Paces
 from LoraModel.webui.preparation_job import Preparation
 from LoraModel.webui.prepare_bar import stage_of
@@ -57,7 +57,7 @@ def test_steps_and_time_of_a_form(root):
     assert forecaster.forecast(settings(base_g="assets/pretrained_v2/none.pth"), "").size is None
     forecaster.paces.learn(settings().pace_key(), 3.0)  # a run of these settings had three seconds a step
     known = forecaster.forecast(settings(), "")
-    assert known.seconds == 3.0 * known.steps
+    assert known.seconds == START_SECONDS + 3.0 * known.steps
     assert forecaster.ask(settings(), "") in (None, known)  # worked out beside the page
     until = time.monotonic() + 60
     while forecaster.ask(settings(), "") != known:
