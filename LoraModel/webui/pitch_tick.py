@@ -55,7 +55,10 @@ class PitchTick:
     def choose(self, recording: Any, number: Any) -> Tuple[Any, str]:
         """(semitones to shift by, what to say of them): the number that was given, where there is one, the voice is
         none of ours, or the recording cannot be read."""
-        if not self.on or self.voices.state is None or not isinstance(recording, str) or number not in (0, None):
+        state = self.voices.state
+        if not self.on or state is None or not state.adapter or number not in (0, None):
+            return number, ""
+        if not isinstance(recording, str):
             return number, ""
         try:
             found = self.voices.transposition(read_audio(unquoted(recording), INPUT_RATE))

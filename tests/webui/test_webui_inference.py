@@ -100,6 +100,8 @@ def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(fil
     choose = made.voices.vc.rvc_lora_transpose
     made.voices.release()
     assert choose(str(SPEECH), 0) == (0, "")  # no voice of ours
+    made.load(BASE_NAME, "", 1)
+    assert choose(str(SPEECH), 0) == (0, "")  # nor the base alone
     made.load(BASE_NAME, "lora/pitched.safetensors", 1)
     semitones, said = choose(f'"{SPEECH}"', 0)
     assert semitones == -12 and re.search(r"transpose -12: the recording speaks at \d+ Hz, the voice at", said)
@@ -274,7 +276,7 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
 
     def convert():
         info, sound = client.predict(0, recording, 0, "", 0.33, api_name="/infer_convert")
-        assert info == "Success."
+        assert info.splitlines()[0] == "Success."  # below it: that this adapter does not tell its pitch
         return soundfile.read(sound, dtype="int16")[0]
 
     def load(*given):
