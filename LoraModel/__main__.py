@@ -17,6 +17,7 @@ from LoraModel.messages import Text, UserError, listing
 COMMANDS: Dict[str, Tuple[str, Text]] = {
     "prepare": ("LoraModel.scripts.prepare_data", Text("recordings into an experiment folder")),
     "train": ("LoraModel.training.train_lora", Text("an experiment folder into an adapter")),
+    "train-many": ("LoraModel.training.train_many", Text("many voices, one after another or at once")),
     "convert": ("LoraModel.inference.infer_lora", Text("recordings into the voice of an adapter")),
     "realtime": ("LoraModel.inference.realtime", Text("a microphone or a recording, block by block")),
     "merge": ("LoraModel.scripts.merge_lora", Text("base and adapters into an RVC model")),
@@ -32,7 +33,7 @@ COMMANDS: Dict[str, Tuple[str, Text]] = {
 
 
 def usage() -> str:
-    lines = [f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join([f"rvc-lora {__version__}: rvc-lora COMMAND [--help]", *lines])
 
 

@@ -84,9 +84,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         raise UserError("target {first!r} matches no layer of {name}: switch it off, or check that this is an RVC "
                         "network", first=missing[0], name=type(network).__name__)
     injection = Injection(network, config, layers)
-    for _, layer in injection.items():
-        layer.attach()
-    object.__setattr__(network, _ATTRIBUTE, injection)
+    put_on(network, injection)
     return injection
 
 
@@ -111,6 +109,19 @@ def extract(network: nn.Module) -> Injection:
         layer.detach()
     object.__setattr__(network, _ATTRIBUTE, None)
     return injection
+
+
+def put_on(network: nn.Module, injection: Injection) -> None:
+    """Hang the layers that `extract` took off on their network again.
+
+    Raises:
+        UserError: it has others injected.
+    """
+    if getattr(network, _ATTRIBUTE, None) is not None:
+        raise UserError("this network has LoRA injected already: call extract(network) first, or load the base anew")
+    for _, layer in injection.items():
+        layer.attach()
+    object.__setattr__(network, _ATTRIBUTE, injection)
 
 
 def merge(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ Adapters", arXiv:2311.03285, section 5.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,15 @@ def _embedding(layer: nn.Embedding, ids: Tensor, left: Tensor, right: Tensor) ->
     return (rows @ right).view(*ids.shape, right.shape[2])
 
 
+def can_have_rows(layer: nn.Module) -> bool:
+    """Whether the rows of a batch can have adapters of their own on this layer."""
+    try:
+        _branch(layer)
+    except ValueError:
+        return False
+    return True
+
+
 def _branch(layer: nn.Module) -> Callable[[Any, Tensor, Tensor, Tensor], Tensor]:
     """The branch of a layer.
 
@@ -84,30 +93,53 @@ def rows_adapted(network: nn.Module, rows: Sequence[Products]) -> Iterator[None]
     """While the block runs, row k of every batch through `network` is heard with the adapter `rows[k]`; none where it
     is empty.
 
+    Rows of one voice hold the same dictionary; factors with a graph get their gradients, summed over a voice's rows.
+
     Raises:
         ValueError: a layer that cannot have it. Nothing hangs on the network then.
     """
-    paths = sorted({path for products in rows for path in products})
+    voices = list({id(products): products for products in rows}.values())
+    place = {id(products): number for number, products in enumerate(voices)}
+    index = [place[id(products)] for products in rows] if len(voices) < len(rows) else None
     hooks: List[Any] = []
     try:
-        for path in paths:
+        for path in sorted({path for products in voices for path in products}):
             layer = network.get_submodule(path)
-            some = next(products[path] for products in rows if path in products)
+            some = next(products[path] for products in voices if path in products)
             none = some[0].new_zeros(some[0].shape[0], 1), some[1].new_zeros(1, some[1].shape[1])
-            left, right = _stacked([products.get(path, none) for products in rows])
-            hooks.append(layer.register_forward_hook(_hook(_branch(layer), left, right)))
+            parts = [products.get(path, none) for products in voices]
+            hooks.append(layer.register_forward_hook(_Hook(_branch(layer), parts, index)))
         yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _hook(branch: Callable[[Any, Tensor, Tensor, Tensor], Tensor], left: Tensor,
-          right: Tensor) -> Callable[..., Tensor]:
-    def add(layer: nn.Module, inputs: Tuple[Tensor, ...], output: Tensor) -> Tensor:
+class _Hook:
+    """Adds the rows' branches to a layer's output.
+
+    Args:
+        parts: (left, right) of each voice. index: which voice each row is of; None for one row a voice.
+    """
+
+    def __init__(self, branch: Callable[[Any, Tensor, Tensor, Tensor], Tensor], parts: Sequence[Tuple[Tensor, Tensor]],
+                 index: Optional[List[int]]):
+        self._branch, self._parts, self._index = branch, parts, index
+        self._factors: Optional[Tuple[Tensor, Tensor]] = None
+
+    def _stacked(self) -> Tuple[Tensor, Tensor]:
+        """The factors of each row: made when the layer first runs, since a network is not always run as a whole."""
+        if self._factors is None:
+            left, right = _stacked(self._parts)
+            if self._index is not None:
+                rows = torch.tensor(self._index, device=left.device)
+                left, right = left.index_select(0, rows), right.index_select(0, rows)
+            self._factors = left, right
+        return self._factors
+
+    def __call__(self, layer: nn.Module, inputs: Tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
+        left, right = self._stacked()
         if x.shape[0] != left.shape[0]:
             raise ValueError(f"a batch of {x.shape[0]} rows where {left.shape[0]} have adapters")
-        return output + branch(layer, x, left.to(output.dtype), right.to(output.dtype))
-
-    return add
+        return output + self._branch(layer, x, left.to(output.dtype), right.to(output.dtype))

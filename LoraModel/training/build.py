@@ -12,8 +12,9 @@ import torch
 from ..defaults import usual_defaults
 from ..host import Host, find_host
 from ..messages import Text, UserError, tr
-from ..models import BaseInfo, load_base_beside_config, load_discriminator
+from ..models import Base, BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
+from . import ranks
 from .agreement import check_times
 from .checkpoint import RUN_FILE, check_output, read_run, run_identity
 from .config import TrainConfig
@@ -21,6 +22,7 @@ from .data_loader import ClipSet, Experiment, read_experiment, split
 from .device import choose_device
 from .objective import can_autocast
 from .parts import assemble
+from .ranks import RankTrainer
 from .run_lock import check_free
 from .trainer import Trainer
 from .validate import check_base, check_disk, check_experiment
@@ -29,7 +31,7 @@ from .validate import check_base, check_disk, check_experiment
 @usual_defaults()
 def prepare(
     config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None,
-    config_json: Optional[str] = None,
+    config_json: Optional[str] = None, base: Optional[Base] = None,
 ) -> Trainer:
     """Load and check everything a run needs.
 
@@ -39,6 +41,7 @@ def prepare(
         resume: go on from the last save in `output_dir`, if there is one.
         rvc_root: the RVC checkout. sample_rate: Hz, where two of RVC's configurations fit the base.
         config_json: a custom base's own; one that lies beside it is found by itself.
+        base: `base_model`, loaded already.
 
     Raises:
         UserError: one line that says what to put right.
@@ -52,7 +55,7 @@ def prepare(
     name = config.name or (resumed if isinstance(resumed, str) else "") or folder.resolve().name
     config = replace(config, data_dir=str(folder), output_dir=str(output), name=name)
     check_name(config.name)
-    base = load_base_beside_config(config.base_model, host, sample_rate, config_json)
+    base = base or load_base_beside_config(config.base_model, host, sample_rate, config_json)
     check_base(base.info)
     check_rate(sample_rate, base.info)
     check_speakers(config, base.info)
@@ -72,7 +75,8 @@ def prepare(
     _check_precision(config)
     check_times(train_set.clips + held_set.clips)
     train_set.levels.join(held_set.levels).tell(folder)
-    trainer = Trainer(assemble(config, host, base, experiment, train_set, held_set, discriminator))
+    parts = assemble(config, host, base, experiment, train_set, held_set, discriminator)
+    trainer = RankTrainer(parts) if ranks.several() else Trainer(parts)
     if going_on:
         trainer.load()
     describe(trainer)

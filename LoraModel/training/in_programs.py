@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from ..host import Host, find_host
 from ..host import experiment as layout
 from ..messages import UserError
-from ..models import load_base_beside_config
+from ..models import BaseInfo, load_base_beside_config
 from ..preparation import prepare as prepare_data
 from ..preparation.options import parser as preparation_options
 from ..preparation.options import plan_from
@@ -114,8 +114,11 @@ def is_experiment(folder: Path) -> bool:
 
 
 def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = False, sample_rate: Optional[int] = None,
-                             config_json: Optional[str] = None) -> TrainConfig:
+                             config_json: Optional[str] = None, info: Optional[BaseInfo] = None) -> TrainConfig:
     """`config` with an experiment folder for `data_dir`: what is no such folder is taken for recordings, and prepared.
+
+    Args:
+        info: of the base, where it is known already.
 
     Raises:
         UserError: the folder is missing, or holds no recording.
@@ -124,7 +127,7 @@ def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = Fal
     if not source.exists() or is_experiment(source):
         return config
     name = config.name or (source.stem if source.is_file() else source.resolve().name)
-    info = load_base_beside_config(config.base_model, host, sample_rate, config_json).info
+    info = info or load_base_beside_config(config.base_model, host, sample_rate, config_json).info
     output = Path("logs") / name if host.is_checkout else run_folder(host, config.output_dir, resume) / "data"
     beside = config_json or _configuration_beside(info.path, host, info.version, info.sample_rate)
     options = ["--input_dir", str(source), "--output_dir", str(output), "--version", info.version, "--sample_rate",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, ContextManager, Dict, Optional, Tuple
+from typing import Any, ContextManager, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from ..host import Host
-from ..host.networks import Mel
+from ..host.networks import Mel, excitation, takes_pitch
 from ..models import SynthesizerLoRA
 from .adversary import Adversary
 from .config import TrainConfig
@@ -18,6 +18,19 @@ from .losses import DECODER_LOSSES, Decoded, prior_loss, random_starts, slice_fr
 from .posteriors import TrainBatch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stretch(NamedTuple):
+    """What a step gives the decoder, and what should come of it.
+
+    z: (batch, channels, frames), f0: (batch, frames) in Hz or None, wave: (batch, 1, samples), mel: (batch, bands,
+    frames).
+    """
+
+    z: Tensor
+    f0: Optional[Tensor]
+    wave: Tensor
+    mel: Tensor
 
 
 class Objective:
@@ -38,15 +51,20 @@ class Objective:
         decoder = {name: getattr(config, f"c_{name}", loss.weight) for name, loss in DECODER_LOSSES.items()}
         self.weights: Dict[str, float] = {"kl": config.c_kl, **decoder, "gen": 1.0, "fm": 1.0}
 
+    @property
+    def frames(self) -> int:
+        """Of audio that the decoder is trained on."""
+        return self._frames
+
     def latent(self, batch: TrainBatch) -> Tensor:
         """A sample of enc_q's posterior of the clips: (batch, channels, frames). No gradient goes through it."""
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.autocast():
             return batch.posterior.sample()
 
     def prior_losses(self, batch: TrainBatch, z: Tensor) -> Dict[str, Tensor]:
         """What trains enc_p and flow: kl."""
         posterior = batch.posterior
-        with self._autocast():
+        with self.autocast():
             prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, self._speaker(batch))
         return {"kl": prior_loss(self._host, prior, posterior)}
 
@@ -61,28 +79,45 @@ class Objective:
         own loss disc, without a graph to the voice.
         step: how many there were.
         """
-        audio, real, wanted = self._stretch(batch, z)
-        made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)
-        losses = {name: loss.of(made) for name, loss in DECODER_LOSSES.items()
-                  if self._adversary is None or not loss.alone}
-        if self._adversary is not None:
-            disc = self._adversary.update(real, audio, step, self._scaler, self._autocast())
-            if disc is not None:
-                losses["disc"] = disc
-            with self._autocast():
-                losses.update(self._adversary.generator_losses(audio))
-        return losses
+        return self.heard(*self._stretch(batch, z), step)
 
     def _stretch(self, batch: TrainBatch, z: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """A random stretch of each clip: the voice's audio and the recording, (batch, 1, samples) each, and the
         recording's log-mel, (batch, bands, frames)."""
+        part = self.stretch(batch, z)
+        with self.autocast():
+            audio = self._model.decode(part.z, part.f0, self._speaker(batch)).float()
+        return audio, part.wave, part.mel
+
+    def stretch(self, batch: TrainBatch, z: Tensor) -> Stretch:
+        """A random stretch of each clip, not yet decoded."""
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
-        with self._autocast():
-            audio = self._model.decode(slice_frames(z, starts, self._frames), f0, self._speaker(batch)).float()
-        real = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
+        wave = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
         # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
-        return audio, real, slice_frames(batch.mel, starts, self._frames)
+        return Stretch(slice_frames(z, starts, self._frames), f0, wave, slice_frames(batch.mel, starts, self._frames))
+
+    def source(self, part: Stretch) -> Optional[Tensor]:
+        """The excitation that the decoder would make of a stretch, (batch, samples, 1): it draws random numbers. None
+        for a decoder without pitch."""
+        decoder: Any = self._model.network.dec
+        if part.f0 is None or not takes_pitch(decoder):
+            return None
+        with torch.no_grad(), self.autocast():
+            return excitation(decoder, part.f0, self._hop)
+
+    def heard(self, audio: Tensor, real: Tensor, wanted: Tensor, step: int) -> Dict[str, Tensor]:
+        """The losses of what the decoder made of a stretch; arguments as `_stretch` gives them."""
+        made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)
+        losses = {name: loss.of(made) for name, loss in DECODER_LOSSES.items()
+                  if self._adversary is None or not loss.alone}
+        if self._adversary is not None:
+            disc = self._adversary.update(real, audio, step, self._scaler, self.autocast())
+            if disc is not None:
+                losses["disc"] = disc
+            with self.autocast():
+                losses.update(self._adversary.generator_losses(audio))
+        return losses
 
     def total(self, losses: Dict[str, Tensor]) -> Tensor:
         """The weighted sum of what trains the voice."""
@@ -95,7 +130,8 @@ class Objective:
             self._scaler.scale(total).backward()
         return total.detach()
 
-    def _autocast(self) -> ContextManager[Any]:
+    def autocast(self) -> ContextManager[Any]:
+        """The precision that the run computes in."""
         kind = _AUTOCAST.get(self._config.precision)
         return contextlib.nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind)
 

@@ -24,6 +24,7 @@ from LoraModel.inference.options import add_preview_option, add_word_options
 from LoraModel.inference.preview import Previewer
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.models import PRESETS, load_base_beside_config
+from LoraModel.training import ranks
 from LoraModel.training.build import prepare
 from LoraModel.training.config import PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
@@ -109,21 +110,27 @@ def main(argv: Optional[List[str]] = None) -> int:
     hush_torch()
     undo = handle_signals(None)
     try:
-        trainer = prepare(TrainConfig.from_dict(settings), resume, rvc_root, rate, config_json)
-        handle_signals(trainer)
-        started = time.perf_counter()
-        if trainer.run():
-            if preview:
-                Previewer(trainer.host).try_to_add(trainer.adapter_path, trainer.info.path,
-                                                   lambda: load_base_beside_config(
-                    trainer.info.path, trainer.host, rate, config_json))
-            return report(trainer, time.perf_counter() - started)
-        return 0
+        with ranks.joined(TrainConfig.from_dict(settings), rvc_root, resume) as config:
+            return _train(config, resume, rvc_root, rate, config_json, preview)
     except KeyboardInterrupt:
         print(tr("stopped at once; the last save, if there was one, is kept"), file=sys.stderr)
         return 130
     finally:
         undo()
+
+
+def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Optional[int],
+           config_json: Optional[str], preview: bool) -> int:
+    """Train, and return the exit code."""
+    trainer = prepare(config, resume, rvc_root, rate, config_json)
+    handle_signals(trainer)
+    started = time.perf_counter()
+    if not trainer.run():
+        return 0
+    if preview and ranks.first():
+        Previewer(trainer.host).try_to_add(trainer.adapter_path, trainer.info.path, lambda: load_base_beside_config(
+            trainer.info.path, trainer.host, rate, config_json))
+    return report(trainer, time.perf_counter() - started)
 
 
 def report(trainer: Trainer, seconds: float) -> int:

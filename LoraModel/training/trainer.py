@@ -7,10 +7,9 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Tuple
 
 import torch
-from torch import Tensor
 
 from ..defaults import usual_defaults
 from ..files import atomic_write
@@ -24,15 +23,20 @@ from . import checkpoint, saved
 from .estimate import in_words, seconds_to_go
 from .heldout import UNKNOWN, Reconstructed, Score, for_adapter, read_sharp, score_of
 from .monitor import Monitor
-from .parts import GRADIENT_LIMIT, Parts
+from .parts import Parts
 from .run_lock import only_run
 from .saved import Saved, copy_all
 from .speaker import find_speaker
+from .step import Stepping
 
 STOP_FILE = "stop"
 
+Course = Generator[List[int], Dict[str, Optional[float]], bool]
+"""A run seen from outside: gives the clips of each step, takes what came of them, and returns whether the end was
+reached."""
 
-class Trainer:
+
+class Trainer(Stepping):
     """One run, from the first step or, after `load`, from the last save.
 
     Nothing is written before `run`.
@@ -62,64 +66,6 @@ class Trainer:
         self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
 
-    # One step
-
-    @usual_defaults()
-    @as_written()
-    def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
-        """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel`
-        and no `total`."""
-        batch = self.posteriors.batch(indices)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * group.get("times", 1.0)
-        self.model.injection.train()
-        decoder = self.done_steps % self.config.decoder_every == 0
-        self.optimizer.zero_grad(set_to_none=True)
-        z = self.objective.latent(batch)
-        whole, values = self._backward(self.objective.prior_losses(batch, z))
-        if decoder:  # the prior's graph is gone by now: one part at a time is in memory
-            more, losses = self._backward(self.objective.decoder_losses(batch, z, self.done_steps))
-            whole, values = whole + more, {**values, **losses}
-        self.scaler.unscale_(self.optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT))
-        if not self.scaler.is_enabled():  # where it is, it leaves out such steps by itself and lowers its scale
-            self._finite(norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.done_steps += 1
-        self._update_average()
-        if decoder:
-            values["total"] = whole
-        return {**values, "grad_norm": norm if math.isfinite(norm) else None,
-                "lr": self.optimizer.param_groups[0]["lr"]}
-
-    def _backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
-        """`Objective.backward`; give the weighted sum, and each loss as a number."""
-        whole = float(self.objective.backward(losses))
-        self._finite(whole)
-        return whole, {key: float(value.detach()) for key, value in losses.items()}
-
-    def _finite(self, value: float) -> None:
-        if not math.isfinite(value):
-            raise UserError("the loss or its gradient is not finite at step {done_steps}: lower --lr, or use "
-                            "--precision fp32. The last save is kept", done_steps=self.done_steps + 1)
-
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine from `lr` to `lr_final` times it."""
-        c, step = self.config, self.done_steps
-        if step < c.warmup_steps:
-            return c.lr * (step + 1) / c.warmup_steps
-        through = min(1.0, (step - c.warmup_steps) / max(1, self.total_steps - c.warmup_steps))
-        return c.lr * (c.lr_final + (1 - c.lr_final) * 0.5 * (1 + math.cos(math.pi * through)))
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # A short run's average would still hold the start: let the decay grow with the steps (Polyak averaging with
-        # warm-up).
-        decay = min(self.config.ema_decay, (1 + self.done_steps) / (10 + self.done_steps))
-        for average, parameter in zip(self.average, self.model.trainable):
-            average.lerp_(parameter.detach(), 1 - decay)
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The network with the averaged adapter, in evaluation mode."""
@@ -148,13 +94,25 @@ class Trainer:
     @as_written()
     def run(self) -> bool:
         """Train to the end, or until a stop is asked for. Returns whether the end was reached."""
+        course = self.course()
+        try:
+            indices = next(course)
+            while True:
+                indices = course.send(self.step(indices))
+        except StopIteration as end:
+            return bool(end.value)
+        finally:
+            course.close()
+
+    def course(self) -> Course:
+        """The run without its steps, for whoever does them: several voices in one, for instance (`fleet.together`)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with only_run(self.folder):
             if checkpoint.written(self.folder) != self._found:
                 raise UserError("another run has worked in {folder} meanwhile: start again", folder=self.folder)
-            return self._run()
+            return (yield from self._course())
 
-    def _run(self) -> bool:
+    def _course(self) -> Course:
         saves = -(-self.config.epochs // self.config.save_every)
         monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves,
                           self.heldout.previews)
@@ -166,7 +124,7 @@ class Trainer:
                 self._begin(monitor)
             self._tell_time(monitor)
             monitor.start()
-            finished = self._loop(monitor)
+            finished = yield from self._loop(monitor)
             self._write_run("done" if finished else "stopped")
             return finished
         except BaseException:
@@ -208,14 +166,14 @@ class Trainer:
                            "speaker {start_speaker}",
                            base_heldout=self.base_heldout, words=score.words(), start_speaker=self.start_speaker))
 
-    def _loop(self, monitor: Monitor) -> bool:
+    def _loop(self, monitor: Monitor) -> Course:
         epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
         stale = self._stale()
         while epoch < self.config.epochs and not stale:
             batches = self.train.epoch(self.config.batch_size, self.config.seed, epoch)
             for indices in batches[skip:]:
                 started = time.perf_counter()
-                line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **self.step(indices)}
+                line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **(yield indices)}
                 line["seconds"] = round(time.perf_counter() - started, 4)
                 self.train_seconds += line["seconds"]
                 end_of_epoch = self.done_steps % self.steps_per_epoch == 0

@@ -27,10 +27,10 @@ from ..files import atomic_write
 from ..messages import UserError, language
 from ..training.checkpoint import RUN_FILE, STATE_FILE
 from ..training.config import TrainConfig
+from ..training.publishing import may_replace
 from ..training.trainer import STOP_FILE
 from . import processes
 from .folders import Folders
-from .publishing import may_replace
 from .run_log import LogReader, RunRecord, newest_samples, read_run, seconds_left, tail
 from .run_settings import RunSettings
 

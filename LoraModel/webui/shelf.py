@@ -13,10 +13,10 @@ from .. import entries
 from ..messages import Text, UserError
 from ..names import plain_name, shown
 from ..preparation.checks import only_preparation
+from ..training.publishing import may_replace
 from ..training.run_lock import check_free
 from . import processes
 from .preparation import Preparer
-from .publishing import may_replace
 from .runs import Runs
 
 LOGS, ENDING = "logs/", ".safetensors"

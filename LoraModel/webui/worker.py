@@ -22,7 +22,7 @@ if __package__ in (None, ""):
 
 from LoraModel.commands import start  # noqa: E402
 from LoraModel.files import atomic_write  # noqa: E402
-from LoraModel.webui.publishing import Publisher, improves  # noqa: E402
+from LoraModel.training.publishing import Publisher, improves  # noqa: E402
 
 
 def run(job: Dict[str, Any]) -> int:

@@ -13,7 +13,8 @@ from LoraModel.commands import Parser
 from LoraModel.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["LoraModel.training.train_lora", "LoraModel.inference.infer_lora", "LoraModel.inference.realtime",
+COMMANDS = ["LoraModel.training.train_lora", "LoraModel.training.train_many", "LoraModel.inference.infer_lora",
+            "LoraModel.inference.realtime",
             "LoraModel.scripts.merge_lora", "LoraModel.scripts.blend_lora", "LoraModel.scripts.prepare_data",
             "LoraModel.scripts.convert_model",
             "LoraModel.evaluation.evaluate", "LoraModel.demo.demo", "LoraModel.examples.infer_example",

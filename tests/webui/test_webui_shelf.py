@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from LoraModel.messages import UserError
+from LoraModel.training.publishing import digest
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.listening import Heard, heard
 from LoraModel.webui.preparation import Preparer
-from LoraModel.webui.publishing import digest
 from LoraModel.webui.runs import Runs
 from LoraModel.webui.shelf import Shelf
 
