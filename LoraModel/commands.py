@@ -53,8 +53,13 @@ def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = 
             with contextlib.suppress(OSError, ValueError):
                 _flush_or_discard()
         message = printable(str(words))
-    _say(tr("error: ") + message)
+    _say(tr("error: ") + shortened(message))
     return 2
+
+
+def shortened(message: str, most: int = 6000) -> str:
+    """A message that a path of megabytes got into, without its middle."""
+    return message if len(message) <= most else f"{message[: most // 2]} … {message[-most // 2:]}"
 
 
 def start(module: str, argv: Optional[list] = None) -> int:
@@ -90,6 +95,9 @@ def prepare_output() -> None:
         elif hasattr(stream, "reconfigure"):
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="backslashreplace")
+    typed: Any = sys.stdin
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # bytes of another code page are no reason to end
+        typed.reconfigure(errors="surrogateescape")
 
 
 def _say(line: str) -> None:

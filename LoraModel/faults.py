@@ -129,6 +129,8 @@ def os_error(error: OSError) -> UserError:
     name = error.filename
     if isinstance(name, bytes):
         name = os.fsdecode(name)
+    if isinstance(name, str) and len(name) > 1000:
+        name = f"{name[:500]}…{name[-100:]}"
     if name is None or isinstance(name, int):
         return UserError("a file could not be used: {words} ({reason})", words=words, reason=reason)
     return UserError("{name}: {words}", name=name, words=words)

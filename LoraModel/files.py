@@ -7,13 +7,14 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import platform
 import re
 import secrets
 import time
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from .faults import os_error
 from .messages import UserError, disk_full
@@ -170,18 +171,20 @@ def _alive(process: int) -> bool:
 # ---------------------------------------------------------------- places to write to
 
 
-def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
+def check_file_place(path: Union[str, Path], option: str = "--output",
+                     inputs: Iterable[Union[str, Path, None]] = ()) -> Path:
     """Check, before any work, that a file can be written at `path`; nothing is left there.
 
     Args:
         option: what the user gave it with, for the message.
+        inputs: what is read, and must stay as it is; None among them is passed over.
 
     Returns:
         its absolute path.
 
     Raises:
-        UserError: it is a folder or no ordinary file, lies below a file, its name is too long, or nothing can be
-            written there.
+        UserError: it is one of the inputs, a folder or no ordinary file, lies below a file, its name is too long, or
+            nothing can be written there.
     """
     path = Path(path).absolute()
     try:
@@ -195,8 +198,18 @@ def check_file_place(path: Union[str, Path], option: str = "--output") -> Path:
             raise UserError("{path} is a folder: give {option} the name of a file", path=path, option=option)
         if mode & 0o170000 != 0o100000:
             raise UserError("{path} is no ordinary file: give {option} another name", path=path, option=option)
+        if any(_is_same(path, file) for file in inputs if file is not None):
+            raise UserError("{path} is an input, and inputs are never overwritten: give {option} another name",
+                            path=path, option=option)
     _check_folder(Path(os.path.realpath(str(path))).parent, option)
     return path
+
+
+def _is_same(path: Path, other: Union[str, Path]) -> bool:
+    try:
+        return os.path.samefile(str(path), str(other))
+    except OSError:
+        return False
 
 
 def check_folder_place(path: Union[str, Path], option: str = "--output_dir") -> Path:
@@ -239,6 +252,34 @@ def _check_folder(folder: Path, option: str) -> None:
 def _refused(error: OSError, path: Path, option: str) -> UserError:
     words = os_error(_named(error, path))
     return UserError("cannot write to {words}, or choose another {option}", words=words, option=option)
+
+
+def system_name(path: Union[str, Path]) -> Union[str, bytes]:
+    """A file's name as libsndfile takes it, of any bytes and not of UTF-8 alone."""
+    return os.fsencode(str(path)) if os.name == "posix" else str(path)
+
+
+MOST_JSON = 2**20
+"""Bytes of a JSON file, where nothing else is said: settings and records are far smaller."""
+
+
+def bounded_json(path: Union[str, Path], most: int = MOST_JSON, errors: str = "strict") -> Any:
+    """What a JSON file of at most `most` bytes holds: every one may be a stranger's, or damaged.
+
+    Args:
+        errors: what becomes of bytes that are no UTF-8, as `bytes.decode` takes it.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is no JSON, too large, or nested too deep.
+    """
+    with open(str(path), "rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it is larger than {most:,} bytes")
+    try:
+        return json.loads(data.decode("utf-8-sig", errors))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def replace_file(path: Union[str, Path], data: bytes) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple, Union
 
 from .messages import Text, listing
-from .paths import printable
+from .paths import clean_path, printable
 
 DEPTH, MOST_SEEN = 4, 4000
 """How deep below the nearest folder, and among how many files, a file of a like name is looked for."""
@@ -32,8 +32,11 @@ def to_read(path: Union[str, Path], root: Optional[Path]) -> Path:
 
     Returns:
         An absolute path: of what is there; else where it would most likely be, for the message.
+
+    Raises:
+        UserError: no system could take it as a path (`paths.clean_path`).
     """
-    path = Path(path).expanduser()
+    path = Path(clean_path(str(path)))
     if path.is_absolute() or root is None or os.path.lexists(str(path)):
         return path.absolute()
     inside = root / path
@@ -43,8 +46,12 @@ def to_read(path: Union[str, Path], root: Optional[Path]) -> Path:
 
 
 def to_write(path: Union[str, Path], root: Optional[Path]) -> Path:
-    """Where a result that RVC reads is written: an absolute path, without `.` and `..` in it."""
-    path = Path(path).expanduser()
+    """Where a result that RVC reads is written: an absolute path, without `.` and `..` in it.
+
+    Raises:
+        UserError: no system could take it as a path (`paths.clean_path`).
+    """
+    path = Path(clean_path(str(path)))
     inside = path.is_absolute() or root is None
     return Path(os.path.abspath(str(path if inside else root / path)))
 

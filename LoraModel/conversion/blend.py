@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..lora import Adapter
+from ..lora.adapter_file import tensors_hash
 from ..lora.adapter_metadata import Part, parts_text
 from ..messages import Text, UserError
 from .factors import Product, adapter_of, products_of, row_of
@@ -87,7 +88,12 @@ def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> 
                                 "the base with --base_model, so that the row can be blended",
                                 adapter_name=adapter.name, speaker=adapter.speaker)
             moved = table[adapter.speaker].float() - table[0].float()
+            if delta is not None and delta.shape != moved.shape:
+                raise _other_base(adapter)
             delta = moved if delta is None else delta + moved
+        if delta is not None and row is not None and delta.shape != row.shape:
+            raise UserError("the layer {path} has other shapes in these adapters: they are of different bases",
+                            path="emb_g")
         if delta is not None:
             row = strength * delta if row is None else row + strength * delta
     return row
@@ -103,15 +109,34 @@ def _metadata(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Any]:
     return {**kept, "speaker": "0", "notes": f"blend: {said}"}
 
 
-def table_of(base: Path) -> Tensor:
-    """The speaker table of a base's file, fp32: nothing else of it is read.
+def _other_base(adapter: Adapter) -> UserError:
+    return UserError("adapter {adapter_name!r} was trained on base {base_name} ({base_hash}…), --base_model is another "
+                     "one: give that base", adapter_name=adapter.name, base_name=adapter.metadata["base_name"],
+                     base_hash=adapter.metadata["base_hash"][:8])
+
+
+def table_of(base: Path, adapters: Sequence[Tuple[Adapter, float]] = (), force: bool = False) -> Tensor:
+    """The speaker table of a base's file, fp32.
+
+    Args:
+        adapters: with their strengths; they must be of this base. force: take another one.
 
     Raises:
-        UserError: it is no base.
+        UserError: it is no base, or not the one of the adapters.
     """
     from ..models.checkpoint_file import open_checkpoint
     from ..models.model_utils import generator_form
 
     with open_checkpoint(base) as file:
         form = generator_form(base, file.contents)
-        return file.tensor(form.weights["emb_g.weight"]).float()
+        if adapters and not force:
+            weights = form.tensors(file.tensor)
+            found = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
+            for adapter, _ in adapters:
+                if adapter.metadata["base_hash"] != found:
+                    raise _other_base(adapter)
+        table = file.tensor(form.weights["emb_g.weight"]).float()
+    if not bool(torch.isfinite(table).all()):
+        raise UserError("{base} is damaged: {key} holds values that are no numbers (NaN or infinity). Download it "
+                        "again, or choose another", base=base, key="emb_g.weight")
+    return table

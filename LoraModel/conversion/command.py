@@ -125,15 +125,15 @@ def run(args: argparse.Namespace) -> int:
     hush_torch()
     host = find_host(args.rvc_root)
     source, output, options = host.resolve(args.file), host.result(args.output), options_of(args)
-    files = [
-        check_file_place(place, option)
-        for place, option in ((args.report, "--report"), (args.json, "--json"))
-        if place
-    ]
+    read = [source, host.resolve(args.base_model), args.content and host.resolve(args.content)]
+    asked = [(place, option) for place, option in ((args.report, "--report"), (args.json, "--json")) if place]
+    files = [check_file_place(place, option, read) for place, option in asked]
     if not source.exists():
         raise UserError("there is no voice {source}: check the path", source=source)
     folder = source.is_dir()
     pairs = _jobs(source, output, args.force)
+    for place, option in asked:
+        check_file_place(place, option, [voice for voice, _ in pairs])
     if len({output for _, output in pairs} & set(files)):
         raise UserError("--report or --json names an adapter that is to be written: choose another")
     device = _device(args.device)

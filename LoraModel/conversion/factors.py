@@ -94,9 +94,13 @@ def row_of(adapter: Adapter) -> Optional[Tensor]:
     """The delta of the speaker's row, (size,); None where the adapter has none."""
     for path, tensors in adapter.layers().items():
         if ROW in tensors:
+            if tensors[ROW].dim() != 2 or len(tensors[ROW]) != 1:
+                raise _damaged(adapter, path)
             return tensors[ROW].float()[0]
         if path == "emb_g":
             product = products_of(adapter)[path]
+            if not 0 <= adapter.speaker < product.right.shape[1]:
+                raise _damaged(adapter, path)
             # PEFT's embedding: the rows of the table are the columns of A
             return product.left @ product.right[:, adapter.speaker]
     return None
@@ -185,8 +189,9 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
     """The highest ranks, in the proportion that the adapter has them, whose file has at most `max_bytes`.
 
     Raises:
-        UserError: even rank 1 everywhere takes more.
+        UserError: even rank 1 everywhere takes more, or the adapter is damaged.
     """
+    products_of(adapter)  # every layer fits the configuration
     now = {name: target.r for name, target in adapter.config.targets.items() if name != "spk_row"}
 
     def shapes(ranks: Mapping[str, int]) -> Dict[str, Tuple[int, ...]]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..commands import Parser, path, start, whole
 from ..evaluation.judges import SpeakerEncoder
-from ..files import atomic_write
+from ..files import atomic_write, check_folder_place
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
@@ -34,7 +34,7 @@ from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
 from ..training.monitor import read_log
 from ..training.signals import handle_signals
-from .measures import conversion_figures, texts_of
+from .measures import check_listener, conversion_figures, texts_of
 from .report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +62,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     options = parser.parse_args(argv)
     hush_torch()
     os.environ.pop("RVC_ROOT", None)  # the demo has a base and features of its own, an RVC checkout has neither
-    folder = Path(options.output_dir).resolve()
+    folder = check_folder_place(options.output_dir).resolve()
+    data = check_folder_place(options.data_dir or folder.parent / "app_data", "--data_dir").resolve()
+    check_listener(options.asr)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     say("1/4 preparing the recordings")
@@ -84,7 +86,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                                       options.asr))
     figures["seconds_total"] = round(time.perf_counter() - started, 1)
     report(folder, trainer, figures, converted)
-    shown_at = show_in_app(Path(options.data_dir).resolve() if options.data_dir else folder.parent / "app_data", folder)
+    shown_at = show_in_app(data, folder)
     print_summary(folder, figures)
     print(tr("the page (python run.py app) has the voice as {shown_at_name}", shown_at_name=shown_at.name))
     if not options.no_open and can_open():

@@ -45,6 +45,16 @@ def sound_figures(clips: Sequence[np.ndarray]) -> Dict[str, float]:
     return {"level_db": float(level), "noise_floor_db": float(floor), "dc_offset": float(offset)}
 
 
+def check_listener(asr: Optional[str]) -> None:
+    """Check, before any work, that words can be counted.
+
+    Raises:
+        UserError: the folder holds no model, or faster-whisper is not installed.
+    """
+    if asr is not None:
+        Listener(asr)
+
+
 def conversion_figures(
     source: Sequence[np.ndarray], made: Dict[str, Sequence[np.ndarray]], reference: Sequence[np.ndarray],
     texts: Sequence[str], asr: Optional[str] = None

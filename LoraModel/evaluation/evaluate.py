@@ -52,7 +52,7 @@ from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
-from LoraModel.inference.model_loader import VoiceLoader
+from LoraModel.inference.model_loader import VoiceLoader, check_strength
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import Text, UserError, cli, in_every_language, tr
@@ -311,6 +311,8 @@ def prepare(args: argparse.Namespace) -> Session:
     ConvertOptions(0.0, None, args.index_rate, args.protect, args.f0_method, args.rms_mix_rate)
     device = choose_device(args.device, host)
     check_entries(args.entries, host)
+    for entry in args.entries:
+        check_strength(entry.strength, args.any_strength)
     files, others = (find([host.resolve(place) for place in places]) for places in (args.recordings, args.sources))
     judges, notes = find_judges(args)
     for note in notes:
@@ -330,6 +332,11 @@ def main(argv: Optional[list] = None) -> int:
         raise UserError("--abx compares voices: name two models or more")
     blind = check_folder_place(args.abx, "--abx") if args.abx else None
     session = prepare(args)
+    if args.json:
+        read = [recording.path for recording in [*session.clips, *session.sources]]
+        read += [session.host.resolve(file) for entry in args.entries for file in (entry.file, entry.base, entry.index)
+                 if file]
+        check_file_place(args.json, "--json", read)
     out.mkdir(parents=True, exist_ok=True)
     results = session.run()
     notes = remarks(session, results)

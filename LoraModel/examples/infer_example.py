@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from LoraModel.commands import Parser
+from LoraModel.commands import Parser, path
 from LoraModel.host import Host
 from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import read_audio, write_audio
@@ -30,13 +30,16 @@ DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 def main(argv: Optional[list] = None) -> int:
     parser = Parser(prog="infer_example.py", description=tr("Switch, blend and unload voices on one base."))
-    parser.add_argument("adapters", nargs="*", help=tr("adapters of the demo's base (default: the demo's own)"))
+    parser.add_argument("adapters", nargs="*", type=path,
+                        help=tr("adapters of the demo's base (default: the demo's own)"))
     files = parser.parse_args(argv).adapters
     if not files:
         files = [str(file) for file in sorted((DEMO.parents[1] / "demo_output").glob("*.safetensors"))[:1]]
     if not files:
         raise UserError("name an adapter, or run `python run.py demo` first")
     voice = VoiceLoader(DEMO / "base" / "f0G16k.pth", Host("library"))
+    for file in files:  # what cannot be used is said before anything is converted
+        voice.load(file)
     converter = Converter(voice)
     source = read_audio(DEMO / "recordings" / "source" / "01.flac", 16000)
 
@@ -49,9 +52,9 @@ def main(argv: Optional[list] = None) -> int:
         begun = time.perf_counter()
         voice.set_adapters(adapters)
         switched = 1000 * (time.perf_counter() - begun)
-        path = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)),
-                           voice.info.sample_rate, mark_of(voice.title))
-        print(f"{name}: switched in {switched:.1f} ms, wrote {path}")
+        written = write_audio(Path("infer_example") / f"{name}.wav", converter(source, ConvertOptions(seed=1)),
+                              voice.info.sample_rate, mark_of(voice.title))
+        print(f"{name}: switched in {switched:.1f} ms, wrote {written}")
     return 0
 
 

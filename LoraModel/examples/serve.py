@@ -22,17 +22,22 @@ if __name__ == "__main__" and not __package__:
 
 import argparse
 import asyncio
+import os
+import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from LoraModel import commands
+from LoraModel.faults import describe_fault
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.convert import INPUT_RATE
 from LoraModel.inference.marking import mark_of
 from LoraModel.inference.model_loader import check_strength
 from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
+from LoraModel.paths import printable
 from LoraModel.realtime import VoiceBatch
 from LoraModel.realtime.batcher import Batcher, Busy
 from LoraModel.webui.guard import Addresses, hosts_named
@@ -47,7 +52,8 @@ LONGEST = 60
 def voices_in(folder: Path) -> Dict[str, Path]:
     """The voices that may be asked for: adapters of one folder by their names. No name leads out of it."""
     files = sorted(folder.glob("*.safetensors"))
-    return {path.stem: path for path in files if path.is_file() and not path.name.startswith(".")}
+    return {path.stem: path for path in files if path.is_file() and not path.name.startswith(".")
+            and printable(path.stem) == path.stem}
 
 
 def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) -> Any:
@@ -59,7 +65,7 @@ def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) ->
 
     def refuse(status: int, error: Exception) -> Any:
         text = str(error).replace(str(folder), "voices")  # where it lies is nobody's business
-        return JSONResponse({"error": text}, status_code=status)
+        return JSONResponse({"error": printable(text)}, status_code=status)
 
     @app.middleware("http")
     async def for_whom(request: Any, following: Any) -> Any:
@@ -77,7 +83,7 @@ def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) ->
         return {"voices": list(voices_in(folder))}
 
     async def convert(request: Any) -> Any:
-        body = b""
+        body = bytearray()
         async for piece in request.stream():
             body += piece
             if len(body) > LARGEST:
@@ -91,13 +97,20 @@ def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) ->
         try:
             strength = check_strength(commands.parse_number(given.get("strength", "1"), 0, 10))
             transpose = commands.parse_number(given.get("transpose", "0"), -48, 48)
-            sound = await asyncio.get_running_loop().run_in_executor(None, _decoded, body)
+            sound = await asyncio.get_running_loop().run_in_executor(None, _decoded, bytes(body))
             made = await asyncio.wrap_future(batcher.ask(sound, {path: strength}, transpose))
             wave = await asyncio.get_running_loop().run_in_executor(None, _encoded, made, rate, name)
         except Busy as error:
             return refuse(503, error)
         except UserError as error:
             return refuse(400, error)
+        except Exception as error:
+            fault = describe_fault(error)
+            if fault is None:
+                raise
+            print(printable(str(fault)), file=sys.stderr)
+            return refuse(503, UserError("the server's memory or disk is full, or its files cannot be read: try again "
+                                         "later, or tell who runs it"))
         return Response(wave, media_type="audio/wav")
 
     convert.__annotations__["request"] = Request  # FastAPI reads it; the name is known in here only
@@ -110,17 +123,31 @@ def _decoded(body: bytes) -> Any:
         path = Path(folder) / "request.wav"  # what it is, its content says
         path.write_bytes(body)
         try:
-            sound = read_audio(path, INPUT_RATE)
+            return read_audio(path, INPUT_RATE, longest=LONGEST)
         except UserError as error:
             raise UserError("{problem}", problem=str(error).replace(str(path), tr("the request"))) from None
-    if len(sound) > LONGEST * INPUT_RATE:
-        raise UserError("the recording is longer than {longest} s", longest=LONGEST)
-    return sound
 
 
 def _encoded(sound: Any, rate: int, voice: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return write_audio(Path(folder) / "out.wav", sound, rate, mark_of(voice)).read_bytes()
+
+
+def check_port(host: str, port: int) -> None:
+    """
+    Raises:
+        UserError: there is no such address here, or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+                                                                flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise UserError("cannot listen on {host}, port {port} ({reason}): choose another --port or --host",
+                        host=shown(host), port=port, reason=getattr(error, "strerror", None) or error) from None
 
 
 def main(argv: Optional[list] = None) -> int:
@@ -139,9 +166,10 @@ def main(argv: Optional[list] = None) -> int:
     except ImportError as error:
         raise UserError("this example needs FastAPI and uvicorn ({error}): python -m pip install fastapi uvicorn",
                         error=error) from None
-    folder = Path(args.voices)
+    folder = Path(args.voices).absolute()
     if not folder.is_dir():
         raise UserError("there is no folder {folder}: give --voices the folder of the adapters", folder=folder)
+    check_port(args.host, args.port)
     batch = VoiceBatch(args.base_model, args.device)
     batcher = Batcher(batch, args.most)
     print(tr("http://{host}:{port}/voices: {count} voices; Ctrl-C ends", host=args.host, port=args.port,

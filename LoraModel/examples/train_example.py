@@ -24,7 +24,8 @@ from typing import List, Optional
 import numpy as np
 import soundfile
 
-from LoraModel.commands import Parser
+from LoraModel import commands
+from LoraModel.files import check_folder_place
 from LoraModel.inference import stand_in as features
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli, tr
@@ -75,13 +76,13 @@ def train(folder: Path, epochs: int) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = Parser(description=tr("Train an adapter on the demo's recordings."))
-    parser.add_argument("folder", nargs="?", type=Path,
+    parser = commands.Parser(description=tr("Train an adapter on the demo's recordings."))
+    parser.add_argument("folder", nargs="?", type=commands.path,
                         help=tr("keeps the experiment folder and the run (default: a temporary folder)"))
-    parser.add_argument("--epochs", type=int, default=6, help=tr("passes over the clips"))
+    parser.add_argument("--epochs", type=commands.whole(1, 10**6), default=6, help=tr("passes over the clips"))
     options = parser.parse_args(argv)
     if options.folder is not None:
-        train(options.folder, options.epochs)
+        train(check_folder_place(options.folder, "FOLDER"), options.epochs)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         train(Path(folder), options.epochs)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import read_array
+from ..files import system_name
 from .layout import Host
 
 MOST_FRAMES = 900
@@ -64,9 +65,9 @@ class ClipReader:
     def _wave(self, path: Path) -> Tensor:
         """(1, samples). Floats are taken as they are, as RVC does; integers are scaled to full scale 1, which RVC
         leaves out."""
-        if soundfile.info(str(path)).format not in WAV_FORMATS:
+        if soundfile.info(system_name(path)).format not in WAV_FORMATS:
             raise ValueError("it is no WAV file, whatever its name")
-        audio, rate = soundfile.read(str(path), dtype="float32")
+        audio, rate = soundfile.read(system_name(path), dtype="float32")
         if rate != self._data["sampling_rate"]:
             raise ValueError(f"{rate} Hz, not {self._data['sampling_rate']} Hz")
         return torch.from_numpy(audio)[None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -18,7 +17,9 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 from torch import nn
 
 from ..defaults import usual_defaults
+from ..files import bounded_json
 from ..messages import UserError
+from ..paths import clean_path
 from ..places import to_read, to_write
 from .layouts import LAYOUTS, LIBRARY, Layout, layout_at, markers, webui_scripts
 
@@ -171,8 +172,7 @@ class Host:
                                ("v2/48k", ("v2",))):
             path = folder / f"{name}.json"
             if path.is_file():
-                contents = json.loads(path.read_text(encoding="utf-8"))
-                found += [(version, contents) for version in versions]
+                found += [(version, _configuration(path)) for version in versions]
         return found
 
     def config_for(self, version: str, sample_rate: int) -> Optional[Dict[str, Any]]:
@@ -188,6 +188,21 @@ class Host:
         return to_write(path, self.root)
 
 
+def _configuration(path: Path) -> Dict[str, Any]:
+    """A configuration of RVC's own.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        contents = bounded_json(path)
+        if isinstance(contents["data"]["sampling_rate"], int):
+            return contents
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError("{path}, which is RVC's own, is damaged: restore it from RVC's repository", path=path)
+
+
 def find_checkout(rvc_root: Union[str, Path, None] = None) -> Optional[Host]:
     """The RVC checkout to use: `rvc_root`, else the environment's RVC_ROOT, else the folder above LoraModel/;
     None where that is none.
@@ -197,7 +212,7 @@ def find_checkout(rvc_root: Union[str, Path, None] = None) -> Optional[Host]:
     """
     named = rvc_root or os.environ.get("RVC_ROOT")
     if named:
-        root = Path(named).expanduser().resolve()
+        root = Path(clean_path(str(named))).resolve()
         layout = layout_at(root)
         if layout is None:
             raise UserError("{root} is no RVC checkout (it has none of {markers}): give --rvc_root the folder that "

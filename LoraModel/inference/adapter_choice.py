@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
 from .. import commands
+from ..files import bounded_json
 from ..messages import UserError, tr
-from ..models.configuration import bounded_json
 from ..paths import clean_path, printable
 from ..places import to_read
+from .model_loader import check_strength
 
 RUN_NAMES = ("lora.pth", "lora.safetensors")
 """Names that stand for the adapter of the run in whose folder they would be."""
@@ -35,11 +36,12 @@ def weight_of(text: str) -> Weight:
     return clean_path(found.group(1)), commands.parse_number(found.group(2), -1e12, 1e12)
 
 
-def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float]) -> List[Tuple[str, float]]:
+def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float],
+                     any_strength: bool = False) -> List[Tuple[str, float]]:
     """Adapters with their strengths: each its own behind a colon, or one --strength for each, or none at all (1).
 
     Raises:
-        UserError: another number of strengths, or both ways at once.
+        UserError: another number of strengths, both ways at once, or one that is out of range.
     """
     if strengths and any(strength is not None for _, strength in weights):
         raise UserError("strengths are given twice: behind the colon of --lora_weights or with --strength, not both")
@@ -47,7 +49,8 @@ def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float]) -> L
         raise UserError("{count} adapters but {count_2} strengths: give --strength once for each adapter of "
                         "--lora_weights, or not at all", count=len(weights), count_2=len(strengths))
     own = [1.0 if strength is None else strength for _, strength in weights]
-    return list(zip((path for path, _ in weights), strengths or own))
+    checked = [check_strength(strength, any_strength) for strength in strengths or own]
+    return list(zip((path for path, _ in weights), checked))
 
 
 def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:
@@ -66,7 +69,7 @@ def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:
     found = to_read(path, root)
     if found.is_file():
         return found
-    for place in (Path(path).expanduser().absolute(), found):
+    for place in (to_read(path, None), found):
         folder = place if place.is_dir() else place.parent
         if folder is place or (place.name.lower() in RUN_NAMES and folder.is_dir()):
             best = best_adapter(folder)

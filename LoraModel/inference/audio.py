@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +12,7 @@ import librosa
 import numpy as np
 import soundfile
 
-from ..files import atomic_file
+from ..files import atomic_file, system_name
 from ..messages import Text, UserError, tr
 from ..places import near_words
 from .marking import id3
@@ -48,12 +47,13 @@ NOT_AUDIO = frozenset(
 """Endings of files that lie beside recordings and are no audio: texts, pictures, and what audio editors leave."""
 
 
-def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.ndarray:
+def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once, longest: float = LONGEST) -> np.ndarray:
     """Read any audio file as mono: the channels that carry the sound are averaged.
 
     Args:
         rate: the sample rate wanted, in Hz.
         tell: takes notes on what was put right (scale, offset) or cannot be (clipping, a file cut short).
+        longest: seconds; what is longer is refused before it is taken into memory.
 
     Returns:
         (samples,) float32, full scale 1.
@@ -67,11 +67,11 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
         near = near_words(path)
         raise UserError("there is no audio file {path}{near}: check the path", path=path, near=near)
     try:
-        audio, found = _read_with_libsndfile(path, tell)
+        audio, found = _read_with_libsndfile(path, tell, longest)
     except UserError:
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
-        audio, found = _read_with_ffmpeg(path, rate, str(error), tell), rate
+        audio, found = _read_with_ffmpeg(path, rate, str(error), tell, longest), rate
     if audio.size == 0:
         raise UserError("{path} holds no sound: choose another file", path=path)
     if not np.isfinite(audio).all():
@@ -83,22 +83,23 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once) -> np.
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
+def _read_with_libsndfile(path: Path, tell: Tell, longest: float) -> Tuple[np.ndarray, int]:
     """(samples,) and their rate. Memory goes to samples that are there, not to those that the header promises."""
-    with soundfile.SoundFile(_system_name(path)) as file:
+    with soundfile.SoundFile(system_name(path)) as file:
         found, promised = file.samplerate, file.frames
-        _check_claim(path, found, 0)
+        _check_claim(path, found, 0, longest)
         energy = np.zeros(file.channels)
         if file.channels > 1:
             for block in _blocks(file):
                 energy += np.square(block, dtype=np.float64).sum(axis=0)
+                _check_claim(path, found, file.tell(), longest)
             file.seek(0)
         used = channels_used(energy)
         parts, count = [], 0
         for block in _blocks(file):
             parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
             count += len(block)
-            _check_claim(path, found, count)
+            _check_claim(path, found, count, longest)
     if promised and not count:
         raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
     missing = max(promised - count, _missing_bytes(path))
@@ -108,24 +109,20 @@ def _read_with_libsndfile(path: Path, tell: Tell) -> Tuple[np.ndarray, int]:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32), found
 
 
-def _system_name(path: Path) -> Union[str, bytes]:
-    """As libsndfile takes a name of any bytes, not of UTF-8 alone."""
-    return os.fsencode(str(path)) if os.name == "posix" else str(path)
-
-
-def _wrong_claim(rate: int, samples: int) -> Optional[UserError]:
+def _wrong_claim(rate: int, samples: int, longest: float = LONGEST) -> Optional[UserError]:
     """What is wrong with a header that claims `samples` at `rate` Hz: None where sound can be so."""
     if not RATES[0] <= rate <= RATES[1]:
         return UserError("its header says {rate} samples a second, which no recording has: export it again from its "
                          "source",
                          rate=rate)
-    if LONGEST * rate < samples != UNKNOWN:
-        return UserError("it is longer than {longest} hours: cut it into parts", longest=LONGEST // 3600)
+    if longest * rate < samples != UNKNOWN:
+        return (UserError("it is longer than {longest} hours: cut it into parts", longest=longest // 3600)
+                if longest >= 3600 else UserError("it is longer than {longest} s: cut it into parts", longest=longest))
     return None
 
 
-def _check_claim(path: Path, rate: int, samples: int) -> None:
-    problem = _wrong_claim(rate, samples)
+def _check_claim(path: Path, rate: int, samples: int, longest: float) -> None:
+    problem = _wrong_claim(rate, samples, longest)
     if problem is not None:
         raise UserError("{name}: {words}", name=path, words=problem)
 
@@ -169,12 +166,12 @@ def _missing_bytes(path: Path) -> int:
     return 0
 
 
-def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray:
+def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: float) -> np.ndarray:
     program = shutil.which("ffmpeg")
     if program is None:
         raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
                         "more formats", path=path, why=why)
-    done = _ffmpeg(program, path, "-t", str(LONGEST), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
+    done = _ffmpeg(program, path, "-t", str(longest + 1), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
     reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
@@ -182,6 +179,7 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell) -> np.ndarray
         raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({reason}): choose another file",
                         path=path, reason=reason)
     count = (len(done.stdout) - start) // (4 * channels)
+    _check_claim(path, rate, count, longest)
     samples = np.frombuffer(done.stdout, "<f4", count * channels, start).reshape(count, channels)
     if done.stderr.strip():
         tell(tr("note: {path} is damaged in places ({reason}): {count:.1f} s of it could be read", path=path,
@@ -203,7 +201,7 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     """Why a file can't be read as audio, by its header and its first tenth of a second: None where it can."""
     path = Path(path)
     try:
-        with soundfile.SoundFile(_system_name(path)) as file:
+        with soundfile.SoundFile(system_name(path)) as file:
             claim = _wrong_claim(file.samplerate, file.frames)  # RVC's scripts believe it, and ask for that much memory
             if claim is not None:
                 return claim

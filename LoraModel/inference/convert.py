@@ -15,20 +15,23 @@ All noise comes from one seed in the order of the host's `infer`: up to one sect
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..commands import MOST_SEED
 from ..defaults import usual_defaults
 from ..host.index import check_index, open_index  # noqa: F401  check_index: for who converts
 from ..host.networks import excitation, given_excitation
 from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
+from ..names import bare
 from .loudness import MIX_RATE, follow
 from .model_loader import VoiceLoader
 from .sound import check_length
@@ -40,6 +43,7 @@ CONTEXT = 64  # frames on either side of a chunk: flow sees 24, the decoder less
 FADE = 4  # frames over which neighbouring chunks cross-fade
 SECTION_FADE = 100  # frames over which the statistics of neighbouring sections cross-fade
 NEIGHBOURS = 8
+MOST_SPEAKER = 10**6
 
 FeatureFunction = Callable[[np.ndarray], np.ndarray]
 """(samples,) at 16 kHz -> (samples // 320 + 1 or so, 256 or 768), 50 frames a second."""
@@ -74,10 +78,22 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5),
                                 ("rms_mix_rate", 0, 1)):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UserError("{name}={value} must be between {low} and {high}", name=name, value=value, low=low,
-                                high=high)
+            check_between(name, getattr(self, name), low, high)
+        for name, high in (("speaker", MOST_SPEAKER), ("seed", MOST_SEED)):
+            check_between(name, getattr(self, name), 0, high, numbers.Integral)
+
+
+def check_between(name: str, value: Any, low: float, high: float, kind: type = numbers.Real) -> None:
+    """Check an option of a program's; None is left to its default.
+
+    Raises:
+        UserError: it is no number, or out of its limits.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]
+        raise UserError("{name}={value} must be between {low} and {high}", name=name, value=bare(value), low=low,
+                        high=high)
 
 
 class Retrieval:

@@ -140,15 +140,16 @@ def main(argv: Optional[list] = None) -> int:
         raise UserError("give either --base_model (with --lora_weights) or --model")
     if args.model and args.lora_weights:
         raise UserError("--model is a voice by itself: to put adapters on it, give it as --base_model")
-    adapters = paired_strengths(args.lora_weights, args.strength)
+    adapters = paired_strengths(args.lora_weights, args.strength, args.any_strength)
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
     index = host.resolve(args.index) if args.index else None
     options = ConvertOptions(0.0 if args.transpose == AUTO else args.transpose, index, args.index_rate, args.protect,
                              args.f0_method, args.rms_mix_rate, args.speaker, args.seed)
     adapters = [(str(find_adapter(path, host.root)), strength) for path, strength in adapters]
-    goals = [(str(find_adapter(path, host.root)), strength) for path, strength in paired_strengths(args.morph, [])]
-    pairs = jobs(host.resolve(args.input), Path(args.output).expanduser().absolute(), args.format)
+    goals = [(str(find_adapter(path, host.root)), strength)
+             for path, strength in paired_strengths(args.morph, [], args.any_strength)]
+    pairs = jobs(host.resolve(args.input), Path(args.output).absolute(), args.format)
     device = choose_device(args.device, host)
     start = "cpu" if host.is_checkout else device or "cpu"
     voice = VoiceLoader(args.base_model or args.model, host, start, args.sample_rate, args.config_json)

@@ -85,9 +85,15 @@ def main(argv: Optional[list] = None) -> int:
     names = names_of(files)
     switches = [Switch(0.0, {files[0]: 1.0})] if files else []
     switches += [parse_switch(text, names, args.any_strength) for text in args.switch]
-    for path in (args.output, args.json):
+    read = [args.base_model, args.input, args.index, args.config_json]
+    inputs = [*files, *(host.resolve(path) for path in read if path is not None)]
+    for path, option in ((args.output, "--output"), (args.json, "--json")):
         if path is not None:
-            check_file_place(Path(path))
+            inputs.append(check_file_place(path, option, inputs))
+    if args.output is not None:
+        check_writable(args.output)
+        if args.json is not None and Path(args.json).absolute() == Path(args.output).absolute():
+            raise UserError("--output and --json name one file: give --json another name")
     live = RealtimeVoice(
         args.base_model, args.device or AUTO, args.block, args.context, args.crossfade, rate=args.rate,
         transpose=args.transpose, index=args.index,
@@ -102,7 +108,6 @@ def main(argv: Optional[list] = None) -> int:
 
 
 def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switch]) -> int:
-    check_writable(args.output)
     sound = read_audio(live.voice.host.resolve(args.input), live.rate)
     with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
         played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force,
@@ -110,7 +115,8 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     voices = " + ".join(dict.fromkeys(file.stem for switch in switches for file in switch.voice))
     write_audio(args.output, played.sound, live.rate, mark_of(voices or live.voice.title, not args.no_mark))
     if args.json:
-        atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode())
+        atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"))
     print(tr("wrote {output}", output=args.output))
     return 0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Callable, Set
+from typing import Callable, Set, Union
 
 import numpy as np
 
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..paths import printable
 
 SILENT_CHANNEL = 0.1
@@ -39,7 +39,7 @@ def channels_used(energy: np.ndarray) -> np.ndarray:
     return energy >= energy.max() * SILENT_CHANNEL**2
 
 
-def in_scale(audio: np.ndarray, path: Path, tell: Tell) -> np.ndarray:
+def in_scale(audio: np.ndarray, path: Union[Path, Text], tell: Tell) -> np.ndarray:
     """`audio` (samples,) within full scale and around zero; what was changed, and what cannot be, is told.
 
     Raises:

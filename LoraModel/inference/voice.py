@@ -9,9 +9,10 @@ from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Un
 
 import numpy as np
 
+from ..files import check_file_place
 from ..host import find_host
 from ..lora import Adapter
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models.voice_file import check_output, save_model
 from .adapter_choice import find_adapter
 from .audio import check_writable, read_audio, write_audio
@@ -19,6 +20,7 @@ from .convert import INPUT_RATE, ConvertOptions, check_index
 from .converter import Converter, choose_device
 from .marking import mark_of
 from .model_loader import VoiceLoader
+from .sound import in_scale, tell_once
 from .transpose import AUTO, Transposition, choose_transposition
 
 PathLike = Union[str, Path]
@@ -118,11 +120,17 @@ class Voice:
             check_index(str(chosen.index), self.loader.network.enc_p.emb_phone.in_features)
         if output is not None:
             check_writable(output)
+            check_file_place(output, "output", [] if isinstance(source, np.ndarray) else [self.host.resolve(source)])
         if isinstance(source, np.ndarray):
             if source.ndim != 1:
                 raise UserError("the recording has shape {shape}: give (samples,) at 16 kHz, or a file's path",
                                 shape=source.shape)
             audio = np.asarray(source, dtype=np.float32)
+            if not np.isfinite(audio).all():
+                raise UserError("the recording holds samples that are no numbers (NaN or infinity): check where they "
+                                "come from")
+            if audio.size:
+                audio = in_scale(audio, Text("the recording"), tell_once)
         else:
             audio = read_audio(self.host.resolve(source), INPUT_RATE)
         shift = Transposition(chosen.transpose)

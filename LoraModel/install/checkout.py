@@ -12,6 +12,7 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from ..host.layouts import webui_scripts
 from ..messages import UserError
+from ..paths import clean_path
 from . import webui_script
 
 PACKAGE = "LoraModel"
@@ -51,7 +52,7 @@ def find_checkout(named: Optional[str], source: Path) -> Checkout:
         UserError: there is no RVC checkout.
     """
     named = named or os.environ.get("RVC_ROOT")
-    candidates = [Path(named).expanduser().absolute()] if named else [source, source.parent]
+    candidates = [Path(clean_path(named)).absolute()] if named else [source, source.parent]
     for root in candidates:
         found = webui_script.layout_of(root)
         if found is None:

@@ -52,9 +52,9 @@ _OWN = ("format", "format_version", "checksum", "lora_config")
 _SCALE = "_scale"
 
 
-@dataclass
+@dataclass(eq=False)
 class Adapter:
-    """An adapter in memory.
+    """An adapter in memory: one is equal to itself alone, and may be a key, as in {adapter: strength}.
 
     Attributes:
         tensors: fp16 or fp32, by the file's names.
@@ -140,7 +140,7 @@ def tensors_hash(tensors: Iterable[Tuple[str, Tensor]]) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(f"{name}{tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
         digest.update(tensor.detach().to(device="cpu", dtype=torch.float16).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -257,7 +257,7 @@ def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor
     """What the file holds: fp16, or int8 with scales beside each.
 
     Raises:
-        ValueError: values that are not finite, bits other than 16 and 8.
+        ValueError: bits other than 16 and 8. UserError: values that are not finite.
     """
     if bits not in (8, 16):
         raise ValueError(f"bits={bits}: an adapter is stored in 16 or in 8 bits")
@@ -265,7 +265,8 @@ def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor
     for name, tensor in tensors.items():
         half = tensor.detach().cpu().to(torch.float16).contiguous()
         if not bool(torch.isfinite(half).all()):
-            raise ValueError(f"tensor {name} has values that are not finite in fp16: training went astray")
+            raise UserError("tensor {name} has values that are not finite in fp16: training went astray, a strength "
+                            "is too high, or the adapter is damaged", name=one_line(name))
         if bits == 8 and not name.endswith("lora_row.weight"):
             stored.update(_quantize(name, tensor.detach().cpu()))
         else:

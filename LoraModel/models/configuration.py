@@ -6,11 +6,11 @@ carries a whole configuration.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
+from ..files import bounded_json
 from ..messages import UserError
 from .model_form import rate_of
 
@@ -22,7 +22,6 @@ MODEL_KEYS = (
 )
 NAMES = ("spec_channels", "segment_size", *MODEL_KEYS, "sampling_rate")
 """Of the 18 values."""
-_MAX_JSON_BYTES = 2**20
 _LIMITS = {"spec_channels": 8193, "segment_size": 100_000, "inter_channels": 4096, "hidden_channels": 4096,
            "filter_channels": 16384, "n_heads": 64, "n_layers": 64, "kernel_size": 31, "upsample_initial_channel": 4096,
            "spk_embed_dim": 100_000, "gin_channels": 4096}
@@ -160,22 +159,6 @@ def tensors_say(shapes: Mapping[str, Any], f0: bool) -> Dict[str, Any]:
     if f0:
         found["noise"] = [size(f"dec.noise_convs.{at}.weight", 2) for at in range(ups)]
     return found
-
-
-def bounded_json(path: Path) -> Any:
-    """What a JSON file of at most a megabyte holds.
-
-    Raises:
-        OSError: it cannot be read. ValueError: it is no JSON, too large, or nested too deep.
-    """
-    with open(str(path), "rb") as stream:
-        data = stream.read(_MAX_JSON_BYTES + 1)
-    if len(data) > _MAX_JSON_BYTES:
-        raise ValueError("it is too large")
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
 
 
 def read_config_json(path: Path) -> Dict[str, Any]:

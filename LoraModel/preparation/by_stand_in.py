@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from scipy.io import wavfile
 
-from ..files import replace_file
+from ..files import replace_file, system_name
 from ..host import experiment as layout
 from ..host.index import build_index
 from ..inference import stand_in as features
@@ -142,7 +142,7 @@ def _slice_names(experiment: Path) -> List[str]:
 
 def _slice(experiment: Path, name: str) -> np.ndarray:
     """(samples,) at 16 kHz."""
-    return soundfile.read(str(experiment / layout.WAVS_16K / f"{name}.wav"), dtype="float32")[0]
+    return soundfile.read(system_name(experiment / layout.WAVS_16K / f"{name}.wav"), dtype="float32")[0]
 
 
 def _write_wav(path: Path, rate: int, audio: np.ndarray) -> None:

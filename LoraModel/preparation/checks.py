@@ -15,6 +15,7 @@ import soundfile
 
 from .. import folder_lock
 from ..arrays import array_shape, read_array
+from ..files import system_name
 from ..host import FEATURE_SIZES
 from ..host import experiment as layout
 from ..messages import Text, UserError
@@ -125,7 +126,7 @@ def only_preparation(experiment: Path) -> Iterator[None]:
 
 def _samples(wav: Path) -> Optional[int]:
     try:
-        return soundfile.info(str(wav)).frames
+        return soundfile.info(system_name(wav)).frames
     except (RuntimeError, OSError):
         return None
 

@@ -26,10 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..files import atomic_write
+from ..files import atomic_write, bounded_json
 from ..host import experiment as layout
 
 MANIFEST, SET_ASIDE = "prepared.json", "set_aside"
+MOST_BYTES = 64 * 2**20
+"""Of the record of a preparation: a line for each of a hundred thousand slices."""
 FORMAT = 2
 STEPS = ("slices", "f0", "features", "index")
 """In the order in which they follow from each other."""
@@ -112,8 +114,8 @@ class Record:
         self._described: Dict[str, Any] = {}
         self.known = False
         try:
-            contents = json.loads((experiment / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            contents = bounded_json(experiment / MANIFEST, MOST_BYTES)
+        except (OSError, ValueError):
             return
         # Format 1 (the key "done") told recordings by their times alone: the folder is ours, what is in it is made
         # anew.

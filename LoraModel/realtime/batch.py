@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..commands import MOST_SEED
 from ..devices import check_device
 from ..host import Host, find_host
 from ..host.networks import excitation, given_excitation
 from ..inference import stand_in
-from ..inference.convert import FRAME, INPUT_RATE, NOISE_SCALE
+from ..inference.convert import FRAME, INPUT_RATE, NOISE_SCALE, check_between
 from ..inference.model_loader import Source, VoiceLoader
 from ..inference.sound import check_length
 from ..lora.rows import Products, rows_adapted
@@ -48,9 +50,11 @@ class VoiceBatch:
                  host: Optional[Host] = None):
         if not isinstance(base, VoiceLoader):
             base = light(VoiceLoader(base, host or find_host(), check_device(device)))
+        check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
         self.voice, self.seed = base, seed
         self._decoder = GeneratorLoRA(base.network.dec)
-        self._kept: OrderedDict[Any, Products] = OrderedDict()
+        # the adapters beside what was made of them: an adapter is known by its id, which must stay its own
+        self._kept: OrderedDict[Any, Tuple[Products, List[Any]]] = OrderedDict()
 
     def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]],
                 transpose: Sequence[float] = ()) -> List[np.ndarray]:
@@ -111,11 +115,11 @@ class VoiceBatch:
         chosen = list(voice.items())
         key = key_of(self.voice.host, chosen)
         if key not in self._kept:
-            self._kept[key] = self.voice.factors(chosen)
+            self._kept[key] = self.voice.factors(chosen), chosen
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key][0]
 
     @torch.no_grad()
     def _generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray], rows: Sequence[Products], skip: int,

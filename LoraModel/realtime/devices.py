@@ -3,13 +3,16 @@ typed."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 
 import numpy as np
 
+from ..faults import describe_fault
 from ..messages import UserError, listing, tr
+from ..paths import printable
 from .plan import parse_voice
 from .voice import RealtimeVoice
 
@@ -32,7 +35,7 @@ def sound_devices() -> Any:
 
 def device_of(name: Optional[str]) -> DeviceName:
     """A device as `sounddevice` takes it: its number, or a part of its name."""
-    return int(name) if name is not None and name.isdigit() else name
+    return int(name) if name is not None and re.fullmatch("[0-9]{1,4}", name) else name
 
 
 class DeviceStream:
@@ -59,16 +62,21 @@ class DeviceStream:
         """heard, out: (block_samples, 1)."""
         self.late += bool(status)
         try:
-            out[:, 0] = self.live.process(np.nan_to_num(heard[:, 0]))
+            out[:, 0] = self.live.process(np.nan_to_num(heard[:, 0], posinf=0.0, neginf=0.0))
         except Exception as error:  # in PortAudio's thread: silence, and the main thread says it
             out[:] = 0
             self._fault(error)
 
 
 def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path],
-         any_strength: bool = False, lines: Iterable[str] = sys.stdin) -> DeviceStream:
-    """Convert from one device to the other until the input ends or says "q"; each other line is a voice."""
-    faults = []
+         any_strength: bool = False, lines: Optional[Iterable[str]] = None) -> DeviceStream:
+    """Convert from one device to the other until the input ends or says "q"; each other line is a voice. A voice that
+    cannot be had is named, and the one before stays.
+
+    lines: None for standard input.
+    """
+    lines = lines if lines is not None else sys.stdin or ()
+    faults: List[BaseException] = []
     opened = DeviceStream(live, device_in, device_out, faults.append)
     with opened.stream:
         print(tr("voices: {names}, base; blends as 1=0.5,2=0.5; q ends", names=listing(names)))
@@ -81,8 +89,9 @@ def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str
                 continue
             try:
                 live.use(parse_voice(line, names, any_strength)).result()
-            except UserError as error:
-                print(error, file=sys.stderr)
+            except (UserError, OSError, MemoryError) as error:
+                words = error if isinstance(error, UserError) else describe_fault(error)
+                print(printable(str(words)), file=sys.stderr)
     if faults:
         raise faults[0]
     return opened

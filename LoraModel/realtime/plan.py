@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..inference.model_loader import check_strength
+from ..commands import parse_number
+from ..inference.model_loader import FREE_STRENGTH, check_strength
 from ..messages import UserError
 from ..names import shown
 from .voice import RealtimeVoice
@@ -51,10 +53,9 @@ def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False) -
         if name not in names:
             known = ", ".join([*names, PLAIN])
             raise UserError("no adapter is called {name}: choose from {known}", name=shown(name), known=known[:300])
-        try:
-            value = float(strength)
-        except ValueError:
-            value = float("nan")
+        value: Any = strength
+        with contextlib.suppress(UserError):  # what is no number is named as a strength
+            value = parse_number(strength, -FREE_STRENGTH, FREE_STRENGTH)
         chosen[names[name]] = check_strength(value, any_strength)
     return chosen
 
@@ -67,12 +68,10 @@ def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) 
     """
     at, colon, voice = text.partition(":")
     try:
-        seconds = float(at) if colon else float("nan")
-    except ValueError:
-        seconds = float("nan")
-    if not 0 <= seconds < 10**6:
+        seconds = parse_number(at if colon else "", 0, 10**6)
+    except UserError:
         raise UserError("--switch {text} is not SECONDS:VOICE, such as 2.0:anna or 4.0:anna=0.5,bob=0.5",
-                        text=shown(text))
+                        text=shown(text)) from None
     return Switch(seconds, parse_voice(voice, names, any_strength))
 
 

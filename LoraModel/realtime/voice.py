@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -10,9 +11,10 @@ from typing import NamedTuple, Optional, Union
 import numpy as np
 from scipy.signal import resample_poly
 
+from ..commands import MOST_SEED
 from ..devices import check_device
 from ..host import Host, find_host
-from ..inference.convert import FRAME, INPUT_RATE
+from ..inference.convert import FRAME, INPUT_RATE, check_between
 from ..inference.model_loader import VoiceLoader
 from ..messages import UserError
 from ..models import Base
@@ -107,6 +109,9 @@ class RealtimeVoice(ChangingVoice):
             host = host or find_host()
             base = light(VoiceLoader(base, host, check_device(device), sample_rate, config_json))
         self.voice = base
+        check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
+        check_between("transpose", transpose, -48, 48)
+        check_between("index_rate", index_rate, 0, 1)
         if rate is not None and not 4000 <= rate <= 384000:
             raise UserError("rate={rate} must be between 4000 and 384000 Hz", rate=rate)
         self.rate = int(rate or base.info.sample_rate)

@@ -86,10 +86,10 @@ def main(argv: Optional[list] = None) -> int:
     output = to_write(args.output, root)
     chosen = [(find_adapter(file, root), strength) for file, strength in chosen]
     check_adapter_output(output, args.force, *(file for file, _ in chosen))
-    table = table_of(to_read(args.base_model, root)) if args.base_model else None
     name = plain_name(args.name or output.stem)
-    adapter = blend([(load_adapter(file), strength) for file, strength in chosen], name, table, args.force,
-                    [file.name for file, _ in chosen])
+    adapters = [(load_adapter(file), strength) for file, strength in chosen]
+    table = table_of(to_read(args.base_model, root), adapters, args.force) if args.base_model else None
+    adapter = blend(adapters, name, table, args.force, [file.name for file, _ in chosen])
     ranks = dict.fromkeys(adapter.config.targets, args.rank) if args.rank else {}
     if args.max_kb:
         least = ranks_within(adapter, int(args.max_kb * 1000), args.bits)

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
-    adapters = paired_strengths(args.lora_weights, args.strength)
+    adapters = paired_strengths(args.lora_weights, args.strength, args.any_strength)
     host = find_host(args.rvc_root)
     output = host.result(args.output)
     base, files = host.resolve(args.base_model), [find_adapter(path, host.root) for path, _ in adapters]

@@ -8,17 +8,17 @@ tell.
 from __future__ import annotations
 
 import bisect
-import json
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
+from ..files import bounded_json
 from ..host import experiment as layout
 from ..messages import Text, UserError, tr
 from ..pitch_scale import F0_BINS, coarse_pitch
-from ..preparation.fingerprint import MANIFEST
+from ..preparation.fingerprint import MANIFEST, MOST_BYTES
 from .data_loader import Clip, Experiment
 
 SPARE_FRAMES = 4
@@ -132,7 +132,7 @@ def check_slices(experiment: Experiment, version: str, f0: bool) -> None:
 def _noted_sizes(folder: Path) -> Dict[str, Any]:
     """What prepared.json says of the slices it made: {"0_gt_wavs/0_0.wav": bytes}; {} where there is none."""
     try:
-        sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["steps"]["slices"]["sizes"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        sizes = bounded_json(folder / MANIFEST, MOST_BYTES)["steps"]["slices"]["sizes"]
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
     return sizes if isinstance(sizes, dict) else {}

@@ -14,6 +14,7 @@ from ..host import Host, find_host
 from ..messages import Text, UserError, tr
 from ..models import Base, BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
+from ..places import to_write
 from . import ranks
 from .agreement import check_times
 from .checkpoint import RUN_FILE, check_output, read_run, run_identity
@@ -88,7 +89,7 @@ def prepare(
 def run_folder(host: Host, output_dir: str, resume: bool) -> Path:
     """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it
     lies."""
-    inside, here = host.result(output_dir), Path(output_dir).expanduser().absolute()
+    inside, here = host.result(output_dir), to_write(output_dir, None)
     return here if resume and not inside.exists() and (here / RUN_FILE).is_file() else inside
 
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from ..files import atomic_write, check_folder_place
+from ..files import atomic_write, bounded_json, check_folder_place
 from ..messages import Text, UserError
 from ..models import read_checkpoint
 from .config import TrainConfig
@@ -22,6 +22,7 @@ from .data_loader import Clip
 
 STATE_FILE, RUN_FILE = "state.pt", "run.json"
 IDENTITY = ("name", "base_hash")
+MOST_RUN_BYTES = 16 * 2**20
 VERSION = 2
 """Of state.pt. Version 1 did not say what it was trained on, and held numbers that PyTorch 1.13 does not read back."""
 
@@ -188,8 +189,8 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     if not path.is_file():
         return None
     try:
-        run = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (ValueError, RecursionError):
+        run = bounded_json(path, MOST_RUN_BYTES, "surrogateescape")
+    except ValueError:
         run = None
     if not isinstance(run, dict):
         raise UserError("{path} is damaged: choose another --output_dir, or delete this folder if it is not needed",
@@ -211,6 +212,11 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
     if not os.access(str(existing), os.W_OK | os.X_OK):
         raise UserError("--output_dir {folder} cannot be written: {existing} is write-protected", folder=folder,
                         existing=existing)
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("--output_dir {folder} is no UTF-8 name, which TensorBoard's files need: choose another",
+                        folder=folder) from None
     for part in (folder, *(folder / name for name in ("filelists", "samples", "tensorboard"))):
         check_folder_place(part)
     run = read_run(folder)
@@ -236,9 +242,18 @@ def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
     return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
 
 
+def _plain_targets(targets: Any) -> bool:
+    return targets is None or isinstance(targets, dict) and all(isinstance(one, dict) for one in targets.values())
+
+
 def lora_difference(saved: Any, now: str) -> Tuple[str, str]:
     """The first thing in which two LoRA configurations (JSON) differ, of each in words."""
-    old, new = json.loads(saved) if isinstance(saved, str) else {}, json.loads(now)
+    try:
+        old = json.loads(saved) if isinstance(saved, str) else {}
+    except (ValueError, RecursionError):
+        old = {}
+    new = json.loads(now)
+    old = old if isinstance(old, dict) and _plain_targets(old.get("targets")) else {}
     before, after = old.get("targets") or {}, new.get("targets") or {}
     for name in sorted(set(before) | set(after)):
         a, b = before.get(name), after.get(name)

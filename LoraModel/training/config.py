@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Dict, Optional
 
@@ -10,9 +9,12 @@ from ..lora import LoRAConfig
 from ..lora.adapter_metadata import checked_field
 from ..messages import UserError, listing
 from ..models import DEFAULT_PRESET
+from ..names import bare, shown
 from .settings_file import own_names, unknown_key
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+MOST, MOST_WHOLE = 10**6, 10**12
+"""Of a number, and of a whole number."""
 
 
 @dataclass
@@ -127,8 +129,8 @@ class TrainConfig:
         if self.base_d is not None:
             self._text("base_d", self.base_d)
         if self.lora is not None and not isinstance(self.lora, dict):
-            raise UserError("lora={lora!r} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
-                            lora=self.lora)
+            raise UserError("lora={lora} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
+                            lora=bare(self.lora))
         if not self.lr > 0:
             raise UserError("lr={lr!r} must be above 0", lr=self.lr)
         if not 0 < self.valid_fraction < 1:
@@ -137,27 +139,32 @@ class TrainConfig:
         if not 0 <= self.ema_decay < 1:
             raise UserError("ema_decay={ema_decay!r} must be at least 0 and below 1", ema_decay=self.ema_decay)
         if self.precision not in PRECISIONS:
-            raise UserError("precision {precision!r} is not known: choose from {precisions}", precision=self.precision,
-                            precisions=listing(PRECISIONS))
+            raise UserError("precision {precision} is not known: choose from {precisions}",
+                            precision=shown(self.precision), precisions=listing(PRECISIONS))
         self.lora_config()
         if self.lora is not None and self.lora_alpha is not None:  # `lora` goes before it, which must be right as well
             LoRAConfig(lora_alpha=self.lora_alpha)
 
     def _number(self, key: str) -> None:
         value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise UserError("{key}={value!r} must be a finite number, not below 0", key=key, value=value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
+            raise UserError("{key}={value} must be a number from 0 to {most}", key=key, value=bare(value), most=MOST)
 
     @staticmethod
     def _text(key: str, value: Any) -> None:
         if not isinstance(value, str):
-            raise UserError("{key}={value!r} must be a text", key=key, value=value)
+            raise UserError("{key}={value} must be a text", key=key, value=bare(value))
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise UserError("{key}={value} holds characters that are no text: write it anew", key=key,
+                            value=shown(value)) from None
 
     def _at_least(self, key: str, least: int) -> None:
         value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError("{key}={value!r} must be a whole number of at least {least}", key=key, value=value,
-                            least=least)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_WHOLE:
+            raise UserError("{key}={value} must be a whole number of at least {least}, at most {most}", key=key,
+                            value=bare(value), least=least, most=MOST_WHOLE)
 
     def lora_config(self) -> LoRAConfig:
         """The layers and ranks that this run adapts."""

@@ -14,13 +14,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ..files import atomic_write
+from ..files import atomic_write, bounded_json, system_name
 from ..host import Host
 from ..host import experiment as layout
 from ..host.clips import ClipReader
 from ..messages import UserError
 from ..models import BaseInfo
-from ..models.configuration import bounded_json, check_data
+from ..models.configuration import check_data
 from ..names import shown
 from ..places import near_words
 from .levels import Levels
@@ -364,7 +364,7 @@ def shortest_clip(data: Dict[str, Any], segment_frames: int) -> int:
 
 
 def _frames(wav: Path, hop: int) -> int:
-    return soundfile.info(str(wav)).frames // hop
+    return soundfile.info(system_name(wav)).frames // hop
 
 
 def _item(reader: ClipReader, clip: Clip) -> Tuple[Tensor, ...]:

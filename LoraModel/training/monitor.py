@@ -146,15 +146,18 @@ class Monitor:
 
 
 def read_log(folder: Path) -> List[Dict[str, Any]]:
-    """The lines of OUT/train.jsonl; a last line that was cut short by a crash is left out."""
+    """The lines of OUT/train.jsonl; what comes after a line that a crash cut short, or that is damaged, is left out."""
     path = folder / LOG_FILE
     lines: List[Dict[str, Any]] = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                break
+            lines.append(line)
     return lines
 
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Optional, Tuple
 
-from ..files import atomic_write
+from ..files import atomic_write, bounded_json
 from ..lora.adapter_file import read_metadata
 from ..lora.adapter_metadata import losses
 from ..messages import UserError, tr
@@ -78,7 +78,7 @@ class Publisher:
 def published(record: Path) -> list:
     """SHA-256 of what was published last, and before that."""
     try:
-        values = json.loads(record.read_text(encoding="utf-8"))
+        values = bounded_json(record)
         return values if isinstance(values, list) else []
     except (OSError, ValueError):
         return []

@@ -12,6 +12,7 @@ import soundfile
 from tqdm import tqdm
 
 from ..arrays import read_array
+from ..files import system_name
 from ..host import FEATURE_SIZES
 from ..host.clips import WAV_FORMATS
 from ..messages import UserError, tr
@@ -75,7 +76,7 @@ def _check_clip(clip: Clip, experiment: Experiment, info: BaseInfo, shortest: in
     """-> (frames of the clip, its pitch: coarse and Hz, or nothing)."""
     _exists(clip.wav)
     try:
-        audio = soundfile.info(str(clip.wav))
+        audio = soundfile.info(system_name(clip.wav))
     except RuntimeError as error:
         raise UserError("{wav} cannot be read as a WAV file ({error}): prepare the recordings again", wav=clip.wav,
                         error=error) from None

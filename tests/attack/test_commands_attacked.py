@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from LoraModel import commands
-from LoraModel.inference import infer_lora
-from LoraModel.scripts import convert_model, merge_lora
+from LoraModel.evaluation import evaluate
+from LoraModel.examples import infer_example, serve
+from LoraModel.inference import infer_lora, realtime
+from LoraModel.scripts import blend_lora, convert_model, merge_lora, prepare_data
+from LoraModel.training import train_lora
 
 pytestmark = pytest.mark.attack
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,3 +79,26 @@ def test_killed_saves_leave_one_temporary_file_at_most(tmp_path, attack_rounds):
     files._scans.clear()
     files.atomic_write(path, b"after")
     assert [file.name for file in tmp_path.iterdir()] == ["voice.pth"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_every_path_option_of_the_other_commands(tmp_path, monkeypatch, hostile):
+    """Blending, full voices, streams, evaluation, preparation, training, examples: as the first three."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.wav").write_bytes(b"")
+    out = str(tmp_path / "o")
+    for main, good in (
+        (blend_lora.main, {"": "a.safetensors", "--output": f"{out}.safetensors", "--base_model": str(BASE)}),
+        (convert_model.main, {"voice": "v.pth", "--base_model": str(BASE), "--output": f"{out}.safetensors"}),
+        (realtime.main, {"--base_model": "none.pth", "--input": "in.wav", "--output": f"{out}.wav", "--json": out,
+                         "--index": "no.index"}),
+        (evaluate.main, {"--base": str(BASE), "--recordings": "in.wav", "--out": out, "--json": f"{out}.json"}),
+        (prepare_data.main, {"--input_dir": "in.wav", "--output_dir": out}),
+        (train_lora.main, {"--base_model": "none.pth", "--data_dir": "none", "--output_dir": out, "--base_d": "D.pth"}),
+        (serve.main, {"--base_model": "none.pth", "--voices": "none"}),
+        (infer_example.main, {"": "a.safetensors"}),
+    ):
+        for option in good:
+            given = {**good, option: hostile}
+            refused(main, [part for pair in given.items() for part in pair if part or pair[0]])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.wav"]

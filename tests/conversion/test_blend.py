@@ -9,9 +9,11 @@ from training_data import BASE
 from LoraModel.conversion.blend import blend
 from LoraModel.conversion.factors import bytes_of, products_of, ranks_within, resized, row_of
 from LoraModel.conversion.inspect import changes
+from LoraModel.host import Host
 from LoraModel.lora import LoRAConfig, load_adapter, save_adapter
 from LoraModel.lora.adapter_file import Adapter, adapter_contents
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, cli
+from LoraModel.models import load_base_beside_config
 from LoraModel.scripts import blend_lora, convert_model
 
 
@@ -161,3 +163,41 @@ def test_resize_and_info_by_the_command(tmp_path, capsys):
     )
     found = changes(one)
     assert found["dec"][2] == pytest.approx(float(one.deltas(network)["dec.ups.0"].norm()), rel=1e-3)
+
+
+def damaged(name, shape, **fields):
+    """An adapter, whole but for one tensor of another shape."""
+    one = adapter(0, **fields)[1]
+    one.tensors[name] = torch.zeros(shape)
+    return one
+
+
+def test_hostile_adapters_are_named(tmp_path, capsys):
+    base_hash = load_base_beside_config(BASE, Host("library")).info.base_hash
+    row = "emb_g.lora_row.weight"
+    for files, more, said in (
+        ([damaged(row, (0, 8))], [], "emb_g does not fit"),
+        ([damaged(row, (1, 5)), adapter(1)[1]], [], "emb_g has other shapes"),
+        ([damaged("dec.ups.0.lora_A.weight", (3,))], [], "dec.ups.0 does not fit"),
+        ([damaged("nobody.lora_A.weight", (2, 2))], [], "nobody does not fit"),
+        ([damaged(row, (1, 8), speaker=3, base_hash=base_hash)], ["--base_model", str(BASE)], "another one"),
+        ([damaged(row, (1, 256), speaker=3)], ["--base_model", str(BASE)], "another one: give that base"),
+    ):
+        paths = [str(write(tmp_path / f"{number}.safetensors", one)) for number, one in enumerate(files)]
+        assert cli(blend_lora.main, [*paths, *more, "--output", str(tmp_path / "out.safetensors")]) == 2
+        assert said in capsys.readouterr().err
+        if not more and len(files) == 1 and "emb_g" not in said:
+            assert cli(convert_model.main, ["resize", paths[0], "--max_kb", "50", "--output",
+                                            str(tmp_path / "out.safetensors")]) == 2
+            assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_does_not_fit_16_bits_is_one_line(tmp_path, capsys):
+    _, one = adapter(0)
+    tensors = {name: tensor * 0 + 6e4 for name, tensor in one.tensors.items()}
+    huge = write(tmp_path / "huge.safetensors", Adapter(tensors, one.config, one.metadata))
+    out = str(tmp_path / "out.safetensors")
+    assert cli(blend_lora.main, [f"{huge}:1.5", "--output", out]) == 2
+    said = capsys.readouterr().err
+    assert "strength is too high" in said and "Traceback" not in said and not (tmp_path / "out.safetensors").exists()

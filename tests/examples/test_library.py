@@ -118,3 +118,29 @@ def test_voice_takes_files_adapters_and_strengths(place, adapters):
             voice.convert(**wrong)
     with pytest.raises(UserError, match="exists"):
         voice.merge("merged.pth")
+
+
+def test_a_programs_mistakes_are_named_and_overwrite_nothing(place):
+    voice = Voice("base.pth")
+    sound, before = np.zeros(16000, np.float32), (place / "in.wav").read_bytes()
+    for source, more, said in (
+        ("in.wav", {"output": "in.wav"}, "is an input"), ("in.wav", {"output": "in.wav/x.wav"}, "file"),
+        (sound * np.nan, {}, "no numbers"), (np.zeros((2, 16000)), {}, "shape"), (sound[:0], {}, "shorter"),
+        (sound, {"seed": 2**80}, "seed"), (sound, {"seed": -1}, "seed"), (sound, {"speaker": "²"}, "speaker"),
+        (sound, {"transpose": "high"}, "transpose"), (sound, {"index_rate": float("nan")}, "index_rate"),
+        ("~nosuchuser/x.wav", {}, "no user"), ("a\0b", {}, "NUL"), ("x" * 5000, {}, "too long"),
+    ):
+        with pytest.raises(UserError, match=said):
+            voice.convert(source, **more)
+    for path in ("~nosuchuser/x", "a\0b", "\ud800"):
+        for call in (Voice, voice.set_adapters, voice.merge):
+            with pytest.raises(UserError):
+                call(path)
+    assert (place / "in.wav").read_bytes() == before
+
+
+def test_samples_of_16_bits_are_brought_to_full_scale(place):
+    voice, sound = Voice("base.pth"), soundfile.read("in.wav", dtype="float32")[0]
+    voice._converter = lambda audio, options: audio  # what the conversion gets
+    heard = voice.convert((sound * 32768).astype(np.int16), transpose=0).audio
+    np.testing.assert_allclose(heard, voice.convert(sound, transpose=0).audio, atol=1e-3)

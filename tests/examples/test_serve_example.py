@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import socket
 import threading
 from concurrent.futures import Future
 
@@ -13,7 +14,7 @@ from voice_data import BASE, SOURCE
 from LoraModel import VoiceBatch
 from LoraModel.examples import serve
 from LoraModel.inference.audio import read_audio
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, cli
 from LoraModel.realtime.batcher import Batcher, Busy
 from LoraModel.webui.guard import Addresses
 
@@ -132,3 +133,44 @@ def test_the_queue_is_bounded():
 def test_the_command_says_what_is_missing(tmp_path):
     with pytest.raises(UserError, match="--voices"):
         serve.main(["--base_model", str(BASE), "--voices", str(tmp_path / "none")])
+
+
+def test_hours_in_a_small_file_take_no_memory(served, monkeypatch):
+    """Silence of three hours is a FLAC file of a few hundred KB: it is refused before it is decoded whole."""
+    blocks, file = [], io.BytesIO()
+    soundfile.write(file, np.zeros(3 * 3600 * 1000, np.int16), 1000, format="FLAC")
+    real = soundfile.SoundFile.read
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *args, **more: blocks.append(1) or real(self, *args,
+                                                                                                          **more))
+    answer = served[0].post("/convert?voice=one", content=file.getvalue())
+    assert answer.status_code == 400 and "longer than 60 s" in answer.json()["error"] and len(blocks) < 3
+
+
+def test_faults_of_the_server_are_said_and_tell_no_path(served, wave, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "/secret/tmp/x")
+
+    for name in ("_encoded", "_decoded"):
+        with monkeypatch.context() as patched:
+            patched.setattr(serve, name, full)
+            answer = served[0].post("/convert?voice=one", content=wave)
+            assert answer.status_code == 503 and "secret" not in answer.text and "full" in answer.json()["error"]
+
+
+def test_names_that_no_answer_can_hold_are_no_voices(served):
+    client, _, folder = served
+    odd = folder / "odd\udcff\n.safetensors"
+    odd.write_bytes(b"x")
+    try:
+        assert client.get("/voices").json() == {"voices": ["broken", "one", "two"]}
+    finally:
+        odd.unlink()
+
+
+def test_an_address_that_cannot_be_had_is_one_line(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for more in (["--port", port], ["--host", "no.such.host.invalid"], ["--host", "a" * 300]):
+            assert cli(serve.main, ["--base_model", "none.pth", "--voices", str(tmp_path), *more]) == 2
+            said = capsys.readouterr().err
+            assert "cannot listen on" in said and len(said.splitlines()) == 1

@@ -13,7 +13,7 @@ from voice_data import BASE, SOURCE
 from LoraModel import RealtimeVoice
 from LoraModel.inference import realtime
 from LoraModel.inference.audio import read_audio, write_audio
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, cli
 from LoraModel.realtime import devices
 from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
 
@@ -131,3 +131,62 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
         monkeypatch.setitem(sys.modules, "sounddevice", None)
         with pytest.raises(UserError, match="pip install sounddevice"):
             devices.sound_devices()
+
+
+@pytest.mark.parametrize("text", ["1:bob=１", "1:bob=1_0", "1:bob=inf", "1:bob=nan", "１:bob", "1_0:bob", "1e7:bob"])
+def test_numbers_are_of_ordinary_digits(text):
+    with pytest.raises(UserError, match="strength|SECONDS:VOICE"):
+        parse_switch(text, NAMES)
+
+
+def test_devices_are_numbers_or_names():
+    assert devices.device_of("3") == 3
+    for name in ("²", "１", "9" * 5000, "USB"):
+        assert devices.device_of(name) == name
+
+
+def test_nothing_that_is_read_is_written_over(adapters, recording, tmp_path, capsys):
+    mine, voice = tmp_path / "in.wav", tmp_path / "a.safetensors"
+    mine.write_bytes(recording.read_bytes())
+    voice.write_bytes(adapters[0].read_bytes())
+    kept = mine.read_bytes(), voice.read_bytes()
+    common = ["--base_model", str(BASE), "--lora_weights", str(voice), "--input", str(mine)]
+    for more, said in ((["--output", str(mine)], "is an input"), (["--output", "o.wav", "--json", str(voice)], "is an"),
+                       (["--output", str(tmp_path / "o.wav"), "--json", str(tmp_path / "o.wav")], "one file"),
+                       (["--output", str(tmp_path / "o.xyz")], "cannot write")):
+        assert cli(realtime.main, [*common, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert (mine.read_bytes(), voice.read_bytes()) == kept and not (tmp_path / "o.wav").exists()
+
+
+def test_a_voice_that_cannot_be_had_ends_no_stream(adapters, monkeypatch, capsys):
+    """A file that is damaged or gone while the stream runs is said; infinite samples are silence."""
+    answers = iter([UserError("it is damaged"), OSError(5, "broken", "a.safetensors"), MemoryError()])
+
+    class Live:
+        rate, block_samples = 16000, 1600
+
+        def use(self, voice):
+            raise next(answers)
+
+        def process(self, block):
+            return block
+
+    class Stream:
+        def __init__(self, callback, **_):
+            self.callback = callback
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setitem(sys.modules, "sounddevice", types.SimpleNamespace(Stream=Stream, PortAudioError=OSError))
+    opened = devices.talk(Live(), None, None, {"anna": ANNA}, lines=["anna\n", "anna\n", "anna\n", "\udcff\n", "q\n"])
+    said = capsys.readouterr().err.splitlines()
+    words = ("damaged", "a.safetensors", "memory", "no adapter")
+    assert len(said) == 4 and all(word in line for word, line in zip(words, said))
+    heard, out = np.full((1600, 1), np.inf, np.float32), np.ones((1600, 1), np.float32)
+    opened.callback(heard, out, 1600, None, None)
+    assert not out.any()

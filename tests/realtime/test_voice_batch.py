@@ -95,3 +95,20 @@ def test_what_cannot_be_converted_is_refused_before_anything_is(batch, adapters,
             batch.convert([speech[:8000]], [{}])
     finally:
         batch.voice.unload()
+
+
+def test_a_voice_in_memory_stays_its_own(library, adapters, monkeypatch):
+    """Adapters are told apart by their ids: one that is let go must not lend its id to the next."""
+    from LoraModel import load_adapter
+
+    batch = VoiceBatch(BASE, host=library)
+    batch.voice._products.clear()
+    for number in range(6):
+        adapter = load_adapter(adapters[number % 2])
+        made = batch.products({adapter: 1.0})
+        wanted = batch.voice.factors([(adapter, 1.0)])
+        assert all(torch.equal(made[path][1], wanted[path][1]) for path in wanted)
+        batch.voice._products.clear()
+        del adapter
+    with pytest.raises(UserError, match="seed"):
+        VoiceBatch(BASE, host=library, seed=2**80)

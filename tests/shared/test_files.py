@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from LoraModel import files
-from LoraModel.files import atomic_file, atomic_write, check_file_place, check_folder_place
+from LoraModel.files import atomic_file, atomic_write, bounded_json, check_file_place, check_folder_place
 from LoraModel.messages import UserError, cli, disk_full, language, tr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,3 +244,23 @@ def test_places_are_looked_at_before_the_work(tmp_path, monkeypatch):
             check(tmp_path / "a.wav")
     monkeypatch.undo()
     assert sorted(os.listdir(str(tmp_path))) == ["file", "folder"]
+
+
+def test_json_is_bounded(tmp_path):
+    file = tmp_path / "a.json"
+    for data, said in ((b"[" * 100_000, "nested"), (b"\xff", "decode"), (b"{", "Expecting"), (b" " * 50, "larger")):
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=said):
+            bounded_json(file, 20 if said.startswith("larger") else 2**20)
+    file.write_bytes(b'\xef\xbb\xbf{"a": "\xff"}')
+    assert bounded_json(file, errors="surrogateescape") == {"a": "\udcff"}
+
+
+def test_what_is_read_is_never_overwritten(tmp_path):
+    read, link = tmp_path / "in.wav", tmp_path / "link.wav"
+    read.write_bytes(b"sound")
+    os.link(str(read), str(link))
+    for place in (read, link, tmp_path / "." / "in.wav"):
+        with pytest.raises(UserError, match="never overwritten: give --json another name"):
+            check_file_place(place, "--json", [None, tmp_path / "gone.wav", read])
+    assert check_file_place(tmp_path / "new.json", "--json", [read]) == tmp_path / "new.json"

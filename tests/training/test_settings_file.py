@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from training_data import BASE
 
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, cli
 from LoraModel.training.config import TrainConfig
 from LoraModel.training.settings_file import ALIASES, MOST_BYTES, own_names, read_config_file
-from LoraModel.training.train_lora import parser
+from LoraModel.training.train_lora import main, parser
 
 VALUES = {
     "lr": 0.005,
@@ -131,3 +132,29 @@ def test_the_page_lists_every_setting_with_its_default_and_option(page):
     for name, _, named, meaning in rows:
         assert re.findall(r"`(--\w+)`", named) == options.get(name, []) and meaning
     assert all(alias in text for alias in ALIASES)
+
+
+@pytest.mark.parametrize("values, said", [
+    ({"lr": 10**400}, "lr"), ({"lr": float("inf")}, "lr"), ({"c_mel": 1e300}, "c_mel"), ({"epochs": 10**30}, "epochs"),
+    ({"epochs": True}, "epochs"), ({"name": ["x" * 10**6]}, "name"), ({"device": {"a": 1}}, "device"),
+    ({"notes": "\ud800"}, "no text"), ({"precision": "x" * 10**6}, "precision"), ({"lora": "x" * 10**6}, "lora"),
+    ({"epochs": "9" * 10**6}, "epochs"), ({"seed": 2**32}, "seed"), ({"x" * 10**6: 1}, "unknown setting")])
+def test_nonsense_is_named_in_a_short_line(values, said):
+    with pytest.raises(UserError, match=said) as caught:
+        TrainConfig.from_dict(values)
+    assert len(caught.value.en) < 1500 and "\n" not in caught.value.en
+
+
+@pytest.mark.parametrize("key", ["base_model", "data_dir", "output_dir", "base_d", "config_json"])
+@pytest.mark.parametrize("place", ["~nosuchuser/x", "a\0b", "\ud800", "x" * 5000])
+def test_paths_of_a_file_are_paths_of_an_option(key, place, tmp_path, capsys):
+    values = {"base_model": str(BASE), "data_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    more = []
+    if key == "config_json":
+        more = ["--config_json", place]
+    else:
+        values[key] = place
+    file = written(tmp_path, "a.json", json.dumps(values))
+    assert cli(main, ["--config", str(file), *more]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and len(said[0]) < 1000 and not (tmp_path / "out").exists()

@@ -212,6 +212,24 @@ def test_paths_of_every_kind(tmp_path, library, info, name):
     assert len(ClipSet(experiment.clips, library, experiment.data, True)) == 2
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes are POSIX")
+def test_a_folder_whose_name_is_no_utf8_is_trained_on(tmp_path):
+    """As a zip from a Chinese Windows leaves it."""
+    odd = tmp_path / os.fsdecode(b"\xd6\xd0")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    voice = make_experiment(tmp_path / "voice", clips=3, seconds=0.8)
+    (voice / "filelist.txt").write_text("")
+    (voice / "filelist.txt").unlink()
+    shutil.move(str(voice), str(odd / "voice"))
+    trainer = prepare(TrainConfig.from_dict(settings(odd / "voice", tmp_path / "out", epochs=1)))
+    assert trainer.run() is True and trainer.adapter_path.is_file()
+    with pytest.raises(UserError, match="no UTF-8 name"):  # before the work
+        prepare(TrainConfig.from_dict(settings(odd / "voice", odd / "out", epochs=1)))
+
+
 def test_nothing_is_written_beside_the_clips_and_no_cache_is_read(voice, tmp_path, library, info):
     """A clip called X.WAV, one outside the folder, and a spectrogram beside it that is a program: all are as they
     were."""

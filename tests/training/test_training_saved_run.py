@@ -15,7 +15,7 @@ from training_data import argv, log, make_experiment, one_thread, settings
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
 from LoraModel.training import TrainConfig, Trainer, prepare
-from LoraModel.training.checkpoint import load_state, save_state
+from LoraModel.training.checkpoint import load_state, lora_difference, save_state
 from LoraModel.training.data_loader import Clip
 from LoraModel.training.heldout import choose_previews
 from LoraModel.training.run_lock import LOCK_FILE, only_run
@@ -327,3 +327,16 @@ def test_options_that_cannot_be(voice, tmp_path, capsys, flags, what):
 
 def test_the_bases_own_rate_is_taken(voice, tmp_path):
     np.testing.assert_equal(prepare(config(voice, tmp_path / "out"), sample_rate=16000).info.sample_rate, 16000)
+
+
+@pytest.mark.parametrize("more", [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"5\n", b'{"step": "1"}\n', b"{}\n"])
+def test_a_damaged_log_is_no_end_of_a_run(voice, saved, more):
+    with open(str(saved / "train.jsonl"), "ab") as file:
+        file.write(more)
+    assert prepare(config(voice, saved), resume=True).run() is True
+    assert [line["step"] for line in log(saved)] == [1, 2]
+
+
+@pytest.mark.parametrize("lora", ["{", "[]", '{"targets": 5}', '{"targets": {"ups": 5}}', "[" * 100_000, 5, None])
+def test_settings_of_a_damaged_save_are_told_in_words(lora):
+    assert all(isinstance(word, str) and len(word) < 200 for word in lora_difference(lora, '{"targets": {}, "r": 4}'))
