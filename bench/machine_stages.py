@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from LoraModel.files import atomic_write
+from LoraModel.files import atomic_write, bounded_json
+from LoraModel.host import experiment as layout
 from LoraModel.inference.audio import audio_files
 from LoraModel.messages import UserError, tr
 
@@ -68,6 +70,8 @@ class Task:
     @property
     def experiment(self) -> Path:
         """The experiment folder, prepared already or to be made."""
+        if self.data is not None and self.quick:  # --quick shortens what is trained on: of a copy
+            return self.folder / "logs" / self.data.name
         return self.data or self.folder / "logs" / "voice"
 
     def record(self, stage: str) -> Path:
@@ -77,7 +81,7 @@ class Task:
     def done(self, stage: str) -> Optional[Dict[str, Any]]:
         """What a stage has left; None where it is still to be done."""
         try:
-            found = json.loads(self.record(stage).read_text(encoding="utf-8"))
+            found = bounded_json(self.record(stage), 64 * 2**20)
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
@@ -122,10 +126,23 @@ def prepare(task: Task) -> Dict[str, Any]:
         options += ["--config_json", task.config_json] if task.config_json else []
         options += ["--f0_method", task.f0_method] if task.f0_method else []
         run(task, "LoraModel/scripts/prepare_data.py", options)
+    elif task.quick:
+        copy_experiment(task.data, task.experiment)
     wavs = list((task.experiment / "0_gt_wavs").glob("*.wav"))
     if task.quick:
         shorten(task.experiment)
     return {"seconds": time.perf_counter() - started, "clips": len(wavs), "prepared_here": task.data is None}
+
+
+def copy_experiment(source: Path, target: Path) -> None:
+    """What is trained on of an experiment folder, with its times."""
+    folders = (layout.WAVS, layout.COARSE_PITCH, layout.PITCH, *layout.FEATURES.values())
+    for file in [*source.glob("*.txt"), *source.glob("*.json"), *(one for name in folders
+                                                                  for one in (source / name).glob("*"))]:
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file() and not copy.exists():
+            shutil.copy2(str(file), str(copy))
 
 
 def shorten(experiment: Path, frames: int = 16) -> None:

@@ -15,12 +15,13 @@ command goes on. OUT/report.html and OUT/report.json hold no names, no paths and
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, ContextManager, Dict, Iterable, List, Optional, Tuple, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,13 +29,16 @@ from tqdm import tqdm
 
 from bench.machine_report import write_reports
 from bench.machine_stages import DEMO, STAGES, TRAINING_SHARE, Task, titles
-from LoraModel import commands
-from LoraModel.files import check_folder_place
+from LoraModel import commands, folder_lock
+from LoraModel.evaluation.words import MODEL_FILE
+from LoraModel.files import atomic_write, bounded_json, check_folder_place
 from LoraModel.host import Host, find_host, hush_torch, preprocess
-from LoraModel.host.pipeline import default_f0_method
+from LoraModel.host.experiment import WAVS
+from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.audio import audio_files, read_audio
 from LoraModel.messages import Text, UserError, cli, say, tr
 from LoraModel.paths import printable
+from LoraModel.preparation.fingerprint import describe_recordings
 
 OFFICIAL = ("assets/pretrained_v2/f0G40k.pth", "assets/pretrained_v2/f0D40k.pth")
 ENOUGH_SECONDS = 60.0
@@ -131,9 +135,11 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
     out = check_folder_place(args.out, "--out")
     base, base_d = _networks(args, host, Path(out), missing)
     try:
-        preprocess.check_needs(host, args.f0_method or default_f0_method(host))
+        preprocess.check_needs(host, check_f0_method(host, args.f0_method))
     except UserError as error:
         missing.append(error)
+    if args.asr is not None and not (host.resolve(args.asr) / MODEL_FILE).is_file():
+        missing.append(Text("--asr: {folder} holds no {file}", folder=host.resolve(args.asr), file=MODEL_FILE))
     device = args.device or ("cuda" if _has_cuda() else "cpu")
     seconds = 0.0
     for place, option in ((args.recordings, "--recordings"), (args.sources, "--sources")):
@@ -246,20 +252,71 @@ def expected(task: Task, seconds: float) -> Dict[str, float]:
     }
 
 
-def go(task: Task, minutes: Dict[str, float]) -> Dict[str, Dict[str, Any]]:
-    """Every stage that is not done, with a bar over all of them; what each has left."""
-    import json
+def same_task(task: Task, described: Dict[str, Any]) -> None:
+    """Note in the work's folder what is measured; what an earlier command measured there must be the same.
 
-    from LoraModel.files import atomic_write
+    Args:
+        described: what tells this task from others, by the option that it comes from.
+
+    Raises:
+        UserError: it is another one: its figures would stand in this report.
+    """
+    path = task.folder / "task.json"
+    try:
+        before = bounded_json(path, 64 * 2**20)
+    except (OSError, ValueError):
+        before = None
+    now = json.loads(json.dumps(described))
+    if isinstance(before, dict) and before != now:
+        differs = next(key for key in [*now, *before] if before.get(key) != now.get(key))
+        raise UserError("{folder} holds what was measured with another {differs}: choose another --out, or delete that "
+                        "folder", folder=task.folder, differs=differs)
+    if before is None:
+        atomic_write(path, json.dumps(described).encode("utf-8"))
+
+
+def describe_task(task: Task) -> Dict[str, Any]:
+    """What tells a task from others: recordings, base and discriminator by their contents, and how it is measured."""
+    def contents(place: Optional[Path], files: Iterable[Path]) -> Any:
+        return None if place is None else describe_recordings(sorted(files), place)
+
+    def below(place: Optional[Path]) -> Any:
+        return contents(place, [] if place is None else [file for file in place.rglob("*") if file.is_file()])
+
+    data = task.data and task.data / WAVS
+    return {
+        "--recordings": below(task.recordings), "--data": below(data), "--sources": below(task.sources),
+        "--base": contents(task.base.parent, [task.base]), "--base_d": contents(task.base_d.parent, [task.base_d]),
+        "--quick": task.quick, "--hours": task.hours, "--device": task.device, "--f0_method": task.f0_method,
+        "--asr": None if task.asr is None else str(task.asr),
+    }
+
+
+def only_one(task: Task) -> ContextManager[None]:
+    """Hold the work's folder: two commands in it would take turns at the same files.
+
+    Raises:
+        UserError: on entering, where another one is at work in it.
+    """
+    def taken(pid: int) -> UserError:
+        who = Text(" (process {pid})", pid=pid) if pid else ""
+        return UserError("{folder} is in use by another run{who}: wait for its end, or choose another --out",
+                         folder=task.folder, who=who)
 
     task.folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(
+    return folder_lock.hold(task.folder / ".lock", taken)
+
+
+def go(task: Task, minutes: Dict[str, float]) -> Dict[str, Dict[str, Any]]:
+    """Every stage that is not done, with a bar over all of them; what each has left."""
+    with only_one(task), tqdm(
         total=round(sum(minutes.values()), 1),
         unit=tr("min"),
         file=sys.stderr,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
         desc=tr("all together"),
     ) as bar:
+        same_task(task, describe_task(task))
         for stage, work in STAGES.items():
             bar.set_postfix_str(titles()[stage])
             if task.done(stage) is None:

@@ -190,7 +190,7 @@ def test_names_get_in_only_where_they_are_asked_for(stages, tmp_path):
 def test_audio_gets_in_only_where_it_is_asked_for(stages, tmp_path):
     judged = tmp_path / "parts" / "judged" / "report.html"
     judged.parent.mkdir(parents=True)
-    player = page.player(np.sin(np.arange(8000) / 20), 16000, f"{SECRET}/a0.wav", "RVC-LoRA", "RVC-LoRA")
+    player = page.player(np.sin(np.arange(8000) / 20), 16000, f"{SECRET}/a0.wav", "RVC-LoRA")
     judged.write_text(f"<h3>{SECRET}</h3>{player}", encoding="utf-8")
     html, _ = machine_report.write_reports(tmp_path, task(tmp_path), stages, with_audio=True)
     text = html.read_text(encoding="utf-8")
@@ -271,3 +271,47 @@ def test_a_benchmark_that_is_broken_off_ends_where_the_whole_one_ends(tmp_path, 
     for name, points in whole["curves"].items():
         assert [point["errors"] for point in again["curves"][name]] == [point["errors"] for point in points]
     assert not (tmp_path / "broken" / "resume.pt").exists()
+
+
+def test_figures_of_another_task_are_never_taken_for_these(tmp_path):
+    sounds, work = tmp_path / "anna", tmp_path / "parts"
+    sounds.mkdir()
+    work.mkdir()
+    for file in (sounds / "a.wav", tmp_path / "G.pth", tmp_path / "D.pth"):
+        file.write_bytes(b"1")
+    mine = {"recordings": sounds, "base": tmp_path / "G.pth", "base_d": tmp_path / "D.pth", "folder": work,
+            "sources": sounds}
+
+    def ask(**more):
+        one = task(tmp_path, **{**mine, **more})
+        on_my_machine.same_task(one, on_my_machine.describe_task(one))
+
+    ask(quick=True)
+    ask(quick=True)
+    for more, said in (({}, "--quick"), ({"quick": True, "hours": 2.0}, "--hours"),
+                       ({"quick": True, "base": tmp_path / "D.pth"}, "--base")):
+        with pytest.raises(UserError, match=f"another {said}: choose another --out"):
+            ask(**more)
+    (sounds / "a.wav").write_bytes(b"2")
+    with pytest.raises(UserError, match="another --recordings"):
+        ask(quick=True)
+    (work / "task.json").write_bytes(b"[" * 100_000)  # damaged: as none
+    ask(quick=True)
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    one = task(tmp_path)
+    with on_my_machine.only_one(one), pytest.raises(UserError, match=f"process {os.getpid()}"):
+        with on_my_machine.only_one(one):
+            pass
+
+
+def test_a_quick_run_leaves_the_users_experiment_as_it_is(tmp_path):
+    data = make_experiment(tmp_path / "logs" / "voice", clips=2, seconds=0.6)
+    before = {file: file.read_bytes() for file in data.rglob("*") if file.is_file()}
+    quick = task(tmp_path, data=data, quick=True)
+    assert machine_stages.prepare(quick)["clips"] == 2 and quick.experiment != data
+    assert {file: file.read_bytes() for file in data.rglob("*") if file.is_file()} == before
+    shortened = json.loads((quick.experiment / "config.json").read_text(encoding="utf-8"))
+    assert shortened["train"]["segment_size"] == 16 * shortened["data"]["hop_length"]
+    assert task(tmp_path, data=data).experiment == data
