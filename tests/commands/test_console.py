@@ -40,7 +40,7 @@ def test_a_command_is_a_module_of_its_name(name):
     package = ROOT / "LoraModel"
     if console.COMMANDS[name][0] == f"LoraModel.{name}":
         return  # the command itself
-    file = package / name / "__main__.py" if (package / name).is_dir() else package / f"{name}.py"
+    file = package / name / "__main__.py" if (package / name).is_dir() else package / f"{name.replace('-', '_')}.py"
     assert f'as_command(__name__, "{console.COMMANDS[name][0]}")' in file.read_text(encoding="utf-8")
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     with pytest.raises(ImportError, match=f"python -m {module}"):
