@@ -16,7 +16,7 @@ from ..inference.converter import Converter
 from ..inference.model_loader import Source
 from .joining import Joiner
 
-STEP, LEAD, FADE, SEARCH = 0.5, 0.5, 0.04, 0.01
+STEP, LEAD, FADE, SEARCH = 0.5, 0.5, 0.08, 0.01
 """Seconds: of a step, of what it hears on either side, of the cross-fade, and by which a step may be shifted."""
 
 Blend = Sequence[Tuple[Source, float]]

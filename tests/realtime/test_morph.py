@@ -27,21 +27,24 @@ def test_a_morph_is_the_blend_on_the_straight_line(voice, adapters):
     for t in (-0.1, 1.1, float("nan"), "half", True, None):
         with pytest.raises(UserError, match="not between 0 and 1"):
             voice.morph([(one, 1)], [(two, 1)], t)
-    with pytest.raises(UserError, match="strength 2"):
+    with pytest.raises(UserError, match="strength '2'"):
         voice.morph([(one, 2)], [(two, 1)], 0.5)
 
 
 def test_along_a_recording_no_joint_is_rougher_than_the_recording_itself(voice, adapters):
     start, end = ([(voice.load(path), 1.0)] for path in adapters)
-    sound = read_audio(SOURCE, 16000)[:48000]
-    made = morph.convert_morphing(Converter(voice, "cpu"), sound, start, end, ConvertOptions(), (0.0, 2.0))
+    sound, converter, own = read_audio(SOURCE, 16000)[:40000], Converter(voice, "cpu"), []
+    for blend in (start, end):  # what the recording itself has, in either voice: no joint is in it
+        voice.set_adapters(blend)
+        own.append(flux(converter(sound, ConvertOptions())).max())
+    made = morph.convert_morphing(converter, sound, start, end, ConvertOptions(), (0.0, 2.0))
     assert len(made) == len(sound) and [one.adapter.name for one in voice.applied] == ["two"]
     found, fade = flux(made), int(morph.FADE * 16000)
     at = np.arange(len(found)) * FLUX_HOP + FLUX_WINDOW / 2
     near = np.zeros(len(found), dtype=bool)
     for joint in range(8000, len(made), 8000):
         near |= (at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)
-    assert near.sum() > 20 and found[near].max() <= np.percentile(found[~near], 99)
+    assert near.sum() > 20 and found[near].max() <= max(own)
 
 
 def test_the_ends_are_the_two_voices(voice, adapters, monkeypatch):
