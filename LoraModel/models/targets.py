@@ -29,7 +29,7 @@ TARGETS: Dict[str, Target] = {
 DECODER_TARGETS = ("ups", "resblocks", "dec_in")
 """Those of the decoder alone."""
 
-DEFAULT_PRESET = "balanced"
+DEFAULT_PRESET = "clear"
 PRESETS: Dict[str, Preset] = {
     # (rank, alpha). The prior (enc_p and flow) carries the voice; the decoder alone cannot (docs/training.md).
     "fast": {"enc_p_attn": (2, 4), "enc_p_ffn": (1, 2), "flow": (1, 2), "ups": (4, 8), "spk_row": (1, 1)},
@@ -38,7 +38,7 @@ PRESETS: Dict[str, Preset] = {
         "ups": (3, 6), "resblocks": (1, 2), "spk_row": (1, 1),
     },
     "clear": {"flow": (2, 4), "ups": (3, 6), "resblocks": (1, 2), "dec_in": (2, 4), "spk_row": (1, 1)},
-    # enc_p, which says what is spoken, stays the base's own: fewer words are lost (docs/quality.md)
+    # enc_p, which says what is spoken, stays the base's own: fewer words are lost (docs/benchmarks.md)
     "high_quality": {
         "enc_p_attn": (4, 8), "enc_p_ffn": (3, 6), "flow": (3, 6),
         "ups": (6, 12), "resblocks": (2, 4), "spk_row": (1, 1),

@@ -77,7 +77,7 @@ class TrainConfig:
     lora: Optional[Dict[str, Any]] = None
     epochs: int = 20
     batch_size: int = 4
-    lr: float = 5e-3
+    lr: float = 3e-3
     warmup_steps: int = 10
     lr_final: float = 0.1
     lora_plus: float = 1.0

@@ -55,11 +55,11 @@ def parser() -> argparse.ArgumentParser:
     add("--name", help=tr("name of the voice (default: the experiment folder's)"))
     add("--base_d", type=commands.path, help=tr("pretrained discriminator, such as assets/pretrained_v2/f0D40k.pth: "
                                                 "adversarial training as RVC does it (default: none)"))
-    add("--preset", choices=list(PRESETS), help=tr("which layers are trained at which ranks; at v2 40k fast has "
-                                                   "101,888 parameters (221 KB), balanced 163,520 (360 KB), "
-                                                   "high_quality 380,032 (793 KB)"))
+    add("--preset", choices=list(PRESETS), help=tr("which layers are trained at which ranks; at v2 40k clear has "
+                                                   "157,504 parameters (340 KB), balanced 163,520 (360 KB), fast "
+                                                   "101,888 (221 KB), high_quality 380,032 (793 KB)"))
     add("--lora_rank", "--rank", "--network_dim", type=commands.whole(1, MOST), dest="lora_rank", help=tr(
-        "one rank for all layers of the preset; at v2 40k each unit of rank costs balanced 139 K parameters, 281 KB "
+        "one rank for all layers of the preset; at v2 40k each unit of rank costs clear 109 K parameters, 219 KB "
         "(default: the preset's ranks)"))
     add("--lora_alpha", "--network_alpha", type=commands.number(0, 1e6), dest="lora_alpha", help=tr(
         "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)"))

@@ -12,6 +12,7 @@ from ..devices import device_name
 from ..lora import LoRAConfig
 from ..lora.targets import is_row
 from ..messages import Text, UserError
+from ..models import DEFAULT_PRESET
 from ..models.catalog import check_choice, kind_of
 from ..names import plain_name
 from ..training.config import TrainConfig
@@ -43,7 +44,7 @@ class RunSettings:
     f0: bool = True
     base_g: str = ""
     base_d: str = ""
-    preset: str = "balanced"
+    preset: str = DEFAULT_PRESET
     rank: int = 0
     alpha: float = 0.0
     epochs: int = 20

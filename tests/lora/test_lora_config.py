@@ -23,9 +23,9 @@ def test_round_trips(preset, rslora):
     assert plain["targets"]["ups"] == {"r": PRESETS[preset]["ups"][0], "lora_alpha": PRESETS[preset]["ups"][1]}
 
 
-def test_default_is_the_balanced_presets_targets():
-    assert DEFAULT_PRESET == "balanced"
-    assert set(LoRAConfig().targets) == set(PRESETS["balanced"])
+def test_default_is_the_clear_presets_targets():
+    assert DEFAULT_PRESET == "clear"
+    assert set(LoRAConfig().targets) == set(PRESETS["clear"])
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

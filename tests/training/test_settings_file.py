@@ -109,15 +109,14 @@ def test_other_programs_names():
 def test_alpha_scales_all_but_the_speakers_row():
     config = TrainConfig(lora_rank=8, lora_alpha=4).lora_config()
     assert {(name, target.r, target.lora_alpha) for name, target in config.targets.items()} == {
-        ("enc_p_attn", 8, 4),
-        ("enc_p_ffn", 8, 4),
         ("flow", 8, 4),
         ("ups", 8, 4),
         ("resblocks", 8, 4),
+        ("dec_in", 8, 4),
         ("spk_row", 1, 1),
     }
-    assert config.preset == "balanced, rank 8, alpha 4" and config.scaling("flow") == 0.5
-    assert TrainConfig(lora_alpha=3).lora_config().targets["enc_p_attn"].lora_alpha == 3
+    assert config.preset == "clear, rank 8, alpha 4" and config.scaling("flow") == 0.5
+    assert TrainConfig(lora_alpha=3).lora_config().targets["dec_in"].lora_alpha == 3
 
 
 @pytest.mark.parametrize("page", ["docs/settings.md", "docs/settings.zh-CN.md"])
