@@ -20,9 +20,9 @@ HELP: Dict[str, Text] = {
     "recordings": Text("One person, no music, no other voices; five to ten minutes are plenty. Subfolders are "
                        "searched, other files skipped."),
     "f0_method": Text("rmvpe is the most reliable one where its model is there."),
-    "preset": Text("Which layers are trained, and how large the file is: 221 to 793 KB for a v2 base of 40k. clear keeps "
-                   "the words best and suits most voices; balanced comes a little nearer to the speaker and loses "
-                   "more words."),
+    "preset": Text("Which layers are trained, and how large the file is: 221 to 793 KB for a v2 base of 40k. clear "
+                   "keeps the words best and suits most voices; balanced comes a little nearer to the speaker and "
+                   "loses more words."),
     "rank": Text("A higher rank learns finer detail and makes a larger file; a few minutes of recordings need no "
                  "more than the preset."),
     "alpha": Text("Scales what is learned, by alpha / rank. Leave it at 0 unless you know that you need another "
