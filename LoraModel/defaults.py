@@ -3,6 +3,9 @@
 Another plugin in the same process may have set another default type or device (`torch.set_default_dtype`,
 `torch.set_default_device`). RVC's networks make tensors of the default type on the default device in the middle of a
 forward; ours must come out the same whatever stands there.
+
+And the same at every call: RVC has one function of its networks compiled by TorchScript, whose first calls run as it is
+written and later ones in an optimised form, which PyTorch 1.13 rounds differently. There it runs as it is written.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import ContextManager, Iterator
 
 import torch
 
+_ROUNDS_DIFFERENTLY = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 1)
 _lock = threading.Lock()
 _users = 0  # uses of `usual_defaults` that have not ended
 _former = torch.float32  # the default type before the first of them
@@ -20,8 +24,8 @@ _former = torch.float32  # the default type before the first of them
 
 @contextlib.contextmanager
 def usual_defaults() -> Iterator[None]:
-    """New tensors are fp32 and on the CPU, unless they name another type or device. What was set before is set again
-    afterwards.
+    """New tensors are fp32 and on the CPU, unless they name another type or device, and a function of TorchScript's
+    gives the same at every call. What was set before is set again afterwards.
 
     The default type belongs to the process, the default device to the thread. Uses may overlap, in one thread or in
     several.
@@ -34,13 +38,17 @@ def usual_defaults() -> Iterator[None]:
         if torch.get_default_dtype() is not torch.float32:
             torch.set_default_dtype(torch.float32)
     try:
-        with _on_cpu():
+        with _on_cpu(), _as_written():
             yield
     finally:
         with _lock:
             _users -= 1
             if _users == 0 and _former is not torch.float32:
                 torch.set_default_dtype(_former)
+
+
+def _as_written() -> ContextManager[object]:
+    return torch.jit.optimized_execution(False) if _ROUNDS_DIFFERENTLY else contextlib.nullcontext()
 
 
 def _on_cpu() -> ContextManager[object]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..commands import MOST_SEED
+from ..defaults import usual_defaults
 from ..devices import check_device
 from ..host import Host, find_host
 from ..host.networks import excitation, given_excitation
@@ -122,6 +123,7 @@ class VoiceBatch:
         return self._kept[key][0]
 
     @torch.no_grad()
+    @usual_defaults()
     def _generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray], rows: Sequence[Products], skip: int,
                   length: int) -> np.ndarray:
         network, device, info = self.voice.network, self.voice.device, self.voice.info

@@ -15,6 +15,7 @@ from typing import Optional, Union
 import numpy as np
 import torch
 
+from ..defaults import usual_defaults
 from ..inference import stand_in
 from ..inference.convert import FRAME, NOISE_SCALE, Retrieval
 from ..inference.converter import say_stand_in
@@ -112,6 +113,7 @@ class StandInSynthesis:
             return self._generate(content, f0, skip, length)
 
     @torch.no_grad()
+    @usual_defaults()
     def _generate(self, content: np.ndarray, f0: Optional[np.ndarray], skip: int, length: int) -> np.ndarray:
         network, device = self.voice.network, self.voice.device
         dtype = next(network.parameters()).dtype

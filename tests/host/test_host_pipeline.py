@@ -197,8 +197,8 @@ def test_only_huberts_types_are_allowed_and_only_while_it_is_read(tmp_path):
 
 
 def test_no_callable_that_runs_code_is_among_the_types():
-    names = Counter(f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}"
-                    for kind in hubert_types())
+    names = Counter(f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}".replace(
+        "typing.typing.", "typing.") for kind in hubert_types())  # Python 3.8's Any has no name of its own
     allowed = {"typing.Any", "collections.defaultdict", "builtins.dict", "builtins.list", "builtins.int",
                "fairseq.data.dictionary.Dictionary",
                "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.nodes.AnyNode",

@@ -5,6 +5,7 @@ import torch
 from conftest import NETWORKS
 from torch import nn
 
+from LoraModel.defaults import usual_defaults
 from LoraModel.lora import (
     LoRAConfig,
     count_parameters,
@@ -33,7 +34,7 @@ def infer(network, version, f0, frames=12):
     else:
         arguments = (phone, lengths, sid)
     torch.manual_seed(8)
-    with torch.no_grad():
+    with torch.no_grad(), usual_defaults():
         return network.infer(*arguments)[0]
 
 
