@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from ..inference.audio import NOT_AUDIO
 from ..messages import UserError
 from ..names import plain_name, shown
+from ..paths import clean_path
 from ..places import near_words
 from ..training.config import TrainConfig
 from ..training.in_programs import is_experiment
@@ -204,7 +205,7 @@ def of_cell(key: str, text: str) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -218,7 +219,7 @@ def _voice(row: Dict[str, Any], base: Path) -> Voice:
     recordings = values.pop("recordings", None)
     if not isinstance(recordings, str) or not recordings.strip() or "\0" in recordings:
         raise UserError("it has no recordings: name the folder of its recordings (column recordings)")
-    folder = Path(recordings).expanduser()
+    folder = Path(clean_path(recordings))
     folder = folder if folder.is_absolute() else base / folder
     name = plain_name(values.pop("name", None) or folder.name)
     voice = Voice(name, os.path.abspath(str(folder)), check_settings(values), folder.is_dir() and is_experiment(folder))

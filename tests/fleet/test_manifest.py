@@ -92,6 +92,17 @@ def test_a_table_that_is_wrong_as_a_whole(place, text, said):
         read_voices(place / "m.csv")
 
 
+@pytest.mark.parametrize("recordings", ["~nosuchuser/x", "a\0b", "\ud800", "x" * 5000])
+def test_hostile_paths_and_cells_are_told_of_one_voice(place, recordings):
+    rows = [{"name": "eve", "recordings": recordings}, {"name": "anna", "recordings": "recordings/anna"}]
+    (place / "m.json").write_text(json.dumps(rows), encoding="utf-8")
+    voices, refused = read_voices(place / "m.json")
+    assert [voice.name for voice in voices] == ["anna"] and len(refused) == 1
+    (place / "m.csv").write_text("name,recordings,epochs\nanna,recordings/anna," + "[" * 100_000, encoding="utf-8")
+    voices, refused = read_voices(place / "m.csv")
+    assert not voices and len(refused) == 1
+
+
 def test_what_is_no_manifest(place):
     (place / "m.json").write_text('{"anna": 3', encoding="utf-8")
     (place / "n.json").write_text("[3]", encoding="utf-8")
