@@ -3,14 +3,11 @@
 import io
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+from killing import savers_killed
 
 from LoraModel import commands
 from LoraModel.evaluation import evaluate
@@ -57,7 +54,6 @@ WRITER = """
 import sys, torch
 from LoraModel.models.voice_file import save_model
 from pathlib import Path
-print("ready", flush=True)
 while True:
     save_model(Path(sys.argv[1]), {"weight": {"a": torch.zeros(400000)}})
 """
@@ -68,13 +64,7 @@ def test_killed_saves_leave_one_temporary_file_at_most(tmp_path, attack_rounds):
     from LoraModel import files
 
     path, dice = tmp_path / "voice.pth", random.Random(0)
-    for _ in range(2 * attack_rounds):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=str(ROOT), stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(dice.uniform(0.01, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    for _ in savers_killed(WRITER, path, [dice.uniform(0, 0.05) for _ in range(8 * attack_rounds)]):
         assert len(list(tmp_path.iterdir())) <= 2
     files._scans.clear()
     files.atomic_write(path, b"after")

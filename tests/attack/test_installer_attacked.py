@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import installing
 import pytest
 import standin_hosts
 from installing import script_of, tree
+from killing import kill
 
 from LoraModel.install import checkout as checkouts
 
@@ -30,7 +30,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFIN
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-# says when it is about to change the checkout, and waits there: time for another to come, for Ctrl-C, for a kill
+# says when it is about to change the checkout, and waits there, until a file says to go on: time for another to come,
+# for Ctrl-C, for a kill
 SLOW = """
 import os, runpy, sys, time
 from pathlib import Path
@@ -39,7 +40,9 @@ from LoraModel.install import plan
 real = plan.Plan.run
 def slow(self):
     print("at work", flush=True)
-    time.sleep(float(os.environ["SECONDS"]))
+    end = time.time() + float(os.environ["SECONDS"])
+    while time.time() < end and not os.path.exists(os.environ["GO_ON"]):
+        time.sleep(0.02)
     real(self)
 plan.Plan.run = slow
 """
@@ -63,7 +66,8 @@ def installer(source: Path, host: Path, *options: str, before: str = "", seconds
     # Ctrl-C as a terminal gives it: a suite started in the background hands its children a SIGINT that is ignored
     heard = {} if os.name == "nt" else {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     return subprocess.Popen([*start, "--rvc_root", str(host), "--python", sys.executable, *options], text=True, **heard,
-                            env={**environment(), "SECONDS": str(seconds)}, stdout=subprocess.PIPE,
+                            env={**environment(), "SECONDS": str(seconds), "GO_ON": f"{host}.go on"},
+                            stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 
 
@@ -191,20 +195,21 @@ def test_a_full_disk_is_one_line_and_the_next_run_mends_it(host, source, run, op
 def test_two_installers_at_once(host, source, run):
     """The second says in one line who is at work; when the first has ended, killed or not, the next goes on."""
     before = tree(host)
-    first = installer(source, host, before=SLOW, seconds=1.5)
+    first = installer(source, host, before=SLOW, seconds=300)
     assert first.stdout.readline() == "at work\n"
     second = installer(source, host)
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=300)
     assert second.returncode == 2 and "another installer" in err and len(err.splitlines()) == 1 and out == ""
     if Path("/proc/locks").exists():
         assert f"process {first.pid}" in err
-    out, err = first.communicate(timeout=60)
+    Path(f"{host}.go on").touch()
+    out, err = first.communicate(timeout=300)
     assert first.returncode == 0 and err == ""
+    Path(f"{host}.go on").unlink()
     assert run(host, "--status")[0] == 0 and run(host, "--uninstall")[0] == 0 and tree(host) == before
     dead = installer(source, host, before=SLOW, seconds=60)
     assert dead.stdout.readline() == "at work\n"
-    dead.kill()
-    dead.communicate()
+    assert kill(dead)
     assert run(host)[0] == 0 and run(host, "--uninstall")[0] == 0 and tree(host) == before
 
 
@@ -240,11 +245,7 @@ def test_killed_at_any_time_every_uninstall_is_byte_identical(host, source, run,
     killed = 0
     for turn in range(12 * attack_rounds):
         process = installer(source, host, *(["--uninstall"] if turn % 3 == 2 else []))
-        time.sleep(rng.uniform(0.05, 0.35))
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        process.stdout.close()
-        process.stderr.close()
+        killed += kill(process, rng.uniform(0.05, 0.35))
         if turn % 4 == 3:
             assert run(host, "--uninstall")[0] == 0 and tree(host) == before, turn
     assert run(host, "--uninstall")[0] == 0 and tree(host) == before and killed

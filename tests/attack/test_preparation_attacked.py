@@ -3,15 +3,14 @@
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from killing import kill
 
 pytestmark = pytest.mark.attack
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,14 +47,8 @@ def test_killed_again_and_again_it_ends_with_the_same_result(tmp_path, raw, atta
     assert cli(prepare_data.main, ["--input_dir", str(raw), "--output_dir", str(whole)]) == 0
     dice, marks = random.Random(0), ["prepared.json", "1_16k_wavs/*.wav", "3_feature768/*.npy"]
     for _ in range(2 * attack_rounds):
-        victim = process(raw, out)
-        pattern, end = dice.choice(marks), time.time() + 60
-        while victim.poll() is None and time.time() < end and not list(out.glob(pattern)):
-            time.sleep(0.002)
-        time.sleep(dice.random() * 0.05)
-        if victim.poll() is None:
-            victim.send_signal(signal.SIGKILL)
-        victim.communicate()
+        victim, pattern = process(raw, out), dice.choice(marks)
+        kill(victim, dice.random() * 0.05, until=lambda pattern=pattern: any(out.glob(pattern)))
     assert cli(prepare_data.main, ["--input_dir", str(raw), "--output_dir", str(out)]) == 0
     assert made(out) == made(whole)
 

@@ -2,11 +2,10 @@
 
 import random
 import shutil
-import signal
-import time
 
 import pytest
 import torch
+from killing import kill
 from training_data import argv, log, make_experiment, one_thread, settings, start, write_filelist
 
 from LoraModel.lora import load_adapter
@@ -23,6 +22,11 @@ def voice(tmp_path_factory):
     return make_experiment(tmp_path_factory.mktemp("logs") / "voice", clips=4, seconds=0.9)
 
 
+def steps_logged(output):
+    path = output / "train.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def values(voice, output, **more):
     return settings(voice, output, **{"epochs": 4, "batch_size": 2, **more})
 
@@ -31,18 +35,10 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(voice, tmp_path, at
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert prepare(TrainConfig.from_dict(values(voice, whole))).run() is True
     moments = random.Random(17)
-    for number in range(KILLS * attack_rounds):
+    for _ in range(KILLS * attack_rounds):
         run = start(argv(values(voice, broken), "--resume", config=tmp_path / "c.json"))
-        lines = (broken / "train.jsonl").read_bytes().count(b"\n") if (broken / "train.jsonl").exists() else 0
-        end = time.time() + 60
-        while run.poll() is None and time.time() < end:
-            now = (broken / "train.jsonl").read_bytes().count(b"\n") if (broken / "train.jsonl").exists() else 0
-            if now > lines or (number and now and now != lines):
-                break
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.4))
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
+        before = steps_logged(broken)
+        kill(run, moments.uniform(0, 0.4), until=lambda before=before: steps_logged(broken) not in (0, before))
     trainer = prepare(TrainConfig.from_dict(values(voice, broken)), resume=True)
     assert trainer.run() is True
     assert log(whole) == log(broken)

@@ -5,14 +5,13 @@ import os
 import pickle
 import random
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from adapter_data import CONFIG, HASH, METADATA, Tiny, parse, saved, tiny
+from killing import savers_killed
 
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.lora.adapter_file import checksum, read_metadata
@@ -210,56 +209,17 @@ while True:
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_kill_9_while_saving_leaves_the_old_or_the_new_file(tmp_path):
-    path, dice, kills, seen = tmp_path / "a.safetensors", random.Random(1), 0, set()
-    delays = ",".join(f"{dice.uniform(0, 0.03):.4f}" for _ in range(30))
-    # One process imports torch, which takes seconds, and forks the thirty that save and are killed; it goes on when
-    # told to.
-    with subprocess.Popen([sys.executable, "-c", FORKER, SAVER, str(path), delays], cwd=str(ROOT),
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as forker:
-        for line in forker.stdout:
-            if line.strip() != "killed":
-                continue
-            kills += 1
-            if path.exists():
-                adapter = load_adapter(path)
-                row = adapter.tensors["emb_g.lora_row.weight"]
-                assert bool((row == float(int(adapter.metadata["steps"]) % 1000)).all())
-                seen.add(adapter.metadata["steps"])
-            forker.stdin.write("go on\n")
-            forker.stdin.flush()
-    assert forker.returncode == 0 and kills == 30 and len(seen) > 3  # the kills did come at different moments
+    path, dice, seen = tmp_path / "a.safetensors", random.Random(1), set()
+    for _ in savers_killed(SAVER, path, [dice.uniform(0, 0.03) for _ in range(30)]):
+        if path.exists():
+            adapter = load_adapter(path)
+            row = adapter.tensors["emb_g.lora_row.weight"]
+            assert bool((row == float(int(adapter.metadata["steps"]) % 1000)).all())
+            seen.add(adapter.metadata["steps"])
+    assert len(seen) > 3  # the kills did come at different moments
     _, tensors = tiny()
     save_adapter(path, tensors, CONFIG, METADATA)  # whatever a kill left beside it is in nobody's way
     assert load_adapter(path).name == "voice_a"
-
-
-FORKER = """
-import os, signal, sys, time
-import torch
-import LoraModel.lora
-saver, path, delays = sys.argv[1], sys.argv[2], [float(d) for d in sys.argv[3].split(",")]
-ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT  # a saver that fails is not waited for
-def mark():
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-for number, delay in enumerate(delays):
-    last, saves, deadline = mark(), 0, time.monotonic() + 60
-    child = os.fork()
-    if child == 0:
-        sys.argv = ["saver", path]
-        torch.set_num_threads(1)
-        exec(saver)
-    while saves < number % 6 and time.monotonic() < deadline and not os.waitid(os.P_PID, child, ENDED):  # on a busy machine the child may not have run at all by then
-        saves, last = saves + (mark() != last), mark()
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    print("killed", flush=True)
-    sys.stdin.readline()
-"""  # noqa: E501
 
 
 @pytest.mark.parametrize("step", ["replace", "fsync"])

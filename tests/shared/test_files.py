@@ -3,14 +3,13 @@
 import errno
 import os
 import random
-import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from killing import savers_killed
 
 from LoraModel import files
 from LoraModel.files import atomic_file, atomic_write, bounded_json, check_file_place, check_folder_place
@@ -92,7 +91,6 @@ def test_a_link_is_followed_not_replaced(tmp_path):
 SAVER = """
 import sys
 from LoraModel.files import atomic_write
-print("ready", flush=True)
 n = 0
 while True:
     n += 1
@@ -103,13 +101,7 @@ while True:
 @POSIX
 def test_kill_9_at_random_moments_never_leaves_half_a_file(tmp_path):
     path, dice = tmp_path / "a.bin", random.Random(0)
-    for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], cwd=str(ROOT), stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(dice.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    for _ in savers_killed(SAVER, path, [dice.uniform(0, 0.03) for _ in range(12)]):
         if path.exists():
             data = path.read_bytes()
             assert len(data) == 400_000 and len(set(data)) == 1

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from killing import kill
 from training_data import argv, log, make_experiment, one_thread, settings, start
 
 from LoraModel.lora import load_adapter
@@ -90,10 +91,7 @@ def test_killed_again_and_again(voice, tmp_path, whole):
     for flags, step in (((), 1), (("--resume",), 3), (("--resume",), 8)):
         run = start(line_of(voice, output, *flags))
         wait_for(run, output, step)
-        time.sleep(moments.uniform(0, 0.15))
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        assert run.returncode == -signal.SIGKILL
+        assert kill(run, moments.uniform(0, 0.15))
     assert json.loads((output / "run.json").read_text(encoding="utf-8"))["state"] == "running"
     finish(voice, output)
     same(whole, output)
