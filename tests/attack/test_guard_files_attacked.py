@@ -3,18 +3,27 @@
 
 import base64
 import contextlib
-import http.server
 import io
 import json
 import os
-import threading
 from urllib.parse import quote
 
 import pytest
 import requests
 import soundfile
 from browser import chromium  # noqa: F401  (a fixture)
-from guarded_pages import SECRET, dependency, guarded, named, own, page, recording, unguarded  # noqa: F401  (fixtures)
+from guarded_pages import (  # noqa: F401  (fixtures)
+    SECRET,
+    attacked,
+    dependency,
+    elsewhere,
+    guarded,
+    named,
+    own,
+    page,
+    recording,
+    unguarded,
+)
 
 pytestmark = pytest.mark.attack
 
@@ -76,6 +85,24 @@ def test_an_upload_is_served_and_used_and_nothing_beside_it(page):
     assert page.get("/file=" + path).status_code == 403 and page.post(body=page.event(named(path))).status_code == 400
 
 
+def test_no_name_of_an_upload_leads_out_of_its_folder(guarded, page):
+    """Neither that of a file that is sent, nor of one whose content lies within the event, as Gradio 3.14 sends it."""
+    before = {path for path in guarded.folder.parent.rglob("*") if "temporary" not in path.parts}
+    names = ["../../../evil.wav", str(guarded.folder / "evil.wav"), "..", "../notes.txt", "a/../../evil.wav",
+             "C:\\evil.wav", "..\\..\\evil.wav", "x" * 300 + ".wav", "\u202eevil.wav", "-rf.wav", ".", " "]
+    data = "data:audio/wav;base64," + base64.b64encode(recording()).decode()
+    for name in names:
+        answer = page.upload(recording(), name)
+        for path in answer.json() if answer.status_code == 200 else []:
+            assert os.path.dirname(os.path.dirname(path)) == os.path.dirname(os.path.dirname(
+                page.upload(recording()).json()[0])), name
+        event = guarded.event({"name": name, "data": data, "is_file": False})
+        answer = guarded.post(body=event)
+        assert answer.status_code == 200 or answer.status_code == 400 or name in ("..", "."), (name, answer.text)
+    assert {path for path in guarded.folder.parent.rglob("*") if "temporary" not in path.parts} == before
+    assert (guarded.folder / "notes.txt").read_text() == SECRET
+
+
 def test_what_an_event_made_is_served(guarded):
     [path] = guarded.upload(recording()).json()
     for made in (guarded.post(body=guarded.event(named(path))).json()["data"][0],
@@ -125,68 +152,6 @@ def test_an_upload_beyond_the_limit_is_refused(page):
 
 
 # ---------------------------------------------------------------- a browser
-
-ATTACK = """async ({address, secret, number}) => {
-    const said = [], body = JSON.stringify({data: [{name: secret, data: null, is_file: true}], fn_index: number, session_hash: 'e'});
-    const send = async (options) => {
-        try {
-            const answer = await fetch(address + '/run/predict', {method: 'POST', ...options});
-            const made = await answer.json();
-            said.push(JSON.stringify(made));
-            said.push(await (await fetch(address + '/file=' + made.data[0].name)).text());
-        } catch (error) { said.push(String(error)); }
-    };
-    await send({body: new Blob([body])});
-    await send({body, headers: {'Content-Type': 'text/plain'}});
-    await send({body, headers: {'Content-Type': 'application/json'}});
-    for (const path of ['notes.txt', 'linked.wav'])
-        try { said.push(await (await fetch(address + '/file=' + path)).text()); } catch (error) { said.push(String(error)); }
-    said.push(await new Promise((done) => {
-        const queue = new WebSocket(address.replace('http', 'ws') + '/queue/join');
-        queue.onerror = () => done('no queue');
-        queue.onmessage = (message) => {
-            const told = JSON.parse(message.data).msg;
-            if (told == 'send_hash') queue.send(JSON.stringify({fn_index: number, session_hash: 'e'}));
-            if (told == 'send_data') queue.send(body);
-            if (told == 'process_completed') done(message.data);
-        };
-    }));
-    said.push(await new Promise((done) => {
-        const sound = document.createElement('audio');
-        sound.onerror = () => done('no sound');
-        sound.onloadedmetadata = () => done('the sound plays');
-        sound.src = address + '/file=linked.wav';
-    }));
-    return said;
-}"""  # noqa: E501
-
-
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """The address of another site."""
-    class Quiet(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<title>another site</title>")
-
-        def log_message(self, *told):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://localhost:{server.server_port}/"
-        server.shutdown()
-
-
-def attacked(browser, elsewhere, page):
-    tab = browser.new_page()
-    tab.goto(elsewhere)
-    said = tab.evaluate(ATTACK, {"address": page.address, "secret": str(page.secret), "number": page.echo})
-    tab.close()
-    return said
-
 
 def test_a_page_of_another_site_reads_nothing(chromium, elsewhere, page, unguarded):  # noqa: F811
     reached = attacked(chromium, elsewhere, unguarded)

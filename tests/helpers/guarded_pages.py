@@ -5,9 +5,11 @@ and a recording out. The same small page without the guard, beside it, shows tha
 it.
 """
 
+import http.server
 import io
 import json
 import socket
+import threading
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -156,3 +158,67 @@ def page(request):
 
 def named(path):
     return {"name": str(path), "data": None, "is_file": True}
+
+
+# A page of another site, in a browser
+
+ATTACK = """async ({address, secret, number}) => {
+    const said = [], body = JSON.stringify({data: [{name: secret, data: null, is_file: true}], fn_index: number, session_hash: 'e'});
+    const send = async (options) => {
+        try {
+            const answer = await fetch(address + '/run/predict', {method: 'POST', ...options});
+            const made = await answer.json();
+            said.push(JSON.stringify(made));
+            said.push(await (await fetch(address + '/file=' + made.data[0].name)).text());
+        } catch (error) { said.push(String(error)); }
+    };
+    await send({body: new Blob([body])});
+    await send({body, headers: {'Content-Type': 'text/plain'}});
+    await send({body, headers: {'Content-Type': 'application/json'}});
+    for (const path of ['notes.txt', 'linked.wav'])
+        try { said.push(await (await fetch(address + '/file=' + path)).text()); } catch (error) { said.push(String(error)); }
+    said.push(await new Promise((done) => {
+        const queue = new WebSocket(address.replace('http', 'ws') + '/queue/join');
+        queue.onerror = () => done('no queue');
+        queue.onmessage = (message) => {
+            const told = JSON.parse(message.data).msg;
+            if (told == 'send_hash') queue.send(JSON.stringify({fn_index: number, session_hash: 'e'}));
+            if (told == 'send_data') queue.send(body);
+            if (told == 'process_completed') done(message.data);
+        };
+    }));
+    said.push(await new Promise((done) => {
+        const sound = document.createElement('audio');
+        sound.onerror = () => done('no sound');
+        sound.onloadedmetadata = () => done('the sound plays');
+        sound.src = address + '/file=linked.wav';
+    }));
+    return said;
+}"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The address of another site."""
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<title>another site</title>")
+
+        def log_message(self, *told):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+
+
+def attacked(browser, elsewhere, page):
+    tab = browser.new_page()
+    tab.goto(elsewhere)
+    said = tab.evaluate(ATTACK, {"address": page.address, "secret": str(page.secret), "number": page.echo})
+    tab.close()
+    return said

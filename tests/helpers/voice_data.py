@@ -20,10 +20,10 @@ BASE = ROOT / "LoraModel" / "demo" / "base" / "f0G16k.pth"
 SOURCE = ROOT / "LoraModel" / "demo" / "recordings" / "source" / "01.flac"
 
 
-def make_adapter(path, host, seed, base=BASE, **fields):
-    """An adapter file of random tensors for the demo's base."""
+def make_adapter(path, host, seed, base=BASE, config=None, **fields):
+    """An adapter file of random tensors for the demo's base. config: None for the usual preset."""
     loaded = load_base(base, host, config_json=BASE.parent / "config.json")
-    injection = inject(loaded.network, LoRAConfig.from_preset())
+    injection = inject(loaded.network, config or LoRAConfig.from_preset())
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: 0.05 * torch.randn(tensor.shape, generator=generator) for name,
                tensor in injection.tensors().items()}

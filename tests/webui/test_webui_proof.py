@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,17 +16,14 @@ import pytest
 import soundfile
 import standin_hosts
 from browser import TRAIN_TAB, Visitor, chromium  # noqa: F401  (a fixture)
+from checkouts import HUBERT, copy_of, each_checkout, install
 from serving import end_runs, served
 
-from LoraModel.host import find_host
-from LoraModel.host.layouts import LAYOUTS
 from LoraModel.models.catalog import Catalog
 from LoraModel.webui.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "LoraModel" / "demo"
-HUBERT = {layout.name: Path(layout.hubert).parent.as_posix() for layout in LAYOUTS.values() if layout.marker}
-REAL = [path for path in os.environ.get("RVC_HOSTS", "").split(os.pathsep) if path]
 
 PREPARATION = '''"""A stand-in's own steps before training, as generators of what to show: the demo's code does the work, all in one process."""
 import glob
@@ -100,14 +96,6 @@ def under_git(folder):
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "the checkout")
     assert git(folder, "status", "--porcelain") == ""
-
-
-def install(folder, *options):
-    environment = {**os.environ, "RVC_LORA_LANG": "en", "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, str(ROOT / "install_into_rvc.py"), "--rvc_root", str(folder), *options],
-                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout.decode("utf-8", "replace")
-    return done.stdout.decode("utf-8", "replace")
 
 
 def nothing_of_ours(folder, before):
@@ -293,39 +281,8 @@ def test_a_link_to_an_index_that_is_gone_does_not_keep_a_voice_from_loading(tmp_
 
 # ---------------------------------------------------------------- real checkouts
 
-def copy_of(checkout, target):
-    """A checkout without its experiments and voices, HuBERT linked, a made-up base of full size in it."""
-    import torch
-
-    from LoraModel.models.model_utils import config_list
-
-    def left_out(folder, names):
-        inside = Path(folder).relative_to(checkout).as_posix()
-        out = {name for name in names if name in (".git", "__pycache__", "TEMP", "LoraModel")}
-        if inside == "logs":
-            out |= set(names) - {"mute"}
-        if inside in ("assets/lora", "assets/indices", "assets/weights"):
-            out |= {name for name in names if name.endswith((".pth", ".safetensors", ".index"))}
-        return out | {name for name in names if Path(folder, name).is_file()
-                      and Path(folder, name).stat().st_size > 50e6}
-
-    shutil.copytree(str(checkout), str(target), ignore=left_out, symlinks=True)
-    host = find_host(target)
-    for file in (checkout / HUBERT[host.name]).iterdir():
-        copy = target / HUBERT[host.name] / file.name
-        if not copy.exists():
-            copy.symlink_to(file.resolve())
-    torch.manual_seed(0)
-    base = target / "assets/pretrained_v2/f0G40k.pth"
-    base.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": host.build_synthesizer(config_list(host.config_for("v2", 40000)), "v2", True).state_dict()},
-               str(base))
-    return host
-
-
 @pytest.mark.host
-@pytest.mark.parametrize("checkout",
-                         REAL or [pytest.param("", marks=pytest.mark.skip(reason="RVC_HOSTS names no RVC checkout"))])
+@each_checkout
 def test_the_whole_way_in_a_real_checkout(checkout, chromium, tmp_path, request):  # noqa: F811
     checkout = Path(checkout).resolve()
     folder = tmp_path / "rvc"

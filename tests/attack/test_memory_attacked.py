@@ -1,0 +1,144 @@
+"""Too little memory (RLIMIT_AS) at every point of a switch and of the commands.
+
+A process of its own sets the limit so much above what it has, tries, and takes the limit away again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.attack,
+              pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="measures memory as Linux tells it")]
+ROOT = Path(__file__).resolve().parents[2]
+
+LITTLE = """
+import contextlib, io, json, resource, sys
+from pathlib import Path
+import torch
+from voice_data import BASE, SOURCE, make_adapter, state
+from LoraModel.host import Host
+from LoraModel.inference import VoiceLoader
+
+torch.set_num_threads(1)
+library, folder = Host("library"), Path(sys.argv[1])
+library.module("models")
+most = resource.getrlimit(resource.RLIMIT_AS)[1]
+
+@contextlib.contextmanager
+def little(more):
+    now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + more, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+"""
+
+SWITCH = LITTLE + """
+from LoraModel.faults import out_of_memory
+from LoraModel.lora import LoRAConfig
+
+files = [make_adapter(folder / f"{number}.safetensors", library, number, config=LoRAConfig.from_preset(preset))
+         for number, preset in ((1, "fast"), (2, "balanced"))]  # the second has layers that the first leaves alone
+for how in ("from the base", "from a voice", "from a voice that was exchanged"):
+    voice = VoiceLoader(BASE, library)
+    plain = state(voice)
+    if how == "from a voice":
+        voice.set_adapters([(files[0], 1.0)])
+    elif how != "from the base":
+        voice.exchange(voice.prepare([(files[0], 1.0)]))
+    before, applied, fault = state(voice), voice.applied, True
+    for number in range(400):  # each try keeps the snapshots that it has taken, so that the next one ends further on
+        with little(number * int(sys.argv[2])):
+            try:
+                voice.set_adapters([(files[1], 1.0)])
+                fault = None
+            except BaseException as error:
+                fault = error
+        after = state(voice)
+        if fault is None:
+            said = "done" if [one.adapter.name for one in voice.applied] == ["2"] else "another"
+        elif not out_of_memory(fault):
+            said = repr(fault)[:300]
+        elif voice.applied == applied and all(torch.equal(before[name], after[name]) for name in before):
+            said = "stayed"
+        else:
+            gone = not voice.applied and all(torch.equal(plain[name], after[name]) for name in plain)
+            said = "the base" if gone else "neither"
+        print(json.dumps([how, said]), flush=True)
+        if said != "stayed":
+            break
+"""
+
+COMMANDS = LITTLE + """
+from LoraModel import commands
+from LoraModel.inference import infer_lora
+from LoraModel.scripts import convert_model, merge_lora
+
+adapter = make_adapter(folder / "1.safetensors", library, 1)
+wanted = ["--base_model", BASE, "--lora_weights", adapter]
+tried = {
+    "infer": (infer_lora.main, lambda out: [*wanted, "--input", SOURCE, "--output", out / "o.wav"]),
+    "merge": (merge_lora.main, lambda out: [*wanted, "--output", out / "o.pth"]),
+    "small": (convert_model.main, lambda out: ["small", BASE, "--output", out / "o.pth"]),
+}
+
+def run(name, out):
+    main, options = tried[name]
+    said, out = io.StringIO(), folder / out
+    out.mkdir()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = commands.run(main, [str(option) for option in options(out)])
+        except BaseException as error:
+            code = repr(error)[:300]
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("error")]
+    left = [path.name for path in out.rglob("*") if path.name.endswith((".tmp", ".part"))]
+    return [name, code, lines, "Traceback" in said.getvalue(), left]
+
+for name in tried:
+    first = run(name, name)  # all is imported, and what is made once is made
+    assert first[1] == 0, first
+    for number, more in enumerate(json.loads(sys.argv[2])):
+        with little(more * 2**20):
+            found = run(name, f"{name}{number}")
+        print(json.dumps(found), flush=True)
+        if found[1] == 0:
+            break
+"""
+
+
+def lines(program, folder, *arguments):
+    folders = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
+    done = subprocess.run([sys.executable, "-c", program, str(folder), *arguments], cwd=str(ROOT), capture_output=True,
+                          text=True, encoding="utf-8", check=False, timeout=600,
+                          env={**os.environ, "PYTHONPATH": folders, "RVC_LORA_LANG": "en", "OMP_NUM_THREADS": "1",
+                               "MALLOC_MMAP_THRESHOLD_": "65536"})  # what is freed is the system's again at once
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+
+
+def test_a_switch_without_memory_is_all_or_nothing(tmp_path, attack_rounds):
+    """What is applied is what the weights are, wherever the memory ends: the voice before, or the plain base."""
+    for step in (2**19, 2**16)[:attack_rounds]:
+        found = lines(SWITCH, tmp_path, str(step))
+        for how in ("from the base", "from a voice", "from a voice that was exchanged"):
+            said = [same for way, same in found if way == how]
+            assert said[-1] in ("done", "the base") and set(said[:-1]) <= {"stayed"}, (how, said)
+            assert said[0] != "done", how
+
+
+def test_a_command_without_memory_says_so_in_one_line(tmp_path, attack_rounds):
+    steps = [0, 8, 60] if attack_rounds == 1 else [number * 40 // attack_rounds for number in range(10 * attack_rounds)]
+    refused = set()
+    for name, code, said, traceback, left in lines(COMMANDS, tmp_path, json.dumps(steps)):
+        assert not traceback and not left, (name, said)
+        if code:
+            assert code == 2 and len(said) == 1 and "not enough memory" in said[0], (name, code, said)
+            assert "close other programs" in said[0]
+            refused.add(name)
+    assert refused >= {"infer", "merge"}
