@@ -48,9 +48,9 @@ from LoraModel.conversion import Converter, VoiceOptions
 from LoraModel.conversion.voice import STEPS
 from LoraModel.evaluation.bootstrap import Interval, pooled
 from LoraModel.evaluation.compare import Judges
-from LoraModel.evaluation.judges import cosine_to_mean
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import VoiceLoader
+from LoraModel.judges import cosine_to_mean
 from LoraModel.messages import cli
 from LoraModel.models import load_base_beside_config
 from LoraModel.models.voice_file import save_model, small_model

@@ -14,10 +14,10 @@ import torch
 from bench.common import arguments, make_experiment, short_segments
 from LoraModel.evaluation.bootstrap import Interval
 from LoraModel.evaluation.compare import Judges
-from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
 from LoraModel.evaluation.metrics import pair_metrics
 from LoraModel.files import atomic_write
 from LoraModel.host import find_host
+from LoraModel.judges import SpeakerEncoder, SpeechQuality, cosine_to_mean
 from LoraModel.training import Trainer
 
 DEMO_BASE = Path(__file__).resolve().parents[1] / "LoraModel" / "demo" / "base" / "f0G16k.pth"

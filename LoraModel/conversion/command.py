@@ -175,7 +175,7 @@ def _device(name: str) -> str:
 def _similarity() -> Optional[Callable[[Any, Any, int], Optional[float]]]:
     """Speaker similarity by Resemblyzer, where it is installed."""
     try:
-        from ..evaluation.judges import SpeakerEncoder, cosine_to_mean
+        from ..judges import SpeakerEncoder, cosine_to_mean
 
         encoder = SpeakerEncoder()
     except UserError:

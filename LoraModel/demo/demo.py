@@ -21,12 +21,12 @@ import torch
 from tqdm import tqdm
 
 from ..commands import Parser, path, start, whole
-from ..evaluation.judges import SpeakerEncoder
 from ..files import atomic_write, check_folder_place
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
 from ..inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
+from ..judges import SpeakerEncoder
 from ..messages import Text, UserError, cli, tr
 from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data

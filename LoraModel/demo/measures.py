@@ -8,10 +8,10 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
-from ..evaluation.judges import SpeechQuality
 from ..evaluation.texture import mean_texture, texture, texture_figures
 from ..evaluation.words import Listener, content_distance, word_edits
 from ..inference.stand_in import content_features
+from ..judges import SpeechQuality
 
 RATE = 16000
 FRAME = RATE // 50

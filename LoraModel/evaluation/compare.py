@@ -13,9 +13,9 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ..inference.stand_in import SAMPLE_RATE
+from ..judges import SpeakerEncoder, SpeechQuality, cosine_to_mean, speaker_leak
 from ..messages import UserError
 from .bootstrap import difference_interval, mean_interval
-from .judges import SpeakerEncoder, SpeechQuality, cosine_to_mean, speaker_leak
 from .metrics import at_16k, pair_metrics, pitch_figures
 from .recordings import Recording
 from .texture import mean_texture, texture, texture_figures

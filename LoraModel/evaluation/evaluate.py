@@ -41,7 +41,6 @@ from LoraModel.evaluation.compare import (
     evaluate_sources,
     evaluate_unconverted,
 )
-from LoraModel.evaluation.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.evaluation.recordings import Recording, find, read
 from LoraModel.evaluation.report import write_report
 from LoraModel.evaluation.results import Result, as_json, summary, versions
@@ -54,6 +53,7 @@ from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import VoiceLoader, check_strength
 from LoraModel.inference.options import add_conversion_options
+from LoraModel.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import Text, UserError, cli, in_every_language, tr
 from LoraModel.paths import printable

@@ -18,7 +18,8 @@ import librosa
 import numpy as np
 from scipy.fft import dct
 
-from ..inference.stand_in import PITCH_HOP, SAMPLE_RATE, pitch
+from ..inference.stand_in import PITCH_HOP, pitch
+from ..judges import at_16k
 
 N_MELS = 80
 FRAMES_PER_SECOND = 100
@@ -185,12 +186,6 @@ def pitch_figures(generated: np.ndarray, real: np.ndarray, sr: int) -> Dict[str,
     frames = min(len(ours), len(theirs))
     ours, theirs = ours[:frames], theirs[:frames]
     return {"pitch_correlation": pitch_correlation(ours, theirs), "voicing_error": voicing_error(ours, theirs)}
-
-
-def at_16k(audio: np.ndarray, sr: int) -> np.ndarray:
-    """(samples,) at `sr` Hz -> (samples,) float32 at 16 kHz."""
-    audio = np.asarray(audio, dtype=np.float32)
-    return audio if sr == SAMPLE_RATE else librosa.resample(audio, orig_sr=sr, target_sr=SAMPLE_RATE)
 
 
 def pitch_of(audio: np.ndarray, sr: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 from ..host.experiment import read_lines
 from ..inference.audio import audio_files, read_audio
 from ..inference.stand_in import SAMPLE_RATE
+from ..judges import SpeakerEncoder
 from ..messages import UserError
 from ..paths import printable
-from .judges import SpeakerEncoder
 from .metrics import pitch_of
 
 SHORTEST = 0.5  # seconds: less says nothing of pitch or speaker

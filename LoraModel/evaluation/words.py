@@ -15,8 +15,8 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..judges import missing_package
 from ..messages import Text, UserError
-from .judges import missing_package
 from .metrics import at_16k
 
 MODEL_FILE = "model.bin"

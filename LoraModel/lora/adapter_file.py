@@ -343,13 +343,23 @@ def load_adapter(path: Union[str, Path], base_hash: Optional[str] = None, base_n
     except UserError as error:
         raise damaged(path, error) from None
     adapter = Adapter(_values(path, tensors), config, metadata)
-    if base_hash is not None and metadata["base_hash"] != base_hash and not force:
+    if base_hash is not None and not force:
+        check_base(adapter, base_hash, base_name)
+    return adapter
+
+
+def check_base(adapter: Adapter, base_hash: str, base_name: str) -> None:
+    """
+    Raises:
+        UserError: the adapter was trained on another base; the message names both.
+    """
+    metadata = adapter.metadata
+    if metadata["base_hash"] != base_hash:
         base = one_line(base_name)
         raise UserError("adapter {adapter_name!r} was trained on base {base_name} ({base_hash}…), the loaded base is "
                         "{base} ({base_hash_2}…): choose that base or pass --force",
                         adapter_name=adapter.name, base_name=metadata["base_name"], base_hash=metadata["base_hash"][:8],
                         base=base, base_hash_2=base_hash[:8])
-    return adapter
 
 
 def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:

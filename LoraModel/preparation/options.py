@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .. import commands
 from ..files import check_folder_place
@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
                                                                "index, filelist) from a folder of recordings."))
     p.add_argument("--input_dir", required=True, type=commands.path, help=tr(
         "folder of recordings of one voice (its subfolders too), or one recording"))
-    p.add_argument("--output_dir", required=True, type=commands.path, help=tr(
-        "the experiment folder, logs/NAME (a relative one lies inside the checkout)"))
+    p.add_argument("--output_dir", type=commands.path, help=tr(
+        "the experiment folder, logs/NAME (a relative one lies inside the checkout); required, except with --check"))
     p.add_argument("--version", choices=("v1", "v2"), default="v2", help=tr("of the base"))
     p.add_argument("--sample_rate", type=commands.rate, help=tr("sample rate of the base: 32k, 40k, 48k, … (default: "
                                                                 "40k; without a checkout the demo's 16k)"))
@@ -41,8 +41,30 @@ def parser() -> argparse.ArgumentParser:
         "processes of RVC's scripts"))
     p.add_argument("--compact_index", action="store_true", help=tr("make the index a tenth of its size; RVC reads it "
                                                                    "as before"))
+    p.add_argument("--check", action="store_true", help=tr("only look at the recordings and say what will harm the "
+                                                           "voice; nothing is prepared or changed"))
+    p.add_argument("--report", type=commands.path, help=tr("with --check: the HTML page with a picture of each finding "
+                                                           "(default: NAME_check.html in the working folder)"))
+    p.add_argument("--json", action="store_true", help=tr("with --check: write the findings as JSON to standard "
+                                                          "output"))
     commands.add_rvc_root(p)
     return p
+
+
+def options_of(argv: Optional[List[str]]) -> argparse.Namespace:
+    """The options of a command line.
+
+    Raises:
+        UserError: one is unknown, missing, or without the one that it belongs to.
+    """
+    p = parser()
+    args = p.parse_args(argv)
+    if args.output_dir is None and not args.check:
+        p.error("the following arguments are required: --output_dir")
+    for key in ("report", "json"):
+        if getattr(args, key) and not args.check:
+            raise UserError("--{key} belongs to --check: give both, or neither", key=key)
+    return args
 
 
 def plan_from(args: argparse.Namespace) -> Tuple[Host, Plan]:

@@ -3,6 +3,7 @@
 python scripts/prepare_data.py --input_dir RAW --output_dir logs/NAME
 
 In an RVC checkout its own scripts do the work; without one a stand-in does. The steps are in `LoraModel/preparation/`.
+`--check` prepares nothing: it looks at the recordings and says what will harm the voice (`LoraModel/doctor/`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from LoraModel.host.compact_index import compact, is_compact
 from LoraModel.host.index import find_index
 from LoraModel.messages import UserError, tr
 from LoraModel.preparation.checks import too_few
-from LoraModel.preparation.options import parser, plan_from
+from LoraModel.preparation.options import options_of, plan_from
 from LoraModel.preparation.steps import prepare
 
 
@@ -36,7 +37,11 @@ def make_compact(index: Path) -> None:
 
 
 def main(argv: Optional[list] = None) -> int:
-    args = parser().parse_args(argv)
+    args = options_of(argv)
+    if args.check:
+        from LoraModel.doctor.command import check
+
+        return check(args)
     host, plan = plan_from(args)
     count = prepare(host, plan)
     if args.compact_index:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
 from ..defaults import usual_defaults
 from ..host import Host, find_host
+from ..lora import Adapter
 from ..messages import Text, UserError, tr
 from ..models import Base, BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
@@ -25,6 +26,7 @@ from .objective import can_autocast
 from .parts import assemble
 from .ranks import RankTrainer
 from .run_lock import check_free
+from .start import check_start
 from .trainer import Trainer
 from .validate import check_base, check_disk, check_experiment
 
@@ -32,7 +34,7 @@ from .validate import check_base, check_disk, check_experiment
 @usual_defaults()
 def prepare(
     config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None,
-    config_json: Optional[str] = None, base: Optional[Base] = None,
+    config_json: Optional[str] = None, base: Optional[Base] = None, init: Optional[Adapter] = None,
 ) -> Trainer:
     """Load and check everything a run needs.
 
@@ -43,6 +45,7 @@ def prepare(
         rvc_root: the RVC checkout. sample_rate: Hz, where two of RVC's configurations fit the base.
         config_json: a custom base's own; one that lies beside it is found by itself.
         base: `base_model`, loaded already.
+        init: the adapter to start from, of the same layers and ranks; None starts from the base.
 
     Raises:
         UserError: one line that says what to put right.
@@ -77,7 +80,9 @@ def prepare(
     check_times(train_set.clips + held_set.clips)
     train_set.levels.join(held_set.levels).tell(folder)
     parts = assemble(config, host, base, experiment, train_set, held_set, discriminator)
-    trainer = RankTrainer(parts) if ranks.several() else Trainer(parts)
+    if init is not None:
+        check_start(init, parts.model, base.info)
+    trainer = RankTrainer(parts, init) if ranks.several() else Trainer(parts, init)
     if going_on:
         trainer.load()
     describe(trainer)
@@ -126,13 +131,14 @@ def describe(trainer: Trainer) -> None:
     """Tell the user, on standard error, what is about to be trained on what."""
     train, info, count = trainer.train, trainer.info, trainer.model.count()
     dropped, size = train.dropped + trainer.held.dropped, len(trainer.adapter_contents())
+    total: Any = trainer.total_steps if trainer.config.passes() else Text("at most {steps}", steps=trainer.total_steps)
     print(tr("voice {config_name}: {count} clips ({seconds:.0f} s), {count_2} kept out{also}; base {info_name} "
              "({version}, {sample_rate} Hz) with {base:,} parameters, adapter {adapter:,} ({percent:.2f}%), a file of "
              "{size:,.0f} KB; {total_steps} steps on {device}",
              config_name=trainer.config.name, count=len(train), seconds=train.seconds, count_2=len(trainer.held),
              also=Text(", {dropped} too short", dropped=dropped) if dropped else "", info_name=info.name,
              version=info.version, sample_rate=info.sample_rate, base=count.base, adapter=count.adapter,
-             percent=count.percent, size=size / 1000, total_steps=trainer.total_steps, device=trainer.device),
+             percent=count.percent, size=size / 1000, total_steps=total, device=trainer.device),
           file=sys.stderr)
     clamped = trainer.model.injection.clamped()
     if clamped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 from ..lora import LoRAConfig
 from ..lora.adapter_metadata import checked_field
@@ -15,6 +15,8 @@ from .settings_file import own_names, unknown_key
 PRECISIONS = ("fp32", "bf16", "fp16")
 MOST, MOST_WHOLE = 10**6, 10**12
 """Of a number, and of a whole number."""
+AUTO = "auto"
+"""For `epochs`: train until nothing improves."""
 
 
 @dataclass
@@ -32,17 +34,19 @@ class TrainConfig:
         lora_alpha: one alpha for all layers, whose weights are scaled by alpha / rank; None keeps the preset's
             proportion.
         lora: layers and ranks as a LoRAConfig's dictionary, in place of the three before.
-        epochs: passes over the training clips.
+        epochs: passes over the training clips; "auto" ends when nothing improves (`schedule.Auto`).
         batch_size: clips a step.
         lr: peak learning rate.
         warmup_steps: steps of linear warm-up; after it the rate falls along a cosine.
         lr_final: the rate at the end of that cosine, over the peak.
         lora_plus: B's learning rate over that of the rest (LoRA+).
         ema_decay: decay of the running average of the adapter that is evaluated and saved; 0 saves the raw weights.
-        save_every: epochs between saves, each with a held-out evaluation.
-        patience: stop after this many saves without a better held-out loss; 0 never does.
+        save_every: epochs between saves, each with a held-out evaluation; with epochs "auto" times ten steps.
+        patience: stop after this many saves without a better held-out loss; 0 never does. With epochs "auto" the fall
+            of the rate begins then, and 0 is three saves.
         valid_fraction: share of the clips kept out of training.
         valid_clips: at most this many of them are evaluated.
+        judges: let networks judge the saves of a run of two minutes or more, where they are installed (`judge.py`).
         device: "auto", "cpu", "cuda", "cuda:1" …; auto takes CUDA where there is one.
         precision: number format of the networks' arithmetic, one of PRECISIONS.
         seed: of all random numbers, below 2**32.
@@ -75,7 +79,7 @@ class TrainConfig:
     lora_rank: Optional[int] = None
     lora_alpha: Optional[float] = None
     lora: Optional[Dict[str, Any]] = None
-    epochs: int = 20
+    epochs: Union[int, str] = 20
     batch_size: int = 4
     lr: float = 3e-3
     warmup_steps: int = 10
@@ -86,6 +90,7 @@ class TrainConfig:
     patience: int = 0
     valid_fraction: float = 0.1
     valid_clips: int = 6
+    judges: bool = True
     device: str = "auto"
     precision: str = "fp32"
     seed: int = 1234
@@ -109,7 +114,9 @@ class TrainConfig:
     consent_note: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "save_every", "valid_clips", "decoder_every", "d_every"):
+        if self.epochs != AUTO:
+            self._at_least("epochs", 1)
+        for key in ("batch_size", "save_every", "valid_clips", "decoder_every", "d_every"):
             self._at_least(key, 1)
         for key in ("warmup_steps", "patience", "speaker", "segment_frames", "d_parts", "d_frozen"):
             self._at_least(key, 0)
@@ -126,6 +133,8 @@ class TrainConfig:
             self._text(key, getattr(self, key))
         for key in ("language", "consent"):
             checked_field(key, getattr(self, key))
+        if not isinstance(self.judges, bool):
+            raise UserError("judges={judges!r} must be true or false", judges=self.judges)
         if self.base_d is not None:
             self._text("base_d", self.base_d)
         if self.lora is not None and not isinstance(self.lora, dict):
@@ -171,6 +180,10 @@ class TrainConfig:
         if self.lora is not None:
             return LoRAConfig.from_dict(self.lora)
         return LoRAConfig.from_preset(self.preset, self.lora_rank, self.lora_alpha)
+
+    def passes(self) -> int:
+        """`epochs` as a number; 0 where it is not known before."""
+        return self.epochs if isinstance(self.epochs, int) else 0
 
     def to_dict(self) -> Dict[str, Any]:
         return asdict(self)

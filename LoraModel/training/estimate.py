@@ -36,7 +36,7 @@ def seconds_to_go(trainer: Trainer, evaluating: float) -> Optional[float]:
         whole = _tried(trainer, True)
     prior = _tried(trainer, False) if c.decoder_every > 1 else whole
     with_decoder = -(-steps // c.decoder_every)
-    saves = -(-steps // (trainer.steps_per_epoch * c.save_every))
+    saves = -(-trainer.schedule.saves * steps // trainer.total_steps)
     return with_decoder * whole + (steps - with_decoder) * prior + saves * evaluating
 
 

@@ -22,6 +22,7 @@ from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import infer
 from ..sharpness import Sharpness, sharpness, sharpness_ratios
 from .data_loader import ClipSet, recording_of
+from .judge import NOTHING, Judged
 
 
 class Reconstructed(NamedTuple):
@@ -47,22 +48,24 @@ class Score(NamedTuple):
 
     Attributes:
         error: log-mel L1, mean over the clips. variance, contrast: means over the clips that have them, None where
-            none has.
+            none has. judged: by networks, where they were asked.
     """
 
     error: float
     variance: Optional[float] = None
     contrast: Optional[float] = None
+    judged: Judged = NOTHING
 
     @property
     def value(self) -> float:
         """What the best save is chosen by, lower is better: the error times 1 + the mean distance of the two ratios
         from 1.
 
-        So one percent of sharpness weighs as much as one percent of log-mel L1, and roughness counts as blur does.
+        So one percent of sharpness weighs as much as one percent of log-mel L1, and roughness counts as blur does; and
+        so does a hundredth that the similarity to the speaker lacks, and four hundredths of a point of DNSMOS.
         """
         off = [abs(1 - ratio) for ratio in (self.variance, self.contrast) if ratio is not None]
-        return self.error * (1 + (sum(off) / len(off) if off else 0.0))
+        return self.error * (1 + (sum(off) / len(off) if off else 0.0)) * self.judged.factor
 
     @property
     def sharp(self) -> Sharp:
@@ -77,7 +80,7 @@ class Score(NamedTuple):
     def log(self) -> Dict[str, Any]:
         """For train.jsonl and TensorBoard."""
         return {"heldout_mel": self.error, "heldout_variance": self.variance, "heldout_contrast": self.contrast,
-                "heldout_score": self.value}
+                "heldout_score": self.value, **self.judged.log()}
 
 
 def for_adapter(base: Optional[float], base_sharp: Sharp, score: Optional[Score]) -> str:

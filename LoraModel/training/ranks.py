@@ -35,6 +35,7 @@ from .checkpoint import RUN_FILE, STATE_FILE
 from .config import TrainConfig
 from .heldout import Reconstructed, Score
 from .losses import prior_loss
+from .monitor import Monitor
 from .objective import Stretch
 from .step import Drawn
 from .trainer import STOP_FILE, Trainer
@@ -176,6 +177,9 @@ class RankTrainer(Trainer):
 
     def _stop_file(self) -> bool:
         return (self.folder / STOP_FILE).exists()
+
+    def _call_judge(self, monitor: Monitor) -> None:
+        """No networks judge: the processes would have to agree on what they hear."""
 
     def evaluate(self) -> Tuple[Score, List[Reconstructed]]:
         """The first process's, in all of them: they must agree on what is best and when to end."""

@@ -33,6 +33,13 @@ def number(owner: Any, name: str, *kinds: type) -> Saved:
     return Saved(lambda: getattr(owner, name), put)
 
 
+def group(owner: Any, name: str, read_again: Callable[[Any], Any]) -> Saved:
+    """An attribute that is a tuple, which older saves may lack. read_again: makes it of a list, or of None; raises
+    TypeError or ValueError."""
+    return Saved(lambda: list(getattr(owner, name)), lambda value: setattr(owner, name, read_again(value)),
+                 needed=False)
+
+
 def row(owner: Any, name: str, rows: int) -> Saved:
     """An attribute that is the number of a row, 0 to `rows` - 1."""
 

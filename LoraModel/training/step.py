@@ -15,6 +15,7 @@ from ..models import SynthesizerLoRA
 from .config import TrainConfig
 from .objective import Objective
 from .posteriors import Posteriors, TrainBatch
+from .schedule import Schedule
 
 GRADIENT_LIMIT = 50.0
 
@@ -38,7 +39,7 @@ class Stepping:
     scaler: Any
     average: List[Tensor]
     done_steps: int
-    total_steps: int
+    schedule: Schedule
 
     @usual_defaults()
     @as_written()
@@ -99,12 +100,13 @@ class Stepping:
                             "--precision fp32. The last save is kept", done_steps=self.done_steps + 1)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine from `lr` to `lr_final` times it."""
-        c, step = self.config, self.done_steps
-        if step < c.warmup_steps:
-            return c.lr * (step + 1) / c.warmup_steps
-        through = min(1.0, (step - c.warmup_steps) / max(1, self.total_steps - c.warmup_steps))
-        return c.lr * (c.lr_final + (1 - c.lr_final) * 0.5 * (1 + math.cos(math.pi * through)))
+        """That of the next step."""
+        return self.schedule.rate(self.done_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run; of one that ends by itself, at most so many."""
+        return self.schedule.total_steps
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -16,17 +16,20 @@ if __package__ in (None, ""):
 import argparse
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from LoraModel import commands
-from LoraModel.host import hush_torch
+from LoraModel.host import find_checkout, hush_torch
+from LoraModel.inference.adapter_choice import find_adapter, weight_of
+from LoraModel.inference.model_loader import check_strength
 from LoraModel.inference.options import add_preview_option, add_word_options
 from LoraModel.inference.preview import Previewer
+from LoraModel.lora import Adapter, load_adapter
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.models import PRESETS, load_base_beside_config
 from LoraModel.training import ranks
 from LoraModel.training.build import prepare
-from LoraModel.training.config import PRECISIONS, TrainConfig
+from LoraModel.training.config import AUTO, PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
 from LoraModel.training.settings_file import own_names, read_config_file
 from LoraModel.training.signals import handle_signals
@@ -65,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "one alpha for all layers: an adapter's weights are scaled by alpha / rank (default: twice the rank)"))
     add("--config", type=commands.path, help=tr("file of settings (JSON, TOML, YAML); options on the command line "
                                                 "override it (default: none)"))
-    add("--epochs", type=commands.whole(1, MOST), help=tr("passes over the training clips"))
+    add("--epochs", type=epochs, help=tr("passes over the training clips; auto: until nothing improves any more"))
     add("--batch_size", type=commands.whole(1, MOST), help=tr("clips a step"))
     add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr",
         help=tr("peak learning rate: linear warm-up, then a cosine"))
@@ -87,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
 "(default: the only one)"))
     add("--init_speaker", type=commands.whole(-1, MOST),
         help=tr("the base's speaker to start from; -1 tries all of them"))
+    add("--init", nargs="+", metavar="FILE[:STRENGTH]", help=tr(
+        "start from another adapter of the same base, layers and ranks, or from a blend of several (default: from the "
+        "base)"))
     add("--resume", action="store_true", help=tr("resume the run in --output_dir"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
@@ -96,11 +102,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def epochs(text: str) -> Union[int, str]:
+    """The type of --epochs: a whole number, or auto."""
+    return AUTO if text.strip().lower() == AUTO else commands.whole(1, MOST)(text)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     options = vars(parser().parse_args(argv))
     resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root",
                                                                        None), options.pop("sample_rate", None)
-    preview = not options.pop("no_preview", False)
+    preview, init = not options.pop("no_preview", False), options.pop("init", [])
     config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = own_names(read_config_file(options.pop("config"))) if "config" in options else {}
     settings.update(options)
@@ -111,7 +122,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     undo = handle_signals(None)
     try:
         with ranks.joined(TrainConfig.from_dict(settings), rvc_root, resume) as config:
-            return _train(config, resume, rvc_root, rate, config_json, preview)
+            start = start_of(init, config, rvc_root) if init else None
+            return _train(config, resume, rvc_root, rate, config_json, preview, start)
     except KeyboardInterrupt:
         print(tr("stopped at once; the last save, if there was one, is kept"), file=sys.stderr)
         return 130
@@ -120,9 +132,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Optional[int],
-           config_json: Optional[str], preview: bool) -> int:
+           config_json: Optional[str], preview: bool, start: Optional[Adapter]) -> int:
     """Train, and return the exit code."""
-    trainer = prepare(config, resume, rvc_root, rate, config_json)
+    trainer = prepare(config, resume, rvc_root, rate, config_json, init=start)
     handle_signals(trainer)
     started = time.perf_counter()
     if not trainer.run():
@@ -131,6 +143,28 @@ def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Opt
         Previewer(trainer.host).try_to_add(trainer.adapter_path, trainer.info.path, lambda: load_base_beside_config(
             trainer.info.path, trainer.host, rate, config_json))
     return report(trainer, time.perf_counter() - started)
+
+
+def start_of(texts: List[str], config: TrainConfig, rvc_root: Optional[str]) -> Adapter:
+    """What --init names: one adapter as it is, or a blend brought to the run's ranks.
+
+    Raises:
+        UserError: a file that is no adapter, a strength that cannot be, adapters of two bases.
+    """
+    from LoraModel.conversion.blend import blend
+    from LoraModel.conversion.factors import resized
+
+    checkout = find_checkout(rvc_root)
+    root = checkout.root if checkout is not None else None
+    chosen = []
+    for text in texts:
+        file, strength = weight_of(text)
+        check_strength(1.0 if strength is None else strength)
+        chosen.append((load_adapter(find_adapter(file, root)), 1.0 if strength is None else strength))
+    if len(chosen) == 1 and chosen[0][1] == 1:
+        return chosen[0][0]
+    wanted = {name: target.r for name, target in config.lora_config().targets.items()}
+    return resized(blend(chosen, "init"), wanted).adapter
 
 
 def report(trainer: Trainer, seconds: float) -> int:

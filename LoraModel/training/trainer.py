@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Tuple
 
@@ -14,19 +13,22 @@ import torch
 from ..defaults import usual_defaults
 from ..files import atomic_write
 from ..host.networks import as_written
-from ..lora import LoRAConfig
+from ..lora import Adapter, LoRAConfig
 from ..lora.adapter_file import adapter_contents
 from ..lora.targets import is_row
 from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
-from . import checkpoint, saved
+from . import checkpoint, record, saved
 from .estimate import in_words, seconds_to_go
-from .heldout import UNKNOWN, Reconstructed, Score, for_adapter, read_sharp, score_of
+from .heldout import UNKNOWN, Reconstructed, Score, read_sharp, score_of
+from .judge import NOTHING, WORTH, Judge, judge_of, read_judged
 from .monitor import Monitor
 from .parts import Parts
 from .run_lock import only_run
 from .saved import Saved, copy_all
+from .schedule import schedule_of
 from .speaker import find_speaker
+from .start import begin_with, identity
 from .step import Stepping
 
 STOP_FILE = "stop"
@@ -39,10 +41,11 @@ reached."""
 class Trainer(Stepping):
     """One run, from the first step or, after `load`, from the last save.
 
-    Nothing is written before `run`.
+    Nothing is written before `run`. init: the adapter that it starts from.
     """
 
-    def __init__(self, parts: Parts):
+    def __init__(self, parts: Parts, init: Optional[Adapter] = None):
+        self.init = init
         self.config, self.host, self.info = parts.config, parts.host, parts.info
         self.train, self.held, self.data = parts.train, parts.held, parts.data
         self.device, self.model, self.optimizer, self.scaler = parts.device, parts.model, parts.optimizer, parts.scaler
@@ -51,11 +54,13 @@ class Trainer(Stepping):
         self.folder = Path(self.config.output_dir)
         self.average = [p.detach().clone() for p in self.model.trainable]
         self.steps_per_epoch = self.train.steps_per_epoch(self.config.batch_size)
-        self.total_steps = self.config.epochs * self.steps_per_epoch
+        self.schedule = schedule_of(self.config, self.steps_per_epoch)
         self.done_steps, self.train_seconds = 0, 0.0
         self.best, self.best_step, self.saves_without_gain = math.inf, 0, 0
         self.base_heldout: Optional[float] = None
         self.base_sharp = self.best_sharp = UNKNOWN
+        self.judge: Optional[Judge] = None
+        self.best_judged, self._last_save = NOTHING, 0.0
         self.start_speaker = self.config.speaker
         self.stop_asked = False
         # given each line of train.jsonl, and the steps in all
@@ -113,8 +118,7 @@ class Trainer(Stepping):
             return (yield from self._course())
 
     def _course(self) -> Course:
-        saves = -(-self.config.epochs // self.config.save_every)
-        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, saves,
+        monitor = Monitor(self.folder, self.done_steps, self.total_steps, self.info.sample_rate, self.schedule.saves,
                           self.heldout.previews)
         try:
             self._write_run("running")
@@ -123,6 +127,7 @@ class Trainer(Stepping):
             if self.done_steps == 0:
                 self._begin(monitor)
             self._tell_time(monitor)
+            self._call_judge(monitor)
             monitor.start()
             finished = yield from self._loop(monitor)
             self._write_run("done" if finished else "stopped")
@@ -138,20 +143,40 @@ class Trainer(Stepping):
             monitor.close()
 
     def choose_start(self) -> None:
-        """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings
-        best."""
+        """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings best;
+        and from the adapter `init`, if there is one."""
         c = self.config
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
         elif any(is_row(target) for target in self.model.injection.config.targets):
             self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
+        if self.init is not None:
+            begin_with(self.model, self.init)
         self.average = [p.detach().clone() for p in self.model.trainable]
 
     def _tell_time(self, monitor: Monitor) -> None:
         self.seconds_to_go = seconds_to_go(self, self._evaluating)
         if self.seconds_to_go is not None:
-            monitor.message(in_words(self.total_steps - self.done_steps, self.seconds_to_go))
+            words = in_words(self.total_steps - self.done_steps, self.seconds_to_go)
+            monitor.message(words if self.config.passes() else tr("ends by itself; at most {words}", words=words))
+
+    def _call_judge(self, monitor: Monitor) -> None:
+        """Load the networks that judge, where the run is long enough for them."""
+        if self.judge is None and self.config.judges and self.done_steps == 0 and (self.seconds_to_go or 0.0) >= WORTH:
+            self.judge = self._new_judge()
+        for why in self.judge.missing if self.judge is not None else ():
+            monitor.message(tr("note: {why}; the best save is chosen without it", why=why))
+
+    def _new_judge(self) -> Judge:
+        return judge_of([clip.wav for clip in self.train.clips if not clip.mute], self.info.sample_rate, self.device)
+
+    def _heard_by_judge(self, score: Score, clips: List[Reconstructed]) -> Score:
+        since, self._last_save = self.train_seconds - self._last_save, self.train_seconds
+        if self.judge is None:
+            return score
+        made, real = [clip.audio for clip in clips], [clip.real for clip in clips]
+        return score._replace(judged=self.judge.judge(made, real, since))
 
     def _begin(self, monitor: Monitor) -> None:
         begun = time.perf_counter()
@@ -168,22 +193,23 @@ class Trainer(Stepping):
 
     def _loop(self, monitor: Monitor) -> Course:
         epoch, skip = divmod(self.done_steps, self.steps_per_epoch)
-        stale = self._stale()
-        while epoch < self.config.epochs and not stale:
+        over = self._over()
+        while not over:
             batches = self.train.epoch(self.config.batch_size, self.config.seed, epoch)
             for indices in batches[skip:]:
                 started = time.perf_counter()
                 line: Dict[str, Any] = {"step": self.done_steps + 1, "epoch": epoch + 1, **(yield indices)}
                 line["seconds"] = round(time.perf_counter() - started, 4)
                 self.train_seconds += line["seconds"]
-                end_of_epoch = self.done_steps % self.steps_per_epoch == 0
-                due = end_of_epoch and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == self.config.epochs)
+                due = self.schedule.due(self.done_steps)
                 score: Optional[Score] = None
                 if due:
                     score, clips = self.evaluate()
+                    score = self._heard_by_judge(score, clips)
                     line.update(score.log())
                     monitor.samples(self.done_steps, clips)
-                    stale = self._judge(score)
+                    self._judge(score)
+                over = self._over()
                 monitor.step(line)
                 if self.on_step is not None:
                     self.on_step(line, self.total_steps)
@@ -191,27 +217,30 @@ class Trainer(Stepping):
                 if due or stopping:
                     self._save(monitor, score)
                     self._write_run("running")
-                if stopping and self.done_steps < self.total_steps and not stale:
+                if stopping and not over:
                     monitor.message(tr("stopped and saved: continue with --resume"))
                     return False
+                if over:
+                    break
             epoch, skip = epoch + 1, 0
-        if stale:
+        if self.schedule.tired(self.saves_without_gain):
             monitor.message(tr("no better held-out loss for {patience} saves: ended early",
                                patience=self.config.patience))
         return True
 
     def _judge(self, score: Score) -> bool:
         """Keep the best adapter, by `Score.value`; whether patience has run out."""
-        if score.value < Score(self.best, *self.best_sharp).value:
-            self.best, self.best_sharp, self.best_step, self.saves_without_gain = (score.error, score.sharp,
-                                                                                   self.done_steps, 0)
+        if score.value < Score(self.best, *self.best_sharp, self.best_judged).value:
+            self.best, self.best_sharp, self.best_judged = score.error, score.sharp, score.judged
+            self.best_step, self.saves_without_gain = self.done_steps, 0
             self.save_adapter_file(self.adapter_path, score)
         else:
             self.saves_without_gain += 1
-        return self._stale()
+        self.schedule.judged(score.value, self.done_steps)
+        return self.schedule.tired(self.saves_without_gain)
 
-    def _stale(self) -> bool:
-        return 0 < self.config.patience <= self.saves_without_gain
+    def _over(self) -> bool:
+        return self.schedule.over(self.done_steps, self.saves_without_gain)
 
     # Files
 
@@ -231,19 +260,8 @@ class Trainer(Stepping):
     def adapter_contents(self, score: Optional[Score] = None) -> bytes:
         """The averaged adapter as a file's bytes: their number is the same at the first step as at the last, but for
         some digits."""
-        c, info = self.config, self.info
-        return adapter_contents(dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config, {
-            "name": c.name, "base_hash": info.base_hash, "base_name": info.name, "rvc_version": info.version,
-            "sample_rate": info.sample_rate, "f0": int(info.f0), "speaker": self.model.speaker,
-            "steps": self.done_steps,
-            "epochs": -(-self.done_steps // self.steps_per_epoch), "data_seconds": round(self.train.seconds, 1),
-            "heldout": for_adapter(self.base_heldout, self.base_sharp, score),
-            "pitch": "" if self.pitch is None else self.pitch.to_text(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "author": c.author, "license": c.license, "notes": c.notes,
-            **{key: value for key, value in (("tags", c.tags), ("language", c.language), ("consent", c.consent),
-                                             ("consent_note", c.consent_note)) if value},
-        })
+        tensors = dict(zip(self.model.injection.tensors(), self.average))
+        return adapter_contents(tensors, self.model.injection.config, record.adapter_fields(self, score))
 
     def _save(self, monitor: Monitor, score: Optional[Score]) -> None:
         self.save_adapter_file(self.last_adapter_path, score)
@@ -262,8 +280,11 @@ class Trainer(Stepping):
             "saves_without_gain": saved.number(self, "saves_without_gain", int),
             "base_heldout": saved.number(self, "base_heldout", float, type(None)),
             "train_seconds": saved.number(self, "train_seconds", float),
-            "base_sharp": Saved(lambda: list(self.base_sharp), self._put_base_sharp, needed=False),
-            "best_sharp": Saved(lambda: list(self.best_sharp), self._put_best_sharp, needed=False),
+            "base_sharp": saved.group(self, "base_sharp", read_sharp),
+            "best_sharp": saved.group(self, "best_sharp", read_sharp),
+            "best_judged": saved.group(self, "best_judged", read_judged),
+            "judge": Saved(lambda: self.judge.state() if self.judge else None, self._put_judge, needed=False),
+            "schedule": Saved(self.schedule.state, self.schedule.restore, needed=False),
             "start_speaker": saved.row(self, "start_speaker", self.info.speakers),
             "posterior_speaker": saved.row(model, "posterior_speaker", self.info.speakers),
             "adapter": saved.tensors(lambda: model.trainable),
@@ -278,11 +299,10 @@ class Trainer(Stepping):
                             lambda value: checkpoint.set_random_state(value, self.device)),
         }
 
-    def _put_base_sharp(self, value: Any) -> None:
-        self.base_sharp = read_sharp(value)
-
-    def _put_best_sharp(self, value: Any) -> None:
-        self.best_sharp = read_sharp(value)
+    def _put_judge(self, value: Any) -> None:
+        if value is not None:
+            self.judge = self._new_judge()
+            self.judge.restore(value)
 
     def state(self) -> Dict[str, Any]:
         """All that is saved, and that `restore` brings back."""
@@ -292,7 +312,7 @@ class Trainer(Stepping):
         """What a resumed run must share with the saved one for its steps to mean the same."""
         c = self.config
         return {"lora": self.model.injection.config.to_json(), "batch_size": c.batch_size, "seed": c.seed,
-                "clips": len(self.train),
+                "clips": len(self.train), "init": identity(self.init) if self.init is not None else None,
                 "base_d": self.adversary is not None, "d_frozen": c.d_frozen, "lora_plus": float(c.lora_plus)}
 
     def load(self) -> None:
@@ -325,16 +345,4 @@ class Trainer(Stepping):
         return checkpoint.run_identity(self.config, self.info.base_hash)
 
     def _write_run(self, state: str) -> None:
-        checkpoint.write_run(self.folder, {
-            **self.identity(), "state": state, "base_name": self.info.name, "config": self.config.to_dict(),
-            "steps": self.done_steps,
-            "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch,
-            "sample_rate": self.info.sample_rate,
-            "base_heldout": self.base_heldout, "best_heldout": None if math.isinf(self.best) else self.best,
-            "best_step": self.best_step, "base_sharpness": self.base_sharp, "best_sharpness": self.best_sharp,
-            "train_seconds": round(self.train_seconds, 2), "train_clips": len(self.train),
-            "heldout_clips": [c.wav.name for c in self.held.clips],
-            "previews": [self.held.clips[place].wav.name for place in self.heldout.previews],
-            "parameters": {"base": self.model.count().base, "adapter": self.model.count().adapter},
-            "seconds_to_go": self.seconds_to_go,
-        })
+        checkpoint.write_run(self.folder, {**self.identity(), "state": state, **record.of_run(self)})

@@ -91,7 +91,9 @@ def progress(status: Status, tr: Tr, stage: Optional[Stage] = None) -> str:
     facts = []
     if status.step:
         facts.append(tr("epoch {epoch} of {epochs}, step {step} of {total_steps}", epoch=status.epoch,
-                        epochs=status.epochs, step=status.step, total_steps=status.total_steps))
+                        epochs=status.epochs, step=status.step, total_steps=status.total_steps) if status.epochs else
+                     tr("epoch {epoch}, step {step} of at most {total_steps}: ends when nothing improves",
+                        epoch=status.epoch, step=status.step, total_steps=status.total_steps))
     if status.seconds_step is not None:
         facts.append(tr("{seconds_step:.2f} s a step", seconds_step=status.seconds_step))
     if status.best is not None and status.base is not None:

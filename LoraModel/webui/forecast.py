@@ -25,6 +25,7 @@ from ..messages import UserError
 from ..models.catalog import Stamp, stamp_of
 from ..models.model_utils import network_of_shapes
 from ..training.config import TrainConfig
+from ..training.schedule import most_steps
 from .folders import Folders
 from .paces import USUAL, Paces
 from .run_settings import RunSettings
@@ -104,7 +105,7 @@ class Forecaster:
         if not slices:
             slices = round(self.seconds_of(recordings) / SLICE_SECONDS)
         each = math.ceil(slices * (1 - TrainConfig.valid_fraction) / settings.batch_size) if slices > 1 else 0
-        steps = each * settings.epochs
+        steps = each * settings.epochs if settings.epochs else most_steps() if each else 0
         pace = self.seconds_step(settings, size)
         return Forecast(size, steps, None if pace is None or not steps else START_SECONDS + pace * steps, preparing)
 

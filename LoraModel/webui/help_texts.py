@@ -28,7 +28,8 @@ HELP: Dict[str, Text] = {
     "alpha": Text("Scales what is learned, by alpha / rank. Leave it at 0 unless you know that you need another "
                   "value."),  # noqa: E501
     "save_every": Text("In epochs. At each save the adapter is evaluated on held-out clips, and you can listen to it."),
-    "epochs": Text("Passes over all recordings. The best save is kept, so too many do no harm but take time."),
+    "epochs": Text("Passes over all recordings; 0 trains until nothing improves. The best save is kept, so too many do "
+                   "no harm but take time."),
     "batch": Text("Clips in one step. Halve it where memory runs out."),
     "base_g": Text("What the adapter is trained on, and will be used with."),
     "base_d": Text("Adds RVC's adversarial losses: somewhat clearer, several times slower."),  # noqa: E501

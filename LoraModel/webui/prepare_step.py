@@ -25,10 +25,10 @@ def main(argv: List[str]) -> int:
     code_file, step, options = Path(argv[0]), argv[1], argv[2:]
 
     def work(argv: Optional[list]) -> int:
-        from LoraModel.preparation.options import parser, plan_from
+        from LoraModel.preparation.options import options_of, plan_from
         from LoraModel.preparation.steps import prepare
 
-        host, plan = plan_from(parser().parse_args(argv))
+        host, plan = plan_from(options_of(argv))
         prepare(host, plan, until="slices" if step == "preprocess" else None)
         return 0
 

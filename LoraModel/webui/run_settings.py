@@ -15,10 +15,10 @@ from ..messages import Text, UserError
 from ..models import DEFAULT_PRESET
 from ..models.catalog import check_choice, kind_of
 from ..names import plain_name
-from ..training.config import TrainConfig
+from ..training.config import AUTO, TrainConfig
 from .folders import Folders
 
-LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (1, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
+LIMITS = {"rank": (0, 64), "alpha": (0, 128), "epochs": (0, 1000), "batch_size": (1, 40), "save_every": (1, 50)}
 """The least and the most of each number, for the page's sliders as for scripts."""
 WORDS = {"rank": Text("the LoRA rank"), "alpha": Text("the LoRA alpha"),
          "epochs": Text("the number of epochs"),
@@ -35,7 +35,8 @@ class RunSettings:
 
     Attributes:
         name: of the experiment, the voice and the adapter. sample_rate: "40k" …. base_g, base_d: as `Catalog` names
-        them, base_d may be "". rank, alpha: 0 takes the preset's.
+        them, base_d may be "". rank, alpha: 0 takes the preset's. epochs: 0 trains until
+        nothing improves.
     """
 
     name: str
@@ -108,6 +109,6 @@ class RunSettings:
             base_model=str(base), base_d=str(other) if other is not None else None,
             data_dir=str(folders.experiment(self.name)), output_dir=str(folders.run(self.name)),
             name=folders.experiment(self.name).name,
-            lora=self.lora().to_dict(), epochs=self.epochs, batch_size=self.batch_size, save_every=self.save_every,
-            device=self.device,
+            lora=self.lora().to_dict(), epochs=self.epochs or AUTO, batch_size=self.batch_size,
+            save_every=self.save_every, device=self.device,
         )

@@ -142,7 +142,7 @@ class Runs:
             settings = RunSettings.read({**asked, "name": name, **({"epochs": epochs} if epochs else {})})
             self._check_free(name, settings.device)
             run = read_run(folder)
-            if run.steps_per_epoch and run.steps >= settings.epochs * run.steps_per_epoch:
+            if settings.epochs and run.steps_per_epoch and run.steps >= settings.epochs * run.steps_per_epoch:
                 done = -(-run.steps // run.steps_per_epoch)
                 raise UserError("{name} has been trained for {done} epochs, {epochs} are asked for: choose more "
                                 "epochs, then resume", name=name, done=done, epochs=settings.epochs)
@@ -234,7 +234,7 @@ class Runs:
         if status.state == "starting" and run.there:  # run.json still tells of the run as it was before
             asked = (self.settings(name) or {}).get("epochs")
             status.epochs = asked if isinstance(asked, int) else status.epochs
-            status.total_steps = status.epochs * run.steps_per_epoch
+            status.total_steps = status.epochs * run.steps_per_epoch or run.total_steps
         status.losses = {key: value for key, value in reader.last.items() if isinstance(value, float)
                          and key not in ("seconds", "lr")}
         status.base, status.best, status.best_step = run.base_heldout, run.best_heldout, run.best_step

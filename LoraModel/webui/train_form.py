@@ -59,7 +59,9 @@ class Form:
                 self.recordings = gr.Textbox(**info("recordings", rvc("输入训练文件夹路径")), value=self.defaults.get("recordings", ""))  # noqa: E501
                 self.dropped = gr.File(label=tr("Or drop the recordings here"), file_count="multiple", interactive=True)
                 self.process = gr.Button(rvc("处理数据"), variant="primary")
+                self.check = gr.Button(tr("Look at the recordings first (nothing is changed)"))
                 self.info1 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
+            self.findings = gr.HTML("")
         with gr.Group():
             gr.Markdown(tr("Step 2b: Extract pitch (if the model has pitch) and features."))
             with gr.Row():

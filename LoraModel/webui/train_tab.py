@@ -84,6 +84,8 @@ class _Page:
                 (form.index, ("index",), form.info3),
                 (form.all, ("preprocess", "extract", "index", "train"), form.info3)):
             button.click(self._preparing(names), steps, [info], queue=False)
+        form.check.click(self.check, [form.recordings, form.rate], [form.info1, form.findings],
+                         api_name="lora_check_recordings", queue=False)
         form.train.click(self.start, [*form.fields, form.anew], [form.info3], api_name="lora_train_start", queue=False)
         view.stop.click(self.halt, [form.name], [form.info3], api_name="lora_train_stop", queue=False)
         view.resume.click(self.go_on, [form.name, form.epochs], [form.info3], api_name="lora_train_resume", queue=False)
@@ -128,6 +130,18 @@ class _Page:
         if not count:
             return [gr.update(), gr.update()]
         return [str(folder), self.tr("{count} files are in {folder} now", count=count, folder=folder)]
+
+    def check(self, recordings: Any, rate: Any) -> List[str]:
+        """Look at the recordings -> what to tell, and the findings with their pictures as HTML."""
+        shown = [""]
+
+        def action() -> str:
+            from . import checking  # brings SciPy's signal code: only where it is asked for
+
+            said, shown[0] = checking.look(self.folders.recordings(recordings), rate, self.tr)
+            return said
+
+        return [self._told(action), shown[0]]
 
     def start(self, *form: Any) -> str:
         """Start the run that the form asks for -> what to tell."""

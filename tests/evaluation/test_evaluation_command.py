@@ -20,7 +20,7 @@ from voice_data import BASE, ROOT, adapters, run  # noqa: F401  (a fixture)
 from bench import quality
 from LoraModel.demo.demo import RECORDINGS
 from LoraModel.evaluation import compare, evaluate, recordings, results
-from LoraModel.evaluation.judges import SpeechQuality
+from LoraModel.judges import SpeechQuality
 from LoraModel.messages import UserError, cli
 
 TEXTURE = {"global_variance", "frame_contrast", "band_contrast", "modulation_db", "high_db", "hnr_db"}

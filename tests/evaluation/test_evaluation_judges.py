@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from LoraModel import judges
 from LoraModel.demo import demo
-from LoraModel.evaluation import judges
 from LoraModel.messages import UserError
 
 

@@ -8,7 +8,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from LoraModel.evaluation import compare, judges, metrics, words
+from LoraModel import judges
+from LoraModel.evaluation import compare, metrics, words
 from LoraModel.evaluation.recordings import Recording
 from LoraModel.messages import UserError
 

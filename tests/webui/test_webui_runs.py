@@ -274,8 +274,9 @@ def test_settings_reach_the_trainer(runs):
     lora = config.lora_config()
     assert lora.targets["ups"].r == 3 and lora.targets["ups"].lora_alpha == 5 and lora.targets["spk_row"].r == 1
     assert (config.batch_size, config.save_every, config.base_d) == (3, 2, None)
+    assert settings(epochs=0).train_config(runs.folders).epochs == "auto"
     with pytest.raises(UserError):
-        settings(epochs=0).train_config(runs.folders)
+        settings(epochs=-1).train_config(runs.folders)
     with pytest.raises(UserError):
         settings(preset="none").train_config(runs.folders)
     with pytest.raises(UserError):

@@ -14,18 +14,26 @@ import warnings
 from pathlib import Path
 from typing import Dict, Sequence, Union
 
+import librosa
 import numpy as np
 import torch
 
-from ..inference.stand_in import SAMPLE_RATE
-from ..messages import Text, UserError
-from .metrics import at_16k
+from .messages import Text, UserError
+
+SAMPLE_RATE = 16000
+"""Hz, at which both networks listen."""
 
 QUALITY = {"ovrl_mos": "dnsmos", "sig_mos": "dnsmos_signal", "bak_mos": "dnsmos_background", "p808_mos": "dnsmos_p808"}
 """What speechmos calls its figures -> what they are called here."""
 
 SAME_SPEAKER = 0.95
 """Cosine from which two embeddings say nothing of two speakers."""
+
+
+def at_16k(audio: np.ndarray, sr: int) -> np.ndarray:
+    """(samples,) at `sr` Hz -> (samples,) float32 at 16 kHz."""
+    audio = np.asarray(audio, dtype=np.float32)
+    return audio if sr == SAMPLE_RATE else librosa.resample(audio, orig_sr=sr, target_sr=SAMPLE_RATE)
 
 
 def missing_package(what: Text, package: str, error: ImportError, commands: Sequence[str]) -> UserError:

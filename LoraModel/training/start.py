@@ -1,0 +1,55 @@
+"""Starting from another adapter in place of one that changes nothing."""
+
+from __future__ import annotations
+
+import torch
+
+from ..lora import Adapter
+from ..lora.adapter_file import check_base, tensors_hash
+from ..messages import UserError
+from ..models import BaseInfo, SynthesizerLoRA
+
+UP = "lora_B.weight"
+
+
+def identity(adapter: Adapter) -> str:
+    """What tells this start from others: SHA-256 of its tensors."""
+    return tensors_hash(adapter.tensors.items())
+
+
+def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> None:
+    """
+    Raises:
+        UserError: it is of another base, or of other layers or ranks than the run trains.
+    """
+    check_base(adapter, info.base_hash, info.name)
+    wanted = {name: tuple(parameter.shape) for name, parameter in model.injection.tensors().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()}
+    for name in sorted(set(wanted) ^ set(found)):
+        if name in wanted:
+            raise UserError("--init: adapter {adapter!r} has no {name}, which this run trains: choose the preset that "
+                            "it was trained with ({preset})", adapter=adapter.name, name=name,
+                            preset=adapter.config.preset or "?")
+        raise UserError("--init: adapter {adapter!r} has {name}, which this run does not train: choose the preset that "
+                        "it was trained with ({preset})", adapter=adapter.name, name=name,
+                        preset=adapter.config.preset or "?")
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise UserError("--init: {name} of adapter {adapter!r} has the shape {found}, this run's {shape}: choose "
+                            "the "
+                            "preset and rank that it was trained with", name=name, adapter=adapter.name,
+                            found=found[name], shape=shape)
+
+
+@torch.no_grad()
+def begin_with(model: SynthesizerLoRA, adapter: Adapter) -> None:
+    """Write the adapter's values into what is trained; `check_start` has been passed. What the two scale differently is
+    evened out in B."""
+    own, theirs = model.injection.config, adapter.config
+    for name, parameter in model.injection.tensors().items():
+        value = adapter.tensors[name].to(parameter)
+        if name.endswith(UP):
+            path = name[: -len(UP) - 1]
+            target, their = own.target_of(path) or "", theirs.target_of(path) or ""
+            value = value * (theirs.scaling(their) / own.scaling(target))
+        parameter.copy_(value)
