@@ -22,17 +22,18 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from .. import entries
 from ..host import find_host
 from ..inference.model_loader import MAX_STRENGTH
-from ..messages import Text, UserError
+from ..messages import Text
 from ..models.catalog import Catalog
 from ..names import plain_name
 from ..paths import printable
-from .adapter_info import describe
+from .blend_rows import BlendRows, Update, update
 from .folders import root_of
 from .merge_row import MergeRow
 from .page_scripts import HEAD, SEARCH, TO_INFERENCE
+from .panel_answers import PanelAnswers
 from .pitch_tick import PitchTick
-from .text import error_text, translator
-from .voices import State, Voices
+from .text import translator
+from .voices import Extras, Voices
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,6 @@ PANEL = "rvc_lora_panel"
 TRY = "rvc_lora_try"
 """Where the Train tab keeps its button "Try this voice" and the experiment's name, among the script's names."""
 _DRAG = 0.15  # seconds: a slider that is dragged sends every step; only one that rests for so long is acted on
-
-Update = Dict[str, Any]
-
-
-def update(**changes: Any) -> Update:
-    """A change of a component, in the form that RVC's own events return; without arguments, none."""
-    return {**changes, "__type__": "update"}
 
 
 def build(namespace: Dict[str, Any]) -> Panel:
@@ -70,7 +64,7 @@ def attach(namespace: Dict[str, Any]) -> None:
         panel.attach(namespace)
 
 
-class Panel:
+class Panel(PanelAnswers):
     """The components, and the events between them and `Voices`.
 
     Attributes:
@@ -96,6 +90,7 @@ class Panel:
         self.merge = MergeRow(self.voices, self.tr, lambda error: self._failed(error, still=False))
         self.pitch = PitchTick(self.voices, self.tr)
         self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
+        self._refused_rows: Optional[Extras] = None
         self._refused: Optional[Tuple[Any, ...]] = None  # the choice that failed last: it is not tried again by itself
 
     # ------------------------------------------------------------ components
@@ -122,11 +117,14 @@ class Panel:
                         search.change(fn=None, inputs=[search], outputs=[], _js=SEARCH, queue=False)
                     self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
                     self.unload = gr.Button(tr("Remove the adapter"))
+            self.rows = BlendRows(gr, tr, self._adapter_names)
+            self.rows.make()
             with gr.Row():
                 self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12,
                                          interactive=False)
                 self.details = gr.Textbox(label=tr("Adapter metadata"), lines=3, max_lines=12,
                                           interactive=False)
+            self.player = gr.HTML(visible=False)
             self.merge.components(info)
             self.asked = gr.Button("", visible=False)  # of scripts alone
             # another text with every answer that concerns what is loaded
@@ -157,10 +155,16 @@ class Panel:
         sid = [self._sid] if self._sid is not None else []
         self._has_speaker = bool(speaker)
 
-        chosen = [self.base, self.adapter, self.strength]
+        chosen, rows = [self.base, self.adapter, self.strength], self.rows
         # The status goes first: it is the answer that a script reads.
         said = [self.status, self.details, self.base, self.adapter]
-        shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.answered]
+        shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.strength, self.player, *rows.outputs,
+                 self.answered]
+        for part in rows.values:
+            part.change(self.change_blend, [*chosen, *rows.values], [self.status, self.answered], show_progress=False,
+                        queue=False)
+        rows.add.click(rows.more, [rows.count], rows.outputs, queue=False)
+        rows.remove.click(rows.fewer, [rows.count], rows.outputs, queue=False)
         self.asked.click(self.load, chosen, shown, api_name="lora_load", queue=False)
         self.base.change(self.choose_base, chosen, shown, queue=False)
         self.adapter.change(self.choose_adapter, chosen, shown, queue=False)
@@ -169,16 +173,19 @@ class Panel:
         # Gradio's pages drop an event while the same one is under way: after every answer, whatever was chosen
         # meanwhile is seen to.
         self.status.change(None, [self.status], [self.box], _js=HEAD, queue=False)
-        self.answered.change(self.settle, [*chosen, *sid], shown, show_progress=False, queue=False)
+        self.answered.change(self.settle, [*chosen, *(sid or [self.asked]), *rows.values], shown, show_progress=False,
+                             queue=False)
         if TRY in namespace:
             button, name = namespace[TRY]
             show = TO_INFERENCE.replace("TITLES", json.dumps([self.tr("LoRA Train")]))
             button.click(self.try_voice, [name, self.strength], shown, _js=show, queue=False)
         self.unload.click(self.take_off, [], shown, api_name="lora_unload", queue=False)
         self.refresh.click(self.lists, [], [self.base, self.adapter], api_name="lora_refresh", queue=False)
-        self.merge.events(self.base, sid)
+        self.refresh.click(rows.lists, [], rows.adapters, queue=False)
+        self.merge.events(self.base, sid, [self.adapter, *rows.adapters], self._adapter_names)
         if "refresh_button" in namespace:
             namespace["refresh_button"].click(self.lists, [], [self.base, self.adapter], queue=False)
+            namespace["refresh_button"].click(rows.lists, [], rows.adapters, queue=False)
         if "clean_button" in namespace:
             namespace["clean_button"].click(self.release, [], shown, queue=False)
         if sid:
@@ -186,7 +193,8 @@ class Panel:
         self.pitch.attach(namespace)
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [*said, self.strength, *self.pitch.ticks], queue=False)
+            root.load(self.page_opened, [], [*said, self.strength, self.player, *rows.outputs, *self.pitch.ticks],
+                      queue=False)
 
     def merge_into(self, name: Any) -> List[Any]:
         """Write the merged voice; RVC's own list shows it at once."""
@@ -194,7 +202,7 @@ class Panel:
 
     def load(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Load exactly what is named; an error leaves what is loaded as it is, and shows that again."""
-        return self._attempt(lambda: self._load(*self._named(base, adapter), strength), (base, adapter, strength))
+        return self._attempt(lambda: self._load(*self._named(base, adapter), strength, ()), (base, adapter, strength))
 
     def choose_base(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """A base was chosen in the list: an adapter of another base comes off."""
@@ -230,8 +238,8 @@ class Panel:
 
         return self._attempt(action, ("", "", strength))
 
-    def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "") -> List[Any]:
-        """After every answer: load what is chosen by now, if that is another voice or strength.
+    def settle(self, base: Any, adapter: Any, strength: Any, sid: Any = "", *rows: Any) -> List[Any]:
+        """After every answer: load what is chosen by now, if that is another voice, blend or strength.
 
         It comes to rest: what is loaded, or was refused, is not loaded again, and only another load is answered by a
         further event.
@@ -243,13 +251,16 @@ class Panel:
         if not any(chosen):  # RVC's own list emptied the choice while it was being loaded
             lost = state is not None and not self._text(sid)
             return [*self._shown(), *rest[4:]] if lost else rest
+        extras = self._chosen_rows(rows)
         if self._is_loaded(chosen) and state is not None and (not state.adapter or state.strength == strength):
-            return rest
+            if extras in (None, state.extras, self._refused_rows):
+                return rest
+            return self._answer(*self.change_blend(base, adapter, strength, *rows)[:1])
         if self._refused == (*chosen, strength):
             return rest
         same_adapter = state is not None and chosen[1] == state.adapter
         return self.choose_base(base, adapter, strength) if same_adapter and not self._is_loaded(chosen) else (
-            self.load(base, adapter, strength)
+            self._attempt(lambda: self._load(*chosen, strength), (base, adapter, strength))
             if self._is_loaded(chosen) else self.choose_adapter(base, adapter, strength))
 
     def _attempt(self, action: Callable[[], List[Any]], given: Sequence[Any]) -> List[Any]:
@@ -262,22 +273,22 @@ class Panel:
             return self._answer(self._failed(error), *self._shown(empty=True)[1:])
         return answer
 
-    def _load(self, base: str, adapter: str, strength: Any) -> List[Any]:
+    def _load(self, base: str, adapter: str, strength: Any, extras: Optional[Extras] = None) -> List[Any]:
         if not base and not adapter:
             return self._answer()
         before = self.voices.state
-        state = self.voices.load(base, adapter, strength)
+        state = self.voices.load(base, adapter, strength, extras)
         self._refused = None
         assert state is not None
         said = self._shown()
-        if before is not None and before[:2] == state[:2]:
-            return self._answer(*said)
+        if before is not None and before[:2] == state[:2] and before.extras == state.extras:
+            return self._answer(*said, blend=state)
         index = self.voices.index_for(state)
         self._speaker = state.speaker
         said += [update(value="")] if self._sid is not None else []
         said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
         return self._answer(*said, *(update(visible=state.f0) for _ in self._protects),
-                            *(update(value=index) for _ in self._indices))
+                            *(update(value=index) for _ in self._indices), *self._blend_shown(state))
 
     def _named(self, base: Any, adapter: Any) -> Tuple[str, str]:
         """(base, adapter) as they came, "" for none.
@@ -293,12 +304,10 @@ class Panel:
 
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Act on a slider once it rests; the steps on the way there are let go."""
-        with self._lock:
-            ticket = self._last_ticket = next(self._tickets)
-        time.sleep(_DRAG)
+        stale = self._stale()
         state, said = self.voices.state, update()
         # What is chosen and is not what is loaded: its own event says why.
-        if ticket == self._last_ticket and state is not None and state[:2] == (self._text(base) or state.base,
+        if not stale and state is not None and state[:2] == (self._text(base) or state.base,
                                                                                self._adapter(adapter)):
             try:
                 said = self._said(self.voices.load(state.base, state.adapter, strength))
@@ -307,13 +316,21 @@ class Panel:
                 said = self._failed(error)
         return [said, uuid.uuid4().hex]
 
+    def _stale(self) -> bool:
+        """Wait as long as a slider must rest; whether another change came meanwhile."""
+        with self._lock:
+            ticket = self._last_ticket = next(self._tickets)
+        time.sleep(_DRAG)
+        return ticket != self._last_ticket
+
     def take_off(self) -> List[Any]:
         """The adapter off, the base as it was."""
         try:
             state = self.voices.unload()
         except Exception as error:
             return self._answer(self._failed(error))
-        return self._answer(self._said(state), "", update(value=state.base if state else ""), update(value=self.none))
+        return self._answer(self._said(state), "", update(value=state.base if state else ""), update(value=self.none),
+                            blend=state)
 
     def release(self) -> List[Any]:
         """RVC's button for unloading was pressed: our base goes as RVC's voice does."""
@@ -322,11 +339,30 @@ class Panel:
         self.voices.release()
         said = [self._said(None), "", update(value=""), update(value=self.none)]
         return self._answer(*said, *([update()] if self._sid is not None else []),
-                            *([update(visible=False)] if self._has_speaker else []))
+                            *([update(visible=False)] if self._has_speaker else []), blend=None)
 
     def lists(self) -> List[Update]:
         """What there is to choose now."""
         return [update(choices=self.voices.catalog.bases()), self.adapter_choices()]
+
+    def change_blend(self, base: Any, adapter: Any, strength: Any, *rows: Any) -> List[Any]:
+        """A further voice of the blend, or its strength, was changed; of a slider that is dragged, only the last step
+        acts."""
+        extras = self._chosen_rows(rows)
+        if self.voices.state is not None and extras == self.voices.state.extras:
+            return [update(), update()]
+        if self._stale():
+            return [update(), uuid.uuid4().hex]
+        state = self.voices.state
+        mine = state is not None and state[:2] == (self._text(base) or state.base, self._adapter(adapter))
+        if state is None or not mine or extras in (None, state.extras):
+            return [update(), update()]
+        try:
+            said = self._said(self.voices.load(state.base, state.adapter, state.strength, extras))
+            self._refused_rows = None
+        except Exception as error:
+            self._refused_rows, said = extras, self._failed(error)
+        return [said, uuid.uuid4().hex]
 
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
@@ -344,53 +380,5 @@ class Panel:
         state = self.voices.state
         said, details, *values = self._shown()
         lists = [{**choices, **value} for choices, value in zip(self.lists(), values)]
-        return [said, details, *lists, update() if state is None else state.strength, *self.pitch.opened()]
-
-    # ------------------------------------------------------------ parts
-
-    def _answer(self, *said: Any) -> List[Any]:
-        """An answer for all that a choice shows: `said` for the first of it, no change of the rest, and a new text for
-        `answered`."""
-        count = 4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
-        return [*said, *(update() for _ in range(count - len(said))), uuid.uuid4().hex]
-
-    def _shown(self, empty: bool = False) -> List[Any]:
-        """What is loaded: status, details, base and adapter. empty: where nothing is, empty the lists' choice."""
-        state = self.voices.state
-        if state is None:
-            return [self._said(None), "",
-                    *([update(value=""), update(value=self.none)] if empty else [update(), update()])]
-        return [self._said(state), self._details(state.adapter), update(value=state.base),
-                update(value=state.adapter or self.none)]
-
-    def _said(self, state: Optional[State]) -> str:
-        if state is None:
-            return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.")
-        if not state.adapter:
-            return self.tr("{base}, the base alone", base=state.base)
-        return self.tr("{adapter}\non {base}\nstrength {strength:g}", adapter=state.adapter, base=state.base,
-                       strength=state.strength)
-
-    def _failed(self, error: Exception, still: bool = True) -> str:
-        if not isinstance(error, UserError):
-            logger.exception("RVC-LoRA")
-        state, kept = self.voices.state, ""
-        if still and state is not None:
-            kept = self.tr("\nStill loaded: ") + self._said(state).replace("\n", self.tr(", "))
-        return self.error + error_text(error, self.tr) + kept
-
-    def _details(self, adapter: str) -> str:
-        if not adapter:
-            return ""
-        try:
-            return describe(self.voices.catalog.adapter_path(adapter), self.tr)
-        except Exception as error:  # a stranger's file: whatever it makes of the reading
-            return error_text(error, self.tr)
-
-    def _adapter(self, value: Any) -> str:
-        text = self._text(value)
-        return "" if text == self.none else text
-
-    @staticmethod
-    def _text(value: Any) -> str:
-        return value if isinstance(value, str) else ""
+        return [said, details, *lists, update() if state is None else state.strength, *self._blend_shown(state)[1:],
+                *self.pitch.opened()]

@@ -9,21 +9,23 @@ import os
 import re
 import threading
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
+from ..conversion.blend import blend, table_of
 from ..host import Host
 from ..host.converter import Converter, Installed
 from ..host.index import find_index
 from ..host.patch import in_use
 from ..host.safe_types import voice_allowed
-from ..inference.model_loader import VoiceLoader, check_strength
+from ..inference.model_loader import MAX_STRENGTH, VoiceLoader, check_strength
 from ..inference.patched import give_voice
 from ..inference.transpose import Transposition, choose_transposition
-from ..lora import Adapter, load_adapter
+from ..lora import Adapter, load_adapter, save_adapter
 from ..lora.adapter_file import read_metadata
+from ..lora.adapter_metadata import Part, read_parts
 from ..messages import UserError
 from ..models import Base, load_base_beside_config
 from ..models.catalog import Catalog, kind_of, stamp_of
@@ -31,6 +33,11 @@ from ..models.voice_file import save_model, small_model
 from ..names import plain_name
 
 logger = logging.getLogger(__name__)
+
+
+Extras = Tuple[Tuple[str, float], ...]
+MOST_VOICES = 4
+"""Of a blend on the page."""
 
 
 class State(NamedTuple):
@@ -42,6 +49,8 @@ class State(NamedTuple):
     speaker: int
     speakers: int
     f0: bool
+    extras: Extras = ()
+    """Further voices of a blend, with their strengths."""
 
 
 class Voices:
@@ -62,6 +71,7 @@ class Voices:
         self._strength = 1.0
         self._base_stamp: Tuple[int, int] = (0, 0)
         self._loaded: Optional[Adapter] = None  # which `_adapter` is, also at strength 0
+        self._extras: Tuple[Tuple[str, float, Adapter], ...] = ()
 
     @property
     def state(self) -> Optional[State]:
@@ -70,15 +80,21 @@ class Voices:
         if voice is None or self._converter.ours is not voice.network:
             return None
         speaker = self._loaded.speaker if self._loaded is not None else 0
-        return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0)
+        return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0,
+                     tuple(extra[:2] for extra in self._extras))
 
-    def load(self, base: str, adapter: str = "", strength: float = 1.0) -> Optional[State]:
+    def load(self, base: str, adapter: str = "", strength: float = 1.0,
+             extras: Optional[Sequence[Tuple[str, float]]] = None) -> Optional[State]:
         """Let `vc` convert with a base and an adapter on it; what is loaded already is not loaded again.
 
         Args:
             base: "" leaves the base that is loaded, or finds the adapter's own by its name.
             adapter: "" is the plain base.
             strength: 0 to 1.5.
+            extras: further voices and their strengths, which blend with it; None leaves those that are loaded, as far
+                as the base stays.
+
+        A saved blend whose parts are all there is loaded as these parts.
 
         Raises:
             UserError: a name that is not in the lists, a damaged file, an adapter of another base. The voice before
@@ -90,20 +106,32 @@ class Voices:
             if not base and not adapter:
                 return now
             path = self.catalog.adapter_path(adapter) if adapter else None
+            parts = self._parts_of(path, strength) if path is not None and not extras else []
+            if parts:
+                (adapter, strength), extras = parts[0], parts[1:]
+                path = self.catalog.adapter_path(adapter)
             base_path = self.catalog.base_path(base or self._base_for(path, now))
             base = self.catalog.base_name(base_path)
             stamp = stamp_of(base_path)
             fresh = now is None or self._voice is None or now.base != base or self._base_stamp != stamp
             voice = self._read_base(base_path) if fresh or self._voice is None else self._voice
             loaded = _checked(voice, path) if path is not None else None
-            if not fresh and loaded is self._loaded and (loaded is None or strength == self._strength):
+            if extras is None:
+                more = () if fresh else self._extras
+            else:
+                more = tuple((name, check_strength(share), _checked(voice, self.catalog.adapter_path(name)))
+                             for name, share in extras[:MOST_VOICES - 1])
+            same = [(*extra[:2], id(extra[2])) for extra in more] == [(*extra[:2], id(extra[2]))
+                                                                      for extra in self._extras]
+            if not fresh and loaded is self._loaded and same and (loaded is None or strength == self._strength):
                 return now
             with in_use.change():
-                voice.set_adapters([(loaded, strength)] if loaded is not None else [])
+                voice.set_adapters(_pairs(loaded, strength, more))
                 if fresh:
                     self._install(voice)
                 self._base, self._base_stamp, self._adapter, self._loaded, self._strength = (base, stamp, adapter,
                                                                                              loaded, strength)
+                self._extras = more
             return self.state
 
     def unload(self) -> Optional[State]:
@@ -113,7 +141,7 @@ class Voices:
                 return None
             with in_use.change():
                 self._voice.unload()
-                self._adapter, self._loaded = "", None
+                self._adapter, self._loaded, self._extras = "", None, ()
             return self.state
 
     def release(self) -> None:
@@ -123,7 +151,7 @@ class Voices:
                 return
             with in_use.change():
                 self._converter.release()
-                self._voice, self._base, self._adapter, self._loaded = None, "", "", None
+                self._voice, self._base, self._adapter, self._loaded, self._extras = None, "", "", None, ()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -140,7 +168,8 @@ class Voices:
         text = plain_name(text[:-4] if text.lower().endswith(".pth") else text)
         with self._turn:
             now = self.state
-            if now is None or not now.adapter:
+            pairs = _pairs(self._loaded, self._strength, self._extras)
+            if now is None or not pairs:
                 raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter "
                                 "first")
             weights = self.catalog.weights
@@ -149,19 +178,61 @@ class Voices:
                 raise UserError("{text}.pth is in {weights_name}/ already: choose another name", text=text,
                                 weights_name=weights.name)
             voice = VoiceLoader(self._load_base(self.catalog.base_path(now.base)), self.host)
-            if self._voice is None or self._loaded is None or voice.info.base_hash != self._voice.info.base_hash:
+            if self._voice is None or voice.info.base_hash != self._voice.info.base_hash:
                 raise UserError("{base} has changed since it was loaded: choose the base and the adapter again",
                                 base=now.base)
-            adapter = self._loaded
-            voice.set_adapters([(adapter, now.strength)])
-            note = f"{adapter.name} x {now.strength:g} (RVC-LoRA, base {voice.info.name})"
+            voice.set_adapters(pairs)
+            named = " + ".join(f"{adapter.name} x {strength:g}" for adapter, strength in pairs)
+            layers = sorted({layer for adapter, _ in pairs for layer in adapter.layers()})
             path = weights / f"{text}.pth"
-            try:
-                save_model(path, small_model(voice.network, voice.info, note, sorted(adapter.layers())))
-            except OSError as error:
-                raise UserError("{path} could not be written ({strerror}): free some space or check the folder's "
-                                "permissions", path=path, strerror=error.strerror) from None
+            with _written(path):
+                save_model(path, small_model(voice.network, voice.info, f"{named} (RVC-LoRA, base {voice.info.name})",
+                                             layers))
             return path
+
+    def save_blend(self, name: str) -> Path:
+        """Write the blend that is loaded as one adapter, exact, into the folder of the adapters. It says of which
+        files it is made, so that loading it brings them back.
+
+        Raises:
+            UserError: fewer than two voices are loaded, a bad name, or one that is taken.
+        """
+        text = str(name or "").strip()
+        text = plain_name(text[:-12] if text.lower().endswith(".safetensors") else text)
+        with self._turn:
+            now, pairs = self.state, _pairs(self._loaded, self._strength, self._extras)
+            if now is None or len(pairs) < 2:
+                raise UserError("a blend needs two voices or more: add one and choose its adapter")
+            path = self.catalog.loras / f"{text}.safetensors"
+            taken = {file.lower() for file in os.listdir(str(path.parent))} if path.parent.is_dir() else set()
+            if path.name.lower() in taken:
+                raise UserError("{text} is in {folder}/ already: choose another name", text=path.name,
+                                folder=path.parent.name)
+            files = [*([now.adapter] if now.adapter else []), *(extra for extra, _ in now.extras)]
+            made = blend(pairs, text, table_of(self.catalog.base_path(now.base)), True, files)
+            with _written(path):
+                save_adapter(path, made.tensors, made.config, made.metadata)
+            return path
+
+    def _parts_of(self, path: Path, strength: float) -> List[Tuple[str, float]]:
+        """The adapters that a saved blend is made of, by their names in the list, with their strengths; [] where the
+        file is no blend, or one of them is not there as it was."""
+        found: List[Tuple[str, float]] = []
+        parts = read_parts(read_metadata(path).get("parts", ""))
+        names = self.catalog.adapters() if parts else []
+        for part in parts:
+            near = [name for name in names if Path(name).name == Path(part.file).name]
+            same = [name for name in near if self._is_part(name, part)]
+            if not same or not 0 <= part.strength * strength <= MAX_STRENGTH:
+                return []
+            found.append((same[0], part.strength * strength))
+        return found if len(found) <= MOST_VOICES else []
+
+    def _is_part(self, name: str, part: Part) -> bool:
+        try:
+            return read_metadata(self.catalog.adapter_path(name))["checksum"] == part.checksum
+        except UserError:
+            return False
 
     def index_for(self, state: State) -> str:
         """The index that RVC itself would pick for a voice of that name, else the newest of its experiment; "" where
@@ -241,6 +312,22 @@ class Voices:
             list(info.config), info.f0, info.version, info.sample_rate, info.speakers, info.name))
         self._voice = voice
         gc.collect()  # the base before: a network and its voices hold each other
+
+
+def _pairs(loaded: Optional[Adapter], strength: float,
+           extras: Sequence[Tuple[str, float, Adapter]]) -> List[Tuple[Adapter, float]]:
+    """What is applied: each adapter with its strength."""
+    return [*([(loaded, strength)] if loaded is not None else []), *((adapter, share) for _, share, adapter in extras)]
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Say where a file cannot be written, in words that fit a page."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError("{path} could not be written ({strerror}): free some space or check the folder's "
+                        "permissions", path=path, strerror=error.strerror) from None
 
 
 def _checked(voice: VoiceLoader, path: Path) -> Adapter:

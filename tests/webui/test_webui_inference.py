@@ -1,6 +1,7 @@
 """The inference panel in a page: under Gradio by itself, and in the WebUI of both stand-in hosts, called as scripts
 call it."""
 
+import base64
 import importlib.util
 import json
 import os
@@ -15,12 +16,15 @@ from types import SimpleNamespace
 import pytest
 import soundfile
 import standin_hosts
+import torch
 from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
 from voice_data import BASE, make_adapter
 
+from LoraModel.inference import VoiceLoader
 from LoraModel.inference.audio import read_audio
 from LoraModel.inference.transpose import pitch_of_recording
 from LoraModel.install import webui_script
+from LoraModel.lora.adapter_file import edit_metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = {"__type__": "update"}
@@ -72,10 +76,10 @@ def test_every_event_answers_for_all_its_outputs(files):
                    made.load(BASE_NAME, "lora/damaged.safetensors", 1), made.load("", "", 1),
                    made.settle(BASE_NAME, "lora/anna.safetensors", 0.5), made.settle("", "", 1), made.take_off(),
                    made.release(), made.release()):
-        assert len(answer) == shown == 11
+        assert len(answer) == shown == 20
     assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(
         events["lora_merge"]["outputs"])
-    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 5
+    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 13
 
 
 @needs_gradio
@@ -95,7 +99,7 @@ def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(fil
         inference_panel.attach(names)
     made = names[inference_panel.PANEL]
     inside = [child for block in row.children for child in (getattr(block, "children", None) or [block])]
-    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 6
+    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 14
     assert len([event for event in app.config["dependencies"] if event["queue"] is not False]) == 0
     choose = made.voices.vc.rvc_lora_transpose
     made.voices.release()
@@ -140,8 +144,8 @@ def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(f
             assert [change.get("value") for change in answer[2:4]] == [BASE_NAME, "lora/anna.safetensors"]
             assert set(map(str, made.settle(BASE_NAME, refused, 1))) == {str(NOTHING)}  # it is not tried again
             # The page sets its lists back, which is an event: the message stays.
-            assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[:-1] == [NOTHING] * 10
-            assert made.settle(BASE_NAME, "lora/anna.safetensors", 1) == [NOTHING] * 11
+            assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[:-1] == [NOTHING] * 19
+            assert made.settle(BASE_NAME, "lora/anna.safetensors", 1) == [NOTHING] * 20
         # what was chosen meanwhile is loaded
         assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")
         made.release()
@@ -183,7 +187,7 @@ def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files
         answer = made.settle(base, adapter, strength)
         base = answer[2].get("value", base)  # what the page shows then
         assert made.voices.state[:3] == (base, made._adapter(adapter), strength)
-        assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 11
+        assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 20
     # Two answers are never the same text, or the page would see no change: also where nothing was changed.
     assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1] != made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1]
     assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors",
@@ -196,7 +200,7 @@ def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files
     # loads a voice.
     assert made.settle("", made.none, 1)[2:4] == [{**NOTHING, "value": BASE_NAME},
                                                   {**NOTHING, "value": "lora/anna.safetensors"}]
-    assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 11
+    assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 20
 
 
 @needs_gradio
@@ -310,3 +314,72 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
     assert abs(convert().astype(int) - anna).max() < 300  # RVC's own loading of the merged file, in fp16
     assert not client.predict(api_name="/lora_unload")[0].startswith("Error")
     assert (host / "assets/weights/anna.pth").is_file()
+
+
+@needs_gradio
+def test_up_to_four_voices_blend_and_a_saved_blend_brings_its_rows_back(files, tmp_path):
+    furnish(tmp_path)
+    made, _ = panel(tmp_path)
+    made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 0.7)
+    rows = ["lora/mine/bert.safetensors", 0.3, made.none, 1, made.none, 1]
+    said, answered = made.change_blend(BASE_NAME, "lora/anna.safetensors", 0.7, *rows)
+    assert "with lora/mine/bert.safetensors at 0.3" in said and isinstance(answered, str)
+    assert made.voices.state.extras == (("lora/mine/bert.safetensors", 0.3),)
+    expected = VoiceLoader(BASE, LIBRARY)
+    lora = tmp_path / "assets/lora"
+    expected.set_adapters([(lora / "anna.safetensors", 0.7), (lora / "mine/bert.safetensors", 0.3)])
+    loaded = made.voices.vc.net_g.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in expected.network.state_dict().items()
+               if name in loaded)
+    # at rest: nothing is loaded twice, and a refused row says both bases and is not tried again
+    assert made.change_blend(BASE_NAME, "lora/anna.safetensors", 0.7, *rows) == [NOTHING, NOTHING]
+    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *rows) == [NOTHING] * 20
+    wrong = [*rows[:2], "lora/other.safetensors", 1, made.none, 1]
+    said, _ = made.change_blend(BASE_NAME, "lora/anna.safetensors", 0.7, *wrong)
+    assert "trained on the base other" in said and "the chosen base is f0G16k" in said and "at 0.3" in said
+    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *wrong) == [NOTHING] * 20
+    # saved, it is one adapter of the list; loaded again, it is the rows
+    def save(name):
+        return made.merge.save_blend(name, made._adapter_names, 4)
+
+    answer = save("duet")
+    assert "duet.safetensors" in answer[0] and "lora/duet.safetensors" in answer[1]["choices"]
+    assert "already" in save("duet")[0]
+    made.take_off()
+    assert made.voices.state.extras == () and "two voices" in save("solo")[0]
+    answer = made.load(BASE_NAME, "lora/duet.safetensors", 1)
+    assert made.voices.state[:3] == (BASE_NAME, "lora/anna.safetensors", 0.7)
+    assert made.voices.state.extras == (("lora/mine/bert.safetensors", 0.3),)
+    assert answer[3]["value"] == "lora/anna.safetensors" and answer[10]["value"] == 0.7
+    assert [row.get("visible") for row in answer[12:18]] == [True, True, False, False, False, False]
+    assert [row["value"] for row in answer[12:19]] == ["lora/mine/bert.safetensors", 0.3, made.none, 1.0, made.none,
+                                                       1.0, 1]
+    # where a part is gone, the blend is the one file that it is
+    (lora / "mine/bert.safetensors").unlink()
+    made.load(BASE_NAME, "lora/duet.safetensors", 0.5)
+    assert made.voices.state[1:3] == ("lora/duet.safetensors", 0.5) and made.voices.state.extras == ()
+
+
+@needs_gradio
+def test_rows_are_added_and_removed(files):
+    made, _ = panel(files)
+    assert [row.get("visible") for row in made.rows.more(0)[:6]] == [True, True, False, False, False, False]
+    assert made.rows.more(3)[-1]["value"] == 3 and made.rows.more("nonsense")[-1]["value"] == 1
+    fewer = made.rows.fewer(2)
+    assert [row.get("visible") for row in fewer[:6]] == [True, True, False, False, False, False]
+    assert fewer[2]["value"] == made.none and fewer[-1]["value"] == 1
+
+
+@needs_gradio
+def test_the_preview_of_an_adapter_is_played(tmp_path):
+    furnish(tmp_path)
+    file = tmp_path / "assets/lora/anna.safetensors"
+    edit_metadata(file, {"preview": base64.b64encode(b"OggS" + bytes(99)).decode(), "consent": "own voice",
+                         "tags": "calm, woman", "language": "en"})
+    made, _ = panel(tmp_path)
+    answer = made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)
+    player = answer[11]
+    assert player["visible"] and 'src="data:audio/ogg;base64,T2dnUw' in player["value"]
+    assert "Consent: own voice" in answer[1] and "Tags: calm, woman" in answer[1] and "Language: en" in answer[1]
+    assert made.choose_adapter(BASE_NAME, "lora/mine/bert.safetensors", 1)[11] == {"value": "", "visible": False,
+                                                                                 "__type__": "update"}
