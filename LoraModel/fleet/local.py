@@ -74,7 +74,8 @@ class Local:
         on_gpu = self.devices[0] != "cpu"
         self.most = workers or (len(self.devices) if on_gpu else cores())
         self.forks = sys.platform.startswith("linux") and not on_gpu if forks is None else forks
-        self.threads = max(1, cores() // self.most)
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        self.threads = int(asked) if asked.isdigit() and int(asked) else max(1, cores() // self.most)
         self.need, self.measured = guess(bytes_of(base)), 0
         self._processes: List[_Process] = []
         self._shared: Any = None
