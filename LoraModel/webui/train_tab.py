@@ -23,6 +23,8 @@ from .forecast import Forecaster
 from .inference_panel import TRY
 from .page_scripts import TICK
 from .preparation import Preparer
+from .queue_panel import QueuePanel
+from .queue_runs import Queue
 from .run_settings import LIMITS, WORDS, RunSettings
 from .runs import Runs
 from .shelf import Shelf
@@ -69,6 +71,7 @@ class _Page:
         gr.HTML(curves.STYLE)
         self.form.components()
         self.view.components(self.form)
+        QueuePanel(Queue(self.folders, self.runs.language), self.form, self.tr)
         self.shelf.components()
         self.asked = gr.Textbox(visible=False)  # of scripts alone: the status as JSON
         self.tick_button = gr.Button("", elem_id="lora_tick")

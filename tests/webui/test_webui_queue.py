@@ -1,0 +1,124 @@
+"""The queue of the page: a process of its own works on it, whatever becomes of the page."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import tiny_base
+import training_data
+
+from LoraModel.messages import UserError, tr_in
+from LoraModel.webui.folders import Folders
+from LoraModel.webui.queue_panel import QueuePanel
+from LoraModel.webui.queue_runs import Queue
+from LoraModel.webui.run_settings import RunSettings
+
+BASE = "assets/pretrained_v2/f0G16k.pth"
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root = tmp_path / "根 目录"
+    tiny_base.make(root / "assets/pretrained_v2/f0G16k.pth")
+    for name in ("anna", "ben"):
+        training_data.make_experiment(root / "logs" / name, clips=4, seconds=1.2)
+    made = Queue(Folders(root, False), "en")
+    yield made
+    if made.works():
+        os.kill(made._process()["pid"], signal.SIGKILL)
+
+
+def settings(name, **changed):
+    return RunSettings(**{"name": name, "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 2,
+                          "batch_size": 2, "device": "cpu", **changed})
+
+
+def states(queue):
+    return {voice["name"]: voice["state"] for voice in queue.status()["voices"]}
+
+
+def until(queue, wanted, seconds=200):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if wanted(queue):
+            return
+        time.sleep(0.1)
+    raise AssertionError((queue.status(), queue.log.read_text() if queue.log.is_file() else ""))
+
+
+def test_voices_one_after_another(queue, tmp_path):
+    """Two that are prepared, one of recordings, and one that fails: the others go on. The adapters are in the list."""
+    assert queue.status() == {"works": False, "paused": False, "voices": [], "log": []}
+    recordings = tmp_path / "rec"
+    recordings.mkdir()
+    for number in (1, 2, 3):
+        import soundfile
+
+        soundfile.write(str(recordings / f"{number}.wav"), training_data.clip(number, 0.4, 1.2)[0], training_data.RATE)
+    broken = queue.folders.logs / "broken"
+    shutil.copytree(str(queue.folders.logs / "anna"), str(broken))
+    next((broken / "3_feature768").glob("*.npy")).write_bytes(b"no")
+    queue.add(settings("broken"), "")
+    queue.add(settings("anna"), "")
+    queue.add(settings("ben"), "")
+    queue.add(settings("carla", epochs=1), str(recordings))
+    assert queue.works()
+    queue = Queue(Folders(queue.folders.root, False))  # the page was closed and opened anew
+    until(queue, lambda q: not q.works())
+    assert states(queue) == {"broken": "failed", "anna": "done", "ben": "done", "carla": "done"}
+    for entry in queue.entries():
+        if entry.state == "done":
+            assert queue.folders.adapter(entry.name).is_file() == entry.figures["better"]
+    with pytest.raises(UserError, match="in the queue already"):
+        queue.add(settings("anna"), "")
+    queue.remove("broken")
+    assert "broken" not in states(queue)
+
+
+def test_pause_and_resume(queue):
+    """What trains saves and waits; the order and the list change meanwhile; then all of it goes on."""
+    queue.add(settings("anna", epochs=400, save_every=50), "")
+    queue.add(settings("ben"), "")
+    until(queue, lambda q: any(voice["step"] > 2 for voice in q.status()["voices"]))
+    queue.pause()
+    until(queue, lambda q: not q.works())
+    found = states(queue)
+    assert found["anna"] == "waiting" and queue.status()["paused"]
+    queue.see_to_it()
+    assert not queue.works(), "a paused queue stays so"
+    queue.move("anna", 1)
+    assert [entry.name for entry in queue.entries() if entry.state == "waiting"][-1] == "anna"
+    queue.remove("anna")
+    queue.resume()
+    until(queue, lambda q: not q.works())
+    assert states(queue) == {"ben": "done"}
+
+
+def test_the_page(queue):
+    """The panel's events and what it shows, in both languages."""
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+
+    class Form:
+        pass
+
+    with gradio.Blocks() as page:
+        form = Form()
+        form.fields, form.recordings = [gradio.Textbox() for _ in range(13)], gradio.Textbox()
+        panel = QueuePanel(queue, form, tr_in("zh_CN"))
+    names = {entry["api_name"] for entry in page.config["dependencies"] if entry.get("api_name")}
+    assert {"lora_queue_add", "lora_queue_pause", "lora_queue_resume", "lora_queue_earlier", "lora_queue_later",
+            "lora_queue_remove", "lora_queue_status"} <= names
+    assert "队列为空" in panel.table() and json.loads(panel.report())["voices"] == []
+    assert "队列为空" in panel._on(queue.pause)()[0]
+    assert not queue.folder.exists(), "nothing was made"
+    said = panel._on_add("nobody", "16k", "v2", True, BASE, "", "fast", 0, 0, 1, 2, 1, "cpu", "")[0]
+    assert "nobody" in said and not queue.folder.exists()
+    said, table, _ = panel._on_add("anna", "16k", "v2", True, BASE, "", "fast", 0, 0, 1, 2, 1, "cpu", "")
+    assert "<b>anna</b>" in table
+    until(queue, lambda q: not q.works())
+    assert "完成" in panel.table() and "1 个中完成 1 个" in panel.line()
+    assert json.loads(panel.report())["voices"][0]["state"] == "done"
