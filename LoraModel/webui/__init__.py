@@ -5,6 +5,6 @@ parts: the inference panel (`inference_panel`, `blend_rows`, `panel_answers`, `v
 train tab (`train_tab`, `train_form`, `train_view`, `tab_words`, `run_settings`, `help_texts`), what comes before
 training (`preparation`, `preparation_job`, `prepare_step`, `prepare_bar`, `forecast`, `paces`), the runs (`runs`,
 `run_log`, `curves`, `listening`, `console`, `worker`, `processes`), the queue (`queue_runs`, `queue_panel`), the list
-of what there is (`shelf`, `shelf_view`), what both need (`folders`, `text`, `page_scripts`), and `app`. Who may ask the page for what is decided
-in guard/.
+of what there is (`shelf`, `shelf_view`), what both need (`folders`, `text`, `page_scripts`), and `app`. Who may ask the
+page for what is decided in guard/.
 """
