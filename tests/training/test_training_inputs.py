@@ -120,7 +120,7 @@ def test_stereo(voice, tmp_path, refused):
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"no sound"])
 def test_damaged_wav(voice, tmp_path, refused, content):
     (voice / "0_gt_wavs" / "2_0.wav").write_bytes(content)
-    assert "2_0.wav is no readable WAV" in refused(settings(voice, tmp_path / "out"))
+    assert "2_0.wav cannot be read as a WAV" in refused(settings(voice, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -162,9 +162,9 @@ def test_nan(voice, tmp_path, refused, part, value):
 def test_damaged_features(voice, tmp_path, refused):
     path = voice / "3_feature768" / "1_0.npy"
     path.write_bytes(path.read_bytes()[:5000])
-    assert "1_0.npy is no readable array" in refused(settings(voice, tmp_path / "out"))
+    assert "1_0.npy cannot be read as an array" in refused(settings(voice, tmp_path / "out"))
     np.save(str(path), np.array([{"an": "object"}], dtype=object), allow_pickle=True)
-    assert "1_0.npy is no readable array" in refused(settings(voice, tmp_path / "out"))
+    assert "1_0.npy cannot be read as an array" in refused(settings(voice, tmp_path / "out"))
     np.save(str(path), np.zeros((0, 768), dtype=np.float32))
     assert "1_0.npy has shape (0, 768)" in refused(settings(voice, tmp_path / "out"))
 

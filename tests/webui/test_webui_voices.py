@@ -309,8 +309,8 @@ def test_a_strangers_metadata_stays_text_on_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("heldout, shown", [
-    ('{"base": 0.9, "adapter": null, "metric": "log-mel L1"}', "Held-out loss: never evaluated: how good it is, nobody "
-     "has measured"),
+    ('{"base": 0.9, "adapter": null, "metric": "log-mel L1"}', "Held-out loss: never evaluated on held-out "
+     "clips"),
     ('{"base": 0.87, "adapter": 5.33}', "Held-out loss: 5.330 (the base alone: 0.870): WORSE than the base alone"),
     ('{"base": [1], "adapter": {"a": 1}}', None), ("nonsense", None), ('{"base": 1e999, "adapter": true}', None),
     ("[" * 3000, None), ("7", None),
@@ -322,9 +322,9 @@ def test_what_was_measured_is_said_in_words_and_nonsense_is_left_out(tmp_path, h
 
 
 def test_the_language_is_the_pages(monkeypatch):
-    for language, word in (("zh_CN", "zh"), ("zh_TW", "zh"), ("en_US", "en"), ("ja_JP", "en")):
-        monkeypatch.setenv("RVC_LORA_LANG", "en" if word == "zh" else "zh")  # RVC's own setting counts, not ours
-        assert translator({"i18n": SimpleNamespace(language=language)})("en", "zh") == word
+    for language, word in (("zh_CN", "已完成"), ("zh_TW", "已完成"), ("en_US", "done"), ("ja_JP", "done")):
+        monkeypatch.setenv("RVC_LORA_LANG", "zh" if word == "done" else "en")  # RVC's own setting counts, not ours
+        assert translator({"i18n": SimpleNamespace(language=language)})("done") == word
     monkeypatch.setenv("RVC_LORA_LANG", "zh")
     assert translator({})("done") == "已完成"
 
