@@ -79,7 +79,8 @@ def test_every_file_that_is_run_has_a_parser():
             continue
         calls = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                  for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
-        assert calls & {"Parser", "parser", "arguments", "voice_arguments", "start", "options_of"}, f"{path} has no parser"
+        known = {"Parser", "parser", "arguments", "voice_arguments", "start", "options_of"}
+        assert calls & known, f"{path} has no parser"
         assert "ArgumentParser" not in calls, f"{path}: commands.Parser says what is wrong in one line"
 
 

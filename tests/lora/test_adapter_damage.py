@@ -61,7 +61,7 @@ def test_files_that_are_no_adapter_are_refused_and_nothing_runs(tmp_path):
         "empty": (b"", "not a usable"), "pickle": (pickle.dumps(Evil(str(marker))), "not a usable"),
         "torch": ((tmp_path / "torch.pth").read_bytes(), "not a usable"), "text": (b"hello" * 100, "not a usable"),
         "zeros": (bytes(1000), "not a usable"), "huge header": (struct.pack("<Q", 2**62) + b"{}", "not a usable"),
-        "foreign": (foreign, "its format is 'pt'"), "without metadata": (bare, "its format is 'not named'"),
+        "foreign": (foreign, "its format is 'pt'"), "without metadata": (bare, "its format is not named"),
     }
     for _name, (data, message) in cases.items():
         path.write_bytes(data)

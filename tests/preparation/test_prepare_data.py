@@ -83,7 +83,7 @@ def test_what_follows_from_other_recordings_or_settings_is_made_anew(tmp_path, r
     else:
         shutil.copy(RECORDINGS / "04.flac", raw / "01.flac")
     assert cli(prepare_data.main, command(raw, out, *more)) == 0
-    assert "are kept in" in capsys.readouterr().err
+    assert "were moved to" in capsys.readouterr().err
     kept, = (out / "set_aside").iterdir()
     old = {name: data for name, (_, data) in contents(kept).items()}
     assert old == {name: data for name, data in before.items() if name not in ("prepared.json", "config.json")}
@@ -140,7 +140,7 @@ def test_features_of_other_slices_are_made_anew_and_data_without_a_voice_is_said
     np.save(features / "9_9.npy", np.zeros((7, 768), np.float32))
     (features / names[2]).unlink()
     assert cli(prepare_data.main, command(raw, out)) == 0
-    assert "3 files of pitch and features are not of their slices" in capsys.readouterr().err
+    assert "3 files of pitch and features do not belong to their slices" in capsys.readouterr().err
     assert {name: data for name,
             (_, data) in contents(features).items()} == right and not checks.index_is_old(out, "v2")
 

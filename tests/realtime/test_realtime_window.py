@@ -163,7 +163,7 @@ class Voices:
 
     def use(self, wanted):
         if "fails" in self.__dict__:
-            raise UserError(self.fails, self.fails)
+            raise UserError(self.fails)
         self.used.append({path.name: strength for path, strength in wanted.items()})
         answer = Future()
         answer.set_result(True)

@@ -179,8 +179,8 @@ def test_a_crash_shows_the_last_lines_and_resumes(runs):
     broken = until(runs, lambda s: not s.active)
     assert broken.state == "broken" and broken.resumable and broken.log
     shown = curves.progress(broken, tr_in("en"))
-    assert "without a word" in shown and "Resume" in shown
-    assert "意外结束" in curves.progress(broken, tr_in("zh_CN"))
+    assert "ended unexpectedly" in shown and "Resume" in shown
+    assert "意外终止" in curves.progress(broken, tr_in("zh_CN"))
     runs.resume("voice")
     until(runs, lambda s: s.step > broken.step)
 
