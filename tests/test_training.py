@@ -270,12 +270,13 @@ def full_size_experiment(folder, version, f0, clips=2, frames=60):
 
 @pytest.mark.parametrize("version, f0", [("v2", True), ("v2", False), ("v1", True), ("v1", False)])
 def test_a_step_at_full_size(tmp_path, full_network, library, version, f0):
-    """The four networks of RVC at 40k, random weights, without a config.json: one step of the default preset."""
+    """The four networks of RVC at 40k, random weights, without a config.json: one step of a preset that adapts all
+    parts."""
     network = full_network(version, f0)
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(tmp_path / "G.pth"))
     voice = full_size_experiment(tmp_path / "voice", version, f0)
     values = {"base_model": str(tmp_path / "G.pth"), "data_dir": str(voice), "output_dir": str(tmp_path / "out"),
-              "epochs": 1,
+              "epochs": 1, "preset": "balanced",
               "init_speaker": -1 if (version, f0) == ("v2", True) else 0, "valid_fraction": 0.5, "device": "cpu"}
     trainer = prepare(TrainConfig.from_dict(values))
     assert trainer.info.config == config_list(library.config_for(version, 40000)) and trainer.total_steps == 1
