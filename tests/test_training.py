@@ -307,7 +307,7 @@ def test_find_speaker_on_109_rows_takes_seconds(tmp_path, full_network, library)
 
 
 def test_errors_while_running_are_one_line(voice, tmp_path, capsys):
-    line = argv(settings(voice, tmp_path / "out", lr=1e30, warmup_steps=0), config=tmp_path / "c.json")
+    line = argv(settings(voice, tmp_path / "out", lr=1e6, warmup_steps=0), config=tmp_path / "c.json")
     assert cli(main, line) == 2
     err = capsys.readouterr().err
     assert "error: the loss or its gradient is not finite at step" in err and "lower --lr" in err

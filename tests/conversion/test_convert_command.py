@@ -72,7 +72,7 @@ def test_a_folder_goes_on_after_a_failure_and_skips_what_is_done(lab, tmp_path, 
     stamp = (output / "a.safetensors").stat().st_mtime_ns
     os.unlink(str(voices / "broken.pth"))
     assert command(*line) == 0
-    assert (output / "a.safetensors").stat().st_mtime_ns == stamp and "done before" in capsys.readouterr().out
+    assert (output / "a.safetensors").stat().st_mtime_ns == stamp and "already done" in capsys.readouterr().out
     assert command(*line, "--force") == 0 and (output / "a.safetensors").stat().st_mtime_ns != stamp
 
 

@@ -103,7 +103,7 @@ def test_the_transposition_and_why(tmp_path, library, monkeypatch):
     assert (
         chosen.semitones == -12 and chosen.words == "transpose -12: the recording speaks at 220 Hz, the voice at 110 Hz"
     )
-    assert "变调 -12" in chosen.zh
+    assert "变调 -12" in chosen.reason.in_language("zh_CN")
     assert "hardly a sound" in choose_transposition(voice, np.zeros(RATE, np.float32)).words
     monkeypatch.setattr(transpose, "pitch_of_recording", lambda _audio: importlib.import_module("no_such_package"))
     assert "praat-parselmouth" in choose_transposition(voice, tone(220)).words
@@ -115,7 +115,7 @@ def test_a_blend_lies_between_and_an_old_adapter_tells_nothing(tmp_path, library
     assert blended([LOW, HIGH], [3, 1]).median == pytest.approx(110 * 2**0.5)
     both.unload()
     assert both.pitch is None and choose_transposition(both, tone(220)).words.startswith(
-        "note: this model does not tell"
+        "note: this model has no record of its voice's pitch"
     )
     old = choose_transposition(voice_of(tmp_path, library, LOW, None), tone(220))
     assert old.semitones == 0 and "this voice's file has no record of its pitch" in old.words

@@ -38,21 +38,18 @@ def close(one, two):
     assert len(first) == len(second) > 3
     for line, other in zip(first, second):
         assert set(line) == set(other)
-        # Adam's first step has the size of the rate whatever the gradient's is, so a gradient that is nothing but
-        # rounding moves its weight as far as any other: from then on only the losses must agree.
-        same = set(other) - ({"seconds", "grad_norm"} if other["step"] > first[0]["step"] else {"seconds"})
-        for key in same:
-            assert line[key] == pytest.approx(other[key], rel=1e-4, abs=1e-4), (other["step"], key)
+        for key, value in other.items():
+            near = 1e-2 if key == "grad_norm" else 1e-4  # no loss, and steep where a spectrum is nearly silent
+            assert line[key] == pytest.approx(value, rel=near, abs=1e-4), (other["step"], key)
     for name in ("voice.safetensors", "voice_last.safetensors"):
         a, b = load_adapter(one / name), load_adapter(two / name)
-        assert set(a.tensors) == set(b.tensors)
-        one_flat, two_flat = (torch.cat([each.tensors[key].float().flatten() for key in sorted(b.tensors)])
-                              for each in (a, b))
-        assert torch.nn.functional.cosine_similarity(one_flat, two_flat, dim=0) > 0.98
+        assert all(torch.allclose(a.tensors[key], b.tensors[key], atol=1e-4) for key in b.tensors)
 
 
 def line_of(voice, output, *flags, **more):
-    values = settings(voice, output, epochs=2, batch_size=3, **more)
+    # Adam moves a weight by the rate however small its gradient, so rounding alone parts two runs within a few steps
+    # at the usual rate. At this one the weights stay, and gradients and losses of every batch must agree.
+    values = settings(voice, output, epochs=2, batch_size=3, lr=1e-6, **more)
     return argv(values, *flags, config=output.parent / f"{output.name}.json")
 
 
