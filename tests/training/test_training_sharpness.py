@@ -47,8 +47,8 @@ def test_a_blurred_voice_of_the_same_error_is_worse():
 
 def test_score_of_clips_is_their_mean_and_leaves_out_what_is_unknown():
     score = score_of([heard(0.4, 0.8, math.nan), heard(0.6, 1.0, 0.9), heard(0.5, math.nan, math.nan)])
-    assert score == (pytest.approx(0.5), pytest.approx(0.9), pytest.approx(0.9))
-    assert score_of([heard(0.4, math.nan, math.nan)]) == (0.4, None, None)
+    assert score == Score(pytest.approx(0.5), pytest.approx(0.9), pytest.approx(0.9))
+    assert score_of([heard(0.4, math.nan, math.nan)]) == Score(0.4)
     assert "90%" in score.words() and "?" in Score(1.0).words()
 
 
