@@ -105,7 +105,7 @@ def test_a_second_try_with_other_recordings_has_nothing_of_the_first(checkout, t
             job = ended(preparer)
             assert job.error is None, job.error
             if "preprocess" in part:
-                assert "kept in" in job.notes["preprocess"] and "made anew" in job.notes["preprocess"]
+                assert "moved to" in job.notes["preprocess"] and "made again" in job.notes["preprocess"]
         wanted = [0.1] if one_by_one else [0.5]
         assert all(levels(experiment, folder) == wanted for folder in ("2a_f0", "2b-f0nsf", "3_feature768"))
         assert len(list((experiment / "0_gt_wavs").glob("*.wav"))) == (3 if one_by_one else 2)
