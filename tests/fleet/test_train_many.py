@@ -64,7 +64,7 @@ def test_the_report(whole):
     text = (whole[0] / "report.html").read_text(encoding="utf-8")
     for name in ("anna", "ben", "carla"):
         assert f'data-key="{name} base"' in text and f'data-key="{name} voice"' in text and f">{name}</th>" in text
-    assert text.count("<audio") == 6 and "held-out log-mel L1" in text and "留出录音" in text
+    assert text.count("<audio") == 6 and "held-out log-mel L1" in text and "验证" in text
 
 
 def test_the_same_command_goes_on(place, whole, tmp_path, capsys):

@@ -66,7 +66,7 @@ def test_a_second_try_trains_nothing_of_the_first(checkout, chromium, tmp_path):
             user.click("One-click training", "一键训练")
             user.progress("anna: done", 1800)
             said = user.page.locator("textarea").evaluate_all("(found) => found.map(e => e.value).join('\\n')")
-            assert "no audio: notes.txt" in said and "left out: half.wav" in said and "kept in" in said
+            assert "no audio: notes.txt" in said and "left out: half.wav" in said and "moved to" in said
             assert user.wrong == [] or all("googleapis" in error for error in user.wrong)
             user.page.close()
         now = features(experiment)
