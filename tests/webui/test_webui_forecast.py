@@ -79,7 +79,7 @@ def test_paces_are_kept_and_a_damaged_file_counts_as_empty(tmp_path):
 
 
 def test_one_bar_over_all_steps_goes_forward_and_ends_with_the_run(root):
-    folders, status = Folders(root, False), Status("voice", started=5.0)
+    folders, status = Folders(root, False), Status("voice", started=5.0, epochs=10)
     job = Preparation(("preprocess", "extract", "index", "train"), settings(), "", "pm", False, None)
     job.expected = {"preprocess": 10.0, "extract": 20.0, "index": 10.0, "train": 60.0}
     job.seconds, job.thread = 60.0, SimpleNamespace(is_alive=lambda: True)
