@@ -62,7 +62,8 @@ def place(tmp_path_factory):
 @pytest.fixture
 def cluster(monkeypatch):
     """Two nodes with a core each."""
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.cluster_utils")
+    import ray
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}")
@@ -151,7 +152,7 @@ def test_recordings_are_prepared_there(place, cluster, tmp_path):
 
 
 def test_a_cluster_that_cannot_be_reached(place, tmp_path):
-    pytest.importorskip("ray")
+    pytest.importorskip("ray.cluster_utils")
     from LoraModel.fleet.by_ray import ByRay
 
     session, base, work = session_of(place, tmp_path / "out")

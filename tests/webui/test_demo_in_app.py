@@ -49,7 +49,7 @@ def test_the_app_opens_with_the_demos_voice_loaded_and_its_recordings_to_play(tm
     (tmp_path / "demo").mkdir()
     for name in app_demo.RECORDINGS:
         soundfile.write(str(tmp_path / "demo" / name), np.zeros(1600, np.float32), 16000)
-    assert heard() == [english for english, _ in app_demo.RECORDINGS.values()]
+    assert heard() == [str(label) for label in app_demo.RECORDINGS.values()]
     assert app_demo.load_voice(kept["voices"]) and kept["voices"].state.adapter == "lora/demo_voice.safetensors"
     assert app_demo.load_voice(kept["voices"]) is False  # what is loaded stays
 

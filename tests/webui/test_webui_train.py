@@ -196,7 +196,7 @@ def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
     opened = page.opened()
     outputs = [event["outputs"] for event in app.config["dependencies"]
                if event["trigger"] == "load" and event["backend_fn"]]
-    assert [len(opened)] == [len(ids) for ids in outputs]
+    assert sorted(len(ids) for ids in outputs) == [1, len(opened)]  # the queue has one of its own
     values = dict(zip(asdict(RunSettings("x")), opened))
     assert values["name"]["value"] == "mine" and values["epochs"]["value"] == 7
     assert opened[-1]["choices"] == ["mine", "older"]
