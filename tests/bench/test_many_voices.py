@@ -25,6 +25,6 @@ def test_a_thousand_voices_on_a_hundred_workers(tmp_path):
 
 
 def test_by_ray_with_training_that_is_none(tmp_path):
-    pytest.importorskip("ray")
+    pytest.importorskip("ray.cluster_utils")
     figures = many_voices.by_ray(tmp_path / "ray", 40, 2)
     assert figures["ray_done"] == 40
