@@ -150,6 +150,15 @@ def data_folders(root: Path) -> None:
                 shutil.copyfileobj(stream, copy)
 
 
+def _as_recording(path: Any) -> Any:
+    """What the microphone has recorded becomes the recording to convert; what is no file changes nothing."""
+    try:
+        there = isinstance(path, str) and Path(path).is_file()
+    except (OSError, ValueError):  # a path of thousands of characters, or with half a character in it
+        there = False
+    return gr.update(value=path) if there else gr.update()
+
+
 def build(root: Path, kept: Optional[Dict[str, Any]] = None, switch: Optional[LanguageSwitch] = None) -> Any:
     """The page (`gr.Blocks`) over the folder `root`.
 
@@ -204,11 +213,9 @@ def _inference(namespace: Dict[str, Any], vc: VC, root: Path) -> None:
         with gr.Column():
             recording = Recording(label=tr("Recording to convert"), type="filepath")
             microphone = Recording(label=tr("Or record here"), source="microphone", type="filepath")
-            microphone.change(lambda path: gr.update(value=path) if path else gr.update(), [microphone], [recording],
-                              queue=False)
+            microphone.change(_as_recording, [microphone], [recording], queue=False)
             gr.Examples([[str(path)] for path in sorted((DEMO / "recordings/source").glob("*.flac"))], [recording],
-                        label=tr(
-                            "Examples"))
+                        label=tr("Examples"))
         with gr.Column():
             transpose = gr.Number(**info("transpose", tr("Transpose (semitones; 12 is an octave)")), value=0)
             index = gr.Dropdown(**info("index", tr("Index of the voice's features")), choices=indices(), value="",

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from .. import entries
 from ..inference.model_loader import MAX_STRENGTH
 from ..messages import Text
+from .help_texts import Help
 from .text import Tr
 from .voices import MOST_VOICES, Extras, State
 
@@ -31,15 +32,18 @@ class BlendRows:
         self.adapters: List[Any] = []
         self.strengths: List[Any] = []
 
-    def make(self) -> None:
-        """Make the rows, which are not seen until they are asked for, and their buttons."""
+    def make(self, info: Help) -> None:
+        """Make the rows, which are not seen until they are asked for, and their buttons. info: gives them their help
+        text."""
         gr, tr = self.gr, self.tr
         for number in range(2, MOST_VOICES + 1):
             with gr.Row():
-                self.adapters.append(gr.Dropdown(label=tr("LoRA adapter {number}", number=number), choices=self.names(),
-                                                 interactive=True, visible=False))
-                self.strengths.append(gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1, visible=False,
-                                                label=tr("Strength {number}", number=number), interactive=True))
+                self.adapters.append(gr.Dropdown(
+                    **info("more_adapter", tr("LoRA adapter {number}", number=number)), choices=self.names(),
+                    interactive=True, visible=False))
+                self.strengths.append(gr.Slider(
+                    **info("more_strength", tr("Strength {number}", number=number)), minimum=0, maximum=MAX_STRENGTH,
+                    step=0.05, value=1, visible=False, interactive=True))
         with gr.Row():
             self.add = gr.Button(tr("Add a voice to the blend"))
             self.remove = gr.Button(tr("Remove the last voice"))

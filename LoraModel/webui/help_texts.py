@@ -45,6 +45,9 @@ HELP: Dict[str, Text] = {
     "base": Text("The large model that stays in memory. Choosing an adapter loads the base that it needs."),  # noqa: E501
     "adapter": Text("The small file of one voice. A change takes effect with the next conversion."),  # noqa: E501
     "search": Text("Leaves in the list what holds this text."),
+    "queue_voice": Text("The voice that the buttons beside it are for."),
+    "more_adapter": Text("A further voice, whose change is added to the first one's."),
+    "more_strength": Text("How much of this voice is added: 1 all of it, 0 nothing."),
     "strength": Text("1 is the voice as trained, 0 the base alone; above 1 exaggerates it."),  # noqa: E501
     "merge": Text("Writes what is loaded now as an ordinary RVC voice, for programs that know no adapters."),
     "auto_pitch": Text("Shifts a recording by whole semitones to where the LoRA voice speaks, and says by how many."),

@@ -118,7 +118,7 @@ class Panel(PanelAnswers):
                     self.refresh = gr.Button(tr("Refresh the LoRA lists"), variant="primary")
                     self.unload = gr.Button(tr("Remove the adapter"))
             self.rows = BlendRows(gr, tr, self._adapter_names)
-            self.rows.make()
+            self.rows.make(info)
             with gr.Row():
                 self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12,
                                          interactive=False)

@@ -14,6 +14,7 @@ from .. import entries
 from ..fleet.ledger import ACTIVE, DONE, FAILED, Entry
 from ..fleet.progress import WORDS, in_short, seconds_left
 from ..messages import Text, UserError
+from .help_texts import Help
 from .queue_runs import Queue
 from .run_settings import RunSettings
 from .text import Tr, error_text, fields_for_options
@@ -56,7 +57,8 @@ class QueuePanel:
                 self.pause = gr.Button(tr("Pause the queue (saves)"))
                 self.resume = gr.Button(tr("Go on with the queue"))
             with gr.Row():
-                self.chosen = gr.Dropdown(label=tr("Voice of the queue"), choices=self._names(), interactive=True)
+                self.chosen = gr.Dropdown(**Help(tr)("queue_voice", tr("Voice of the queue")), choices=self._names(),
+                                          interactive=True)
                 self.up = gr.Button(tr("Earlier"))
                 self.down = gr.Button(tr("Later"))
                 self.remove = gr.Button(tr("Remove from the queue"))

@@ -155,7 +155,7 @@ def test_killed_again_and_again(place, whole, tmp_path):
     is done once with the adapter that it has when nothing is killed."""
     output = tmp_path / "out"
     moments = random.Random(4)
-    for count in range(3):
+    for count in range(2):
         run = start(line(place, output, "--workers", "2"))
         wait_for(run, output, lambda entries, least=4 * count: sum(entry.step for entry in entries) > least)
         time.sleep(moments.uniform(0, 0.3))

@@ -123,7 +123,7 @@ def train_stop_and_resume(chromium, page, address, recordings):  # noqa: F811
     click(page, "Stop (saves")
     wait_for(page, r"voice: stopped")
     for label in ("As recorded", "Base alone", "The voice now"):  # the held-out clips, each to be heard
-        page.locator("label:visible, span:visible", has_text=label).first.wait_for()
+        page.get_by_text(label).locator("visible=true").first.wait_for()
     assert page.locator("a:visible", has_text="Download").count()
     click(page, "Try this voice")
     until(page, lambda: page.get_by_text("RVC-LoRA: ").locator("visible=true").first.inner_text(),
