@@ -102,7 +102,8 @@ def heard(loader: VoiceLoader, said: Said, target: Sequence[np.ndarray], judges:
     row = judged([(clip, None) for clip in clips], target, RATE, judges)
     if "similarity" in row:
         own = [judged([(clip, None) for voice, clip in zip(said.turns, clips) if voice == each],
-                      [clip for voice, clip in zip(said.turns, said.clips) if voice == each], RATE, judges)
+                      [clip for voice, clip in zip(said.turns, said.clips) if voice == each], RATE,
+                      Judges(judges.encoder))
                for each in said.pitches]
         row["leak"] = float(np.mean([each["similarity"] for each in own]))
     row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]),

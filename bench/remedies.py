@@ -17,7 +17,6 @@ from bench.small_discriminator import SmallDiscriminator
 from LoraModel.lora import freeze
 from LoraModel.models import load_base_beside_config, read_checkpoint
 from LoraModel.training import TrainConfig, Trainer
-from LoraModel.training.losses import random_starts, slice_frames, stft_loss
 from LoraModel.training.objective import Objective
 from LoraModel.training.posteriors import TrainBatch
 
@@ -65,29 +64,20 @@ class Remedies(Objective):
 
     def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
         """As the trainer's, with `gen`, `fm`, `variance` and `hold` where they are asked for."""
-        audio, real, wanted = self._stretch(batch, z)
+        part = self.stretch(batch, z)
+        audio = self.decoded(part, batch)
+        losses = self.heard(audio, part.wave, part.mel, step)
         made = self._mel.of_audio(audio.squeeze(1))
-        losses = {"mel": F.l1_loss(wanted, made), "stft": stft_loss(audio.squeeze(1), real.squeeze(1))}
         if self.weights["variance"]:
-            losses["variance"] = (made.std((0, 2)) - wanted.std((0, 2))).abs().mean()
+            losses["variance"] = (made.std((0, 2)) - part.mel.std((0, 2))).abs().mean()
         if self._base is not None:
-            losses["hold"] = F.l1_loss(made, self._mel.of_audio(self._plain.squeeze(1)))
+            row = self._model.network.emb_g.weight[self._model.posterior_speaker].detach()
+            with torch.no_grad():
+                plain = self._base(part.z, part.f0, g=row.expand(len(z), -1)[..., None])
+            losses["hold"] = F.l1_loss(made, self._mel.of_audio(plain.squeeze(1)))
         if self._pair is not None and step >= self._since:
-            losses.update(self._judged(real, audio))
+            losses.update(self._judged(part.wave, audio))
         return losses
-
-    def _stretch(self, batch: TrainBatch, z: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """As the trainer's; keeps what the base alone makes of the same stretch."""
-        if self._base is None:
-            return super()._stretch(batch, z)
-        starts, frames = random_starts(batch.lengths, self._frames), self._frames
-        part, f0 = slice_frames(z, starts, frames), slice_frames(batch.f0, starts, frames)
-        row = self._model.network.emb_g.weight[self._model.posterior_speaker].detach()
-        with torch.no_grad():
-            self._plain = self._base(part, f0, g=row.expand(len(z), -1)[..., None])
-        audio = self._model.decode(part, f0, self._speaker(batch))
-        return (audio, slice_frames(batch.wave, starts * self._hop, frames * self._hop),
-                slice_frames(batch.mel, starts, frames))
 
     def _judged(self, real: Tensor, audio: Tensor) -> Dict[str, Tensor]:
         if self._beside == "whole":

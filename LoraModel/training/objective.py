@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, ContextManager, Dict, NamedTuple, Optional, Tuple
+from typing import Any, ContextManager, Dict, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -79,15 +79,13 @@ class Objective:
         own loss disc, without a graph to the voice.
         step: how many there were.
         """
-        return self.heard(*self._stretch(batch, z), step)
-
-    def _stretch(self, batch: TrainBatch, z: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """A random stretch of each clip: the voice's audio and the recording, (batch, 1, samples) each, and the
-        recording's log-mel, (batch, bands, frames)."""
         part = self.stretch(batch, z)
+        return self.heard(self.decoded(part, batch), part.wave, part.mel, step)
+
+    def decoded(self, part: Stretch, batch: TrainBatch) -> Tensor:
+        """The voice's audio of a stretch of `batch`, (batch, 1, samples)."""
         with self.autocast():
-            audio = self._model.decode(part.z, part.f0, self._speaker(batch)).float()
-        return audio, part.wave, part.mel
+            return self._model.decode(part.z, part.f0, self._speaker(batch)).float()
 
     def stretch(self, batch: TrainBatch, z: Tensor) -> Stretch:
         """A random stretch of each clip, not yet decoded."""
@@ -107,7 +105,8 @@ class Objective:
             return excitation(decoder, part.f0, self._hop)
 
     def heard(self, audio: Tensor, real: Tensor, wanted: Tensor, step: int) -> Dict[str, Tensor]:
-        """The losses of what the decoder made of a stretch; arguments as `_stretch` gives them."""
+        """The losses of what the decoder made of a stretch; audio and recording, (batch, 1, samples)
+        each, and the recording's log-mel, (batch, bands, frames)."""
         made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)
         losses = {name: loss.of(made) for name, loss in DECODER_LOSSES.items()
                   if self._adversary is None or not loss.alone}

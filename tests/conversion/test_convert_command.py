@@ -8,9 +8,9 @@ import time
 
 import pytest
 from adapter_data import CONFIG, METADATA, tiny
-from full_voices import full_voice
+from full_voices import command, lab
 from model_files import demo_weights, save
-from training_data import BASE, environment, make_experiment, one_thread
+from training_data import BASE, environment, one_thread
 
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.lora.adapter_file import read_preview
@@ -20,17 +20,7 @@ from LoraModel.scripts import blend_lora, convert_model
 
 ROOT = BASE.parents[3]
 threads = pytest.fixture(scope="module", autouse=True)(one_thread)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """(a full voice's file, an experiment folder of content)."""
-    folder = tmp_path_factory.mktemp("voices")
-    return full_voice(folder / "alice.pth"), make_experiment(folder / "content", clips=2, seconds=0.7)
-
-
-def command(*arguments):
-    return convert_model.main(["voice", *map(str, arguments)])
+lab = pytest.fixture(scope="module")(lab)
 
 
 def test_one_voice_by_the_command(lab, tmp_path, capsys):

@@ -5,9 +5,9 @@ import os
 
 import pytest
 import torch
-from full_voices import full_voice
+from full_voices import command, lab
 from model_files import DEMO, demo_weights, new_norm, save, without_posterior
-from training_data import BASE, make_experiment, one_thread
+from training_data import BASE, one_thread
 
 from LoraModel.conversion import Converter, Size, VoiceOptions
 from LoraModel.conversion.folder import is_done, voices_in
@@ -16,21 +16,10 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError
 from LoraModel.models import load_base_beside_config, read_checkpoint
-from LoraModel.scripts import convert_model
 
 STEPS = 2
 threads = pytest.fixture(scope="module", autouse=True)(one_thread)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """(a full voice's file, an experiment folder of content)."""
-    folder = tmp_path_factory.mktemp("voices")
-    return full_voice(folder / "alice.pth"), make_experiment(folder / "content", clips=2, seconds=0.7)
-
-
-def command(*arguments):
-    return convert_model.main(["voice", *map(str, arguments)])
+lab = pytest.fixture(scope="module")(lab)
 
 
 @pytest.fixture(scope="module")

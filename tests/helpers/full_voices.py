@@ -3,6 +3,9 @@ voice."""
 
 import torch
 from model_files import demo_weights, save, voice, without_posterior
+from training_data import make_experiment
+
+from LoraModel.scripts import convert_model
 
 
 def full_voice(path, seed=0, size=0.25, noise=0.003):
@@ -24,3 +27,14 @@ def full_voice(path, seed=0, size=0.25, noise=0.003):
             moved[0] += 0.1 * torch.randn(value.shape[1], generator=generator)
         weights[name] = moved.half()
     return save(path, voice(weights, info="1epoch"))
+
+
+def lab(tmp_path_factory):
+    """(a full voice's file, an experiment folder of content): for `pytest.fixture(scope="module")`."""
+    folder = tmp_path_factory.mktemp("voices")
+    return full_voice(folder / "alice.pth"), make_experiment(folder / "content", clips=2, seconds=0.7)
+
+
+def command(*arguments):
+    """`convert_model.py voice` with these arguments: its exit code."""
+    return convert_model.main(["voice", *map(str, arguments)])
