@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tupl
 
 from .faults import os_error
 from .messages import UserError, disk_full
+from .names import is_device
 
 _LONGEST_STEM = 150
 """Bytes of a target's name that its temporary name repeats; file systems take 255 in all."""
@@ -183,10 +184,11 @@ def check_file_place(path: Union[str, Path], option: str = "--output",
         its absolute path.
 
     Raises:
-        UserError: it is one of the inputs, a folder or no ordinary file, lies below a file, its name is too long, or
-            nothing can be written there.
+        UserError: it is one of the inputs, a folder or no ordinary file, lies below a file, its name is too long or
+            a device's on Windows, or nothing can be written there.
     """
     path = Path(path).absolute()
+    _check_last_name(path, option)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -220,9 +222,11 @@ def check_folder_place(path: Union[str, Path], option: str = "--output_dir") -> 
         its absolute path.
 
     Raises:
-        UserError: it is a file or lies below one, its name is too long, or nothing can be written there.
+        UserError: it is a file or lies below one, its name is too long or a device's on Windows, or nothing can be
+            written there.
     """
     path = Path(path).absolute()
+    _check_last_name(path, option)
     try:
         path.stat()
     except FileNotFoundError:
@@ -247,6 +251,12 @@ def _check_folder(folder: Path, option: str) -> None:
         os.unlink(probe)
     except OSError as error:
         raise _refused(error, here, option) from None
+
+
+def _check_last_name(path: Path, option: str) -> None:
+    if is_device(path.name):
+        raise UserError("{path}: Windows takes the name {name} for a device, so the file could be used on no such "
+                        "computer: choose another {option}", path=path, name=path.name, option=option)
 
 
 def _refused(error: OSError, path: Path, option: str) -> UserError:

@@ -46,7 +46,7 @@ def plain_name(name: Any, what: Text = _NAME) -> str:
     text = unicodedata.normalize("NFC", name or "").strip()
     if not text:
         raise UserError("{what} is empty: write one, such as my_voice", what=what)
-    bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or _RESERVED.match(text)
+    bad = _FORBIDDEN.search(text) or text[0] in ".~" or text[-1] == "." or is_device(text)
     if bad or len(text.encode("utf-8", "replace")) > MOST_BYTES:
         raise UserError("{what} {text} cannot be a file name on every system: choose one without / \\ : * ? \" < > |, "
                         "a dot or ~ at its beginning, a dot at its end, or a name that Windows reserves (con, nul, "
@@ -64,6 +64,11 @@ def check_name(name: Any, what: Text = _NAME) -> None:
     if plain_name(name, what) != unicodedata.normalize("NFC", name):
         raise UserError("{what} {name} cannot be a file name on every system: take away the blanks around it",
                         what=what, name=shown(name))
+
+
+def is_device(name: str) -> bool:
+    """Whether a file's or folder's name, with or without an ending, is one that Windows takes for a device."""
+    return bool(_RESERVED.match(name))
 
 
 def unquoted(text: str) -> str:

@@ -39,6 +39,7 @@ from LoraModel.inference.options import add_adapter_options, add_conversion_opti
 from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
 from LoraModel.messages import UserError, cli, tr
+from LoraModel.names import is_device
 from LoraModel.places import near_words
 from LoraModel.realtime.morph import convert_morphing
 
@@ -106,7 +107,7 @@ def output_names(files: List[Path], ending: str) -> List[str]:
     """A name for each recording's conversion, no two alike on any system, where big and small letters may be the same.
 
     A recording keeps its old ending in it where another one differs by nothing else, and gets a number where that is
-    not enough.
+    not enough, or where its name is a device's on Windows.
     """
 
     def same(name: str) -> str:
@@ -117,7 +118,7 @@ def output_names(files: List[Path], ending: str) -> List[str]:
     for file, stem in zip(files, stems):
         wanted = file.name if stems.count(stem) > 1 else file.stem
         name, number = f"{wanted}.{ending}", 2
-        while same(name) in taken:
+        while same(name) in taken or is_device(name):
             name, number = f"{wanted}_{number}.{ending}", number + 1
         taken.add(same(name))
         names.append(name)

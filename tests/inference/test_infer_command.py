@@ -190,6 +190,7 @@ def test_two_recordings_never_share_an_output():
     names = output_names(files, "wav")
     assert len({name.casefold() for name in names}) == len(files) and names[-1] == "b.wav"
     assert output_names([Path("a.wav"), Path("b.mp3")], "flac") == ["a.flac", "b.flac"]
+    assert output_names([Path("aux.wav")], "wav") == ["aux_2.wav"]
 
 
 def test_a_folder_goes_on_whatever_one_file_raises(tmp_path, short, monkeypatch, capsys):

@@ -226,7 +226,9 @@ def test_places_are_looked_at_before_the_work(tmp_path, monkeypatch):
     for check, place, said in [(check_file_place, "folder", "is a folder"),
                                (check_file_place, "file/a.wav", "is a file"),
                                (check_folder_place, "file", "is a file"), (check_folder_place, "file/b", "is a file"),
-                               (check_file_place, "n" * 300, "too long"), (check_folder_place, "n" * 300, "too long")]:
+                               (check_file_place, "n" * 300, "too long"), (check_folder_place, "n" * 300, "too long"),
+                               (check_file_place, "CON.safetensors", "for a device"),
+                               (check_folder_place, "new/aux", "for a device")]:
         with pytest.raises(UserError, match=said):
             check(tmp_path / place)
     monkeypatch.setattr(files.os, "open",
