@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 from ..files import atomic_file, check_file_place
 from ..lora import weight_norm
+from ..lora.adapter_metadata import one_line
 from ..lora.voice_pitch import MODEL_KEY, VoicePitch
 from ..messages import UserError
 from .model_utils import BaseInfo
+
+LONGEST_NOTE = 1000
+"""Characters of what a model says of itself."""
 
 
 @torch.no_grad()
@@ -45,9 +49,13 @@ def small_model(
     network: nn.Module, info: BaseInfo, note: str, changed: Any = (), pitch: Optional[VoicePitch] = None
 ) -> Dict[str, Any]:
     """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version; beside it, where that is known, how high
-    the voice speaks."""
+    the voice speaks.
+
+    note: what the model says of itself; it is stored on one line, without control characters.
+    """
     return {
-        "weight": half_weights(network, changed), "config": list(info.config), "info": note,
+        "weight": half_weights(network, changed), "config": list(info.config),
+        "info": one_line(note, LONGEST_NOTE),
         "sr": f"{info.sample_rate // 1000}k",
         "f0": int(info.f0), "version": info.version, **({MODEL_KEY: pitch.to_text()} if pitch is not None else {}),
     }

@@ -4,7 +4,6 @@ beside the clips."""
 from __future__ import annotations
 
 import random
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,28 +20,9 @@ from ..host.clips import ClipReader
 from ..messages import UserError
 from ..models import BaseInfo
 from ..models.configuration import check_data
-from ..names import shown
 from ..places import near_words
+from .filelist import Clip, read_clips
 from .levels import Levels
-
-
-class Clip(NamedTuple):
-    """One line of a filelist. pitch: coarse, 1..255; f0: Hz; both None where the base takes none."""
-
-    wav: Path
-    feature: Path
-    pitch: Optional[Path]
-    f0: Optional[Path]
-    speaker: int
-    mute: bool = False
-
-    def paths(self) -> List[Path]:
-        return [path for path in (self.wav, self.feature, self.pitch, self.f0) if path is not None]
-
-    def line(self) -> str:
-        """The line as RVC writes it."""
-        return "|".join([str(path) for path in self.paths()] + [str(self.speaker)])
-
 
 AnyBatch = TypeVar("AnyBatch", bound=Tuple[Any, ...])
 
@@ -83,9 +63,6 @@ class Experiment:
         return self.data["sampling_rate"]
 
 
-MOST_FILELIST_BYTES = 64 * 2**20
-
-
 def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Optional[int] = None) -> Experiment:
     """Read `logs/NAME`: config.json, and filelist.txt or, where RVC has not written one yet, the folders themselves.
 
@@ -105,12 +82,7 @@ def read_experiment(folder: Path, host: Host, info: BaseInfo, speaker_id: Option
     folder = experiment.folder
     filelist = folder / layout.FILELIST
     if filelist.is_file():
-        lines = _lines(filelist)
-        parsed = (_parse(line, filelist, folder, host, info) for line in lines)
-        # RVC adds clips of silence from its own logs/mute: where the experiment was moved without them, it does
-        # without.
-        clips = [clip for clip in parsed if not clip.mute or all(path.is_file() for path in clip.paths())]
-        experiment.clips = _of_one_speaker(clips, filelist, speaker_id)
+        experiment.clips = read_clips(folder, host, info, speaker_id)
     else:
         experiment.clips = _scan(folder, info)
     if not any(not clip.mute for clip in experiment.clips):
@@ -135,83 +107,6 @@ def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
         raise UserError("{folder} has no config.json and RVC has none for {version} at {sample_rate} Hz: prepare the "
                         "data again", folder=folder, version=info.version, sample_rate=info.sample_rate)
     return config
-
-
-def _lines(filelist: Path) -> List[str]:
-    if filelist.stat().st_size > MOST_FILELIST_BYTES:
-        raise UserError("{filelist} is of {st_size:,} bytes, which no filelist of RVC's is: delete it to have it made "
-                        "anew", filelist=filelist, st_size=filelist.stat().st_size)
-    try:
-        return layout.read_lines(filelist)
-    except UnicodeDecodeError as error:
-        raise UserError("{filelist} is no UTF-8 text ({reason}): delete it to have it made anew", filelist=filelist,
-                        reason=error.reason) from None
-
-
-def _parse(line: str, filelist: Path, folder: Path, host: Host, info: BaseInfo) -> Clip:
-    parts = line.split("|")
-    if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}",
-                                                    parts[-1].strip()) or any("\0" in part for part in parts):
-        raise UserError("{filelist}: {line} is no line of RVC's (3 or 5 parts, the last a speaker number)",
-                        filelist=filelist, line=shown(line))
-    if info.f0 and len(parts) == 3:
-        raise UserError("{filelist} has no f0 but the base takes pitch: extract f0 for this experiment, or choose a "
-                        "base without f0", filelist=filelist)
-    speaker = int(parts[-1])
-    if speaker >= info.speakers:
-        raise UserError("{filelist}: {line} is of speaker {speaker}, the base has {speakers} (0 to {speakers_2}): "
-                        "write one of these",
-                        filelist=filelist, line=shown(line), speaker=speaker, speakers=info.speakers,
-                        speakers_2=info.speakers - 1)
-    mute = _is_mute(parts[0], folder)
-    paths = [_of_mute(part, folder, host) if mute else _moved(part, folder) for part in parts[:-1]]
-    pitch, nsf = (paths[2], paths[3]) if info.f0 else (None, None)
-    return Clip(paths[0], paths[1], pitch, nsf, speaker, mute)
-
-
-def _split(text: str) -> List[str]:
-    """The parts of a path as RVC's filelist holds it: of Linux, or of Windows with backslashes that are doubled."""
-    return [part for part in re.split(r"[\\/]+", text) if part]
-
-
-def _is_mute(text: str, folder: Path) -> bool:
-    """Whether a clip is one of RVC's own clips of silence, logs/mute/0_gt_wavs/mute40k.wav."""
-    parts = _split(text)
-    return len(parts) >= 3 and parts[-3] == "mute" and folder.name != "mute" and Path(text).parent.parent != folder
-
-
-def _of_mute(text: str, folder: Path, host: Host) -> Path:
-    """A file of RVC's logs/mute: where the line says, beside the experiment, or in the checkout."""
-    parts = _split(text)
-    logs = [folder.parent] + ([host.root / "logs"] if host.root is not None else [])
-    places = [Path(text), Path(text.replace("\\", "/")), *(place / "mute" / parts[-2] / parts[-1] for place in logs)]
-    return next((place for place in places if place.is_file()), places[1])
-
-
-def _moved(text: str, folder: Path) -> Path:
-    """RVC's filelist holds absolute paths, of Windows too: follow an experiment folder that was moved or copied.
-
-    Files of the folder itself go before those of the same name elsewhere: a copy trains on its own clips.
-    """
-    parts = _split(text)
-    if len(parts) < 2:
-        return folder / text
-    here = folder / parts[-2] / parts[-1]
-    return here if here.exists() else Path(text)
-
-
-def _of_one_speaker(clips: List[Clip], filelist: Path, wanted: Optional[int]) -> List[Clip]:
-    """The clips of one speaker, and those of silence: an adapter is the voice of one person."""
-    speakers = sorted({clip.speaker for clip in clips if not clip.mute})
-    some = ", ".join(map(str, speakers[:8])) + (" …" if len(speakers) > 8 else "")
-    if wanted is None and len(speakers) > 1:
-        raise UserError("{filelist} has clips of {count} speakers ({some}), an adapter is the voice of one: choose "
-                        "one with --speaker_id, such as --speaker_id {first}",
-                        filelist=filelist, count=len(speakers), some=some, first=speakers[0])
-    if wanted is not None and wanted not in speakers:
-        raise UserError("{filelist} has no clip of speaker {wanted} (--speaker_id): it has {some}", filelist=filelist,
-                        wanted=wanted, some=some)
-    return [clip for clip in clips if clip.mute or wanted is None or clip.speaker == wanted]
 
 
 def _scan(folder: Path, info: BaseInfo) -> List[Clip]:

@@ -70,10 +70,11 @@ def rvcs_own_way(browser, page, tmp_path):
     speech = tmp_path / "speech.wav"
     audio, rate = soundfile.read(str(RECORDINGS / "source" / "01.flac"))
     soundfile.write(str(speech), audio[:2 * rate], rate)
-    user, refused = Visitor(browser, page.address + "/", False, 600), []
+    user, refused = Visitor(browser, page.address + "/", False, 240), []
     user.page.on("response", lambda answer: refused.append((answer.status, answer.url))
                  if answer.status >= 400 and answer.url.startswith(page.address) else None)
     user.tab("Model Inference", "模型推理")
+    user.page.get_by_text("RVC-LoRA: ").locator("visible=true").first.click()  # one row, until it is unfolded
     user.choose("Base model", "底模", "pretrained_v2/f0G40k.pth")
     user.says("Loaded", "当前加载", "pretrained_v2/f0G40k.pth")
     typed = user.page.locator("textarea[placeholder*=audio_example]").locator("visible=true")

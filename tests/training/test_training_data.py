@@ -13,12 +13,14 @@ import torch
 from training_data import BASE, DEMO, HOP, RATE, make_experiment, make_mute, one_thread, write_filelist
 
 from LoraModel.host.networks import Mel
+from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.synthesizer_lora import Posterior, Prior
 from LoraModel.training import TrainConfig, losses
 from LoraModel.training.data_loader import Clip, ClipSet, epoch_batches, read_experiment, split
 from LoraModel.training.losses import prior_loss, random_starts, slice_frames, stft_loss
 from LoraModel.training.objective import Objective
+from LoraModel.training.validate import check_experiment
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
@@ -65,6 +67,20 @@ def test_a_copied_folder_reads_its_own_clips(voice, tmp_path, library, info):
                for path in clip.paths())
 
 
+@pytest.mark.parametrize("lacking", ["3_feature768", "2b-f0nsf/1_0.wav.npy", "0_gt_wavs/0_0.wav", "1_0"])
+def test_a_copy_that_lacks_files_takes_none_of_the_folder_it_was_copied_from(voice, tmp_path, library, info, lacking):
+    write_filelist(voice)
+    copy = tmp_path / "copy"
+    shutil.copytree(str(voice), str(copy))
+    gone = [path for path in copy.rglob("*_0.*") if lacking in path.as_posix()]
+    for path in gone:
+        path.unlink()
+    clips = read_experiment(copy, library, info).clips
+    assert gone and {path for clip in clips for path in clip.paths() if not path.exists()} == set(gone)
+    with pytest.raises(UserError, match="is listed but missing|is missing but"):
+        check_experiment(read_experiment(copy, library, info), info, 12)
+
+
 def test_clips_of_silence(voice, tmp_path, library, info):
     """RVC adds two lines of its logs/mute. They are trained on, never held out, not counted, and not needed."""
     mute = make_mute(tmp_path / "logs" / "mute")
@@ -88,7 +104,7 @@ def test_a_folder_named_mute_and_a_linked_one(voice, tmp_path, library, info):
     assert [clip.mute for clip in read_experiment(tmp_path / "linked", library, info).clips] == [False] * 3
 
 
-def test_clips_of_other_experiments(voice, tmp_path, library, info):
+def test_clips_of_other_experiments(voice, tmp_path, library, info, capsys):
     other = make_experiment(tmp_path / "logs" / "other", clips=2, seconds=0.8)
     lines = write_filelist(other).read_text(encoding="utf-8").replace("0_0", "7_0").replace("1_0", "8_0")
     for path in [path for path in other.rglob("*_0.*") if path.is_file()]:
@@ -97,6 +113,16 @@ def test_clips_of_other_experiments(voice, tmp_path, library, info):
     experiment = read_experiment(voice, library, info)
     assert len(experiment.clips) == 5 and not any(clip.mute for clip in experiment.clips)
     assert len(clip_set(experiment, library)) == 5
+    elsewhere = f"2 of 5 clips that {voice}/filelist.txt names lie elsewhere, such as {other}/0_gt_wavs/7_0.wav"
+    assert elsewhere in capsys.readouterr().err
+
+
+def test_clips_of_another_experiment_with_the_same_names(voice, tmp_path, library, info):
+    other = make_experiment(tmp_path / "logs" / "other", clips=2, seconds=0.8)
+    write_filelist(voice, write_filelist(other).read_text(encoding="utf-8").splitlines())
+    clips = read_experiment(voice, library, info).clips
+    assert [clip.wav.parent.parent for clip in clips] == [voice] * 3 + [other] * 2
+    assert all(path.parent.parent == clip.wav.parent.parent for clip in clips for path in clip.paths())
 
 
 # Clips
