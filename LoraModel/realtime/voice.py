@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from ..commands import MOST_SEED
 from ..devices import check_device
@@ -108,7 +107,9 @@ class RealtimeVoice(ChangingVoice):
         if not isinstance(base, VoiceLoader):
             host = host or find_host()
             base = light(VoiceLoader(base, host, check_device(device), sample_rate, config_json))
-        self.voice = base
+        from scipy.signal import resample_poly  # it takes a second to load, which every command would wait for
+
+        self.voice, self._resample = base, resample_poly
         check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
         check_between("transpose", transpose, -48, 48)
         check_between("index_rate", index_rate, 0, 1)
@@ -181,7 +182,7 @@ class RealtimeVoice(ChangingVoice):
         side is known."""
         self._heard = np.concatenate([self._heard[self.block_samples:], block])
         ratio = Fraction(INPUT_RATE, self.rate)
-        low = resample_poly(self._heard, ratio.numerator, ratio.denominator) if ratio != 1 else self._heard
+        low = self._resample(self._heard, ratio.numerator, ratio.denominator) if ratio != 1 else self._heard
         new, again = self.shape.block * FRAME, (self._lead - 1) * FRAME
         self._window[:-new] = self._window[new:].copy()
         self._window[-new - again:] = low[FRAME:FRAME + new + again]
@@ -190,5 +191,5 @@ class RealtimeVoice(ChangingVoice):
         """(samples,) at the base's rate -> at the stream's, as many as joining takes."""
         ratio = Fraction(self.rate, self._synthesis.sample_rate)
         if ratio != 1:
-            sound = resample_poly(sound, ratio.numerator, ratio.denominator)
+            sound = self._resample(sound, ratio.numerator, ratio.denominator)
         return np.pad(sound, (0, max(self._joiner.needed - len(sound), 0)))
