@@ -1,6 +1,7 @@
 """What the tests share: English messages, fixed seeds, the library host, and full-size networks built once."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,24 @@ def pytest_xdist_auto_num_workers(config):
         return min(cores, 2)
     return max(1, min(cores, memory // WORKER_BYTES))
 
+
+LONGEST = ("webui/test_webui_app.py", "webui/test_webui_proof.py", "webui/test_webui_runs.py",
+           "webui/test_webui_train.py", "fleet/test_train_many.py", "bench/test_on_my_machine.py",
+           "training/test_training_resume.py", "training/test_auto.py", "training/test_ranks.py",
+           "bench/test_many_voices.py", "bench/test_pretrain_base.py", "bench/test_bench.py",
+           "commands/test_plan_commands.py", "test_training.py", "bench/test_pretrain_small.py",
+           "attack/test_page_attacked.py")
+"""Files whose few tests take longest. They come first, so that no worker waits for one of them at the end."""
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # by number of tests: the longest would come last
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    order = {str(Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(str(item.fspath), len(order)))  # stable: the others stay as they are
 
 
 def pytest_addoption(parser):
