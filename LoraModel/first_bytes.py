@@ -1,4 +1,5 @@
-"""What a file is, told by its first bytes: for files given as a model or an adapter that are neither.
+"""What a file is, told by its first bytes: for files given as a model, an adapter, an index or a recording that are
+none.
 
 Standard library alone; nothing of the file is loaded.
 """
@@ -33,6 +34,10 @@ class Finding:
 
     what: Text
     advice: Optional[Text] = None
+
+    def words(self) -> Text:
+        """Both in one."""
+        return Text("{what}: {advice}", what=self.what, advice=self.advice) if self.advice else self.what
 
 
 def what_starts_so(start: bytes) -> Optional[Finding]:

@@ -18,6 +18,7 @@ from typing import BinaryIO, Optional, Tuple, Union
 
 import numpy as np
 
+from ..first_bytes import what_starts_so
 from ..messages import Text, UserError
 
 __all__ = ["SMALL", "check_file", "dimensions_of"]
@@ -108,7 +109,8 @@ def _check(reader: _Reader) -> Tuple[int, int]:
     if kind not in (b"IwFl", SMALL, *_FLAT):
         if kind[:2] in (b"Ix", b"Iw", b"IH", b"IB", b"Iv"):
             raise _Bad(Text("its kind {value!r} is not one that RVC makes", value=kind.decode("latin-1")))
-        raise _Bad(Text("its first bytes are another format's"))
+        found = what_starts_so(kind + reader.bytes(min(4092, reader.left)))
+        raise _Bad(found.words() if found is not None else Text("its first bytes are another format's"))
     dimensions, total = _header(reader)
     if not total:
         raise _Bad(Text("it holds no vectors: of RVC's two index files this is the trained_ one, the added_ one is "

@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from ..files import atomic_file, system_name
+from ..first_bytes import what_starts_so
 from ..messages import Text, UserError, tr
 from ..places import near_words
 from .marking import id3
@@ -36,6 +37,8 @@ CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac
 """What ffmpeg may take a file for, as it names them: what holds the sound itself. A playlist (HLS, DASH, concat, SDP)
 under the name of a recording would have it read other files of the machine."""
 
+_SOUND = (b"RIFF", b"fLaC", b"OggS", b"ID3\x02", b"ID3\x03", b"ID3\x04", b"\0\0\0\0")
+"""First bytes of recordings, and of those that begin with zeros."""
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 NOT_AUDIO = frozenset(
     f".{ending}" for ending in (
@@ -166,9 +169,30 @@ def _missing_bytes(path: Path) -> int:
     return 0
 
 
+def _what_else(path: Path) -> Optional[Text]:
+    """What a file is that was given as a recording and is a web page, a pointer, an archive, ...; None where its first
+    bytes are a recording's, or say nothing."""
+    try:
+        with open(str(path), "rb") as stream:
+            start = stream.read(4096)
+    except OSError:
+        return None
+    if start[:2] == b"PK":
+        return Text("it is a zip archive: unpack it")
+    found = what_starts_so(start) if start and start[:4] not in _SOUND else None
+    return None if found is None else found.words()
+
+
+def _refuse_other(path: Path) -> None:
+    other = _what_else(path)
+    if other is not None:
+        raise UserError("{path} is no recording ({reason})", path=path, reason=other)
+
+
 def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: float) -> np.ndarray:
     program = shutil.which("ffmpeg")
     if program is None:
+        _refuse_other(path)
         raise UserError("{path} cannot be read ({why}): convert it to wav or flac, or install ffmpeg, which reads "
                         "more formats", path=path, why=why)
     done = _ffmpeg(program, path, "-t", str(longest + 1), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
@@ -176,6 +200,7 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: floa
     start = done.stdout.find(b"data") + 8
     channels = int.from_bytes(done.stdout[22:24], "little")
     if done.returncode != 0 or start < 8 or not channels or len(done.stdout) - start < 4 * channels:
+        _refuse_other(path)
         raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({reason}): choose another file",
                         path=path, reason=reason)
     count = (len(done.stdout) - start) // (4 * channels)
@@ -211,10 +236,15 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
         why = str(error).rpartition(": ")[2]
     program = shutil.which("ffmpeg")
-    if program is None:
+    done = None if program is None else _ffmpeg(program, path, "-t", "0.1", "-f", "f32le", "-ac", "1")
+    if done is not None and len(done.stdout) >= 4:
+        return None
+    other = _what_else(path)
+    if other is not None:
+        return UserError("it is no recording ({reason})", reason=other)
+    if done is None:
         return UserError("it cannot be read ({why}); ffmpeg, which reads more formats, is not installed", why=why)
-    done = _ffmpeg(program, path, "-t", "0.1", "-f", "f32le", "-ac", "1")
-    return None if len(done.stdout) >= 4 else UserError("it is no audio that libsndfile or ffmpeg can read")
+    return UserError("it is no audio that libsndfile or ffmpeg can read")
 
 
 def check_writable(path: Union[str, Path]) -> None:

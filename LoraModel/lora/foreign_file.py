@@ -26,9 +26,7 @@ def what_it_is(start: bytes) -> Optional[Text]:
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
         return _MODEL
     found = what_starts_so(start)
-    if found is None:
-        return None
-    return Text("{what}: {advice}", what=found.what, advice=found.advice) if found.advice else found.what
+    return None if found is None else found.words()
 
 
 def what_tensors_are(names: Iterable[str], metadata: Mapping[str, str]) -> Optional[Text]:

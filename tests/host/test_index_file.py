@@ -96,6 +96,15 @@ def test_what_rvc_cannot_use_is_refused_in_words(tmp_path, kind, said):
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("data, said", [(b"<html><body>", "web page"), (b"PK\3\4", "another format"),
+                                        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer")])
+def test_what_is_another_file_is_named(tmp_path, data, said):
+    path = tmp_path / "added_a.index"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=said):
+        check_file(path)
+
+
 def test_a_damaged_total_asks_for_no_memory(tmp_path):
     data = bytearray(made("ivf"))
     data[8:16] = (2**30).to_bytes(8, "little")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,13 +41,18 @@ def test_stereo_becomes_mono_and_rates_change(tmp_path):
 
 
 @pytest.mark.parametrize("content, said", [(b"hello", "no audio|cannot be read"),
-                                           (b"", "no audio|cannot be read|no sound"), (None, "no audio file")])
+                                           (b"", "no audio|cannot be read|no sound"), (None, "no audio file"),
+                                           (b"<html><title>Quota exceeded", "web page, 'Quota exceeded'"),
+                                           (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+                                           (b"PK\3\4\0", "zip archive: unpack it")])
 def test_what_is_no_audio_is_refused(tmp_path, content, said):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=said):
         audio_io.read_audio(path, 16000)
+    problem = audio_io.problem_of(path)
+    assert problem is not None and (content is None or content == b"" or re.search(said, str(problem)))
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
