@@ -51,7 +51,7 @@ from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
-from LoraModel.inference.model_loader import VoiceLoader, check_strength
+from LoraModel.inference.model_loader import FREE_STRENGTH, VoiceLoader, check_strength
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.lora.adapter_file import read_metadata
@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", action=_Opens, type=commands.path, metavar="M.pth",
                    help=tr("a full voice, such as RVC's fine-tuned one (default: none)"))
     p.add_argument("--label", action=_Describes, help=tr("what the model is called (default: its file's name)"))
-    p.add_argument("--strength", action=_Describes, type=commands.number(-1e6, 1e6), help=tr(
+    p.add_argument("--strength", action=_Describes, type=commands.number(-FREE_STRENGTH, FREE_STRENGTH), help=tr(
         "the adapter's strength, 0 to 1.5 (default: 1)"))
     commands.add_any_strength(p)
     p.add_argument("--index", action=_Describes, type=commands.path, help=tr(

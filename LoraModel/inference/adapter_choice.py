@@ -14,7 +14,7 @@ from ..files import bounded_json
 from ..messages import UserError, tr
 from ..paths import clean_path, printable
 from ..places import to_read
-from .model_loader import check_strength
+from .model_loader import FREE_STRENGTH, check_strength
 
 RUN_NAMES = ("lora.pth", "lora.safetensors")
 """Names that stand for the adapter of the run in whose folder they would be."""
@@ -33,7 +33,7 @@ def weight_of(text: str) -> Weight:
     found = re.fullmatch(r"(.*[^:/\\]):([+-]?[0-9.][0-9.eE+-]*)", text.strip(), re.DOTALL)
     if found is None or os.path.lexists(text):
         return clean_path(text), None
-    return clean_path(found.group(1)), commands.parse_number(found.group(2), -1e12, 1e12)
+    return clean_path(found.group(1)), commands.parse_number(found.group(2), -FREE_STRENGTH, FREE_STRENGTH)
 
 
 def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float],
@@ -46,7 +46,7 @@ def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float],
     if strengths and any(strength is not None for _, strength in weights):
         raise UserError("strengths are given twice: behind the colon of --lora_weights or with --strength, not both")
     if strengths and len(strengths) != len(weights):
-        raise UserError("{count} adapters but {count_2} strengths: give --strength once for each adapter of "
+        raise UserError("{count} adapters but {count_2} strengths: give --strength one number for each adapter of "
                         "--lora_weights, or not at all", count=len(weights), count_2=len(strengths))
     own = [1.0 if strength is None else strength for _, strength in weights]
     checked = [check_strength(strength, any_strength) for strength in strengths or own]

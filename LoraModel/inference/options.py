@@ -9,17 +9,18 @@ from .. import commands
 from ..lora.adapter_metadata import CONSENT, checked_field
 from ..messages import tr
 from .adapter_choice import weight_of
+from .model_loader import FREE_STRENGTH
 
 
 def add_conversion_options(p: argparse.ArgumentParser) -> None:
     """The options of every command that converts: how, with which RVC, on which device."""
-    p.add_argument("--index_rate", type=commands.number(-1e6, 1e6), default=0.75, help=tr(
+    p.add_argument("--index_rate", type=commands.number(0, 1), default=0.75, help=tr(
         "share of the features that come from --index: 0 (none) to 1 (all)"))
     p.add_argument("--f0_method", help=tr("how pitch is found: pm, rmvpe, and what else this RVC offers (default: "
                                           "rmvpe if its model is there, else pm)"))
-    p.add_argument("--protect", type=commands.number(-1e6, 1e6), default=0.33, help=tr(
+    p.add_argument("--protect", type=commands.number(0, 0.5), default=0.33, help=tr(
         "how much of voiceless consonants and breath is taken from the target: 0 to 0.5 (0.5 protects nothing)"))
-    p.add_argument("--rms_mix_rate", type=commands.number(-1e6, 1e6), help=tr(
+    p.add_argument("--rms_mix_rate", type=commands.number(0, 1), help=tr(
         "loudness: 0 follows the source's, 1 the network's (default: 0.25, as on RVC's page)"))
     p.add_argument("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers: the same seed gives "
                                                                     "the same audio again"))
@@ -72,7 +73,7 @@ def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> N
                                                          "runs, each with its strength behind a colon if it is not 1; "
                                                          "several are blended: A.safetensors:0.7 B.safetensors:0.3 "
                                                          "(default: none)"))
-    p.add_argument("--strength", action="append", type=commands.number(-1e12, 1e12), default=[], help=tr(
-        "strength of each adapter, in their order, in place of the colons: 0 (the base) to 1.5; give it once for each "
-        "(default: 1)"))
+    p.add_argument("--strength", action="extend", nargs="+", type=commands.number(-FREE_STRENGTH, FREE_STRENGTH),
+                   default=[], help=tr("strength of each adapter, in their order, in place of the colons: 0 (the "
+                                       "base) to 1.5; give one for each (default: 1)"))
     commands.add_any_strength(p)

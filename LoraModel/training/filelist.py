@@ -13,6 +13,7 @@ from ..host import experiment as layout
 from ..messages import UserError, tr
 from ..models import BaseInfo
 from ..names import shown
+from ..paths import LONGEST_PATH
 
 
 class Clip(NamedTuple):
@@ -74,8 +75,8 @@ def _lines(filelist: Path) -> List[str]:
 
 def _parts(line: str, filelist: Path) -> List[str]:
     parts = line.split("|")
-    if len(parts) not in (3, 5) or not re.fullmatch("[0-9]{1,9}",
-                                                    parts[-1].strip()) or any("\0" in part for part in parts):
+    impossible = any("\0" in part or len(part) > LONGEST_PATH for part in parts)
+    if len(parts) not in (3, 5) or impossible or not re.fullmatch("[0-9]{1,9}", parts[-1].strip()):
         raise UserError("{filelist}: {line} is no line of RVC's (3 or 5 parts, the last a speaker number)",
                         filelist=filelist, line=shown(line))
     return parts

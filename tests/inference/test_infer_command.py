@@ -124,6 +124,7 @@ def bad_command(kind, short, adapters, tmp_path):
         "method": {"--f0_method": ["crepe"]},
         "rate": {"--sample_rate": ["fast"]}, "device": {"--device": ["nonsense"]}, "both": {"--model": [BASE]},
         "root": {"--rvc_root": [tmp_path]}, "index": {"--index": [short]}, "rms": {"--rms_mix_rate": [1.5]},
+        "text": {"--protect": ["much"]}, "strength": {"--strength": ["1e30"]},
     }[kind]
     return [str(part) for option, values in {**good, **changed}.items() for value in values for part in (option, value)]
 
@@ -132,7 +133,7 @@ def bad_command(kind, short, adapters, tmp_path):
     ("no base", "--base_model"), ("missing base", "nowhere.pth"), ("missing input", "nowhere.wav"), ("ending", ".xyz"),
     ("strengths", "2 strengths"),
     ("method", "crepe"), ("rate", "fast"), ("device", "nonsense"), ("both", "either"), ("root", "no RVC checkout"),
-    ("index", "faiss"), ("rms", "rms_mix_rate"),
+    ("index", "faiss"), ("rms", "rms_mix_rate"), ("text", "between 0 and 0.5"), ("strength", "between -100 and 100"),
 ])
 def test_bad_options_get_one_line_and_code_2(kind, said, short, adapters, tmp_path, capsys):
     from LoraModel.inference import infer_lora

@@ -183,6 +183,7 @@ def test_adapters_and_strengths_as_typed(tmp_path, monkeypatch):
     )
     assert read("--lora_weights", "A:.5", "B") == [("A", 0.5), ("B", 1.0)]
     assert read("--lora_weights", "A", "B", "--strength", "0.2", "--strength", "0.4") == [("A", 0.2), ("B", 0.4)]
+    assert read("--lora_weights", "A", "B", "--strength", "0.2", "0.4") == [("A", 0.2), ("B", 0.4)]
     assert read() == []
     assert weight_of(r"C:\voices\a.safetensors") == (r"C:\voices\a.safetensors", None) and weight_of(r"C:\a:1e-1") == (
         r"C:\a",
