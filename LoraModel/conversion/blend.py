@@ -11,6 +11,7 @@ from torch import Tensor
 from ..lora import Adapter
 from ..lora.adapter_file import tensors_hash
 from ..lora.adapter_metadata import Part, parts_text
+from ..lora.voice_pitch import pitch_of_blend
 from ..messages import Text, UserError
 from .factors import Product, adapter_of, products_of, row_of
 
@@ -106,7 +107,8 @@ def _metadata(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Any]:
     for key in ("author", "license"):
         values = {adapter.metadata.get(key, "") for adapter, _ in adapters} - {""}
         kept[key] = "; ".join(sorted(values))
-    return {**kept, "speaker": "0", "notes": f"blend: {said}"}
+    pitch = pitch_of_blend([(adapter.metadata, strength) for adapter, strength in adapters])
+    return {**kept, "speaker": "0", "notes": f"blend: {said}", "pitch": "" if pitch is None else pitch.to_text()}
 
 
 def _other_base(adapter: Adapter) -> UserError:

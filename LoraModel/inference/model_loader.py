@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..host import Host, find_host
 from ..lora import Adapter, LiveWeights, Prepared, load_adapter
 from ..lora.adapter_bytes import Stamp, stamp_of
-from ..lora.voice_pitch import VoicePitch, blended, pitch_told
+from ..lora.voice_pitch import VoicePitch, pitch_of_blend
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
 from ..models.voice_file import small_model
@@ -130,11 +130,7 @@ class VoiceLoader:
         voice's file tells; None where one of them does not."""
         if not self._applied:
             return self.info.pitch
-        found = [pitch_told(adapter.metadata) for adapter, _ in self._applied]
-        strengths = [strength for _, strength in self._applied]
-        if None in found or min(strengths) <= 0:
-            return None
-        return blended(found, strengths)  # type: ignore[arg-type]
+        return pitch_of_blend([(adapter.metadata, strength) for adapter, strength in self._applied])
 
     @property
     def title(self) -> str:

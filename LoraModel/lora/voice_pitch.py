@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -86,8 +86,19 @@ def semitones_between(source: VoicePitch, target: VoicePitch) -> int:
     return max(-MOST_SEMITONES, min(MOST_SEMITONES, int(round(12 * math.log2(target.median / source.median)))))
 
 
-def blended(pitches: Sequence[VoicePitch], strengths: Sequence[float]) -> VoicePitch:
-    """The pitch of a blend of voices: the mean of their logarithms, weighed by the strengths."""
+def pitch_of_blend(voices: Sequence[Tuple[Mapping[str, Any], float]]) -> Optional[VoicePitch]:
+    """The pitch of a blend of voices: the mean of their logarithms, weighed by the strengths.
+
+    Args:
+        voices: the metadata of each adapter, with its strength.
+
+    Returns:
+        None where one of them does not tell its pitch, or its strength is not above 0.
+    """
+    found = [pitch_told(fields) for fields, _ in voices]
+    strengths = [strength for _, strength in voices]
+    if not voices or None in found or min(strengths) <= 0:
+        return None
     total = sum(strengths)
     return VoicePitch(*(math.exp(sum(weight * math.log(value) for weight, value in zip(strengths, values)) / total)
-                        for values in zip(*pitches)))
+                        for values in zip(*found)))  # type: ignore[arg-type]

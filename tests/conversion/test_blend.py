@@ -12,6 +12,7 @@ from LoraModel.conversion.inspect import changes
 from LoraModel.host import Host
 from LoraModel.lora import LoRAConfig, load_adapter, save_adapter
 from LoraModel.lora.adapter_file import Adapter, adapter_contents
+from LoraModel.lora.voice_pitch import VoicePitch
 from LoraModel.messages import UserError, cli
 from LoraModel.models import load_base_beside_config
 from LoraModel.scripts import blend_lora, convert_model
@@ -60,6 +61,15 @@ def test_voices_of_other_rows_blend_as_the_loader_blends_them():
     assert made.speaker == 0
     with pytest.raises(UserError, match="row 2 of its base's speakers: name the base"):
         blend([(one, 0.5), (two, 0.5)], "both")
+
+
+def test_a_blend_tells_the_pitch_between_its_voices():
+    _, low = adapter(0, pitch=VoicePitch(100, 80, 160).to_text())
+    _, high = adapter(1, pitch=VoicePitch(400, 320, 640).to_text())
+    assert blend([(low, 0.5), (high, 0.5)], "both").metadata["pitch"] == VoicePitch(200.0, 160.0, 320.0).to_text()
+    _, silent = adapter(1)
+    assert blend([(low, 0.5), (silent, 0.5)], "both").metadata["pitch"] == ""
+    assert blend([(low, 1.0), (high, -0.5)], "both").metadata["pitch"] == ""
 
 
 def test_adapters_of_different_layers_blend():

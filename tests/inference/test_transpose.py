@@ -13,7 +13,7 @@ from LoraModel.inference import infer_lora, transpose
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose, pitch_of_recording
 from LoraModel.lora.adapter_file import read_metadata
-from LoraModel.lora.voice_pitch import VoicePitch, blended, pitch_of, read_pitch, semitones_between
+from LoraModel.lora.voice_pitch import VoicePitch, pitch_of, pitch_of_blend, read_pitch, semitones_between
 from LoraModel.messages import UserError, cli
 from LoraModel.models import read_checkpoint
 from LoraModel.models.voice_file import save_model
@@ -112,7 +112,8 @@ def test_the_transposition_and_why(tmp_path, library, monkeypatch):
 def test_a_blend_lies_between_and_an_old_adapter_tells_nothing(tmp_path, library):
     both = voice_of(tmp_path, library, LOW, HIGH)
     assert both.pitch.median == pytest.approx(220) and choose_transposition(both, tone(220)).semitones == 0
-    assert blended([LOW, HIGH], [3, 1]).median == pytest.approx(110 * 2**0.5)
+    blend = pitch_of_blend([({"pitch": LOW.to_text()}, 3), ({"pitch": HIGH.to_text()}, 1)])
+    assert blend.median == pytest.approx(110 * 2**0.5)
     both.unload()
     assert both.pitch is None and choose_transposition(both, tone(220)).words.startswith(
         "note: this model has no record of its voice's pitch"
