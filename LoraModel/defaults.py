@@ -5,7 +5,8 @@ Another plugin in the same process may have set another default type or device (
 forward; ours must come out the same whatever stands there.
 
 And the same at every call: RVC has one function of its networks compiled by TorchScript, whose first calls run as it is
-written and later ones in an optimised form, which PyTorch 1.13 rounds differently. There it runs as it is written.
+written and later ones in an optimised form, which PyTorch 1.13 rounds differently. There it runs as it is written. Once
+the optimised form is there PyTorch takes it whatever it is told, so there RVC's modules are imported without compiling.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ def usual_defaults() -> Iterator[None]:
 
 def _as_written() -> ContextManager[object]:
     return torch.jit.optimized_execution(False) if _ROUNDS_DIFFERENTLY else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """While modules are imported: where PyTorch rounds a compiled function differently, none of theirs is compiled."""
+    compiles = _ROUNDS_DIFFERENTLY and bool(torch.jit._state._enabled)
+    if compiles:
+        torch.jit._state.disable()
+    try:
+        yield
+    finally:
+        if compiles:
+            torch.jit._state.enable()
 
 
 def _on_cpu() -> ContextManager[object]:

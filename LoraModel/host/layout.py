@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Type, Union
 
 from torch import nn
 
-from ..defaults import usual_defaults
+from ..defaults import uncompiled, usual_defaults
 from ..files import bounded_json
 from ..messages import UserError
 from ..paths import clean_path
@@ -95,7 +95,7 @@ class Host:
         if self.root is not None and str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
         try:
-            with quiet_import():
+            with quiet_import(), uncompiled():
                 module = importlib.import_module(path)
         except ImportError as error:
             raise UserError("the RVC installation ({value}) cannot import {path}: {error}. Install what it needs (its "
