@@ -1,7 +1,11 @@
 """A base of the demo's form with a few thousand parameters: a whole run of many epochs on it takes seconds. It says
 nothing of sound."""
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,7 +16,7 @@ from LoraModel.models.model_utils import config_list
 CONFIG = Path(__file__).resolve().parents[2] / "LoraModel" / "demo" / "base" / "config.json"
 
 
-def make(path):
+def make(path, speakers=2):
     """Write the base to `path` and its configuration beside it; return `path`."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     config["model"].update(
@@ -25,7 +29,7 @@ def make(path):
         gin_channels=8,
         resblock_kernel_sizes=[3],
         resblock_dilation_sizes=[[1, 3, 5]],
-        spk_embed_dim=2,
+        spk_embed_dim=speakers,
     )
     torch.manual_seed(0)
     network = Host("library").build_synthesizer(config_list(config), "v2", True)
@@ -33,3 +37,11 @@ def make(path):
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(path))
     path.with_name("config.json").write_text(json.dumps(config), encoding="utf-8")
     return path
+
+
+@functools.lru_cache(maxsize=None)
+def shared():
+    """One of the demo's base's name and number of speakers, for all tests of this process that leave it as it is."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, str(folder), ignore_errors=True)
+    return make(folder / "f0G16k.pth", speakers=16)

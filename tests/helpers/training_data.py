@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import tiny_base
 import torch
 from scipy.io import wavfile
 
@@ -82,6 +83,11 @@ def settings(experiment, output, **more):
         "device": "cpu", "init_speaker": 2, "valid_clips": 2, "lr": 2e-3, "warmup_steps": 2, "segment_frames": 12,
         **SMALL, **more,
     }
+
+
+def tiny_settings(experiment, output, **more):
+    """The same on a tiny base (`tiny_base`), for the tests that ask nothing of what is learnt."""
+    return settings(experiment, output, **{"base_model": str(tiny_base.shared()), **more})
 
 
 def argv(values, *flags, config=None):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from training_data import ROOT, argv, environment, log, make_experiment, one_thread, settings
+from training_data import ROOT, argv, environment, log, make_experiment, one_thread, tiny_settings as settings
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli

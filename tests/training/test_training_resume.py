@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 from killing import kill
-from training_data import argv, log, make_experiment, one_thread, settings, start
+from training_data import argv, log, make_experiment, one_thread, tiny_settings as settings, start
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
