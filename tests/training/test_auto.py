@@ -10,7 +10,8 @@ import time
 
 import pytest
 import torch
-from training_data import ROOT, argv, environment, log, make_experiment, one_thread, tiny_settings as settings
+from training_data import ROOT, argv, environment, log, make_experiment, one_thread
+from training_data import tiny_settings as settings
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli

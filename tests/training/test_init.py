@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from training_data import argv, log, make_experiment, one_thread, tiny_settings as settings
+from training_data import argv, log, make_experiment, one_thread
+from training_data import tiny_settings as settings
 
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import UserError, cli

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 import torch
 from refused_runs import _made, refused, voice  # noqa: F401  (fixtures)
-from training_data import BASE, DEMO, RATE, make_experiment, make_mute, one_thread, tiny_settings as settings, write_filelist
+from training_data import BASE, DEMO, RATE, make_experiment, make_mute, one_thread, write_filelist
+from training_data import tiny_settings as settings
 
 from LoraModel.host.clips import ClipReader
 from LoraModel.messages import UserError

@@ -13,7 +13,8 @@ import soundfile
 import torch
 from refused_runs import _made, changed_base, files, refused, voice  # noqa: F401  (fixtures)
 from scipy.io import wavfile
-from training_data import BASE, RATE, SMALL, argv, log, make_experiment, one_thread, tiny_settings as settings, start, write_filelist
+from training_data import BASE, RATE, SMALL, argv, log, make_experiment, one_thread, start, write_filelist
+from training_data import tiny_settings as settings
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli

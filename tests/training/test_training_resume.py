@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 from killing import kill
-from training_data import argv, log, make_experiment, one_thread, tiny_settings as settings, start
+from training_data import argv, log, make_experiment, one_thread, start
+from training_data import tiny_settings as settings
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
