@@ -16,6 +16,7 @@ if __name__ == "__main__" and not __package__:
     sys.exit(start("LoraModel.inference.infer_lora"))
 
 import argparse
+import os
 import sys
 import unicodedata
 from dataclasses import replace
@@ -40,6 +41,7 @@ from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
 from LoraModel.messages import UserError, cli, tr
 from LoraModel.names import is_device
+from LoraModel.paths import LONGEST_NAME
 from LoraModel.places import near_words
 from LoraModel.realtime.morph import convert_morphing
 
@@ -107,7 +109,7 @@ def output_names(files: List[Path], ending: str) -> List[str]:
     """A name for each recording's conversion, no two alike on any system, where big and small letters may be the same.
 
     A recording keeps its old ending in it where another one differs by nothing else, and gets a number where that is
-    not enough, or where its name is a device's on Windows.
+    not enough, or where its name is a device's on Windows. What is too long with its new ending is cut.
     """
 
     def same(name: str) -> str:
@@ -117,12 +119,20 @@ def output_names(files: List[Path], ending: str) -> List[str]:
     names, taken = [], set()
     for file, stem in zip(files, stems):
         wanted = file.name if stems.count(stem) > 1 else file.stem
+        wanted = fitting(wanted, LONGEST_NAME - len(f".{ending}"))
         name, number = f"{wanted}.{ending}", 2
         while same(name) in taken or is_device(name):
-            name, number = f"{wanted}_{number}.{ending}", number + 1
+            name, number = f"{fitting(wanted, LONGEST_NAME - len(f'_{number}.{ending}'))}_{number}.{ending}", number + 1
         taken.add(same(name))
         names.append(name)
     return names
+
+
+def fitting(name: str, most: int) -> str:
+    """The beginning of `name` that takes at most `most` bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def transposition(voice: VoiceLoader, sound: Any, wanted: Any, source: Path) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..files import bounded_json
 from ..messages import UserError
@@ -174,7 +174,7 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         raise UserError("{path} cannot be read as JSON ({reason}): give the config.json that the base was trained with",
                         path=path, reason=reason) from None
     try:
-        check_data(contents["data"], contents["train"])
+        contents["data"], contents["train"] = checked_data(contents["data"], contents["train"])
         values = checked(config_list(contents))
         hop = math.prod(values[NAMES.index("upsample_rates")])
         if contents["data"]["hop_length"] != hop:
@@ -189,18 +189,21 @@ def read_config_json(path: Path) -> Dict[str, Any]:
     return contents
 
 
-def check_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-    """Check what RVC's spectrograms are made by.
+def checked_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """What RVC's spectrograms are made by, with whole numbers where 16000.0 is written: the parts "data" and "train".
 
     Raises:
         WrongValue: a value is nonsense. KeyError, TypeError: one is missing.
     """
     rate = whole(data["sampling_rate"], "sampling_rate", 192_000)
     length = whole(data["filter_length"], "filter_length", 16384, 64)
-    whole(data["hop_length"], "hop_length", length)
-    whole(data["win_length"], "win_length", length)
-    whole(data["n_mel_channels"], "n_mel_channels", 512)
-    whole(train["segment_size"], "segment_size", 10_000_000)
+    found = {
+        "sampling_rate": rate, "filter_length": length,
+        "hop_length": whole(data["hop_length"], "hop_length", length),
+        "win_length": whole(data["win_length"], "win_length", length),
+        "n_mel_channels": whole(data["n_mel_channels"], "n_mel_channels", 512),
+    }
+    segment = whole(train["segment_size"], "segment_size", 10_000_000)
     low, high, loudest = data["mel_fmin"], data["mel_fmax"], data["max_wav_value"]
     high = rate / 2 if high is None else high
     for name, value in (("mel_fmin", low), ("mel_fmax", high), ("max_wav_value", loudest)):
@@ -210,3 +213,4 @@ def check_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> None:
         raise WrongValue(f"mel_fmin is {shown(low)} and mel_fmax {shown(high)} at {rate} Hz")
     if not loudest:
         raise WrongValue("max_wav_value is 0")
+    return {**data, **found}, {**train, "segment_size": segment}

@@ -14,6 +14,7 @@ from ..files import check_folder_place
 from ..host import Host, find_host, preprocess
 from ..host.pipeline import default_f0_method
 from ..messages import UserError, tr
+from ..names import MOST_BYTES
 from .fingerprint import Settings
 from .steps import Plan
 
@@ -101,9 +102,14 @@ def experiment_folder(host: Host, output: str) -> Path:
     """Where the experiment goes: RVC's scripts want it inside the checkout, so a relative path starts there.
 
     Raises:
-        UserError: a name that RVC's filelist cannot hold.
+        UserError: a path that RVC's filelist cannot hold, or a name that is too long for the names of its index.
     """
     path = host.result(output)
+    size = len(os.fsencode(path.name))
+    if size > MOST_BYTES:
+        raise UserError("{path}: the names of the index have the experiment's name in them, and {size} bytes are too "
+                        "many for that: choose another --output_dir of at most {most}", path=path, size=size,
+                        most=MOST_BYTES)
     if any(character in str(path) for character in "|\n\r"):
         raise UserError("{path}: RVC's filelist cannot hold a path with '|' or a line break in it: choose another "
                         "--output_dir", path=path)

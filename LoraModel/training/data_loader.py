@@ -19,7 +19,7 @@ from ..host import experiment as layout
 from ..host.clips import ClipReader
 from ..messages import UserError
 from ..models import BaseInfo
-from ..models.configuration import check_data
+from ..models.configuration import checked_data
 from ..places import near_words
 from .filelist import Clip, read_clips
 from .levels import Levels
@@ -97,7 +97,7 @@ def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
     if path.is_file():
         try:
             config = bounded_json(path)
-            check_data(config["data"], config["train"])
+            config["data"], config["train"] = checked_data(config["data"], config["train"])
             return config
         except (ValueError, KeyError, TypeError) as error:
             raise UserError("{path} is damaged ({error}): delete it and prepare the recordings again", path=path,

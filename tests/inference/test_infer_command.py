@@ -198,6 +198,8 @@ def test_two_recordings_never_share_an_output():
     assert len({name.casefold() for name in names}) == len(files) and names[-1] == "b.wav"
     assert output_names([Path("a.wav"), Path("b.mp3")], "flac") == ["a.flac", "b.flac"]
     assert output_names([Path("aux.wav")], "wav") == ["aux_2.wav"]
+    long = output_names([Path("あ" * 83 + "ab.wav"), Path("あ" * 83 + "ac.wav")], "flac")
+    assert long == ["あ" * 83 + "a.flac", "あ" * 82 + "_2.flac"] and len(long[0].encode()) == 255
 
 
 def test_a_folder_goes_on_whatever_one_file_raises(tmp_path, short, monkeypatch, capsys):

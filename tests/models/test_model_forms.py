@@ -124,6 +124,16 @@ def test_nonsense_in_a_config_json_is_named(tmp_path, key, value):
         read_config_json(path)
 
 
+def test_whole_numbers_may_be_written_with_a_point(tmp_path):
+    contents = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
+    whole = ("sampling_rate", "filter_length", "hop_length", "win_length", "n_mel_channels")
+    for key in whole:
+        contents["data"][key] = float(contents["data"][key])
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(contents))
+    assert [type(read_config_json(path)["data"][key]) for key in whole] == [int] * len(whole)
+
+
 def test_a_config_json_that_is_nested_deep_or_huge(tmp_path):
     path = tmp_path / "config.json"
     for text in ("[" * 200_000, "{" + " " * 2**21 + "}"):

@@ -195,8 +195,9 @@ def test_a_configuration_of_nonsense_is_named_before_anything_is_made(tmp_path, 
 def test_an_output_that_cannot_be_written_is_named_before_the_work(tmp_path, raw, monkeypatch, capsys):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(prepare_data, "prepare", lambda *given: pytest.fail("the work was begun"))
-    assert cli(prepare_data.main, command(raw, tmp_path / "file" / "voice")) == 2
-    assert "choose another --output_dir" in capsys.readouterr().err
+    for place in (tmp_path / "file" / "voice", tmp_path / ("あ" * 82)):
+        assert cli(prepare_data.main, command(raw, place)) == 2
+        assert "choose another --output_dir" in capsys.readouterr().err
 
 
 def test_bad_input_gets_one_line(tmp_path, raw, capsys):
