@@ -10,12 +10,13 @@ named just before.
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.evaluation.evaluate"))
@@ -55,7 +56,7 @@ from LoraModel.inference.model_loader import FREE_STRENGTH, VoiceLoader, check_s
 from LoraModel.inference.options import add_conversion_options
 from LoraModel.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.lora.adapter_file import read_metadata
-from LoraModel.messages import Text, UserError, cli, in_every_language, tr
+from LoraModel.messages import Text, UserError, in_every_language, tr
 from LoraModel.paths import printable
 from LoraModel.places import near_words
 
@@ -360,7 +361,3 @@ def main(argv: Optional[list] = None) -> int:
     print(tr("open {report} to listen and compare; figures of every clip: {out}", report=report,
              out=out / "report.json"))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

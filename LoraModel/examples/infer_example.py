@@ -6,11 +6,16 @@ Without arguments the adapter of `python run.py demo` is used. Results go to inf
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.examples.infer_example"))
 
 import sys
 import time
@@ -23,7 +28,7 @@ from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.converter import Converter
 from LoraModel.inference.marking import mark_of
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 
@@ -56,7 +61,3 @@ def main(argv: Optional[list] = None) -> int:
                               voice.info.sample_rate, mark_of(voice.title))
         print(f"{name}: switched in {switched:.1f} ms, wrote {written}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -9,11 +9,16 @@ With an RVC checkout the experiment folder is RVC's own logs/NAME: then only ste
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.examples.train_example"))
 
 import shutil
 import sys
@@ -28,7 +33,7 @@ from LoraModel import commands
 from LoraModel.files import check_folder_place
 from LoraModel.inference import stand_in as features
 from LoraModel.lora import load_adapter
-from LoraModel.messages import cli, tr
+from LoraModel.messages import tr
 from LoraModel.training import TrainConfig, prepare
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -87,7 +92,3 @@ def main(argv: Optional[List[str]] = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         train(Path(folder), options.epochs)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -4,7 +4,14 @@ More than nine files: recordings in and out (`audio`, `sound`, `marking`), the v
 `patched`), the conversion (`convert`, `converter`, `transpose`, `stand_in`), and the commands with their options.
 """
 
-from .convert import ConvertOptions, Retrieval
-from .model_loader import Applied, VoiceLoader
+from typing import TYPE_CHECKING
+
+from ..lazy import loader
+
+if TYPE_CHECKING:
+    from .convert import ConvertOptions, Retrieval
+    from .model_loader import Applied, VoiceLoader
 
 __all__ = ["Applied", "ConvertOptions", "Retrieval", "VoiceLoader"]
+__getattr__ = loader(__name__, {"ConvertOptions": ".convert", "Retrieval": ".convert", "Applied": ".model_loader",
+                                "VoiceLoader": ".model_loader"})

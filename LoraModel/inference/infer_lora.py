@@ -5,12 +5,13 @@ python inference/infer_lora.py --base_model f0G40k.pth --lora_weights voice.safe
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.inference.infer_lora"))
@@ -39,7 +40,7 @@ from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_adapter_options, add_conversion_options, add_mark_option
 from LoraModel.inference.sound import tell_once
 from LoraModel.inference.transpose import AUTO, choose_transposition, parse_transpose
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.names import is_device
 from LoraModel.paths import LONGEST_NAME
 from LoraModel.places import near_words
@@ -211,7 +212,3 @@ def main(argv: Optional[list] = None) -> int:
     print(tr("wrote {output}", output=pairs[0][1]) if len(pairs) == 1 else
           tr("wrote {count} files to {folder}", count=len(pairs), folder=args.output))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -6,12 +6,13 @@ python inference/realtime.py --base_model f0G40k.pth --lora_weights anna.safeten
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.inference.realtime"))
@@ -33,7 +34,7 @@ from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.audio import check_writable, read_audio, write_audio
 from LoraModel.inference.marking import mark_of
 from LoraModel.inference.options import add_device_options, add_mark_option
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
 from LoraModel.realtime.voice import RealtimeVoice
 
@@ -131,7 +132,3 @@ def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path],
     stream = talk(live, args.device_in, args.device_out, names, args.any_strength)
     print(tr("{late} blocks came too late", late=stream.late))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

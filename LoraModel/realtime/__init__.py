@@ -5,8 +5,14 @@ voices at once (`batch`, `batcher`), what it runs in (`devices`, `by_rvc`, `rvc_
 (`window`).
 """
 
-from .batch import VoiceBatch
-from .changes import VoiceChanges
-from .voice import RealtimeVoice
+from typing import TYPE_CHECKING
+
+from ..lazy import loader
+
+if TYPE_CHECKING:
+    from .batch import VoiceBatch
+    from .changes import VoiceChanges
+    from .voice import RealtimeVoice
 
 __all__ = ["RealtimeVoice", "VoiceBatch", "VoiceChanges"]
+__getattr__ = loader(__name__, {"VoiceBatch": ".batch", "VoiceChanges": ".changes", "RealtimeVoice": ".voice"})

@@ -5,13 +5,13 @@ python scripts/blend_lora.py A.safetensors:0.7 B.safetensors:0.3 --output C.safe
 
 from __future__ import annotations
 
-if (
-    __name__ == "__main__" and not __package__
-):  # as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.scripts.blend_lora"))
@@ -29,7 +29,7 @@ from LoraModel.host import find_checkout
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.model_loader import FREE_STRENGTH, check_strength
 from LoraModel.lora import load_adapter, save_adapter
-from LoraModel.messages import cli, tr
+from LoraModel.messages import tr
 from LoraModel.names import plain_name
 from LoraModel.places import to_read, to_write
 
@@ -105,7 +105,3 @@ def main(argv: Optional[list] = None) -> int:
         print(tr("the blend is exact, but for the rounding of the file"))
     print(tr("wrote {output}, {st_size} bytes", output=output, st_size=output.stat().st_size))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.scripts.compact_index"))
@@ -20,7 +21,7 @@ from LoraModel import commands
 from LoraModel.files import check_file_place
 from LoraModel.host import find_checkout
 from LoraModel.host.compact_index import compact
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.places import to_read, to_write
 
 
@@ -48,7 +49,3 @@ def main(argv: Optional[List[str]] = None) -> int:
     print(tr("wrote {output}: {after:.2f} MB instead of {before:.2f}", output=written, after=after / 1e6,
              before=before / 1e6))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

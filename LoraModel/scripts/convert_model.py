@@ -9,12 +9,13 @@ small RVC model python scripts/convert_model.py adapter A.safetensors --bits 8 -
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.scripts.convert_model"))
@@ -34,7 +35,7 @@ from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.options import WORDS, add_word_options
 from LoraModel.lora import Adapter, load_adapter, save_adapter
 from LoraModel.lora.adapter_metadata import checked_field
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.models import load_base_beside_config
 from LoraModel.models.voice_file import check_output, save_model, small_model
 from LoraModel.places import to_read, to_write
@@ -137,7 +138,3 @@ def _resized(adapter: Adapter, rank: Optional[int], max_kb: Optional[float], bit
              "{adapter} bytes",
              listed=listed, error=made.error, worst=worst, share=share, adapter=bytes_of(made.adapter, bits)))
     return made.adapter
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -5,12 +5,13 @@ python scripts/merge_lora.py --base_model f0G40k.pth --lora_weights voice.safete
 
 from __future__ import annotations
 
-# as a script: import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
-if __name__ == "__main__" and not __package__:
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
     from LoraModel.commands import start
 
     sys.exit(start("LoraModel.scripts.merge_lora"))
@@ -26,7 +27,7 @@ from LoraModel.host import find_host
 from LoraModel.inference.adapter_choice import find_adapter, paired_strengths
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_adapter_options
-from LoraModel.messages import cli, tr
+from LoraModel.messages import tr
 from LoraModel.models.voice_file import check_output, save_model
 
 
@@ -62,7 +63,3 @@ def main(argv: Optional[list] = None) -> int:
         bar.update()
     print(tr("wrote {output}", output=output))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

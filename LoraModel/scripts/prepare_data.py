@@ -8,17 +8,21 @@ In an RVC checkout its own scripts do the work; without one a stand-in does. The
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.scripts.prepare_data"))
 
 import sys
 from pathlib import Path
 from typing import Optional
 
-from LoraModel import commands
 from LoraModel.host.compact_index import compact, is_compact
 from LoraModel.host.index import find_index
 from LoraModel.messages import UserError, tr
@@ -51,7 +55,3 @@ def main(argv: Optional[list] = None) -> int:
     print(few or tr("{experiment}: {count} slices{of}, ready for train_lora.py --data_dir", experiment=plan.experiment,
                     count=count, of=of))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(commands.run(main))

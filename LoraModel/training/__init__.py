@@ -8,8 +8,14 @@ while it is read (`filelist`, `data_loader`, `validate`, `agreement`, `levels`, 
 `train_many`, `in_programs`).
 """
 
-from .build import prepare
-from .config import TrainConfig
-from .trainer import Trainer
+from typing import TYPE_CHECKING
+
+from ..lazy import loader
+
+if TYPE_CHECKING:
+    from .build import prepare
+    from .config import TrainConfig
+    from .trainer import Trainer
 
 __all__ = ["TrainConfig", "Trainer", "prepare"]
+__getattr__ = loader(__name__, {"prepare": ".build", "TrainConfig": ".config", "Trainer": ".trainer"})

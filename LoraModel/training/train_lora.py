@@ -7,11 +7,16 @@ step, or by a second SIGINT.
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.training.train_lora"))
 
 import argparse
 import sys
@@ -25,7 +30,7 @@ from LoraModel.inference.model_loader import check_strength
 from LoraModel.inference.options import add_preview_option, add_word_options
 from LoraModel.inference.preview import Previewer
 from LoraModel.lora import Adapter, load_adapter
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.models import PRESETS, load_base_beside_config
 from LoraModel.training import ranks
 from LoraModel.training.build import prepare
@@ -180,7 +185,3 @@ def report(trainer: Trainer, seconds: float) -> int:
     print(tr("warning: THE ADAPTER IS WORSE THAN THE BASE ALONE on the recordings kept out of training: do not use "
              "it. Train again with a lower --lr, more epochs or more recordings"), file=sys.stderr)
     return WORSE
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

@@ -6,11 +6,16 @@ failed; 2 something to put right, said in one line; 130 broken off by a second C
 
 from __future__ import annotations
 
-if __package__ in (None, ""):
+# Import it by its proper name, so that Ctrl-C while PyTorch loads is one line, too
+if __name__ == "__main__":
     import pathlib
     import sys
 
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    if not __package__:  # run as a script
+        sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
+    from LoraModel.commands import start
+
+    sys.exit(start("LoraModel.training.train_many"))
 
 import signal
 import sys
@@ -23,7 +28,7 @@ from LoraModel.fleet.manifest import of_cell, read_voices
 from LoraModel.fleet.progress import table_of
 from LoraModel.fleet.session import LIST_KEY, Session, load, work_of
 from LoraModel.host import find_host, hush_torch
-from LoraModel.messages import UserError, cli, tr
+from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
 from LoraModel.training.config import TrainConfig
 from LoraModel.training.settings_file import own_names, read_config_file
@@ -168,7 +173,3 @@ def handle_signals(engine: Any) -> Any:
             signal.signal(number, handler)
 
     return undo
-
-
-if __name__ == "__main__":
-    sys.exit(cli(main))

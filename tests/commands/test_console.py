@@ -63,6 +63,20 @@ def test_as_a_module_from_the_shell(called):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "--help" in done.stderr
 
 
+COMMANDS = [console.COMMANDS[name][0] for name in
+            ("prepare", "train", "train-many", "convert", "realtime", "merge", "blend", "model", "evaluate")]
+
+
+@pytest.mark.parametrize("called", [["-m", module] for module in COMMANDS] + [["-m", "LoraModel.realtime"]]
+                         + [[module.replace(".", "/") + ".py"] for module in COMMANDS[1:4]])
+def test_ctrl_c_while_the_libraries_load_is_one_line(called, tmp_path):
+    for name in ("numpy", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run([sys.executable, *called], cwd=ROOT, capture_output=True, text=True,
+                          env={"RVC_LORA_LANG": "en", "PATH": "", "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 130 and done.stderr == "stopped by Ctrl-C; no file was left half written\n"
+
+
 def test_the_project_installs_what_it_names():
     """pyproject.toml: the script's function is there, and all files that the package reads are among its data."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
