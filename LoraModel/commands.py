@@ -12,6 +12,7 @@ import difflib
 import importlib
 import os
 import re
+import signal
 import sys
 from typing import Any, Callable, List, Mapping, NoReturn, Optional, TextIO, Tuple, Union
 
@@ -65,7 +66,28 @@ def shortened(message: str, most: int = 6000) -> str:
 def start(module: str, argv: Optional[list] = None) -> int:
     """Import a command's module and run its `main`: Ctrl-C or too little memory while PyTorch is imported is one line,
     too."""
-    return run(lambda options: importlib.import_module(module).main(options), argv)
+    return run(lambda options: _imported(module).main(options), argv)
+
+
+def _imported(module: str) -> Any:
+    """Import a module. Ctrl-C that a library swallowed meanwhile, as PyTorch's registrations may, counts afterwards."""
+    pressed = []
+
+    def press(_number: int, _frame: Any) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heard:
+        signal.signal(signal.SIGINT, press)
+    try:
+        loaded = importlib.import_module(module)
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
+    return loaded
 
 
 def as_command(name: str, module: str) -> None:
