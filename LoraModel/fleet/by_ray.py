@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -50,14 +51,25 @@ def ray_module() -> Any:
     """Ray.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or cannot start beside the packages that are.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ImportError:
         raise UserError("--engine ray needs the package ray: pip install -r requirements-fleet.txt, or use --engine "
                         "local") from None
+    pydantic = getattr(sys.modules.get("pydantic"), "VERSION", "2")  # Ray imports it where it is there
+    if _version(pydantic) < [2] and _version(ray.__version__) >= [2, 53]:
+        raise UserError("Ray {version} needs pydantic 2, and this environment has pydantic {pydantic}, which RVC's "
+                        "Gradio 3 needs: pip install -r requirements-fleet.txt installs a Ray that takes it",
+                        version=ray.__version__, pydantic=pydantic)
+    return ray
+
+
+def _version(text: str) -> List[int]:
+    """"2.53.0" -> [2, 53, 0]"""
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 class Sent(NamedTuple):

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fleet_data import done_once, make_place, make_recordings, session_of, states
 from training_data import ROOT, log, one_thread
 
+from LoraModel.fleet.by_ray import ray_module
 from LoraModel.fleet.manifest import Voice
 from LoraModel.fleet.parcel import is_here, listing, packed, unpack
 from LoraModel.lora import load_adapter
@@ -52,6 +55,18 @@ def test_without_ray(tmp_path, monkeypatch, capsys):
     options = ["--base_model", str(place / "base.pth"), "--voices", str(place / "logs"), "--output_dir",
                str(tmp_path / "out"), "--engine", "ray"]
     assert cli(main, options) == 2 and "requirements-fleet.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ray,pydantic,fits", [("2.52.1", "1.10.27", True), ("2.53.0", "1.10.27", False),
+                                                ("2.60.0", "2.9.0", True), ("3.0.0.dev0", "2.9.0", True)])
+def test_a_ray_that_cannot_start_beside_gradio_is_named(ray, pydantic, fits, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__version__=ray))
+    monkeypatch.setitem(sys.modules, "pydantic", SimpleNamespace(VERSION=pydantic))
+    if fits:
+        assert ray_module().__version__ == ray
+    else:
+        with pytest.raises(UserError, match="Ray 2.53.0 needs pydantic 2"):
+            ray_module()
 
 
 @pytest.fixture(scope="module")
