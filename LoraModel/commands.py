@@ -23,6 +23,8 @@ from LoraModel.paths import clean_path, printable
 
 Main = Callable[[Optional[list]], Optional[int]]
 STOPPED, GONE = 130, 141
+RESERVE_BYTES = 2**20
+"""Kept for the words, should the memory end; the C library gives so large a piece back to the system at once."""
 
 
 def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = None) -> int:
@@ -34,6 +36,7 @@ def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = 
         stopped: what Ctrl-C says; None for the usual words.
     """
     prepare_output()
+    reserve = bytearray(RESERVE_BYTES)
     try:
         code = int(main(argv) or 0)
         sys.stdout.flush()
@@ -41,19 +44,18 @@ def run(main: Main, argv: Optional[list] = None, stopped: Optional[UserError] = 
     except KeyboardInterrupt:
         _say("\n" + (str(stopped) if stopped is not None else stopped_words()))
         return STOPPED
-    except UserError as error:
-        message = str(error) if error.lines else printable(str(error))
     except BrokenPipeError:
         _discard(sys.stdout)
         return GONE
     except Exception as error:
+        del reserve
         words = describe_fault(error)
         if words is None:
             raise
         if isinstance(error, OSError) and error.filename is None:
             with contextlib.suppress(OSError, ValueError):
                 _flush_or_discard()
-        message = printable(str(words))
+        message = str(words) if words.lines else printable(str(words))
     _say(tr("error: ") + shortened(message))
     return 2
 

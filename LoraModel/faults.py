@@ -6,6 +6,7 @@ Standard library alone: the installer and run.py use it before anything is insta
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 from typing import Dict, Iterator, Optional
@@ -59,13 +60,18 @@ _GPU = ("CUDA", "HIP", "MPS", "XPU", "out of memory on device")
 
 
 def describe_fault(error: BaseException) -> Optional[UserError]:
-    """The sentence for an error of the machine: no memory, a full disk, or any other error of the system.
+    """The sentence for what the user or the machine did wrong: a `UserError` itself, no memory, a full disk, or any
+    other error of the system.
 
     For memory and disk, what it was raised from is looked at as well: libraries wrap the system's errors in their own.
+    A file that there was no memory to read is not damaged, whatever its reader makes of it.
 
     Returns:
         None where `error` is nothing of the kind (a fault of the program).
     """
+    if isinstance(error, UserError):
+        behind = [link for link in _chain(error, True) if out_of_memory(link)]
+        return _memory_words(behind) if behind else error
     chain = list(_chain(error))
     if any(disk_full(link) for link in chain):
         return _disk_words(error, chain)
@@ -77,14 +83,14 @@ def describe_fault(error: BaseException) -> Optional[UserError]:
     return os_error(error) if isinstance(error, OSError) else None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error`, and what it was raised from or while handling."""
+def _chain(error: BaseException, whole: bool = False) -> Iterator[BaseException]:
+    """`error`, and what it was raised from or while handling; whole: also where it was raised `from None`."""
     link: Optional[BaseException] = error
     for _ in range(10):
         if link is None:
             return
         yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        link = link.__cause__ or (None if link.__suppress_context__ and not whole else link.__context__)
 
 
 def _disk_words(error: BaseException, chain: list) -> UserError:
@@ -102,6 +108,19 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower() if isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) else ""
     return any(words in text for words in _NO_MEMORY)
+
+
+THREAD_BYTES = 192 * 2**20
+"""Of address space: a thread's stack, the C library's heap for it, and Python's first block."""
+
+
+def check_room_for_a_thread() -> None:
+    """Look for room before a library begins a thread: Python waits without end for one that had no memory to begin.
+
+    Raises:
+        OSError: there is none; `describe_fault` has words for it.
+    """
+    mmap.mmap(-1, THREAD_BYTES).close()  # nothing is written to it, so that it takes no memory
 
 
 def _memory_words(chain: list) -> UserError:

@@ -8,6 +8,7 @@ import re
 from LoraModel.messages import UserError
 from LoraModel.names import shown, unquoted
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes that file systems take."""
 
@@ -67,5 +68,4 @@ def _at_home(text: str) -> str:
 
 def printable(text: str) -> str:
     """`text` in one line: control characters, marks of direction and halves of surrogate pairs become escapes."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]",
-                  lambda found: ascii(found.group())[1:-1], text)
+    return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)

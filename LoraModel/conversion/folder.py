@@ -106,9 +106,6 @@ def convert_all(
             made = converter.convert(voice, output, options, begin(number, voice), similarity)
             outcomes.append(Outcome(voice, output, "made", made._replace(judgement=made.judgement)))
         except Exception as error:
-            if isinstance(error, UserError):
-                outcomes.append(Outcome(voice, output, "failed", error=error))
-                continue
             words = describe_fault(error)
             text = f"{type(error).__name__}: {error}"
             outcomes.append(

@@ -104,12 +104,12 @@ def make_app(batcher: Batcher, folder: Path, rate: int, addresses: Addresses) ->
             wave = await asyncio.get_running_loop().run_in_executor(None, _encoded, made, rate, name)
         except Busy as error:
             return refuse(503, error)
-        except UserError as error:
-            return refuse(400, error)
         except Exception as error:
             fault = describe_fault(error)
             if fault is None:
                 raise
+            if fault is error:
+                return refuse(400, fault)
             print(printable(str(fault)), file=sys.stderr)
             return refuse(503, UserError("the server's memory or disk is full, or its files cannot be read: try again "
                                          "later, or tell who runs it"))

@@ -165,11 +165,10 @@ class Worker:
 
 def told(job: Job, error: Exception, work: Work) -> Tuple[Any, ...]:
     """What to tell of work that ended in an error: what the user or the machine did wrong in its own words."""
-    if isinstance(error, UserError):
-        return ("failed", job.name, job.attempt, error)
     words = describe_fault(error)
     if words is not None:  # memory may be there the next time
-        return ("lost" if out_of_memory(error) else "failed", job.name, job.attempt, words)
+        memory = out_of_memory(error) or isinstance(error, UserError) and words is not error
+        return ("lost" if memory else "failed", job.name, job.attempt, words)
     traceback.print_exc()
     return ("failed", job.name, job.attempt,
             UserError("a fault of this program ({error}); its log is {log}",

@@ -197,7 +197,7 @@ def main(argv: Optional[list] = None) -> int:
         except Exception as error:
             if len(pairs) == 1:
                 raise
-            words = error if isinstance(error, UserError) else describe_fault(error)
+            words = describe_fault(error)
             ours = ours or words is None
             failed.append(f"{source.name}: {words or f'{type(error).__name__}: {error}'}")
     if failed:

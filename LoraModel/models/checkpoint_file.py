@@ -33,9 +33,6 @@ def open_checkpoint(path: Union[str, Path]) -> Iterator[TensorFile]:
             yield file
     except (UnsafeName, Malformed) as error:
         raise _refusal(path, error) from None
-    except MemoryError:
-        raise UserError("there is not enough memory to read {path}: close other programs and try again",
-                        path=path) from None
 
 
 def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..defaults import usual_defaults
+from ..faults import out_of_memory
 from ..host import Host
 from ..lora import tensors_hash
 from ..lora.voice_pitch import MODEL_KEY, VoicePitch, pitch_told
@@ -298,6 +299,8 @@ def _build(path: Path, config: List[Any], host: Host, version: str, f0: bool) ->
     except UserError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0][:200]
         raise damaged(path, Text("no network can be built from its configuration: {reason}", reason=reason)) from error
 

@@ -90,8 +90,7 @@ def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str
             try:
                 live.use(parse_voice(line, names, any_strength)).result()
             except (UserError, OSError, MemoryError) as error:
-                words = error if isinstance(error, UserError) else describe_fault(error)
-                print(printable(str(words)), file=sys.stderr)
+                print(printable(str(describe_fault(error))), file=sys.stderr)
     if faults:
         raise faults[0]
     return opened

@@ -17,6 +17,7 @@ import soundfile
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..faults import check_room_for_a_thread
 from ..files import atomic_write
 from ..messages import UserError, tr
 from .heldout import Reconstructed
@@ -50,6 +51,7 @@ class Monitor:
         self._shown: Dict[str, str] = {}  # not every step has every loss
         kept = [line for line in read_log(folder) if line["step"] <= start_step] if start_step else []
         atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        check_room_for_a_thread()  # TensorBoard writes in one of its own
         self._former_hook, threading.excepthook = threading.excepthook, self._in_thread
         self._log = open(self._path, "a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=start_step + 1 if start_step else None)

@@ -6,7 +6,7 @@ import re
 from typing import Any, Callable, Dict
 
 from ..faults import describe_fault
-from ..messages import Text, UserError, closest, tr_in, wanted_language
+from ..messages import Text, closest, tr_in, wanted_language
 from ..messages import tr as system_tr
 from ..paths import printable
 
@@ -71,7 +71,7 @@ def fields_for_options(text: str, tr: Tr) -> str:
 def error_text(error: Exception, tr: Tr) -> str:
     """What to show of an error, in the page's language: a `UserError` and the machine's own faults in words, anything
     else by its type."""
-    found = error if isinstance(error, UserError) else describe_fault(error)
+    found = describe_fault(error)
     if found is not None:
         return fields_for_options(tr("{words}", words=found), tr)
     return f"{type(error).__name__}: {printable(str(error))[:500]}"

@@ -8,7 +8,6 @@ import socket
 import pytest
 import requests
 import websockets.exceptions
-import websockets.sync.client
 from browser import chromium  # noqa: F401  (a fixture)
 from guarded_pages import SECRET, dependency, guarded, named, own, page, recording, unguarded  # noqa: F401  (fixtures)
 
@@ -61,7 +60,7 @@ def test_other_origins_are_refused(page, origin):
              "Access-Control-Request-Headers": "content-type"}
     answer = requests.options(page.address + "/run/predict", headers=asked, timeout=60)
     assert answer.status_code >= 400 and "Access-Control-Allow-Origin" not in answer.headers
-    with pytest.raises(websockets.exceptions.InvalidStatus):
+    with pytest.raises(websockets.exceptions.InvalidHandshake):
         page.join(None, origin=origin)
 
 
@@ -87,7 +86,7 @@ def test_what_a_browser_says_of_the_asking_site_counts(page):
 
 
 def test_the_queue_is_for_the_pages_own_names(page):
-    with pytest.raises(websockets.exceptions.InvalidStatus):
+    with pytest.raises(websockets.exceptions.InvalidHandshake):
         page.join(None, host=f"evil.example:{page.port}")
 
 

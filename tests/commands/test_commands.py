@@ -75,6 +75,19 @@ def test_a_wrapped_error_is_recognised():
         assert "v.pth" in str(describe_fault(error))
 
 
+def test_a_file_that_there_was_no_memory_to_read_is_not_called_damaged(capsys):
+    def main(argv):
+        try:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
+        except RuntimeError:
+            raise UserError("v.pth is damaged") from None
+
+    assert commands.run(main, []) == 2
+    said = capsys.readouterr().err
+    assert "not enough memory: close other programs" in said and "damaged" not in said
+    assert str(describe_fault(UserError("v.pth is damaged"))) == "v.pth is damaged"
+
+
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
         commands.run(raising(KeyError("bug")))

@@ -5,6 +5,8 @@ and a recording out. The same small page without the guard, beside it, shows tha
 it.
 """
 
+import asyncio
+import concurrent.futures
 import http.server
 import io
 import json
@@ -16,8 +18,8 @@ import numpy as np
 import pytest
 import requests
 import soundfile
+import websockets
 import websockets.exceptions
-import websockets.sync.client
 from serving import ROOT, free_port, served
 
 SECRET = "the-users-private-words"
@@ -87,18 +89,28 @@ class Served:
         return requests.post(self.address + "/upload", files=[("files", (name, data))], headers=headers, timeout=60)
 
     def join(self, file, origin=None, host=None, number=None):
-        """What the queue says last of an event with `file`; (None, code) where it closes first."""
+        """What the queue says last of an event with `file`; (None, code) where it closes first.
+
+        Raises:
+            websockets.exceptions.InvalidHandshake: it is refused before the first message.
+        """
+        # in a thread: Playwright runs a loop in this one
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._join(file, origin, host, number)).result(120)
+
+    async def _join(self, file, origin, host, number):
+        event = self.event(file, number)
         fresh = socket.create_connection(("127.0.0.1", self.port))
-        with websockets.sync.client.connect(f"ws://{host or f'127.0.0.1:{self.port}'}/queue/join", sock=fresh,
-                                            origin=origin) as queue:
+        fresh.setblocking(False)
+        address = f"ws://{host or f'127.0.0.1:{self.port}'}/queue/join"
+        async with websockets.connect(address, sock=fresh, origin=origin) as queue:
             try:
                 while True:
-                    said = json.loads(queue.recv(60))
+                    said = json.loads(await asyncio.wait_for(queue.recv(), 60))
                     if said["msg"] == "send_hash":
-                        queue.send(json.dumps({"session_hash": "abc",
-                                               "fn_index": self.echo if number is None else number}))
+                        await queue.send(json.dumps({key: event[key] for key in ("session_hash", "fn_index")}))
                     elif said["msg"] == "send_data":
-                        queue.send(json.dumps(self.event(file, number)))
+                        await queue.send(json.dumps(event))
                     elif said["msg"] == "process_completed":
                         return said
             except websockets.exceptions.ConnectionClosed as closed:
