@@ -43,7 +43,7 @@ def read_array(path: Union[str, Path], dimensions: int) -> np.ndarray:
 
 
 def array_shape(path: Union[str, Path]) -> Optional[Tuple[int, ...]]:
-    """The shape of a `.npy` of numbers that is whole, told by its header and by how much the file holds; None for what
+    """The shape of a `.npy` of numbers that is whole, by its header and by how much the file holds; None for what
     is no such array.
 
     Raises:

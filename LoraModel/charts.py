@@ -16,7 +16,7 @@ Points = Sequence[Tuple[float, float]]
 """(step or seconds, value) pairs in rising order."""
 
 SMOOTHED_FROM = 30  # points: a longer curve is drawn pale, with its running mean over it
-MOST_POINTS = 400  # of a curve: more cannot be told apart
+MOST_POINTS = 400  # of a curve: more cannot be distinguished
 MOST_DOTS = 60  # of a curve: with more points only the last is marked
 
 STYLE = """

@@ -1,6 +1,6 @@
 """What all commands share: errors in one line, exit codes, output on any console, and the types of options.
 
-Exit codes: 0 done; 1 a fault of this program, with its traceback; 2 something to put right, said in one line;
+Exit codes: 0 done; 1 a fault of this program, with its traceback; 2 something to put right, in one line;
 130 stopped by Ctrl-C; 141 whatever read the output has gone. Standard library alone, so that run.py can use it.
 """
 

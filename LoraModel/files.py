@@ -270,7 +270,7 @@ def system_name(path: Union[str, Path]) -> Union[str, bytes]:
 
 
 MOST_JSON = 2**20
-"""Bytes of a JSON file, where nothing else is said: settings and records are far smaller."""
+"""Bytes of a JSON file, where nothing else is given: settings and records are far smaller."""
 
 
 def bounded_json(path: Union[str, Path], most: int = MOST_JSON, errors: str = "strict") -> Any:

@@ -1,5 +1,4 @@
-"""What a file is, told by its first bytes: for files given as a model, an adapter, an index or a recording that are
-none.
+"""What a file is, by its first bytes: for files given as a model, an adapter, an index or a recording that are none.
 
 Standard library alone; nothing of the file is loaded.
 """
@@ -43,7 +42,7 @@ class Finding:
 def what_starts_so(start: bytes) -> Optional[Finding]:
     """What a file is whose first bytes (4,096 are enough) are `start`; None where they say nothing.
 
-    Zip archives and pickles are not told here: whoever reads such files knows more of them.
+    Zip archives and pickles are not recognised here: whoever reads such files knows more of them.
     """
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if re.match(rb"<(!doctype|html|head|body|\?xml|!--)", text[:16].lower()):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 Taken = Callable[[int], Exception]
-"""taken(pid) -> what to raise where the process `pid` holds the lock; 0 where it cannot be told which."""
+"""taken(pid) -> what to raise where the process `pid` holds the lock; 0 where that is not known."""
 
 
 @contextlib.contextmanager

@@ -54,17 +54,17 @@ def measure(base: Path, data: Path, folder: Path, rate: float, most: int) -> Dic
         for name, audio in zip(rows, made[1:]):
             rows[name].append(pair_metrics(audio, made[0], voice.info.sample_rate)["mel_l1"])
     size = voice.network.enc_p.emb_phone.in_features
-    heard = np.random.default_rng(0).normal(0, 0.3, (500, size)).astype(np.float32)  # ten seconds
+    features = np.random.default_rng(0).normal(0, 0.3, (500, size)).astype(np.float32)  # ten seconds
     return {"bytes_whole": before, "bytes_compact": after, "share": after / before,
             **named("mel_compact", mean_interval(rows["compact"])), **named("mel_none", mean_interval(rows["none"])),
             **named("ratio", ratio_interval(rows["compact"], rows["none"])),
-            "search_seconds_whole": seconds(Retrieval(whole, size), heard),
-            "search_seconds_compact": seconds(Retrieval(small, size), heard)}
+            "search_seconds_whole": seconds(Retrieval(whole, size), features),
+            "search_seconds_compact": seconds(Retrieval(small, size), features)}
 
 
-def seconds(index: Retrieval, heard: np.ndarray) -> float:
+def seconds(index: Retrieval, features: np.ndarray) -> float:
     started = time.perf_counter()
-    index.mix(heard, 0.75)
+    index.mix(features, 0.75)
     return time.perf_counter() - started
 
 

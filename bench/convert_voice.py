@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.arms import FullArm
 from bench.common import finish, make_base, table
 from bench.rvc_recipe import RVCStep
 from bench.time_to_quality import gain
+from bench.trainings import FullTraining
 from bench.voices import (
     ALL_CLIPS,
     DEMO_BASE,
@@ -61,7 +61,7 @@ BASE, FULL = "base", "full voice"
 
 
 def measure_voice(data: Path, full: Optional[Path], args: Any, folder: Path, judges: Judges) -> Dict[str, Any]:
-    """One voice: fine-tuned whole where it is not given, converted in each form, heard in all of them."""
+    """One voice: fine-tuned whole where it is not given, converted in each form, evaluated in all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = TrainConfig.from_dict({
         "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / "run"), "name": data.name,
@@ -72,31 +72,31 @@ def measure_voice(data: Path, full: Optional[Path], args: Any, folder: Path, jud
     references = [found for found in (judges.embedding(audio, trainer.info.sample_rate)
                                       for audio in references_of(trainer)) if found is not None]
     loader = VoiceLoader(str(args.base), trainer.host)
-    heard = {BASE: hear(trainer, loader.network, references, judges),
+    figures = {BASE: hear(trainer, loader.network, references, judges),
              FULL: hear(trainer, load_base_beside_config(str(voice), trainer.host).network, references, judges)}
     converter, made = Converter(trainer.host, Path(args.base), args.content), {}
     for form in FORMS:
         options = VoiceOptions(steps=args.steps) if form == "default" else VoiceOptions(fast=True)
         done = converter.convert(voice, folder / f"{data.name}_{form}.safetensors", options)
         loader.set_adapters([(done.path, 1.0)])
-        heard[form] = hear(trainer, loader.network, references, judges)
+        figures[form] = hear(trainer, loader.network, references, judges)
         loader.unload()
         figures = done.figures()
         made[form] = {key: figures[key] for key in ("bytes_before", "bytes_after", "seconds", "step_seconds", "steps",
                                                     "ranks", "base_distance")}
         made[form]["kept_of_sound"] = figures.get("kept")
-    return {"heard": heard, "made": made, "clips_held_out": len(trainer.held), **ratios([heard])}
+    return {"heard": figures, "made": made, "clips_held_out": len(trainer.held), **ratios([figures])}
 
 
 def fine_tuned(trainer: Trainer, settings: TrainConfig, args: Any, folder: Path) -> Path:
     """The voice as full fine-tuning makes it: the best of `--epochs` by held-out log-mel L1."""
     config = json.loads((Path(settings.data_dir) / "config.json").read_text(encoding="utf-8"))
     step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base), None, trainer.device, args.lr)
-    arm = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
+    training = FullTraining(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
                   trainer.device)
     path, best = folder / "full.pth", float("inf")
-    while arm.progress < 1:
-        point = arm.advance()
+    while training.progress < 1:
+        point = training.advance()
         print(f"{settings.name}: full fine-tuning, step {point.steps}: held-out {point.loss:.4f}", flush=True)
         if point.loss < best:
             best = point.loss
@@ -119,9 +119,9 @@ def ratios(voices: Sequence[Dict[str, Any]]) -> Dict[str, Dict[str, float]]:
     found: Dict[str, Dict[str, float]] = {}
     for form in FORMS:
         found[form] = named("kept", pooled([
-            gain(heard[BASE]["errors"], heard[form]["errors"], heard[FULL]["errors"]) for heard in voices]))
-        pairs = [[(a, b) for a, b in zip(heard[form]["similarity"], heard[FULL]["similarity"])
-                  if a is not None and b is not None] for heard in voices]
+            gain(figures[BASE]["errors"], figures[form]["errors"], figures[FULL]["errors"]) for figures in voices]))
+        pairs = [[(a, b) for a, b in zip(figures[form]["similarity"], figures[FULL]["similarity"])
+                  if a is not None and b is not None] for figures in voices]
         if all(pairs):
             found[form].update(named("similarity", difference(pairs)))
     return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict
 
-from bench.arms import FULL, LORA
+from bench.trainings import FULL, LORA
 
 COLOURS = {LORA: "#f97316", FULL: "#2f7fd6"}
 
 
 def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
-    """Write a PNG. voices: name -> figures with `curves`, {arm: [{"steps", "seconds", "errors"}, ...]}."""
+    """Write a PNG. voices: name -> figures with `curves`, {training: [{"steps", "seconds", "errors"}, ...]}."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -19,10 +19,10 @@ def draw(voices: Dict[str, Dict[str, Any]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(voices), figsize=(5 * len(voices), 3.6), squeeze=False)
     for plot, (name, voice) in zip(axes[0], voices.items()):
-        for arm, points in voice["curves"].items():
+        for training, points in voice["curves"].items():
             seconds = [point["seconds"] for point in points]
-            plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(arm),
-                      label=f"{arm}, {points[-1]['steps']} steps")
+            plot.plot(seconds, [loss(point) for point in points], marker=".", color=COLOURS.get(training),
+                      label=f"{training}, {points[-1]['steps']} steps")
         plot.axhline(loss(voice["curves"][FULL][-1]), color=COLOURS[FULL], linewidth=0.8, linestyle="--")
         plot.set_title(name)
         plot.set_xlabel("seconds of training")

@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from bench.arms import FULL as FULL_ARM
-from bench.arms import LORA as LORA_ARM
 from bench.machine_stages import BASE, FULL, LORA, Task
+from bench.trainings import FULL as FULL_TRAINING
+from bench.trainings import LORA as LORA_TRAINING
 from LoraModel.charts import line_chart
 from LoraModel.evaluation import page
 from LoraModel.evaluation.figures import FIGURES
@@ -184,9 +184,9 @@ def _tiles(contents: Dict[str, Any]) -> List[str]:
 
 def _curves(contents: Dict[str, Any]) -> str:
     charts = ""
-    for arm, name in ((FULL_ARM, Text("RVC’s recipe")), (LORA_ARM, "RVC-LoRA")):
-        points = contents["training"]["curves"].get(arm, [])
-        end = contents["training"]["curves"][FULL_ARM][-1]["log_mel_l1"]
+    for training, name in ((FULL_TRAINING, Text("RVC’s recipe")), (LORA_TRAINING, "RVC-LoRA")):
+        points = contents["training"]["curves"].get(training, [])
+        end = contents["training"]["curves"][FULL_TRAINING][-1]["log_mel_l1"]
         svg = line_chart([(point["seconds"], point["log_mel_l1"]) for point in points], str(name), dots=True, level=end)
         charts += page.chart(
             page.plain(name),

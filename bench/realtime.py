@@ -1,12 +1,12 @@
-"""Changes of voice under a stream: how long the audio thread is held, when they are heard, late blocks, jumps; and
+"""Changes of voice under a stream: how long the audio thread is held, when they are audible, late blocks, jumps; and
 what a batch costs.
 
 python bench/realtime.py [--changes N] [--seconds S] [--block B] [--rvc_root PATH] [--json FILE] [--quick]
 
 A base of RVC's own size (v2 40k) with fresh weights and two adapters of random tensors; the jump is looked at on the
 demo's base, where speech comes out. The stream runs at the pace of real time, with as many changes of voice and with
-none; where the machine is too slow for the block it runs at the pace that it can, which is said. Ratios are of runs in
-turn.
+none; where the machine is too slow for the block it runs at the pace that it can, and the report says so. Ratios are of
+runs in turn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def held_and_ready(live: RealtimeVoice, files: List[Path], changes: int) -> Dict
     """Milliseconds that a change holds the audio thread, against a change written in place as before; and until it is
     ready.
 
-    Every change is to a blend that was not heard before, so that all of it is prepared; then to kept ones.
+    Every change is to a blend that was not used before, so that all of it is prepared; then to kept ones.
     """
     live.use({files[0]: 1.0}).result()
     live._changes.take()
@@ -89,18 +89,18 @@ def stream(live: RealtimeVoice, sound: np.ndarray, seconds: float, files: List[P
 
     thread = threading.Thread(target=change)
     thread.start()
-    heard = 0.0
+    last = 0.0
     for index in range(count):
-        due = started + (index + 1) * length  # when all of the block has been heard
+        due = started + (index + 1) * length  # when all of the block has been played
         time.sleep(max(due - time.perf_counter(), 0))
         begun = time.perf_counter()
         live.process(sound[index * size % (len(sound) - size):][:size])
         taken.append(time.perf_counter() - begun)
         late += time.perf_counter() > due + length
         now = live.applied[0].strength if live.applied else 0.0
-        if now != heard and now in asked:
+        if now != last and now in asked:
             waits.append(begun - asked[now] - length)
-        heard = now
+        last = now
     thread.join()
     return {"late": late, "blocks": count, "seconds_a_block": median_interval(taken).value,
             "seconds_a_block_all": taken, "changes_heard": len(waits),
@@ -236,8 +236,8 @@ def main(argv: Optional[list] = None) -> None:
             ("audio thread held, ms (median, most)", f"{f['held_ms']:.2f}, {f['held_ms_most']:.2f}", "2"),
             ("the same written in place, ms", f"{f['written_in_place_ms']:.1f}", ""),
             ("until a blend is ready, ms (median, most)", f"{f['ready_ms']:.1f}, {f['ready_ms_most']:.1f}", "50"),
-            ("a kept one, use to heard, ms", f"{f['kept_ms']:.2f}", ""),
-            ("use to heard beyond a block, ms (median, most)",
+            ("a kept one, use to audible, ms", f"{f['kept_ms']:.2f}", ""),
+            ("use to audible beyond a block, ms (median, most)",
              f"{f['changing_beyond_a_block_ms_median']:.1f}, {f['changing_beyond_a_block_ms']:.1f}", "50"),
             ("late blocks with changes, without", f"{f['changing_late']}, {f['plain_late']} of {f['plain_blocks']}",
              "0"),

@@ -1,5 +1,5 @@
 """Recipes of training beside each other by what people hear: words, speaker, sharpness; on voices that the base has
-never heard.
+never given.
 
 python bench/recipe_words.py --asr DIR --data logs/ALICE logs/BOB --recipes FILE --out DIR [--small_d discriminator.pt]
     [--sentences 24] [--epochs 40] [--no_judges] [--json FILE] [--quick]
@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from bench.arms import Arm, take_turns
 from bench.common import finish, table
-from bench.remedies import OWN_SETTINGS, full_arm, lora_arm
+from bench.remedies import OWN_SETTINGS, full_training, lora_training
+from bench.trainings import Training, take_turns
 from bench.voices import ALL_CLIPS, DEMO_BASE, judged, judges_of, quick_inputs, voice_arguments
 from bench.words import RATE, SENTENCES, SOURCES, converted, spoken
 from LoraModel.evaluation.bootstrap import Interval, bootstrap, pooled
@@ -51,17 +51,17 @@ from LoraModel.training.settings_file import read_config_file
 
 BASE = "base alone"
 QUICK = DEMO_BASE.parents[1] / "recordings" / "source"
-PAUSE = RATE // 2  # samples between sentences that are heard at once
+PAUSE = RATE // 2  # samples between sentences that are recognised at once
 FIGURES = ("heldout_mel", "word_error", "similarity", "leak", "dnsmos", "global_variance", "frame_contrast",
            "band_contrast", "modulation_db", "high_db", "hnr_db", "steps", "seconds")
 
 
-class Said:
+class Sentences:
     """What is converted: sentences by two speakers in turn.
 
     Attributes:
-        texts: what is said. turns: by whom. clips: (samples,) each, at 16 kHz. pitches: of each speaker, Hz.
-        listener: None leaves words out; together: so many sentences are heard at once.
+        texts: the sentences. turns: by whom. clips: (samples,) each, at 16 kHz. pitches: of each speaker, Hz.
+        listener: None leaves words out; together: so many sentences are recognised at once.
     """
 
     def __init__(self, clips: Dict[str, Sequence[np.ndarray]], texts: Sequence[str], asr: Optional[str],
@@ -73,7 +73,7 @@ class Said:
         self.listener, self.together = Listener(asr) if asr else None, together
 
     @classmethod
-    def by(cls, args: Any, folder: Path) -> Said:
+    def by(cls, args: Any, folder: Path) -> Sentences:
         """What `args` asks for, by flite; with --quick the demo's two source recordings, whatever they say."""
         if args.quick:
             return cls({"demo": [read_audio(path, RATE) for path in audio_files(QUICK)[:2]]}, ["", ""], None, 1)
@@ -88,30 +88,31 @@ def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
     return [np.concatenate([part for clip in group for part in (clip, pause)][:-1]) for group in groups]
 
 
-def heard(loader: VoiceLoader, said: Said, target: Sequence[np.ndarray], judges: Judges, label: str) -> Dict[str, Any]:
+def measured(loader: VoiceLoader, spoken: Sentences, target: Sequence[np.ndarray], judges: Judges,
+             label: str) -> Dict[str, Any]:
     """The sentences in the voice that is applied: its figures, and for each sentence edits and words."""
     middle = median_pitch(target)
-    semitones = {voice: round(12 * float(np.log2(middle / pitch))) for voice, pitch in said.pitches.items()}
-    clips = converted(loader, said.clips, said.turns, semitones, label)
+    semitones = {voice: round(12 * float(np.log2(middle / pitch))) for voice, pitch in spoken.pitches.items()}
+    clips = converted(loader, spoken.clips, spoken.turns, semitones, label)
     found: Dict[str, Any] = {}
-    if said.listener is not None:
-        found["edits"], found["words"] = word_edits(said.listener, joined(clips, said.together), RATE,
-                                                    [" ".join(said.texts[first:first + said.together])
-                                                     for first in range(0, len(clips), said.together)], "en")
+    if spoken.listener is not None:
+        found["edits"], found["words"] = word_edits(spoken.listener, joined(clips, spoken.together), RATE,
+                                                    [" ".join(spoken.texts[first:first + spoken.together])
+                                                     for first in range(0, len(clips), spoken.together)], "en")
         found["word_error"] = sum(found["edits"]) / sum(found["words"])
     row = judged([(clip, None) for clip in clips], target, RATE, judges)
     if "similarity" in row:
-        own = [judged([(clip, None) for voice, clip in zip(said.turns, clips) if voice == each],
-                      [clip for voice, clip in zip(said.turns, said.clips) if voice == each], RATE,
+        own = [judged([(clip, None) for voice, clip in zip(spoken.turns, clips) if voice == each],
+                      [clip for voice, clip in zip(spoken.turns, spoken.clips) if voice == each], RATE,
                       Judges(judges.encoder))
-               for each in said.pitches]
+               for each in spoken.pitches]
         row["leak"] = float(np.mean([each["similarity"] for each in own]))
     row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]),
                                mean_texture([texture(clip, RATE) for clip in target])))
     return {**found, **row}
 
 
-def measure_recipe(data: Path, name: str, recipe: Dict[str, Any], args: Any, said: Said, judges: Judges,
+def measure_recipe(data: Path, name: str, recipe: Dict[str, Any], args: Any, spoken: Sentences, judges: Judges,
                    folder: Path) -> Dict[str, Any]:
     """Train by one recipe on one voice, and listen."""
     settings = TrainConfig.from_dict({
@@ -122,19 +123,19 @@ def measure_recipe(data: Path, name: str, recipe: Dict[str, Any], args: Any, sai
     small = Path(args.small_d) if args.small_d else None
     if recipe.get("full"):
         config = json.loads((data / "config.json").read_text(encoding="utf-8"))
-        arm: Arm = full_arm(trainer, settings, config, small, args.points)
+        training: Training = full_training(trainer, settings, config, small, args.points)
     else:
-        arm = lora_arm(trainer, recipe, small, args.points, name)
-    take_turns([arm], data.name)
+        training = lora_training(trainer, recipe, small, args.points, name)
+    take_turns([training], data.name)
     (folder / name).mkdir(parents=True, exist_ok=True)
-    path = arm.save(folder / name)
+    path = training.save(folder / name)
     if recipe.get("full"):
         loader = VoiceLoader(path, find_host())
     else:
         loader = VoiceLoader(Path(args.base), find_host())
         loader.set_adapters([(path, 1.0)])
-    return {"steps": arm.total, "seconds": arm.seconds, "heldout_mel": arm.points[-1].loss,
-            **heard(loader, said, target_of(data), judges, name)}
+    return {"steps": training.total, "seconds": training.seconds, "heldout_mel": training.points[-1].loss,
+            **measured(loader, spoken, target_of(data), judges, name)}
 
 
 def target_of(data: Path) -> List[np.ndarray]:
@@ -146,7 +147,7 @@ def target_of(data: Path) -> List[np.ndarray]:
 def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict[str, Any]:
     """Every recipe on every voice; what `folder` has already is taken from there."""
     judges = judges_of(args)
-    said = Said.by(args, folder / "sentences")
+    spoken = Sentences.by(args, folder / "sentences")
     voices: Dict[str, Dict[str, Any]] = {}
     for data in map(Path, args.data):
         for name, recipe in {BASE: None, **recipes}.items():
@@ -155,9 +156,9 @@ def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict
                 begun = time.perf_counter()
                 record.parent.mkdir(parents=True, exist_ok=True)
                 if recipe is None:
-                    found = heard(VoiceLoader(Path(args.base), find_host()), said, target_of(data), judges, name)
+                    found = measured(VoiceLoader(Path(args.base), find_host()), spoken, target_of(data), judges, name)
                 else:
-                    found = measure_recipe(data, name, recipe, args, said, judges, record.parent)
+                    found = measure_recipe(data, name, recipe, args, spoken, judges, record.parent)
                 atomic_write(record, json.dumps({**found, "recipe": recipe, "in_all": time.perf_counter() - begun},
                                                 indent=1).encode())
             voices.setdefault(data.name, {})[name] = json.loads(record.read_text(encoding="utf-8"))
@@ -167,7 +168,8 @@ def measure(args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path) -> Dict
 
 def more_errors(voices: Dict[str, Dict[str, Any]], name: str, other: str) -> Optional[Interval]:
     """Word error of a recipe less another's, of all voices' sentences, paired; None where words were left out."""
-    pairs = [(arms[name], arms[other]) for arms in voices.values() if "edits" in arms[name] and "edits" in arms[other]]
+    pairs = [(recipes[name], recipes[other]) for recipes in voices.values()
+             if "edits" in recipes[name] and "edits" in recipes[other]]
     if not pairs:
         return None
 
@@ -180,10 +182,10 @@ def more_errors(voices: Dict[str, Dict[str, Any]], name: str, other: str) -> Opt
 
 def show(figures: Dict[str, Any]) -> None:
     """A table for each voice, and the differences in words over all of them."""
-    for voice, arms in figures["voices"].items():
-        keys = [key for key in FIGURES if any(key in arm for arm in arms.values())]
-        print(table([(voice, *keys), *([name, *(arm.get(key, float("nan")) for key in keys)]
-                                       for name, arm in arms.items())]))
+    for voice, recipes in figures["voices"].items():
+        keys = [key for key in FIGURES if any(key in recipe for recipe in recipes.values())]
+        print(table([(voice, *keys), *([name, *(recipe.get(key, float("nan")) for key in keys)]
+                                       for name, recipe in recipes.items())]))
     rows: List[Sequence[Any]] = [("recipe", "word_more", "low", "high", "more than the first", "low", "high")]
     rows += [(name, *more, *figures["more_than_first"][name]) for name, more in figures["more"].items() if more]
     if len(rows) > 1:

@@ -22,9 +22,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arms import LoRAArm, take_turns
 from bench.common import finish, table
 from bench.time_to_quality import gain
+from bench.trainings import LoRATraining, take_turns
 from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
 from LoraModel.evaluation.bootstrap import pooled
 from LoraModel.evaluation.compare import Judges
@@ -37,23 +37,23 @@ from LoraModel.training.settings_file import read_config_file
 def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], folder: Path,
                   judges: Judges) -> Dict[str, Dict[str, Any]]:
     """Train by all recipes on one voice, in turn: recipe -> figures."""
-    arms: List[LoRAArm] = []
+    trainings: List[LoRATraining] = []
     begun: List[float] = []
     for name, settings in recipes.items():
         trainer = prepare(TrainConfig.from_dict({
             "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
             "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed, **settings}))
-        arms.append(LoRAArm(trainer, args.points, name))
-        begun.append(arms[-1].seconds)
-    references = references_of(arms[0].trainer)
-    take_turns(arms, data.name)
-    rate = arms[0].trainer.info.sample_rate
-    return {arm.name: {
-        "base_errors": arm.points[0].errors, "errors": arm.points[-1].errors, "steps": arm.total,
-        "seconds_step": (arm.points[-1].seconds - start) / arm.total,
-        "adapter_parameters": arm.trainer.model.count().adapter,
-        "quality": judged([(clip.audio, clip.real) for clip in arm.heard], references, rate, judges),
-    } for arm, start in zip(arms, begun)}
+        trainings.append(LoRATraining(trainer, args.points, name))
+        begun.append(trainings[-1].seconds)
+    references = references_of(trainings[0].trainer)
+    take_turns(trainings, data.name)
+    rate = trainings[0].trainer.info.sample_rate
+    return {training.name: {
+        "base_errors": training.points[0].errors, "errors": training.points[-1].errors, "steps": training.total,
+        "seconds_step": (training.points[-1].seconds - start) / training.total,
+        "adapter_parameters": training.trainer.model.count().adapter,
+        "quality": judged([(clip.audio, clip.real) for clip in training.renditions], references, rate, judges),
+    } for training, start in zip(trainings, begun)}
 
 
 def compare(voices: Dict[str, Dict[str, Dict[str, Any]]]) -> Dict[str, Dict[str, float]]:
@@ -86,8 +86,8 @@ def show(figures: Dict[str, Any]) -> None:
     first = next(iter(figures["voices"].values()))
     keys = list(next(iter(first.values()))["quality"])
     rows = [("voice", "recipe", "steps", "s a step", *keys)]
-    rows += [(voice, name, arm["steps"], arm["seconds_step"], *(arm["quality"][key] for key in keys))
-             for voice, recipes in figures["voices"].items() for name, arm in recipes.items()]
+    rows += [(voice, name, training["steps"], training["seconds_step"], *(training["quality"][key] for key in keys))
+             for voice, recipes in figures["voices"].items() for name, training in recipes.items()]
     print(table(rows))
 
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.arms import FullArm, LoRAArm
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
+from bench.trainings import FullTraining, LoRATraining
 from LoraModel.lora import freeze
 from LoraModel.models import load_base_beside_config, read_checkpoint
 from LoraModel.training import TrainConfig, Trainer
@@ -66,7 +66,7 @@ class Remedies(Objective):
         """As the trainer's, with `gen`, `fm`, `variance` and `hold` where they are asked for."""
         part = self.stretch(batch, z)
         audio = self.decoded(part, batch)
-        losses = self.heard(audio, part.wave, part.mel, step)
+        losses = self.audio_losses(audio, part.wave, part.mel, step)
         made = self._mel.of_audio(audio.squeeze(1))
         if self.weights["variance"]:
             losses["variance"] = (made.std((0, 2)) - part.mel.std((0, 2))).abs().mean()
@@ -95,7 +95,8 @@ class Remedies(Objective):
         return found
 
 
-def lora_arm(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int, name: str) -> LoRAArm:
+def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int,
+                  name: str) -> LoRATraining:
     """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`, `hold`."""
     if any(recipe.get(key) for key in ("beside", "variance", "hold")):
         pair = Pair(small).to(trainer.device).train() if recipe.get("beside") else None
@@ -107,10 +108,11 @@ def lora_arm(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], po
                                      int(recipe.get("from", 0.0) * trainer.total_steps),
                                      recipe.get("adversarial", 0.5), recipe.get("variance", 0.0),
                                      recipe.get("hold", 0.0), base)
-    return LoRAArm(trainer, points, name)
+    return LoRATraining(trainer, points, name)
 
 
-def full_arm(trainer: Trainer, settings: TrainConfig, config: Dict[str, Any], small: Path, points: int) -> FullArm:
+def full_training(trainer: Trainer, settings: TrainConfig, config: Dict[str, Any], small: Path,
+                  points: int) -> FullTraining:
     """Full fine-tuning by RVC's recipe, the small discriminator in the place of RVC's."""
     step = RVCStep(trainer.host, config, trainer.info.version, Path(settings.base_model), None, trainer.device)
     step.discriminator = Pair(small).to(trainer.device).train()
@@ -118,4 +120,5 @@ def full_arm(trainer: Trainer, settings: TrainConfig, config: Dict[str, Any], sm
     step.optimizer_d = torch.optim.AdamW(step.discriminator.parameters(), train["learning_rate"],
                                          betas=tuple(train["betas"]), eps=train["eps"])
     step.optimizers.append(step.optimizer_d)
-    return FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, settings.epochs, points, trainer.device)
+    return FullTraining(step, settings, trainer.host, trainer.info, trainer.heldout, settings.epochs, points,
+                        trainer.device)

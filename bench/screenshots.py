@@ -49,10 +49,10 @@ def wait_for(page: Any, labels: Any, text: str) -> None:
     """Wait until a text box holds `text`; an error in it ends the program."""
     box = field(page, labels).locator("textarea")
     for _ in range(SECONDS * 4):
-        said = box.input_value()
-        if said.startswith(("Error", "错误")):
-            sys.exit(said)
-        if text in said:
+        status = box.input_value()
+        if status.startswith(("Error", "错误")):
+            sys.exit(status)
+        if text in status:
             return
         page.wait_for_timeout(250)
     sys.exit(f"{labels[0]!r} did not show {text!r} in {SECONDS} s; it shows {box.input_value()!r}")

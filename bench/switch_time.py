@@ -75,12 +75,12 @@ def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: floa
     content = rng.normal(0, 0.3,
                          (len(audio) // (2 * FRAME) + 1, voice.network.enc_p.emb_phone.in_features)).astype(np.float32)
     options = ConvertOptions(speaker=0)
-    heard: Dict[str, np.ndarray] = {}
+    renditions: Dict[str, np.ndarray] = {}
 
     def run(name: str) -> float:
         voice.set_adapters([(adapter, 1.0)] if name == "adapter" else [])
         started = time.perf_counter()
-        heard[name] = convert(voice, audio, options, lambda _: content, lambda _, frames: np.full(frames, 200.0),
+        renditions[name] = convert(voice, audio, options, lambda _: content, lambda _, frames: np.full(frames, 200.0),
                               lambda f0: np.full(len(f0), 120))
         return time.perf_counter() - started
 
@@ -91,7 +91,7 @@ def conversion(voice: VoiceLoader, adapter: Adapter, repeats: int, seconds: floa
         for name in sorted(taken, reverse=bool(index % 2)):
             taken[name].append(run(name))
     voice.unload()
-    if np.array_equal(heard["adapter"], heard["base"]):
+    if np.array_equal(renditions["adapter"], renditions["base"]):
         raise SystemExit("the adapter changed nothing")
     return {**ratio(taken["adapter"], taken["base"], "ratio_convert"), "convert_seconds_adapter": taken["adapter"],
             "convert_seconds_base": taken["base"], "converted_seconds": seconds}

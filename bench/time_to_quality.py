@@ -38,10 +38,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from bench.arms import FULL, LORA, Arm, FullArm, LoRAArm, take_turns
 from bench.common import finish, table
 from bench.curves import draw
 from bench.rvc_recipe import RVCStep
+from bench.trainings import FULL, LORA, FullTraining, LoRATraining, Training, take_turns
 from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
 from LoraModel.evaluation.bootstrap import Group, Interval, pooled
 from LoraModel.evaluation.compare import Judges
@@ -62,25 +62,26 @@ def measure_voice(data: Path, args: Any, folder: Path, judges: Judges) -> Dict[s
         **overrides})
     trainer = prepare(settings)
     references = references_of(trainer)
-    lora = LoRAArm(trainer, args.points)
+    lora = LoRATraining(trainer, args.points)
     config = json.loads((data / "config.json").read_text(encoding="utf-8"))
     step = RVCStep(trainer.host, config, trainer.info.version, Path(args.base),
                    Path(args.base_d) if args.recipe == "rvc" else None, trainer.device, args.lr)
-    full = FullArm(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
+    full = FullTraining(step, settings, trainer.host, trainer.info, trainer.heldout, args.epochs, args.points,
                    trainer.device)
-    arms: List[Arm] = [full, lora]
+    trainings: List[Training] = [full, lora]
     trainer.held.write_filelist(folder / "heldout.txt")
     keep = folder / "resume.pt"
-    take_turns(arms, data.name, keep)
-    curves = {arm.name: [asdict(point) for point in arm.points] for arm in arms}
+    take_turns(trainings, data.name, keep)
+    curves = {training.name: [asdict(point) for point in training.points] for training in trainings}
     figures = {**ratios([curves]), "curves": curves,
                "clips": len(trainer.train), "clips_held_out": len(trainer.held), "seconds_data": trainer.train.seconds,
                "seconds_step_full": full.points[-1].seconds / full.total,
                "seconds_step_lora": lora.points[-1].seconds / lora.total,
                "quality": {name: judged(clips, references, trainer.info.sample_rate, judges) for name, clips in (
-                   ("the recordings", [(clip.real, None) for clip in full.heard]),
-                   *((arm.name, [(clip.audio, clip.real) for clip in arm.heard]) for arm in arms))},
-               "models": {arm.name: str(arm.save(folder)) for arm in arms}}
+                   ("the recordings", [(clip.real, None) for clip in full.renditions]),
+                   *((training.name, [(clip.audio, clip.real) for clip in training.renditions])
+                     for training in trainings))},
+               "models": {training.name: str(training.save(folder)) for training in trainings}}
     with suppress(OSError):
         keep.unlink()
     return figures
@@ -153,8 +154,8 @@ def show(figures: Dict[str, Any]) -> None:
     first = next(iter(figures["voices"].values()))
     keys = list(first["quality"][LORA])
     rows = [("voice", "trained", *keys)]
-    rows += [(name, arm, *(means.get(key, float("nan")) for key in keys))
-             for name, voice in figures["voices"].items() for arm, means in voice["quality"].items()]
+    rows += [(name, training, *(means.get(key, float("nan")) for key in keys))
+             for name, voice in figures["voices"].items() for training, means in voice["quality"].items()]
     print(table(rows))
 
 

@@ -47,17 +47,17 @@ def measure(parts: Dict[str, Any], root: str, epochs: int, folder: Path,
         (experiment / "config.json").write_text(json.dumps(in_fp32), encoding="utf-8")
         clips = read_experiment(experiment, host, _Info(parts["version"])).clips
         (experiment / "filelist.txt").write_text("\n".join(clip.line() for clip in clips), encoding="utf-8")
-        rvc_peak, said = _run(host, *_train_py(host, parts, epochs))
+        rvc_peak, output = _run(host, *_train_py(host, parts, epochs))
         steps = math.ceil(len(clips) / parts["settings"].batch_size)
         # its train.log may be cut off
-        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", said)][1:]
+        theirs = [_seconds(text) / steps for text in re.findall(r"====> Epoch: \d+ .*\| \((.*)\)", output)][1:]
         if not theirs:
-            raise SystemExit(f"RVC's train.py came to no second epoch; it said:\n{said[-3000:]}")
-        our_peak, said = _run(host, _train_lora(host, parts, experiment, epochs, folder, config), dict(os.environ))
+            raise SystemExit(f"RVC's train.py came to no second epoch; it printed:\n{output[-3000:]}")
+        our_peak, output = _run(host, _train_lora(host, parts, experiment, epochs, folder, config), dict(os.environ))
         lines = read_log(folder)
         ours = [line["seconds"] for line in lines if line["epoch"] > 1]
         if not ours:
-            raise SystemExit(f"train_lora.py came to no second epoch; it said:\n{said[-3000:]}")
+            raise SystemExit(f"train_lora.py came to no second epoch; it printed:\n{output[-3000:]}")
     finally:
         shutil.rmtree(str(experiment), ignore_errors=True)
         for left in (host.root / "assets" / "weights").glob(f"{NAME}*.pth"):
@@ -97,11 +97,11 @@ def _train_lora(host: Host, parts: Dict[str, Any], experiment: Path, epochs: int
 def _run(host: Host, command: List[str], environment: Dict[str, str]) -> Any:
     done = subprocess.run([sys.executable, "-c", PEAK, *command], cwd=str(host.root), env=environment,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    said = done.stdout.decode("utf-8", "replace")
-    found = re.search(r"^peak (\d+) ", said, re.M)
+    output = done.stdout.decode("utf-8", "replace")
+    found = re.search(r"^peak (\d+) ", output, re.M)
     if not found:
-        raise SystemExit(f"{' '.join(command[:3])} could not be run; it said:\n{said[-3000:]}")
-    return int(found.group(1)), said
+        raise SystemExit(f"{' '.join(command[:3])} could not be run; it printed:\n{output[-3000:]}")
+    return int(found.group(1)), output
 
 
 def _seconds(text: str) -> float:

@@ -13,7 +13,20 @@ import soundfile
 import torch
 from scipy.io import wavfile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_data import BASE, DEMO, RATE, ROOT, argv, environment, log, make_experiment, one_thread, settings, start
+from training_data import (
+    BASE,
+    DEMO,
+    RATE,
+    ROOT,
+    argv,
+    environment,
+    log,
+    make_experiment,
+    one_thread,
+    settings,
+    start,
+    trained,
+)
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
@@ -36,12 +49,6 @@ one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 def voice(tmp_path_factory):
     """An experiment folder of eight clips; leave it as you found it."""
     return make_experiment(tmp_path_factory.mktemp("logs") / "voice", clips=8)
-
-
-def trained(voice, output, **more):
-    trainer = prepare(TrainConfig.from_dict(settings(voice, output, **more)))
-    assert trainer.run() is True
-    return trainer
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 More than nine files, because they are two things: a full voice becomes an adapter (`match` finds its base, `budget` the
 ranks, `content` anybody's speech, `start` and `distill` the adapter, `judge` what was kept; `voice` is these together,
-`folder` many, `command` and `report` what is said), and adapters are changed as files (`factors`, `blend`, `inspect`,
+`folder` many, `command` and `report` the output), and adapters are changed as files (`factors`, `blend`, `inspect`,
 `peft_config`) and shown (`card`).
 """
 

@@ -103,12 +103,12 @@ def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> 
 def _metadata(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Any]:
     first = adapters[0][0].metadata
     kept = {key: first[key] for key in ("base_hash", "base_name", "rvc_version", "sample_rate", "f0")}
-    said = " + ".join(f"{strength:g} x {adapter.name}" for adapter, strength in adapters)
+    mixture = " + ".join(f"{strength:g} x {adapter.name}" for adapter, strength in adapters)
     for key in ("author", "license"):
         values = {adapter.metadata.get(key, "") for adapter, _ in adapters} - {""}
         kept[key] = "; ".join(sorted(values))
     pitch = pitch_of_blend([(adapter.metadata, strength) for adapter, strength in adapters])
-    return {**kept, "speaker": "0", "notes": f"blend: {said}", "pitch": "" if pitch is None else pitch.to_text()}
+    return {**kept, "speaker": "0", "notes": f"blend: {mixture}", "pitch": "" if pitch is None else pitch.to_text()}
 
 
 def _other_base(adapter: Adapter) -> UserError:

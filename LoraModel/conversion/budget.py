@@ -80,12 +80,12 @@ def size_of(network: nn.Module, config: LoRAConfig, metadata: Mapping[str, Any],
 
 def header_bytes(config: LoRAConfig, metadata: Mapping[str, Any]) -> int:
     """Bytes of what stands before the tensors of a file, without their entries."""
-    said = sum(
+    values = sum(
         len(json.dumps(str(item))) + len(key) + 4
         for key, item in {**metadata, **model_spec(metadata)}.items()
         if key not in ("lora_config", "checksum")
     )
-    return 424 + said + len(json.dumps(config.to_json()))
+    return 424 + values + len(json.dumps(config.to_json()))
 
 
 def tensor_bytes(shapes: Mapping[str, Tuple[int, ...]], bits: int) -> int:
@@ -131,7 +131,8 @@ def config_for(network: nn.Module, size: Size, metadata: Mapping[str, Any]) -> L
     """The layers and ranks of a converted voice.
 
     Raises:
-        UserError: a preset or rank that does not fit the size, or a size that holds no adapter; the figures are said.
+        UserError: a preset or rank that does not fit the size, or a size that holds no adapter; the message gives the
+            figures.
     """
     if size.preset is not None or size.rank is not None:
         if size.preset is not None:

@@ -33,10 +33,10 @@ field.addEventListener('input', () => {
 
 
 class Entry(NamedTuple):
-    """An adapter of the folder. said: its metadata. sound: its preview, b"" without one. size: bytes."""
+    """An adapter of the folder. metadata: of its file. sound: its preview, b"" without one. size: bytes."""
 
     path: Path
-    said: Dict[str, str]
+    metadata: Dict[str, str]
     sound: bytes
     size: int
 
@@ -96,15 +96,15 @@ def write_cards(folder: Path, title: str, force: bool = False) -> Tuple[List[Ent
 
 def readme(entries: Sequence[Entry], title: str) -> str:
     """The model card: front matter (YAML, each value written as JSON, which is YAML too), then a table."""
-    licenses = {entry.said.get("license", "") for entry in entries}
+    licenses = {entry.metadata.get("license", "") for entry in entries}
     only = next(iter(licenses)).lower() if len(licenses) == 1 else ""
-    own = sorted({tag for entry in entries for tag in entry.said.get("tags", "").split(", ") if tag})
+    own = sorted({tag for entry in entries for tag in entry.metadata.get("tags", "").split(", ") if tag})
     front: Dict[str, Any] = {
         "license": only if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", only) else "other",
         "library_name": "rvc-lora", "pipeline_tag": "audio-to-audio",
         "tags": [*TAGS, *(tag for tag in own if tag not in TAGS)],
-        "base_model": sorted({entry.said["base_name"] for entry in entries}),
-        "language": sorted({entry.said["language"] for entry in entries if entry.said.get("language")}),
+        "base_model": sorted({entry.metadata["base_name"] for entry in entries}),
+        "language": sorted({entry.metadata["language"] for entry in entries if entry.metadata.get("language")}),
     }
     if front["license"] == "other" and any(licenses):
         front["license_name"] = ", ".join(sorted(filter(None, licenses)))
@@ -114,10 +114,11 @@ def readme(entries: Sequence[Entry], title: str) -> str:
              "| voice | base | size | held-out loss (base) | language | consent | license | notes |",
              "|---|---|---|---|---|---|---|---|"]
     for entry in entries:
-        said = entry.said
-        cells = (said["name"], f"{said['base_name']} ({said['base_hash'][:8]})", f"{entry.size / 1000:.0f} KB",
-                 _loss(said), said.get("language", ""), _consent(said), said.get("license", ""),
-                 one_line(said.get("notes", ""), 200))
+        metadata = entry.metadata
+        base = f"{metadata['base_name']} ({metadata['base_hash'][:8]})"
+        cells = (metadata["name"], base, f"{entry.size / 1000:.0f} KB",
+                 _loss(metadata), metadata.get("language", ""), _consent(metadata), metadata.get("license", ""),
+                 one_line(metadata.get("notes", ""), 200))
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -127,37 +128,38 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#!~$&])", r"\\\1", one_line(text, 500))
 
 
-def _loss(said: Dict[str, str]) -> str:
+def _loss(metadata: Dict[str, str]) -> str:
     try:
-        found = losses(said.get("heldout", ""))
+        found = losses(metadata.get("heldout", ""))
     except ValueError:
         return ""
     return f"{found['adapter']:.3f} ({found['base']:.3f})" if {"adapter", "base"} <= set(found) else ""
 
 
-def _consent(said: Dict[str, str]) -> str:
-    return ", ".join(filter(None, (said.get("consent", ""), said.get("consent_note", ""))))
+def _consent(metadata: Dict[str, str]) -> str:
+    return ", ".join(filter(None, (metadata.get("consent", ""), metadata.get("consent_note", ""))))
 
 
 def _card(entry: Entry) -> str:
     """A voice on the page."""
-    said = entry.said
+    metadata = entry.metadata
     two = page.two
-    rows = ((two("Base"), f"{said['base_name']}, {said['rvc_version']}, {int(said['sample_rate']) / 1000:g} kHz"),
-            (two("Size"), f"{entry.size / 1000:.0f} KB"), (two("Held-out loss"), _loss(said)),
-            (two("Language"), said.get("language", "")), (two("Consent"), _consent(said)),
-            (two("Tags"), said.get("tags", "")),
-            (two("Author"), said.get("author", "")), (two("License"), said.get("license", "")),
-            (two("Notes"), one_line(said.get("notes", ""), 300)))
+    rate = f"{int(metadata['sample_rate']) / 1000:g} kHz"
+    rows = ((two("Base"), f"{metadata['base_name']}, {metadata['rvc_version']}, {rate}"),
+            (two("Size"), f"{entry.size / 1000:.0f} KB"), (two("Held-out loss"), _loss(metadata)),
+            (two("Language"), metadata.get("language", "")), (two("Consent"), _consent(metadata)),
+            (two("Tags"), metadata.get("tags", "")),
+            (two("Author"), metadata.get("author", "")), (two("License"), metadata.get("license", "")),
+            (two("Notes"), one_line(metadata.get("notes", ""), 300)))
     lines = "".join(f"<br>{what}: {escape(value)}" for what, value in rows if value)
-    words = escape(" ".join([entry.path.name, said["name"], *(value for _, value in rows)]).lower())
+    words = escape(" ".join([entry.path.name, metadata["name"], *(value for _, value in rows)]).lower())
     sound = ""
     if entry.sound:
         kind = PREVIEW_KINDS[entry.sound[:4]]
         sound = (f'<audio controls preload="none" style="display: block; width: 100%" '
                  f'src="data:{kind};base64,{base64.b64encode(entry.sound).decode()}"></audio>')
     link = f'<a href="{escape(_address(entry.path.name))}" download>{escape(entry.path.name)}</a>'
-    return (f'<article class="card clip" data-words="{words}"><h3>{escape(said["name"])}</h3>{sound}'
+    return (f'<article class="card clip" data-words="{words}"><h3>{escape(metadata["name"])}</h3>{sound}'
             f'<small>{link}{lines}</small></article>')
 
 

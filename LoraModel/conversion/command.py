@@ -220,7 +220,7 @@ def finish(outcomes: List[Outcome], folder: bool, report: Optional[str], json_fi
 
 
 def lines_of(made: Optional[Converted]) -> List[str]:
-    """What is said of one voice."""
+    """The lines that the terminal shows for one voice."""
     if made is None:
         return []
     lines = [base_line(made.match)]

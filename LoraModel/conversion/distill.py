@@ -64,7 +64,7 @@ class Settings:
     seed: int = 0
 
 
-class Said(NamedTuple):
+class PriorOutput(NamedTuple):
     """What a network makes of a piece. mean, log_scale, z: (batch, channels, frames); mask: (batch, 1, frames)."""
 
     mean: Tensor
@@ -73,15 +73,17 @@ class Said(NamedTuple):
     mask: Tensor
 
 
-def run_prior(network: nn.Module, given: Piece, g: Tensor, noise: Optional[Tensor] = None) -> Tuple[Said, Tensor]:
-    """The prior's part: enc_p, then the flow backward as in the host's `infer`. -> (what is said, the noise)."""
+def run_prior(
+    network: nn.Module, given: Piece, g: Tensor, noise: Optional[Tensor] = None
+) -> Tuple[PriorOutput, Tensor]:
+    """The prior's part: enc_p, then the flow backward as in the host's `infer`. -> (its output, the noise)."""
     mean, log_scale, mask = network.enc_p(given.phone, given.pitch, given.lengths)
     noise = torch.randn_like(mean) * NOISE if noise is None else noise
     z = network.flow((mean + torch.exp(log_scale) * noise) * mask, mask, g=g, reverse=True)
-    return Said(mean, log_scale, z, mask), noise
+    return PriorOutput(mean, log_scale, z, mask), noise
 
 
-def kl(student: Said, teacher: Said) -> Tensor:
+def kl(student: PriorOutput, teacher: PriorOutput) -> Tensor:
     """KL(teacher || student) of the two priors, summed over channels' mean: a number a frame and channel."""
     (m, s), (mt, st) = student[:2], teacher[:2]
     values = s - st + 0.5 * (torch.exp(2 * st) + (m - mt).square()) * torch.exp(-2 * s) - 0.5
@@ -147,10 +149,10 @@ class Student:
             )
         )
         with torch.no_grad():
-            said, noise = run_prior(self.teacher, given, self._g)
+            target, noise = run_prior(self.teacher, given, self._g)
         self.optimizer.zero_grad()
-        losses = self._prior(given, said, noise)
-        losses.update(self._sound(given, said.z))
+        losses = self._prior(given, target, noise)
+        losses.update(self._sound(given, target.z))
         torch.nn.utils.clip_grad_norm_(self.model.trainable, GRADIENT_LIMIT)
         rate = self.rate()
         for group in self.optimizer.param_groups:
@@ -164,10 +166,10 @@ class Student:
             torch.full((count,), self.model.speaker, dtype=torch.long, device=self.device)
         )
 
-    def _prior(self, given: Piece, said: Said, noise: Tensor) -> Dict[str, float]:
+    def _prior(self, given: Piece, target: PriorOutput, noise: Tensor) -> Dict[str, float]:
         own, _ = run_prior(self.model.network, given, self._speaker(len(given.lengths)), noise)
-        distance = kl(own, said)
-        z = ((own.z - said.z).abs() * said.mask).sum() / said.mask.sum() / own.z.shape[1]
+        distance = kl(own, target)
+        z = ((own.z - target.z).abs() * target.mask).sum() / target.mask.sum() / own.z.shape[1]
         (distance + self.settings.z * z).backward()
         return {"kl": float(distance.detach()), "z": float(z.detach())}
 
@@ -200,9 +202,9 @@ def speak(network: nn.Module, given: Piece, g: Tensor, seed: int = 0) -> Tensor:
     """A piece through the whole network as the host's `infer` runs it. -> audio, (batch, samples). g: (1, gin, 1)."""
     with undisturbed(given.phone.device):
         torch.manual_seed(seed)
-        said, _ = run_prior(network, given, g)
+        prior, _ = run_prior(network, given, g)
         return (
-            GeneratorLoRA(network.dec)(said.z * said.mask, given.f0, g.expand(len(given.lengths), -1, -1))
+            GeneratorLoRA(network.dec)(prior.z * prior.mask, given.f0, g.expand(len(given.lengths), -1, -1))
             .squeeze(1)
             .float()
         )

@@ -1,4 +1,4 @@
-"""What a model file says, and what an adapter would change, told without loading it into a network."""
+"""What a model file says, and what an adapter would change, found without loading it into a network."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def describe_adapter(path: Path) -> List[str]:
     adapter = load_adapter(path)
     values = sum(tensor.numel() for tensor in adapter.tensors.values())
     lines = [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"]
-    said = {**adapter.metadata}
-    sound = preview_sound(said.pop("preview", ""))
-    lines += [f"{key}: {value}" for key, value in sorted(said.items())]
+    metadata = {**adapter.metadata}
+    sound = preview_sound(metadata.pop("preview", ""))
+    lines += [f"{key}: {value}" for key, value in sorted(metadata.items())]
     if sound:
         lines.append(tr("preview: {count} bytes, {kind}", count=len(sound), kind=PREVIEW_KINDS[sound[:4]]))
     lines.append(tr("what it would change at strength 1:"))

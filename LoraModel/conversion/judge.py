@@ -20,7 +20,7 @@ PLAYED = 2
 Similarity = Callable[[np.ndarray, np.ndarray, int], Optional[float]]
 
 
-class Heard(NamedTuple):
+class Renditions(NamedTuple):
     """One clip by each, (samples,) at the voice's rate."""
 
     base: np.ndarray
@@ -47,7 +47,7 @@ class Judgement(NamedTuple):
     parts: Dict[str, float]
     similarity: Optional[float]
     base_similarity: Optional[float]
-    sounds: List[Heard]
+    sounds: List[Renditions]
     rate: int
     clips: int
 
@@ -99,7 +99,7 @@ def judge(
     near: List[Optional[float]] = []
     base_near: List[Optional[float]] = []
     parts: Dict[str, List[float]] = {}
-    sounds: List[Heard] = []
+    sounds: List[Renditions] = []
     device = g.device
     for index in range(len(content)):
         progress(index / len(content))
@@ -113,12 +113,12 @@ def judge(
         plain.append(float(F.l1_loss(mel.of_audio(base), target)))
         for name, share in _parts(model, teacher, g, given, mel, index).items():
             parts.setdefault(name, []).append(share)
-        heard = Heard(*(audio[0].cpu().numpy() for audio in (base, full, own)))
+        renditions = Renditions(*(audio[0].cpu().numpy() for audio in (base, full, own)))
         if similarity is not None:
-            near.append(similarity(heard.full, heard.adapter, rate))
-            base_near.append(similarity(heard.full, heard.base, rate))
+            near.append(similarity(renditions.full, renditions.adapter, rate))
+            base_near.append(similarity(renditions.full, renditions.base, rate))
         if index < PLAYED:
-            sounds.append(heard)
+            sounds.append(renditions)
     distance, base_distance = sum(ours) / len(ours), sum(plain) / len(plain)
     kept = 1 - distance / base_distance if base_distance > 1e-9 else 1.0
     return Judgement(

@@ -1,4 +1,4 @@
-"""Which base a full voice was fine-tuned from: told by its tensors, of which some hardly move in fine-tuning.
+"""Which base a full voice was fine-tuned from: recognised by its tensors, of which some hardly move in fine-tuning.
 
 Of two networks that were trained apart, tensors of one name are as far from each other as any two of their size:
 their distance, in
@@ -70,7 +70,7 @@ def fingerprint(path: Path) -> Fingerprint:
     """Read what is compared; the other tensors are not read.
 
     Raises:
-        UserError: no generator; what the file is instead is said.
+        UserError: no generator; the message says what the file is instead.
     """
     with open_checkpoint(path) as file:
         form = generator_form(path, file.contents)
@@ -172,8 +172,8 @@ class Bases:
             force: take the nearest base that fits its shapes, however far.
 
         Raises:
-            UserError: the voice cannot be read, no base has its shapes, or it is of none of them; the figures are
-                said.
+            UserError: the voice cannot be read, no base has its shapes, or it is of none of them; the message
+                gives the figures.
         """
         mine = fingerprint(voice)
         candidates = []

@@ -71,13 +71,13 @@ def _table(outcomes: List[Outcome]) -> str:
 def _sounds(made: Converted) -> str:
     judged = made.judgement
     parts = [page.heading(made.voice.stem)]
-    for number, heard in enumerate(judged.sounds if judged is not None else []):
+    for number, renditions in enumerate(judged.sounds if judged is not None else []):
         players = "".join(
             page.player(audio[: SECONDS * judged.rate], judged.rate, f"{made.voice.stem}/{number}/{key}", name)  # type: ignore[union-attr]
             for audio, key, name in (
-                (heard.base, "base", Text("base alone")),
-                (heard.full, "full", Text("full voice")),
-                (heard.adapter, "adapter", Text("adapter")),
+                (renditions.base, "base", Text("base alone")),
+                (renditions.full, "full", Text("full voice")),
+                (renditions.adapter, "adapter", Text("adapter")),
             )
         )
         parts.append(f'<section class="clips">{players}</section>')

@@ -76,15 +76,15 @@ def set_start(
 
 
 def _regression(
-    layer: Any, matrix: Tensor, bias: Optional[Tensor], heard: Moments, transposed: bool
+    layer: Any, matrix: Tensor, bias: Optional[Tensor], moments: Moments, transposed: bool
 ) -> Tuple[Tensor, Tensor]:
     """(M, L): what is to be cut, in the shape of `matrix`, and the root of C."""
-    second = heard.second.double()
+    second = moments.second.double()
     size = len(second)
     second = second + RIDGE * second.diagonal().mean().clamp(min=1e-12) * torch.eye(size, dtype=second.dtype)
     root = torch.linalg.cholesky(second)
     if bias is not None:
-        share = torch.cholesky_solve(heard.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
+        share = torch.cholesky_solve(moments.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
         if transposed:
             base = layer.base
             taps = base.kernel_size[0] / base.stride[0]  # so many products make an output

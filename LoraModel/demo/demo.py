@@ -122,7 +122,7 @@ def step(command: str, *arguments: Any) -> None:
     """Run one of the commands, named by its module, as a user would.
 
     Raises:
-        UserError: it ended with another exit code than 0; what went wrong it has said itself.
+        UserError: it ended with another exit code than 0; it has printed itself what went wrong.
     """
     code = start(command, [str(argument) for argument in arguments])
     if code:

@@ -50,9 +50,9 @@ class Report:
 
     def lines(self) -> List[str]:
         """What a console shows."""
-        said = [str(self.heading())]
-        said += [finding.line() for finding in self.findings]
-        return said + [tr("not looked at: {what}", what=what) for what in self.not_looked_at]
+        lines = [str(self.heading())]
+        lines += [finding.line() for finding in self.findings]
+        return lines + [tr("not looked at: {what}", what=what) for what in self.not_looked_at]
 
     def to_json(self) -> Dict[str, Any]:
         return {"place": str(self.place), "recordings": self.recordings, "seconds": round(self.seconds, 1),

@@ -1,4 +1,4 @@
-"""What the doctor has to say: a finding names its recording, says what is heard and what to do, and has a picture."""
+"""What the doctor has to say: a finding names its recording, says what was found and what to do, and has a picture."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KINDS: Dict[str, Text] = {
     "speaker": Text("another speaker"),
     "length": Text("length in all"),
 }
-"""What is looked for, in the order in which it is told."""
+"""What is looked for, in the order in which it is reported."""
 
 
 @dataclass

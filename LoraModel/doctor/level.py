@@ -25,7 +25,7 @@ TOP, BELOW = 0.985, 0.955
 CROWDED = 4.0
 """How many times denser the top is where it is clipped."""
 CLIPPED = 1e-4
-"""Share of the samples that stand at the top, in rows of three at least, from which it is told."""
+"""Share of the samples that stand at the top, in rows of three at least, from which it is reported."""
 
 
 def level_findings(r: Recording) -> Iterator[Finding]:

@@ -77,11 +77,11 @@ def read_recording(path: Union[str, Path], name: str) -> Recording:
         UserError: it cannot be read as audio.
     """
     rate = own_rate(Path(path))
-    return heard(name, read_audio(path, rate, tell=lambda text: None), rate)
+    return analysed(name, read_audio(path, rate, tell=lambda text: None), rate)
 
 
-def heard(name: str, audio: np.ndarray, rate: int) -> Recording:
-    """What is heard of (samples,) at `rate` Hz."""
+def analysed(name: str, audio: np.ndarray, rate: int) -> Recording:
+    """The measurements of (samples,) at `rate` Hz."""
     levels = levels_of(audio, rate)
     loud = float(np.percentile(levels, 95))
     spoken = (levels > loud - SPOKEN) & (levels > -80.0)

@@ -18,7 +18,7 @@ LINE, STRONG_LINE = 12.0, 20.0
 """dB by which a line of hum stands above what is beside it: two lines, or one strong one at the
 mains' own frequency."""
 HEARD = 55.0
-"""dB below the voice, down to which hum is told."""
+"""dB below the voice, down to which hum is reported."""
 HUM_RATE, HUM_SECONDS = 2000, 0.5
 BLOCK = 30
 """Seconds that are transformed at once."""
@@ -75,7 +75,7 @@ class Hum(NamedTuple):
 def find_hum(r: Recording) -> Optional[Hum]:
     """The steady lines at a net's frequency and its multiples; None where there are none.
 
-    What is always there is told from a voice by the tenth percentile over time.
+    What is always there is distinguished from a voice by the tenth percentile over time.
     """
     down = max(1, r.rate // HUM_RATE)
     rate = r.rate / down

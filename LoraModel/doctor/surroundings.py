@@ -1,4 +1,4 @@
-"""What is heard beside the voice: a room that rings, and music or another sound that holds on in the pauses."""
+"""What sounds beside the voice: a room that rings, and music or another sound that holds on in the pauses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FALLS, CLEAR = 20.0, 35.0
 """dB above the noise at which a fall must begin, for its slope to be that of the room; dB of the voice above the noise
 from which a fall that ends in it is a fast one."""
 LEAST_SECONDS, LEAST_FALLS, FAST = 15.0, 60, 95
-"""Seconds, and frames at which something ends, below which nothing is said; the percentile of their slopes."""
+"""Seconds, and frames at which something ends, below which nothing is reported; the percentile of their slopes."""
 RINGS, RINGS_LONG = 0.55, 0.9
 """Seconds for a fall of 60 dB, of the fastest falls. No room lets sound fall faster than it rings."""
 RATE, MOST_SECONDS = 16000, 1200
@@ -29,7 +29,7 @@ TONAL = 7.0
 LINES = 4.0
 """Lines that must stand there, on average."""
 MUSIC = 45.0
-"""dB below the voice, down to which a steady sound is told."""
+"""dB below the voice, down to which a steady sound is reported."""
 
 
 def surroundings_findings(r: Recording) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def surroundings_findings(r: Recording) -> Iterator[Finding]:
 
 
 def decay_seconds(r: Recording) -> Optional[float]:
-    """About how long a sound takes to fall by 60 dB in the room of the recording; None where that cannot be told.
+    """About how long a sound takes to fall by 60 dB in the room of the recording; None where that cannot be measured.
 
     After the direct sound has ended the level falls by the room's own slope, so even the fastest falls (of which the
     95th percentile is taken) are no faster. Measured over 120 ms, of which the first 40 are left to the direct sound.

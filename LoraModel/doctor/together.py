@@ -128,10 +128,10 @@ class Speakers:
             return
         smaller = groups if groups.mean() < 0.5 else ~groups
         most = [embedding for embedding, of in zip(embeddings, smaller) if not of]
-        said = set()
+        named = set()
         for (name, second, embedding, sound), of in zip(self.found, smaller):
-            if of and name not in said:
-                said.add(name)
+            if of and name not in named:
+                named.add(name)
                 likeness_found = cosine_to_mean(embedding, most)
                 yield Finding("speaker", name, Text("At {second:.0f} s it sounds like another speaker than most of the "
                                                     "recordings do (similarity {likeness:.2f}).",

@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   var page = JSON.parse(document.getElementById("contents").textContent), trials = page.trials, store = "rvc-lora-abx-" + page.id;
-  var root = document.documentElement, answers = [], shown = 0, heard = {}, kept = true;
+  var root = document.documentElement, answers = [], shown = 0, played = {}, kept = true;
   function by(id) { return document.getElementById(id); }
   function show(id, visible) { by(id).hidden = !visible; }
   function load() {
@@ -27,22 +27,22 @@
     sound.onended = function () { by("play-" + name).classList.remove("playing"); };
     var started = sound.play();
     if (started && started.catch) started.catch(function () { by("play-" + name).classList.remove("playing"); });
-    heard[name] = true;
+    played[name] = true;
     ready();
   }
   function ready() {
-    var all = heard.x && heard.a && heard.b;
+    var all = played.x && played.a && played.b;
     by("choose-a").disabled = by("choose-b").disabled = !all;
     show("listen-first", !all);
   }
   function go(place) {
     stop();
     shown = Math.max(0, Math.min(place, trials.length));
-    heard = shown < trials.length && answers[shown] ? { x: true, a: true, b: true } : {};
+    played = shown < trials.length && answers[shown] ? { x: true, a: true, b: true } : {};
     draw();
   }
   function answer(which) {
-    if (shown >= trials.length || !(heard.x && heard.a && heard.b)) return;
+    if (shown >= trials.length || !(played.x && played.a && played.b)) return;
     answers[shown] = which;
     save();
     go(shown + 1);

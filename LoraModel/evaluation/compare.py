@@ -57,8 +57,8 @@ class Judges:
         if self.listener is None:
             return {}
         if clip.language is None:
-            heard, clip.language = self.listener.hear(clip.audio, SAMPLE_RATE)
-            clip.text = text_beside(clip.path) or heard
+            recognised, clip.language = self.listener.hear(clip.audio, SAMPLE_RATE)
+            clip.text = text_beside(clip.path) or recognised
         return {"word_error": word_error(self.listener.hear(audio, sr, clip.language)[0], clip.text)}
 
 

@@ -344,9 +344,9 @@ def main(argv: Optional[list] = None) -> int:
     settings = {name: getattr(args, name) for name in ("index_rate", "protect", "f0_method", "rms_mix_rate", "seed")}
     settings.update(host=session.host.describe(), f0_method=check_f0_method(session.host, args.f0_method),
                     features="HuBERT" if session.host.is_checkout else "stand-in", **versions())
-    said = [] if session.host.is_checkout else [STAND_IN]  # on the terminal the converter has said so itself
+    added = [] if session.host.is_checkout else [STAND_IN]  # on the terminal the converter has printed it itself
     contents = as_json(results, session.clips, session.sources, settings,
-                       [in_every_language(note) for note in notes + said])
+                       [in_every_language(note) for note in notes + added])
     data = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     for path in [out / "report.json", *copies]:
         atomic_write(path, data)

@@ -112,7 +112,7 @@ def header(title: str, lead: str, tiles: Sequence[str]) -> str:
 
 
 def heading(title: Words, about: Optional[Words] = None) -> str:
-    """A section's heading and what is said under it; plain text."""
+    """A section's heading and the text under it; plain text."""
     under = f'<p class="about">{plain(about)}</p>' if about is not None else ""
     return f"<h2>{plain(title)}</h2>{under}"
 
@@ -122,7 +122,7 @@ def player(audio: np.ndarray, rate: int, key: str, title: Words) -> str:
 
     Args:
         audio: (samples,) at `rate` Hz.
-        key: told to scripts and tests.
+        key: for scripts and tests.
         title: plain text.
     """
     picture = data_uri("image/png", spectrogram_png(audio, rate))

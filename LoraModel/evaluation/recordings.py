@@ -28,7 +28,7 @@ class Recording:
         name: how it is called in tables, printable. path: its file.
         audio: (samples,) at 16 kHz, full scale 1.
         embedding: (256,) of its speaker; None where similarity is not asked for.
-        text: what is said in it, language: in which tongue; both only once words have been counted.
+        text: the words spoken in it, language: of these words; both only once words have been counted.
     """
 
     name: str

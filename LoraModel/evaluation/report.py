@@ -22,12 +22,12 @@ def _names(results: Sequence[Result], first: Text) -> Names:
     return [first, *(result.label for result in results[1:])]
 
 
-def _listen(heard: Sequence[Listened], names: Names, what: Text, seconds: int) -> str:
+def _listen(renditions: Sequence[Listened], names: Names, what: Text, seconds: int) -> str:
     """For each clip, the recording and every model's conversion of it, side by side."""
     parts = []
-    for position, (clip, _, _) in enumerate(heard[0].sounds):
+    for position, (clip, _, _) in enumerate(renditions[0].sounds):
         players = ""
-        for name, listened in zip(names, heard):
+        for name, listened in zip(names, renditions):
             _, audio, rate = listened.sounds[position]
             key = name.english if isinstance(name, Text) else name
             players += page.player(audio[: seconds * rate], rate, f"{clip}/{key}", name)

@@ -1,4 +1,4 @@
-"""How a voice sounds beside real recordings of it, whatever is said: sharpness, modulation, the high band, harmonics
+"""How a voice sounds beside real recordings of it, whatever the words: sharpness, modulation, the high band, harmonics
 against noise.
 
 These are the figures in which a blurred, dull or buzzy voice shows. They need no recording of the same words, so

@@ -1,7 +1,7 @@
 """Whether what is said can still be understood: words by a speech recogniser, or else the distance of content features.
 
 The recogniser is a faster-whisper model in a folder (`--asr DIR`; `pip install -r requirements-asr.txt`). Nothing is
-downloaded. What should be heard is the text beside a recording (NAME.txt) where there is one, else what the recogniser
+downloaded. The reference is the text beside a recording (NAME.txt) where there is one, else what the recogniser
 hears in the recording
 itself: then its own errors on real speech do not count against the voice.
 """
@@ -67,19 +67,19 @@ def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
     return row[-1]
 
 
-def word_error(heard: str, meant: str) -> float:
-    """Word error rate: edits over the words that were meant; above 1 where more is heard than said. NaN where nothing
-    was meant."""
+def word_error(recognised: str, meant: str) -> float:
+    """Word error rate: edits over the words that were meant; above 1 where more is recognised than was spoken. NaN
+    where nothing was meant."""
     wanted = words_of(meant)
-    return edit_distance(words_of(heard), wanted) / len(wanted) if wanted else math.nan
+    return edit_distance(words_of(recognised), wanted) / len(wanted) if wanted else math.nan
 
 
 def word_edits(listener: Listener, clips: Sequence[np.ndarray], sr: int, texts: Sequence[str],
                language: str) -> Tuple[List[int], List[int]]:
-    """For each recording, (samples,) at `sr` Hz: edits from its text to what is heard, and words of its text."""
+    """For each recording, (samples,) at `sr` Hz: edits from its text to what is recognised, and words of its text."""
     wanted = [words_of(text) for text in texts[: len(clips)]]
-    heard = [words_of(listener.hear(clip, sr, language)[0]) for clip in clips]
-    return [edit_distance(one, two) for one, two in zip(heard, wanted)], [len(text) for text in wanted]
+    recognised = [words_of(listener.hear(clip, sr, language)[0]) for clip in clips]
+    return [edit_distance(one, two) for one, two in zip(recognised, wanted)], [len(text) for text in wanted]
 
 
 def content_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -43,7 +43,7 @@ def main(argv: Optional[list] = None) -> int:
     if not files:
         raise UserError("name an adapter, or run `python run.py demo` first")
     voice = VoiceLoader(DEMO / "base" / "f0G16k.pth", Host("library"))
-    for file in files:  # what cannot be used is said before anything is converted
+    for file in files:  # what cannot be used is named before anything is converted
         voice.load(file)
     converter = Converter(voice)
     source = read_audio(DEMO / "recordings" / "source" / "01.flac", 16000)

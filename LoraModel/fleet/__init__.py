@@ -2,7 +2,7 @@
 
 `session` is a run from its beginning to its report; the command (training/train_many.py) and the page's queue call
 it. More than nine files: which voices (`manifest`), where each stands (`ledger`), what is done for one (`work`), two
-engines that do it (`local` with `worker`, `memory` and `together`; `by_ray`), and what is told of it (`progress`,
+engines that do it (`local` with `worker`, `memory` and `together`; `by_ray`), and what is reported of it (`progress`,
 `report`).
 """
 

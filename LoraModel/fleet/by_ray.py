@@ -38,7 +38,7 @@ from .ledger import Entry, Ledger
 from .local import no_room
 from .parcel import Listing, Parcel, is_here, listing, packed, unpack
 from .work import Job, Work, figures_of, prepare_voice, publish_voice, trainer_of
-from .worker import Portable, rebuilt, told
+from .worker import Portable, failure_message, rebuilt
 
 LOST = 5
 """So often a voice whose worker or machine went is taken up again: in a cluster that is no sign of its own fault."""
@@ -120,7 +120,7 @@ def do(sent: Sent, weights: Dict[str, np.ndarray]) -> Iterator[Message]:
         else:
             yield from _train(sent, job, base, scratch)
     except Exception as error:
-        kind, _, _, words = told(sent.job, error, sent.work)
+        kind, _, _, words = failure_message(sent.job, error, sent.work)
         yield (kind, words)
     finally:
         if network is not None:
@@ -294,7 +294,7 @@ class ByRay:
             try:
                 message = self.ray.get(next(stream))
             except StopIteration:
-                self._end(stream)  # lost, unless it has said how it ended
+                self._end(stream)  # lost, unless it has reported how it ended
                 self.ledger.lost(entry.name, entry.attempt, self.lost_at_most, _gone(None))
                 continue
             except Exception as error:

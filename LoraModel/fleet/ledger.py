@@ -48,7 +48,7 @@ class Entry:
         place: voices are taken in this order. data_dir: its experiment folder, once it is prepared.
         attempt: how often it was taken up. lost: how often its worker ended without a word.
         step, steps: done, and in all. seconds: of work, over all attempts. seconds_left: until its end; None where it
-            cannot be told. why_en, why_zh: of a failed one.
+            is not known. why_en, why_zh: of a failed one.
         figures: of a done one.
     """
 
@@ -254,12 +254,12 @@ class Ledger:
             self._note(db, row["name"], row["attempt"] + 1, state)
             return _entry(db.execute("SELECT * FROM voices WHERE name = ?", (row["name"],)).fetchone())
 
-    def progress(self, told: Sequence[Dict[str, Any]]) -> None:
+    def progress(self, reports: Sequence[Dict[str, Any]]) -> None:
         """How far voices are: {"name", "attempt", "step", "steps", "seconds_left"} of each."""
-        if not told:
+        if not reports:
             return
         with self._change() as db:
-            for one in told:
+            for one in reports:
                 if db.execute("SELECT 1 FROM voices WHERE name = ? AND attempt = ? AND state = ? AND step = 0",
                               (one["name"], one["attempt"], TRAINING)).fetchone():
                     self._note(db, one["name"], one["attempt"], "first step")

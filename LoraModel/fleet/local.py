@@ -222,7 +222,7 @@ class Local:
         for one in [links[link] for link in ready if link in links]:
             self._hear(one)
         for one in [ends[end] for end in ready if end in ends]:
-            self._hear(one)  # what it said last
+            self._hear(one)  # its last messages
             self._ended(one)
         self.ledger.progress(list(self._told.values()))
         self._told.clear()

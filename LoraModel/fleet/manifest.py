@@ -180,7 +180,7 @@ def _of_table(place: Path) -> List[Dict[str, Any]]:
         return []
     header = [ALIASES.get(cell.strip(), cell.strip()) for cell in lines[0]]
     known = [*OWN, *(name for name in TrainConfig.__dataclass_fields__ if name not in FIXED)]
-    own = list(own_names(dict.fromkeys(header)))  # a column that is there twice is told of below
+    own = list(own_names(dict.fromkeys(header)))  # a column that is there twice is refused below
     for name in own:
         if name not in known:
             raise UserError("{file}, its first line: {problem}", file=place, problem=unknown_key(name, known))
@@ -246,13 +246,13 @@ def _without_twins(voices: List[Voice], refused: List[Refused]) -> Found:
     count: Dict[str, int] = {}
     for name in [*(voice.name for voice in voices), *(one.name for one in refused)]:
         count[_same(name)] = count.get(_same(name), 0) + 1
-    told: Dict[str, Refused] = {}
+    by_name: Dict[str, Refused] = {}
     for one in refused:
-        told.setdefault(_same(one.name), one)
+        by_name.setdefault(_same(one.name), one)
     for voice in voices:
         if count[_same(voice.name)] > 1:
             problem = UserError("{count} voices have the name {name}: give each its own",
                                 count=count[_same(voice.name)], name=shown(voice.name))
-            told[_same(voice.name)] = Refused(voice.name, problem)
-    return [voice for voice in voices if count[_same(voice.name)] == 1], list(told.values())
+            by_name[_same(voice.name)] = Refused(voice.name, problem)
+    return [voice for voice in voices if count[_same(voice.name)] == 1], list(by_name.values())
 

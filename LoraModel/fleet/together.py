@@ -30,7 +30,7 @@ from ..training.posteriors import pad
 from ..training.step import Drawn
 from ..training.trainer import Course, Trainer
 from .work import Job, finish_voice, follow, trainer_of
-from .worker import Worker, told
+from .worker import Worker, failure_message
 
 
 class Member:
@@ -221,7 +221,7 @@ def _decoder(parts: Sequence[_Part], places: Sequence[int]) -> Dict[int, Dict[st
             stack.enter_context(given_excitation(model.network.dec, torch.cat(sources)))
         audio = model.decode(torch.cat([one.z for one in stretches]), f0, model.speaker_vector(_speakers(chosen)))
     audio = audio.float()
-    return {place: part.member.trainer.objective.heard(audio[mine], stretch.wave, stretch.mel,
+    return {place: part.member.trainer.objective.audio_losses(audio[mine], stretch.wave, stretch.mel,
                                                        part.member.trainer.done_steps)
             for place, part, mine, stretch in zip(places, chosen, where, stretches)}
 
@@ -283,7 +283,7 @@ class Together:
         except Exception as error:
             with contextlib.suppress(UserError):
                 extract(base.network)
-            self._tell(told(job, error, worker.work))
+            self._tell(failure_message(job, error, worker.work))
 
     def _device(self) -> torch.device:
         return torch.device(self._worker.device or "cpu")
@@ -294,7 +294,7 @@ class Together:
             if isinstance(outcome, UserError):
                 self._members.remove((job, member))
                 member.close()
-                self._tell(told(job, outcome, self._worker.work))
+                self._tell(failure_message(job, outcome, self._worker.work))
                 continue
             try:
                 if not member.go_on(outcome):
@@ -302,7 +302,7 @@ class Together:
                     self._leave(job, member)
             except Exception as error:
                 self._members.remove((job, member))
-                self._tell(told(job, error, self._worker.work))
+                self._tell(failure_message(job, error, self._worker.work))
 
     def _leave(self, job: Job, member: Member) -> None:
         worker = self._worker

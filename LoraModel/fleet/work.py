@@ -25,7 +25,7 @@ from ..training.monitor import SAMPLES
 from ..training.publishing import Publisher, improves
 
 VOICES, ADAPTERS, LOGS = "voices", "adapters", "logs"
-"""Folders of the run: one for each voice, the list of adapters (outside of a checkout), and what the workers said."""
+"""Folders of the run: one for each voice, the list of adapters (outside of a checkout), and the workers' logs."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Work:
         return Path(self.output) / VOICES / name
 
     def log(self, name: str) -> Path:
-        """What was said while one voice was worked on."""
+        """What was printed while one voice was worked on."""
         return Path(self.output) / LOGS / f"{name}.log"
 
     def in_list(self, name: str, host: Host) -> Path:

@@ -141,7 +141,7 @@ class Worker:
             self.link.send(("stopped", job.name, job.attempt) if figures is None
                            else ("done", job.name, job.attempt, figures))
         except Exception as error:
-            self.link.send(told(job, error, self.work))
+            self.link.send(failure_message(job, error, self.work))
         finally:
             if self.base is not None:
                 with contextlib.suppress(UserError):
@@ -163,7 +163,7 @@ class Worker:
                 self.stopping = True
 
 
-def told(job: Job, error: Exception, work: Work) -> Tuple[Any, ...]:
+def failure_message(job: Job, error: Exception, work: Work) -> Tuple[Any, ...]:
     """What to tell of work that ended in an error: what the user or the machine did wrong in its own words."""
     words = describe_fault(error)
     if words is not None:  # memory may be there the next time

@@ -143,18 +143,18 @@ def _patch_vc(vc: Type[Any]) -> None:
 
     @functools.wraps(vc_single)
     def single(self: Any, *args: Any, **kwargs: Any) -> Any:
-        said = ""
+        shift = ""
         with suppress(TypeError):  # arguments that RVC's own function will refuse
             given = signature.bind(self, *args, **kwargs)
             wrong = _wrong_index(self, given.arguments)
             if wrong is not None:
                 return str(wrong), (None, None)
-            said = _shift(self, given.arguments)
+            shift = _shift(self, given.arguments)
             args, kwargs = given.args[1:], given.kwargs
         with in_use.conversion():
             answer = vc_single(self, *args, **kwargs)
-        if said and isinstance(answer, tuple) and answer and isinstance(answer[0], str):
-            answer = (f"{answer[0]}\n{said}", *answer[1:])
+        if shift and isinstance(answer, tuple) and answer and isinstance(answer[0], str):
+            answer = (f"{answer[0]}\n{shift}", *answer[1:])
         return answer
 
     @functools.wraps(get_vc)
@@ -191,14 +191,14 @@ def _patch_vc(vc: Type[Any]) -> None:
 
 
 def _shift(vc: Any, given: Dict[str, Any]) -> str:
-    """Put the semitones that the page's tick chooses into the arguments of a conversion; what is to be said of them."""
+    """Put the semitones that the page's tick chooses into the arguments of a conversion; -> the text that says so."""
     choose = getattr(vc, TRANSPOSE, None)
     number = next((name for name in _NUMBER if name in given), None)
     recording = next((given[name] for name in _RECORDING if name in given), None)
     if choose is None or number is None:
         return ""
-    given[number], said = choose(recording, given[number])
-    return str(said)
+    given[number], text = choose(recording, given[number])
+    return str(text)
 
 
 _checked: Dict[Tuple[str, int, int, int], Optional[UserError]] = {}

@@ -50,7 +50,7 @@ def realtime_module(host: Host) -> ModuleType:
 
 
 def takes_frames(module: ModuleType) -> bool:
-    """Whether `infer` is told in frames what to skip and what to return: since 2024; before that, the window did it
+    """Whether `infer` is given in frames what to skip and what to return: since 2024; before that, the window did it
     itself."""
     return "skip_head" in inspect.signature(module.RVC.infer).parameters
 
@@ -131,6 +131,6 @@ def rate_of(made: Any) -> int:
 
 
 def forget_pitch(made: Any) -> None:
-    """Let RVC's realtime class forget the pitch of what it heard."""
+    """Let RVC's realtime class forget the pitch of its input."""
     made.cache_pitch.zero_()
     made.cache_pitchf.zero_()

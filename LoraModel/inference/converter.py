@@ -83,7 +83,7 @@ class Converter:
             )
 
     def content_features(self, audio: np.ndarray) -> np.ndarray:
-        """What the network is told of what is said: (samples,) at 16 kHz -> (frames, size) float32, 50 a second.
+        """The content features that the network gets: (samples,) at 16 kHz -> (frames, size) float32, 50 a second.
         HuBERT's in a checkout."""
         if self._pipeline is not None:
             return self._pipeline.content_features(audio, self.voice.info.version)

@@ -137,7 +137,7 @@ def fitting(name: str, most: int) -> str:
 
 
 def transposition(voice: VoiceLoader, sound: Any, wanted: Any, source: Path) -> float:
-    """Semitones for a recording, which are told where they were found by themselves. wanted: a number, or "auto"."""
+    """Semitones for a recording, which are printed where they were chosen by measuring. wanted: a number, or "auto"."""
     if wanted != AUTO:
         return float(wanted)
     chosen = choose_transposition(voice, sound)

@@ -38,9 +38,9 @@ def add_word_options(p: argparse.ArgumentParser, default: Any = "") -> None:
     p.add_argument("--tags", default=default, help=tr("words to find the voice by, with commas between them (default: "
                                                       "none)"))
     p.add_argument("--language", default=default, type=commands.option(lambda text: checked_field("language", text)),
-                   help=tr("what the voice speaks: a code such as en or zh-CN (default: not said)"))
+                   help=tr("what the voice speaks: a code such as en or zh-CN (default: not stated)"))
     p.add_argument("--consent", default=default, choices=CONSENT, help=tr(
-        "whether the speaker agreed to this voice (default: not said)"))
+        "whether the speaker agreed to this voice (default: not stated)"))
     p.add_argument("--consent_note", default=default, help=tr("how, or where that is written (default: none)"))
 
 

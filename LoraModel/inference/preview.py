@@ -29,7 +29,7 @@ from .sound import tell_once
 from .transpose import choose_transposition
 
 SENTENCE = Path(__file__).resolve().parents[1] / "demo" / "recordings" / "source" / "01.flac"
-"""What is said: four seconds, by a synthetic voice."""
+"""What is spoken: four seconds, by a synthetic voice."""
 SECONDS = 5.0
 OPUS_RATE, FLAC_RATE = 24000, 16000
 
@@ -67,7 +67,7 @@ class Previewer:
         return len(made)
 
     def try_to_add(self, adapter: Path, base: Path, read: Optional[Callable[[], Base]] = None) -> int:
-        """As `add`; where there can be no preview here, why is told and the file stays as it is. -> its bytes, or 0."""
+        """As `add`; where there can be no preview it says why and leaves the file as it is. -> its bytes, or 0."""
         try:
             return self.add(adapter, base, read)
         except (UserError, ImportError, OSError, RuntimeError) as error:

@@ -1,5 +1,5 @@
 """Sound as it is read: which channels carry it, its scale, its level; what is not as it should be is put right or
-said."""
+reported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def channels_used(energy: np.ndarray) -> np.ndarray:
 
 
 def in_scale(audio: np.ndarray, path: Union[Path, Text], tell: Tell) -> np.ndarray:
-    """`audio` (samples,) within full scale and around zero; what was changed, and what cannot be, is told.
+    """`audio` (samples,) within full scale and around zero; what was changed, and what cannot be, is printed.
 
     Raises:
         UserError: values that are no sound in any scale.

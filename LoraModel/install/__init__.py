@@ -7,6 +7,6 @@ same).
 | installed_copy.py | the folder LoraModel/ in a checkout: which files are ours, which are the user's |
 | checkout.py | which RVC checkout is meant; one installer at a time in it |
 | plan.py | what one run would do, and doing it |
-| report.py | what is said of a run, and `--status` |
+| report.py | what is printed of a run, and `--status` |
 | packages.py | the Python packages that RVC's Python lacks |
 """

@@ -1,4 +1,4 @@
-"""LoRA on PyTorch layers. Knows PyTorch alone: which layers a target takes is said from outside (`define_targets`).
+"""LoRA on PyTorch layers. Knows PyTorch alone: which layers a target takes is defined from outside (`define_targets`).
 
 More than nine files: the maths (`functional`, `fused`, `weight_norm`), the layers (`lora_layer`, `lora_utils`, `live`),
 what is adapted (`targets`, `lora_config`) and the adapter file, of which each part that a stranger writes is checked in

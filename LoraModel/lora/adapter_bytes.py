@@ -76,7 +76,7 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
 
     Raises:
         UserError: no safetensors file, or one that no adapter can be; the message says what it is instead, where that
-            can be told.
+            is known.
     """
     total = os.fstat(stream.fileno()).st_size
     start = stream.read(8)

@@ -1,4 +1,4 @@
-"""Every model file that the page may name: bases, voices, discriminators and adapters, each told by what is in it and
+"""Every model file that the page may name: bases, voices, discriminators and adapters, each recognised by what is in it and
 not by its name.
 
 | list | what is in it | where |

@@ -1,4 +1,4 @@
-"""What a model file is, told by its tensors' names and shapes and never by its own name. No tensor is read."""
+"""What a model file is, recognised by its tensors' names and shapes and never by its own name. No tensor is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ModelKind:
         kind: "base" (a generator with enc_q: adapters can be trained on it, and it converts), "voice" (a generator
             without: it converts, and adapters may lie on it), "discriminator", "adapter", or "other".
         version: "v1", "v2" or "". f0: whether it takes pitch, None where that has no meaning.
-        sample_rate: Hz, None where it cannot be told. speakers: rows of the speaker table.
+        sample_rate: Hz, None where it is not known. speakers: rows of the speaker table.
         base_hash: of an adapter, the hash of the base that it belongs to, else "".
         vocoder: the decoder's kind; adapters know "HiFi-GAN" alone, a generator with another is "other".
         problem: why the file cannot be read or used, to be shown to the user; None where it can.

@@ -112,7 +112,7 @@ def load_base(
 def _configuration(
     path: Path, form: ModelForm, host: Host, sample_rate: Optional[int], config_json: Union[str, Path, None]
 ) -> Tuple[List[Any], str, bool]:
-    """A generator's (RVC's list of 18 values, "v1" or "v2", whether it takes pitch), told by its file."""
+    """A generator's (RVC's list of 18 values, "v1" or "v2", whether it takes pitch), read from its file."""
     shapes = form.shapes()
     version = "v1" if shapes["enc_p.emb_phone.weight"][1] == 256 else "v2"
     f0 = "enc_p.emb_pitch.weight" in shapes

@@ -2,7 +2,7 @@
 
 RVC's extractors skip every file that exists. A feature or pitch file that belongs to no slice, is older than its
 slice, of another length or not readable is moved out of their way here, so that they make it anew. And what else is
-said of a prepared folder.
+reported of a prepared folder.
 """
 
 from __future__ import annotations

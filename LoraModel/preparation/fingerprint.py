@@ -117,7 +117,7 @@ class Record:
             contents = bounded_json(experiment / MANIFEST, MOST_BYTES)
         except (OSError, ValueError):
             return
-        # Format 1 (the key "done") told recordings by their times alone: the folder is ours, what is in it is made
+        # Format 1 (the key "done") compared recordings by their times alone: the folder is ours, what is in it is made
         # anew.
         self.known = isinstance(contents, dict) and ("done" in contents or contents.get("format") == FORMAT)
         if not self.known or contents.get("format") != FORMAT or not isinstance(contents.get("steps"), dict):

@@ -16,7 +16,7 @@ from .batch import VoiceBatch
 
 
 class Request(NamedTuple):
-    """A recording, (samples,) at 16 kHz, the voice that it is to be heard in, and semitones."""
+    """A recording, (samples,) at 16 kHz, the voice that it is converted to, and semitones."""
 
     sound: np.ndarray
     voice: Mapping[Source, float]

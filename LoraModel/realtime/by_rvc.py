@@ -61,7 +61,7 @@ class RvcSynthesis:
         return rate_of(self._rvc)
 
     def reset(self) -> None:
-        """Forget the pitch of what was heard."""
+        """Forget the pitch of the input."""
         forget_pitch(self._rvc)
 
     def __call__(self, window: np.ndarray, block: int, skip: int, length: int) -> np.ndarray:

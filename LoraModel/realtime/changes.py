@@ -133,7 +133,7 @@ class VoiceChanges:
 
     @property
     def applied(self) -> List[Applied]:
-        """What the last block was heard in."""
+        """The voice of the last block."""
         return self.voice.applied
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class VoiceChanges:
             assert request is not None
             try:
                 blend = self.voice.prepare(self._resolved(request.chosen), request.force, request.any_strength, spare)
-            except BaseException as error:  # told to whoever asked; the thread goes on
+            except BaseException as error:  # reported to whoever asked; the thread goes on
                 request.answer.set_exception(error)
                 continue
             with self._turn:

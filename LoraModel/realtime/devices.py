@@ -42,7 +42,7 @@ class DeviceStream:
     """An open stream; `callback` is what PortAudio calls with each block.
 
     Attributes:
-        late: blocks that PortAudio said came too late.
+        late: blocks that PortAudio reported as too late.
     """
 
     def __init__(self, live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str],
@@ -58,11 +58,11 @@ class DeviceStream:
             raise UserError("the sound devices cannot be opened ({error}): `python -m sounddevice` lists those that "
                             "are here", error=error) from None
 
-    def callback(self, heard: np.ndarray, out: np.ndarray, frames: int, _when: Any, status: Any) -> None:
-        """heard, out: (block_samples, 1)."""
+    def callback(self, recorded: np.ndarray, out: np.ndarray, frames: int, _when: Any, status: Any) -> None:
+        """recorded, out: (block_samples, 1)."""
         self.late += bool(status)
         try:
-            out[:, 0] = self.live.process(np.nan_to_num(heard[:, 0], posinf=0.0, neginf=0.0))
+            out[:, 0] = self.live.process(np.nan_to_num(recorded[:, 0], posinf=0.0, neginf=0.0))
         except Exception as error:  # in PortAudio's thread: silence, and the main thread says it
             out[:] = 0
             self._fault(error)

@@ -44,8 +44,8 @@ def convert_morphing(converter: Converter, audio: np.ndarray, start: Blend, end:
         progress(index / count)
         t = index / (count - 1) if count > 1 else 0.5
         voice.morph(start, end, t)
-        heard = padded[index * step:index * step + 2 * lead + step + INPUT_RATE // 5]
-        made = converter(heard, replace(options, transpose=transposes[0] + t * (transposes[1] - transposes[0])))
+        window = padded[index * step:index * step + 2 * lead + step + INPUT_RATE // 5]
+        made = converter(window, replace(options, transpose=transposes[0] + t * (transposes[1] - transposes[0])))
         first = int(LEAD * rate)
         sound = made[first:first + joiner.needed]
         out.append(joiner.join(np.pad(sound, (0, joiner.needed - len(sound)))))

@@ -78,7 +78,7 @@ class StandInSynthesis:
         return self.voice.info.sample_rate
 
     def reset(self) -> None:
-        """Forget the pitch of what was heard."""
+        """Forget the pitch of the input."""
         self._f0[:] = 0
 
     def features(self, window: np.ndarray, skip: int) -> np.ndarray:

@@ -81,7 +81,7 @@ class RealtimeVoice(ChangingVoice):
     Args:
         base: a base's file, or a loaded one, or a `VoiceLoader` whose base the stream is to use.
         device: "cpu", "cuda", … or "auto" for the best one here.
-        block, context, crossfade: seconds of a block, of what was heard before it, and of the cross-fade of two blocks.
+        block, context, crossfade: seconds of a block, of the input before it, and of the cross-fade of two blocks.
         rate: of the stream in Hz; None for the base's own.
         transpose: semitones.
         index, index_rate: a faiss index of the target's features, and its share.
@@ -159,7 +159,7 @@ class RealtimeVoice(ChangingVoice):
         return self._joiner.join(self._at_rate(sound))
 
     def reset(self) -> None:
-        """Forget what was heard, for another stream; the voice stays."""
+        """Forget the input so far, for another stream; the voice stays."""
         self._heard[:] = 0
         self._window[:] = 0
         self._synthesis.reset()

@@ -90,13 +90,13 @@ class Panel:
             window.bind(f"<KeyPress-{key}>", f"{HOT_KEY}{key}")
         read = window.read
 
-        def heard(*args: Any, **kwargs: Any) -> Tuple[Any, Any]:
+        def read_others(*args: Any, **kwargs: Any) -> Tuple[Any, Any]:
             while True:
                 event, values = read(*args, **kwargs)
                 if not self.answer(event, values):
                     return event, values
 
-        window.read = heard
+        window.read = read_others
         return window
 
     def _frame(self) -> Any:
@@ -140,10 +140,10 @@ class Panel:
         self.use(name, values[STRENGTH])
 
     def use(self, name: str, strength: float) -> None:
-        """Let the stream be heard in a voice of the list; what is wrong is said in the frame."""
+        """Change the stream to a voice of the list; what is wrong stands in the frame."""
         rvc = getattr(self.owner, "rvc", None)
         if rvc is None:
-            self.say(tr("heard as soon as the stream runs"))
+            self.say(tr("used as soon as the stream runs"))
             return
         try:
             wanted = {self.catalog.adapter_path(name): float(strength)} if name in self._names else {}
@@ -151,14 +151,14 @@ class Panel:
         except UserError as error:
             self.say(str(error))
             return
-        said = name if not wanted else f"{name}: {float(strength):g}"
+        label = name if not wanted else f"{name}: {float(strength):g}"
 
-        def told(done: Any) -> None:  # by the thread that prepares voices: the window's own is told by an event
+        def report(done: Any) -> None:  # by the thread that prepares voices: the window's own gets an event
             error = done.exception()
             if error is not None or done.result():
-                self._window.write_event_value(NEWS, said if error is None else str(error))
+                self._window.write_event_value(NEWS, label if error is None else str(error))
 
-        answer.add_done_callback(told)
+        answer.add_done_callback(report)
 
     def say(self, text: str) -> None:
         self._window[SAID].update(text)
@@ -193,7 +193,7 @@ class Panel:
         """The voice of the list, on the stream that has just begun."""
         if self.wanted[0] in self._names:
             self.use(*self.wanted)
-        else:  # an adapter that was given as the voice is what is heard
+        else:  # an adapter that was given as the voice stays the voice
             given = Path(self.path).absolute() if self.path else None
             name = next((name for name in self._names if self.catalog.adapter_path(name).absolute() == given), None)
             if name is not None:

@@ -32,7 +32,7 @@ from LoraModel.preparation.steps import prepare
 
 
 def make_compact(index: Path) -> None:
-    """Make an index compact; one that is too small for that stays as it is, which is said."""
+    """Make an index compact; one that is too small for that stays as it is, and a line says so."""
     try:
         if not is_compact(index):
             compact(index)

@@ -24,7 +24,7 @@ class Adversary:
     Args:
         parts: how many of its sub-discriminators a step takes, drawn at random; 0 takes all. The losses, which RVC
             sums over them, are scaled up to all of them.
-        every: it learns at every k-th step, and at the others only judges.
+        every: it learns at every k-th step, and at the others is only evaluated.
         frozen_layers: lower layers of each sub-discriminator that do not learn (FreezeD, Mo et al. 2020,
             arXiv:2002.10964).
     """
@@ -48,7 +48,7 @@ class Adversary:
     def update(self, real: Tensor, generated: Tensor, step: int, scaler: Any,
                autocast: ContextManager[Any]) -> Optional[Tensor]:
         """One step of the discriminator's own (least squares, Mao et al. 2017, arXiv:1611.04076) -> its loss; None
-        where it only judges.
+        where it is only evaluated.
 
         real, generated: (batch, 1, samples). step: how many there were. What it makes of `real` is kept for
         `generator_losses`.

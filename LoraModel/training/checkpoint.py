@@ -168,7 +168,7 @@ def check_data(saved: Any, now: List[List[Any]], folder: Path) -> None:
 
 
 def written(folder: Path) -> Optional[Tuple[int, int]]:
-    """When OUT/state.pt was written and its size, by which two saves are told apart; None where there is none."""
+    """When OUT/state.pt was written and its size, which differ from save to save; None where there is none."""
     try:
         stat = (folder / STATE_FILE).stat()
     except OSError:
@@ -237,7 +237,7 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
 
 
 def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
-    """What makes a folder the run of one voice, beside its clips. Where the data lies now is told too, but says
+    """What makes a folder the run of one voice, beside its clips. Where the data lies now is part of it too, but says
     nothing of that."""
     return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
 

@@ -1,4 +1,4 @@
-"""TrainConfig: everything a training run can be told, from the command line, a settings file or code."""
+"""TrainConfig: all settings of a training run, from the command line, a settings file or code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run will take, told before its first step: one step is tried out, and everything it touched is put
+"""How long a run will take, estimated before its first step: one step is tried out, and everything it touched is put
 back."""
 
 from __future__ import annotations

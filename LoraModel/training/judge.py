@@ -1,4 +1,4 @@
-"""What is heard at each save beside log-mel L1: whose voice it is (Resemblyzer), and how good it sounds (DNSMOS).
+"""What is measured at each save beside log-mel L1: whose voice it is (Resemblyzer), and how good it sounds (DNSMOS).
 
 Both where they are installed; a run without them says so once and goes by log-mel L1 and sharpness alone. They may take
 five percent of the time that training takes: a run of less than two minutes does without, at the first save their time

@@ -80,7 +80,7 @@ class Objective:
         step: how many there were.
         """
         part = self.stretch(batch, z)
-        return self.heard(self.decoded(part, batch), part.wave, part.mel, step)
+        return self.audio_losses(self.decoded(part, batch), part.wave, part.mel, step)
 
     def decoded(self, part: Stretch, batch: TrainBatch) -> Tensor:
         """The voice's audio of a stretch of `batch`, (batch, 1, samples)."""
@@ -104,7 +104,7 @@ class Objective:
         with torch.no_grad(), self.autocast():
             return excitation(decoder, part.f0, self._hop)
 
-    def heard(self, audio: Tensor, real: Tensor, wanted: Tensor, step: int) -> Dict[str, Tensor]:
+    def audio_losses(self, audio: Tensor, real: Tensor, wanted: Tensor, step: int) -> Dict[str, Tensor]:
         """The losses of what the decoder made of a stretch; audio and recording, (batch, 1, samples)
         each, and the recording's log-mel, (batch, bands, frames)."""
         made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)

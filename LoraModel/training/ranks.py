@@ -103,13 +103,13 @@ def _carry(folder: Optional[Path]) -> Dict[str, bytes]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """What all processes would say, the first one says."""
-    said, told = sys.stderr, sys.stdout
+    stderr, stdout = sys.stderr, sys.stdout
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stderr = sys.stdout = nowhere
         try:
             yield
         finally:
-            sys.stderr, sys.stdout = said, told
+            sys.stderr, sys.stdout = stderr, stdout
 
 
 class RankTrainer(Trainer):
@@ -125,7 +125,8 @@ class RankTrainer(Trainer):
         whole, values = self._backward({"kl": self._prior(drawn, mine)})
         if stretch is not None:
             audio = self._decoded(drawn, stretch, source, mine)
-            more, losses = self._backward(self.objective.heard(audio, stretch.wave, stretch.mel, self.done_steps))
+            losses = self.objective.audio_losses(audio, stretch.wave, stretch.mel, self.done_steps)
+            more, losses = self._backward(losses)
             whole, values = whole + more, {**values, **losses}
         self._sum_gradients()
         return self.end_step(drawn, whole, values)

@@ -1,6 +1,6 @@
 """Train an adapter: `python training/train_lora.py --base_model G.pth --data_dir logs/NAME --output_dir OUT`.
 
-Exit codes: 0 trained, or stopped and saved on SIGINT or SIGTERM; 2 something to put right, said in one line; 3
+Exit codes: 0 trained, or stopped and saved on SIGINT or SIGTERM; 2 something to put right, in one line; 3
 trained, and worse than the base alone on the recordings kept out; 130 interrupted by SIGINT or SIGTERM before the first
 step, or by a second SIGINT.
 """

@@ -171,7 +171,7 @@ class Trainer(Stepping):
     def _new_judge(self) -> Judge:
         return judge_of([clip.wav for clip in self.train.clips if not clip.mute], self.info.sample_rate, self.device)
 
-    def _heard_by_judge(self, score: Score, clips: List[Reconstructed]) -> Score:
+    def _with_judgement(self, score: Score, clips: List[Reconstructed]) -> Score:
         since, self._last_save = self.train_seconds - self._last_save, self.train_seconds
         if self.judge is None:
             return score
@@ -205,7 +205,7 @@ class Trainer(Stepping):
                 score: Optional[Score] = None
                 if due:
                     score, clips = self.evaluate()
-                    score = self._heard_by_judge(score, clips)
+                    score = self._with_judgement(score, clips)
                     line.update(score.log())
                     monitor.samples(self.done_steps, clips)
                     self._judge(score)

@@ -17,7 +17,7 @@ RECORDINGS: Dict[str, Text] = {
     "converted.wav": Text("Converted by base + adapter"),
     "target.wav": Text("Target: the real voice, same words"),
 }
-"""The demo's files in the order in which they are heard, with their titles."""
+"""The demo's files in the order in which they are played, with their titles."""
 
 
 def load_voice(voices: Voices) -> bool:

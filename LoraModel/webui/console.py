@@ -23,8 +23,8 @@ WORDS: Dict[str, Text] = {
 
 def page_lines(lines: Sequence[str], tr: Tr) -> List[str]:
     """The lines of a command's output as a page shows them."""
-    said = {tr(english).strip(): tr(words) for english, words in WORDS.items()}
-    return [fields_for_options(said.get(line.strip(), line), tr) for line in lines if not _BAR.search(line)]
+    translations = {tr(english).strip(): tr(words) for english, words in WORDS.items()}
+    return [fields_for_options(translations.get(line.strip(), line), tr) for line in lines if not _BAR.search(line)]
 
 
 def page_text(text: str, tr: Tr, most: int = 8) -> str:

@@ -38,9 +38,9 @@ AGAIN = 5.0
 """Seconds after which a forecast is worked out anew: the slices of the experiment may be others by then."""
 MOST_FILES = 5000
 START_SECONDS = 10.0
-"""Of a run before its first step: base and data are read, and the base alone is heard on the held-out clips."""
+"""Of a run before its first step: base and data are read, and the base alone is evaluated on the held-out clips."""
 CPU_SECONDS, GPU_SECONDS = 0.022, 0.002
-"""Of a training step for a million parameters of the base and a clip, where no run has told better."""
+"""Of a training step for a million parameters of the base and a clip, where no run has measured it."""
 
 
 class Size(NamedTuple):
@@ -55,7 +55,7 @@ class Size(NamedTuple):
 
 class Forecast(NamedTuple):
     """size: None where the base cannot be read. steps: 0 where there are no recordings yet. seconds: of the training
-    alone, None where it cannot be told. preparing: seconds of the steps before it, 0 where they are done."""
+    alone, None where it is not known. preparing: seconds of the steps before it, 0 where they are done."""
 
     size: Optional[Size]
     steps: int

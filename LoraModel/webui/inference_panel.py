@@ -68,7 +68,7 @@ class Panel(PanelAnswers):
     """The components, and the events between them and `Voices`.
 
     Attributes:
-        base, adapter, strength, status, details: components. After training, `adapter` takes `adapter_choices()`.
+        base, adapter, strength, status, metadata: components. After training, `adapter` takes `adapter_choices()`.
     """
 
     def __init__(self, namespace: Dict[str, Any]):
@@ -122,7 +122,7 @@ class Panel(PanelAnswers):
             with gr.Row():
                 self.status = gr.Textbox(label=tr("Loaded"), value=self._said(None), lines=3, max_lines=12,
                                          interactive=False)
-                self.details = gr.Textbox(label=tr("Adapter metadata"), lines=3, max_lines=12,
+                self.metadata = gr.Textbox(label=tr("Adapter metadata"), lines=3, max_lines=12,
                                           interactive=False)
             self.player = gr.HTML(visible=False)
             self.merge.components(info)
@@ -157,8 +157,8 @@ class Panel(PanelAnswers):
 
         chosen, rows = [self.base, self.adapter, self.strength], self.rows
         # The status goes first: it is the answer that a script reads.
-        said = [self.status, self.details, self.base, self.adapter]
-        shown = [*said, *sid, *speaker, *self._protects, *self._indices, self.strength, self.player, *rows.outputs,
+        loaded = [self.status, self.metadata, self.base, self.adapter]
+        shown = [*loaded, *sid, *speaker, *self._protects, *self._indices, self.strength, self.player, *rows.outputs,
                  self.answered]
         for part in rows.values:
             part.change(self.change_blend, [*chosen, *rows.values], [self.status, self.answered], show_progress=False,
@@ -189,11 +189,11 @@ class Panel(PanelAnswers):
         if "clean_button" in namespace:
             namespace["clean_button"].click(self.release, [], shown, queue=False)
         if sid:
-            self._sid.change(self.rvc_chose, [self._sid], [*said, *speaker], queue=False)
+            self._sid.change(self.rvc_chose, [self._sid], [*loaded, *speaker], queue=False)
         self.pitch.attach(namespace)
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [*said, self.strength, self.player, *rows.outputs, *self.pitch.ticks],
+            root.load(self.page_opened, [], [*loaded, self.strength, self.player, *rows.outputs, *self.pitch.ticks],
                       queue=False)
 
     def merge_into(self, name: Any) -> List[Any]:
@@ -280,14 +280,14 @@ class Panel(PanelAnswers):
         state = self.voices.load(base, adapter, strength, extras)
         self._refused = None
         assert state is not None
-        said = self._shown()
+        answer = self._shown()
         if before is not None and before[:2] == state[:2] and before.extras == state.extras:
-            return self._answer(*said, blend=state)
+            return self._answer(*answer, blend=state)
         index = self.voices.index_for(state)
         self._speaker = state.speaker
-        said += [update(value="")] if self._sid is not None else []
-        said += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
-        return self._answer(*said, *(update(visible=state.f0) for _ in self._protects),
+        answer += [update(value="")] if self._sid is not None else []
+        answer += [update(visible=True, maximum=state.speakers, value=state.speaker)] if self._has_speaker else []
+        return self._answer(*answer, *(update(visible=state.f0) for _ in self._protects),
                             *(update(value=index) for _ in self._indices), *self._blend_shown(state))
 
     def _named(self, base: Any, adapter: Any) -> Tuple[str, str]:
@@ -305,16 +305,16 @@ class Panel(PanelAnswers):
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Act on a slider once it rests; the steps on the way there are let go."""
         stale = self._stale()
-        state, said = self.voices.state, update()
+        state, status = self.voices.state, update()
         # What is chosen and is not what is loaded: its own event says why.
         if not stale and state is not None and state[:2] == (self._text(base) or state.base,
                                                                                self._adapter(adapter)):
             try:
-                said = self._said(self.voices.load(state.base, state.adapter, strength))
+                status = self._said(self.voices.load(state.base, state.adapter, strength))
             except Exception as error:
                 self._refused = (state.base, state.adapter, strength)
-                said = self._failed(error)
-        return [said, uuid.uuid4().hex]
+                status = self._failed(error)
+        return [status, uuid.uuid4().hex]
 
     def _stale(self) -> bool:
         """Wait as long as a slider must rest; whether another change came meanwhile."""
@@ -337,8 +337,8 @@ class Panel(PanelAnswers):
         if self.voices.state is None:
             return self._answer()
         self.voices.release()
-        said = [self._said(None), "", update(value=""), update(value=self.none)]
-        return self._answer(*said, *([update()] if self._sid is not None else []),
+        answer = [self._said(None), "", update(value=""), update(value=self.none)]
+        return self._answer(*answer, *([update()] if self._sid is not None else []),
                             *([update(visible=False)] if self._has_speaker else []), blend=None)
 
     def lists(self) -> List[Update]:
@@ -358,27 +358,27 @@ class Panel(PanelAnswers):
         if state is None or not mine or extras in (None, state.extras):
             return [update(), update()]
         try:
-            said = self._said(self.voices.load(state.base, state.adapter, state.strength, extras))
+            status = self._said(self.voices.load(state.base, state.adapter, state.strength, extras))
             self._refused_rows = None
         except Exception as error:
-            self._refused_rows, said = extras, self._failed(error)
-        return [said, uuid.uuid4().hex]
+            self._refused_rows, status = extras, self._failed(error)
+        return [status, uuid.uuid4().hex]
 
     def rvc_chose(self, sid: Any) -> List[Any]:
         """A voice was chosen in RVC's own list: nothing of ours is shown as chosen any more."""
         if not sid or not isinstance(sid, str):
             return [*self._shown()[:2], *[update()] * (2 + self._has_speaker)]
         sid = printable(sid)[:200]
-        said = self.tr("{sid}, from RVC's own list", sid=sid)
+        status = self.tr("{sid}, from RVC's own list", sid=sid)
         # RVC keeps the speaker that is set; one that an adapter set is no wish of the user's.
         speaker = [update(value=0) if self._speaker else update()][:self._has_speaker]
         self._speaker = 0
-        return [said, "", update(value=""), update(value=self.none), *speaker]
+        return [status, "", update(value=""), update(value=self.none), *speaker]
 
     def page_opened(self) -> List[Any]:
         """A page that is opened, or opened again, shows what is loaded and what there is."""
         state = self.voices.state
-        said, details, *values = self._shown()
+        status, metadata, *values = self._shown()
         lists = [{**choices, **value} for choices, value in zip(self.lists(), values)]
-        return [said, details, *lists, update() if state is None else state.strength, *self._blend_shown(state)[1:],
+        return [status, metadata, *lists, update() if state is None else state.strength, *self._blend_shown(state)[1:],
                 *self.pitch.opened()]

@@ -10,13 +10,13 @@ from .folders import Folders
 from .run_log import read_run, saves
 
 
-class Heard(NamedTuple):
+class HeldOutClip(NamedTuple):
     """One held-out clip. Paths are "" where there is no such file.
 
     Attributes:
         original: the recording. base: from the base alone. voice: from the adapter of a save.
         number: of the save, from 1; count: of all saves that are kept; step: the save's.
-        clips: how many held-out clips can be heard.
+        clips: how many held-out clips can be played.
     """
 
     original: str = ""
@@ -28,7 +28,7 @@ class Heard(NamedTuple):
     clips: int = 0
 
 
-def heard(folders: Folders, name: str, clip: Any, number: Any) -> Heard:
+def held_out_clip(folders: Folders, name: str, clip: Any, number: Any) -> HeldOutClip:
     """The files to listen to.
 
     Args:
@@ -40,7 +40,7 @@ def heard(folders: Folders, name: str, clip: Any, number: Any) -> Heard:
     folder = folders.run(name)
     found = saves(folder)
     if not found:
-        return Heard()
+        return HeldOutClip()
     base, kept = found[0] if found[0][0] == 0 else None, [save for save in found if save[0]]
     count, first = len(kept), (base or kept[0])[1]
     clips = 1 + _beside(first, 1).is_file()
@@ -50,7 +50,7 @@ def heard(folders: Folders, name: str, clip: Any, number: Any) -> Heard:
     previews = read_run(folder).previews
     original = folder.parent / layout.WAVS / previews[place] if place < len(previews) else None
     inside = original is not None and Path(previews[place]).name == previews[place]  # run.json may be a stranger's
-    return Heard(_there(original) if inside else "", _there(_beside(base[1], place)) if base else "",
+    return HeldOutClip(_there(original) if inside else "", _there(_beside(base[1], place)) if base else "",
                  _there(_beside(voice, place)) if voice is not None else "", chosen, count, step, clips)
 
 

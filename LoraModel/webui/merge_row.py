@@ -45,9 +45,9 @@ class MergeRow:
         except Exception as error:
             return [self._failed(error), {"__type__": "update"}, {"__type__": "update"}]
         size = f"{path.stat().st_size / 1e6:.0f} MB"
-        said = self.tr("Wrote {path_name} ({size}): it is in the voice list above.", path_name=path.name, size=size)
+        status = self.tr("Wrote {path_name} ({size}): it is in the voice list above.", path_name=path.name, size=size)
         catalog = self.voices.catalog
-        return [said, _choices(catalog.bases()), _choices(catalog.full_voices())]
+        return [status, _choices(catalog.bases()), _choices(catalog.full_voices())]
 
 
     def save_blend(self, name: Any, names: Callable[[], List[str]], lists: int) -> List[Any]:
@@ -56,9 +56,9 @@ class MergeRow:
             path = self.voices.save_blend(name)
         except Exception as error:
             return [self._failed(error), *[{"__type__": "update"}] * lists]
-        said = self.tr("Wrote {path_name}: it is in the list of adapters, and brings its voices back.",
+        status = self.tr("Wrote {path_name}: it is in the list of adapters, and brings its voices back.",
                        path_name=path.name)
-        return [said, *[_choices(names())] * lists]
+        return [status, *[_choices(names())] * lists]
 
 
 def _choices(found: List[str]) -> Dict[str, Any]:

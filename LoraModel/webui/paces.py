@@ -1,5 +1,5 @@
-"""How long the work took on this machine, kept in logs/.rvc-lora/paces.json, so that the next time can be told before
-it begins."""
+"""How long the work took on this machine, kept in logs/.rvc-lora/paces.json, so that the next time can be estimated
+before it begins."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HEAD = """(said) => ({"label": "RVC-LoRA: " + said.split("\\n").join(", ").slice(0, 160), "__type__": "update"})"""
+HEAD = """(status) => ({"label": "RVC-LoRA: " + status.split("\\n").join(", ").slice(0, 160), "__type__": "update"})"""
 """Writes what is loaded above the panel, which is all of it that is seen while it is folded. It asks no server, so that
 no answer is dropped. No list: Gradio 3.14 puts the answer for one output into a list itself."""
 

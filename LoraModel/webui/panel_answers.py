@@ -36,12 +36,12 @@ class PanelAnswers:
     _protects: List[Any]
     _indices: List[Any]
 
-    def _answer(self, *said: Any, **blend: Optional[State]) -> List[Any]:
-        """An answer for all that a choice shows: `said` for the first of it, no change of the rest, and a new text for
+    def _answer(self, *shown: Any, **blend: Optional[State]) -> List[Any]:
+        """An answer for all that a choice shows: `shown` for the first of it, no change of the rest, and a new text for
         `answered`. blend: what the further rows show, where they are to show something else."""
         count = 4 + (self._sid is not None) + self._has_speaker + len(self._protects) + len(self._indices)
         rows = self._blend_shown(blend["blend"]) if "blend" in blend else [update()] * (2 + len(self.rows.outputs))
-        whole = [*said, *(update() for _ in range(count - len(said)))]
+        whole = [*shown, *(update() for _ in range(count - len(shown)))]
         return [*whole, *(rows if len(whole) == count else []), uuid.uuid4().hex]
 
     def _blend_shown(self, state: Optional[State]) -> List[Any]:
@@ -59,8 +59,8 @@ class PanelAnswers:
         if not sound:
             return ""
         source = f"data:{PREVIEW_KINDS[sound[:4]]};base64,{base64.b64encode(sound).decode()}"
-        said = escape(self.tr("How it sounds, as its file carries it"))
-        return f'<label>{said}<br><audio controls preload="none" src="{source}"></audio></label>'
+        caption = escape(self.tr("How it sounds, as its file carries it"))
+        return f'<label>{caption}<br><audio controls preload="none" src="{source}"></audio></label>'
 
     def _chosen_rows(self, rows: Sequence[Any]) -> Optional[Extras]:
         """What the further rows name; None where an event sent none, or nonsense."""
@@ -70,7 +70,7 @@ class PanelAnswers:
             return None
 
     def _shown(self, empty: bool = False) -> List[Any]:
-        """What is loaded: status, details, base and adapter. empty: where nothing is, empty the lists' choice."""
+        """What is loaded: status, metadata, base and adapter. empty: where nothing is, empty the lists' choice."""
         state = self.voices.state
         if state is None:
             return [self._said(None), "",
@@ -83,11 +83,11 @@ class PanelAnswers:
             return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.")
         if not state.adapter and not state.extras:
             return self.tr("{base}, the base alone", base=state.base)
-        said = self.tr("on {base}", base=state.base)
+        status = self.tr("on {base}", base=state.base)
         if state.adapter:
-            said = self.tr("{adapter}\non {base}\nstrength {strength:g}", adapter=state.adapter, base=state.base,
+            status = self.tr("{adapter}\non {base}\nstrength {strength:g}", adapter=state.adapter, base=state.base,
                            strength=state.strength)
-        return said + "".join(self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
+        return status + "".join(self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
                               for name, strength in state.extras)
 
     def _failed(self, error: Exception, still: bool = True) -> str:

@@ -74,7 +74,7 @@ class Preparer:
         """
         self.folders.experiment(settings.name)
         if "train" in steps:
-            settings.train_config(self.folders)  # what is wrong is better said now than after an hour of preparing
+            settings.train_config(self.folders)  # what is wrong is better reported now than after an hour of preparing
             self.runs.check_start(settings, anew)
         source = self.folders.recordings(recordings) if "preprocess" in steps or not self.by_rvc and set(steps) - {
             "train"} else None
@@ -217,8 +217,8 @@ class Preparer:
             if moved is not None:
                 self._note_of(job, step, Text("data from other recordings or settings under this name were moved to "
                                               "{moved} and are made again", moved=moved))
-            for said in left_out(made.recordings) if made.recordings is not None else ():
-                self._note_of(job, step, said)
+            for line in left_out(made.recordings) if made.recordings is not None else ():
+                self._note_of(job, step, line)
             if step == "preprocess" and made.sliced:
                 job.texts[step] = self._tr(Text("the slices of these recordings are there"))
             else:
@@ -268,12 +268,12 @@ class Preparer:
             raise UserError("this RVC's {functions} asks for {first!r}, which RVC-LoRA does not know: do this step in "
                             "RVC's own tab", functions=FUNCTIONS[step], first=missing[0])
         try:
-            said = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
-            for item in [said] if isinstance(said, (str, tuple)) else said:
+            result = function(**{key: known[key] for key in inspect.signature(function).parameters if key in known})
+            for item in [result] if isinstance(result, (str, tuple)) else result:
                 job.texts[step] = str(item[0] if isinstance(item, tuple) else item)
         except Exception:
             # RVC's scripts cannot run by themselves with every Python: what is missing is done again below, and what
-            # fails then is told.
+            # fails then is reported.
             traceback.print_exc()
             job.texts[step] = ""
 

@@ -19,7 +19,7 @@ class Preparation:
     Attributes:
         steps: of STEPS. settings, recordings, f0_method, anew: as asked for. source: the folder of recordings, where a
             step needs it.
-        step: the one under way, "" when all is over. texts: what each step said. notes: what is to stand before that.
+        step: the one under way, "" when all is over. texts: what each step printed. notes: what is to stand before.
         error: what broke it off, else None. failed: the step that did not come to its end. finished: those that did.
         expected: seconds that each step is expected to take. begun: when each began, on the monotonic clock.
         seconds: of all recordings. run_started: the start of the run that the last step began, as `Status.started`.

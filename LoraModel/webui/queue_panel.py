@@ -62,13 +62,13 @@ class QueuePanel:
                 self.up = gr.Button(tr("Earlier"))
                 self.down = gr.Button(tr("Later"))
                 self.remove = gr.Button(tr("Remove from the queue"))
-            self.said = gr.Textbox(label=tr("Queue"), value="", max_lines=4, interactive=False)
+            self.status = gr.Textbox(label=tr("Queue"), value="", max_lines=4, interactive=False)
             self.shown = gr.HTML(elem_id="lora_queue", value=self.table())
         self.tick = gr.Button("", elem_id="lora_queue_tick")
         self.ask, self.asked = gr.Button("", visible=False), gr.Textbox(visible=False)
 
     def _events(self) -> None:
-        form, outputs = self.form, [self.said, self.shown, self.chosen]
+        form, outputs = self.form, [self.status, self.shown, self.chosen]
         self.add.click(self._on_add, [*form.fields, form.recordings], outputs, api_name="lora_queue_add", queue=False)
         for button, action, name in ((self.pause, self.queue.pause, "pause"), (self.resume, self.queue.resume,
                                                                                "resume")):
@@ -88,14 +88,14 @@ class QueuePanel:
 
     def _told(self, action: Callable[[], Any]) -> List[Any]:
         """Do it, and tell what is now, or why it could not be done."""
-        said = ""
+        status = ""
         try:
             action()
         except Exception as error:  # whatever it is, the page says it
             if not isinstance(error, (UserError, OSError)):
                 traceback.print_exc()
-            said = error_text(error, self.tr)
-        return [said or self.line(), self.table(), gr.update(choices=self._names())]
+            status = error_text(error, self.tr)
+        return [status or self.line(), self.table(), gr.update(choices=self._names())]
 
     def _on(self, action: Callable[[], Any]) -> Callable[[], List[Any]]:
         return lambda: self._told(action)

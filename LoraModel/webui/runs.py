@@ -8,7 +8,7 @@ that any WebUI, a second page or the same one after a restart, finds the run tha
     when run.json
                    had been written before it
     exit.json      its exit code, once it has ended by itself, and which start that belongs to
-    page.log       what it said
+    page.log       what it printed
     run.json, train.jsonl, samples/ ...   the trainer's own
 """
 
@@ -45,7 +45,7 @@ class Status:
     """Where a run stands.
 
     Attributes:
-        state: none (never started), starting, running, stopping, stopped, done, failed (it said why), broken (ended
+        state: none (never started), starting, running, stopping, stopped, done, failed (with a reason), broken (ended
             without a word).
         seconds_left: until the end; None where it is not known yet. seconds_step: of the newest steps.
         losses: of the newest step. best, base: held-out log-mel L1 of the best adapter and of the base alone.
@@ -54,7 +54,7 @@ class Status:
         samples: files of the newest save's clips. sample_step: which save's. adapter: in the list of adapters, ""
             until there is one.
         started: when its process was started, in seconds of the clock; 0 where none was.
-        log: last lines of what the run said. resumable: whether there is a save to go on from.
+        log: last lines of what the run printed. resumable: whether there is a save to go on from.
     """
 
     name: str
@@ -265,7 +265,7 @@ class Runs:
         if alive:
             if process.get("stopping"):
                 return "stopping"
-            # Once the process has written of the run it stays "running": "done" is said when it has ended, and may be
+            # Once the process has written of the run it stays "running": "done" is shown when it has ended, and may be
             # resumed.
             return "running" if reported else "starting"
         if not process:

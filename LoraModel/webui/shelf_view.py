@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..messages import UserError
 from .help_texts import Help
-from .shelf import Shelf
+from .shelf import LOGS, Shelf
 from .text import Tr, error_text
 
 
@@ -18,7 +18,7 @@ class ShelfView:
     """The components, and their events.
 
     Attributes:
-        table, entry, name, said: components.
+        table, entry, name, status: components.
     """
 
     def __init__(self, shelf: Shelf, tr: Tr):
@@ -36,32 +36,42 @@ class ShelfView:
                     self.rename = gr.Button(tr("Rename"))
                     self.delete = gr.Button(tr("Delete (into the trash folder)"), variant="stop")
                     self.again = gr.Button(tr("Refresh"))
-            self.said = gr.Textbox(label=tr("Result"), interactive=False)
+            self.status = gr.Textbox(label=tr("Result"), interactive=False)
             info.fold()
 
-    def events(self, lists: List[Any], refresh: Callable[[], List[Any]]) -> None:
-        """refresh: gives new values for `lists`, the other lists of the page, after a change."""
-        outputs = [self.said, self.table, self.entry, *lists]
-        self.rename.click(lambda entry, name: self._do(lambda: self._renamed(entry, name), refresh),
-                          [self.entry, self.name], outputs, queue=False)
-        self.delete.click(lambda entry: self._do(lambda: self._deleted(entry), refresh), [self.entry], outputs,
+    def events(self, experiment: Any, lists: List[Any], refresh: Callable[[], List[Any]]) -> None:
+        """experiment: the field of the form that names one: a new name is followed there. refresh: gives new values
+        for `lists`, the other lists of the page, after a change."""
+        shown = [self.status, self.table, self.entry]
+        self.rename.click(lambda entry, name, now: [*self._renamed(entry, name, now), *refresh()],
+                          [self.entry, self.name, experiment], [*shown, self.name, experiment, *lists], queue=False)
+        self.delete.click(lambda entry: [*self._deleted(entry), *refresh()], [self.entry], [*shown, *lists],
                           queue=False)
-        self.again.click(lambda: self._do(str, refresh), [], outputs, queue=False)
+        self.again.click(lambda: [*self._shown("", None), *refresh()], [], [*shown, *lists], queue=False)
 
-    def _renamed(self, entry: Any, name: Any) -> str:
-        return self.tr("{entry} is {label} now", entry=str(entry), label=self.shelf.rename(entry, name))
-
-    def _deleted(self, entry: Any) -> str:
-        return self.tr("{entry} lies in {place} now; delete that folder when you are sure", entry=str(entry),
-                       place=self.shelf.delete(entry))
-
-    def _do(self, action: Callable[[], str], refresh: Callable[[], List[Any]]) -> List[Any]:
-        """What to show after an action, or why it could not be done."""
+    def _renamed(self, entry: Any, name: Any, now: Any) -> List[Any]:
+        """-> status, table, entry, new name, experiment of the form. now: the form's; it follows its own folder."""
         try:
-            said = action()
+            label = self.shelf.rename(entry, name)
         except (UserError, OSError) as error:
-            said = error_text(error, self.tr)
-        return [said, self._table(), gr.update(choices=self.shelf.labels(), value=None), *refresh()]
+            return [*self._shown(error_text(error, self.tr), entry), gr.update(), gr.update()]
+        ours = str(entry).startswith(LOGS) and str(now).strip() == str(entry)[len(LOGS):]
+        return [*self._shown(self.tr("{entry} is {label} now", entry=str(entry), label=label), label),
+                gr.update(value=""), gr.update(value=label[len(LOGS):]) if ours else gr.update()]
+
+    def _deleted(self, entry: Any) -> List[Any]:
+        """-> status, table, entry."""
+        try:
+            place = self.shelf.delete(entry)
+        except (UserError, OSError) as error:
+            return self._shown(error_text(error, self.tr), entry)
+        return self._shown(self.tr("{entry} lies in {place} now; delete that folder when you are sure",
+                                   entry=str(entry), place=place), None)
+
+    def _shown(self, status: str, entry: Any) -> List[Any]:
+        """What to show after an action. entry: what is chosen then, if it is still there."""
+        labels = self.shelf.labels()
+        return [status, self._table(), gr.update(choices=labels, value=entry if entry in labels else None)]
 
     def _table(self) -> str:
         """All entries with size and date."""

@@ -57,8 +57,8 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
 
 
 def fields_for_options(text: str, tr: Tr) -> str:
-    """A message of a command in the page's words: the field where it names an option; where the page has none, that is
-    said."""
+    """A message of a command in the page's words: the field where it names an option; where the page has none, the
+    text says so."""
     def word(match: re.Match[str]) -> str:
         option = match.group()
         if option in FIELDS:

@@ -94,7 +94,7 @@ class _Page:
         view.resume.click(self.go_on, [form.name, form.epochs], [form.info3], api_name="lora_train_resume", queue=False)
         self.ask.click(self.report, [form.name], [self.asked], api_name="lora_train_status", queue=False)
         view.events()
-        self.shelf.events([form.experiments, *view.lists],
+        self.shelf.events(form.name, [form.experiments, *view.lists],
                           lambda: [gr.update(choices=self.folders.names()), *view.refresh_lists()])
         self.tick_button.click(view.tick, [form.name, *view.asked], [*view.outputs, view.shown], show_progress=False,
                                queue=False)
@@ -141,8 +141,8 @@ class _Page:
         def action() -> str:
             from . import checking  # brings SciPy's signal code: only where it is asked for
 
-            said, shown[0] = checking.look(self.folders.recordings(recordings), rate, self.tr)
-            return said
+            report, shown[0] = checking.look(self.folders.recordings(recordings), rate, self.tr)
+            return report
 
         return [self._told(action), shown[0]]
 

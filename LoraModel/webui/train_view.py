@@ -25,7 +25,7 @@ from .tab_words import STEP_WORDS, rvc_word
 from .text import Tr, error_text
 from .train_form import Form
 
-NOTHING = listening.Heard()
+NOTHING = listening.HeldOutClip()
 LEARNED_AT = 20
 """Steps after which a run's pace tells how long the next one will take."""
 
@@ -37,7 +37,7 @@ class View:
 
     Attributes:
         asked: what `tick` is given beside the experiment's name. outputs: what it gives values for, without the last
-        one: what the page was told.
+        one: what the page was sent.
     """
 
     def __init__(self, namespace: Dict[str, Any], runs: Runs, preparer: Preparer, tr: Tr):
@@ -85,7 +85,7 @@ class View:
 
     def tick(self, name: Any, shown: Any, clip: Any = None, save: Any = None, recordings: Any = None,
              *form: Any) -> List[Any]:
-        """What has changed since the page was last told; `shown` is what it was told."""
+        """What has changed since the page's last answer; `shown` is that answer."""
         before = shown if isinstance(shown, dict) else {}
         try:
             status = self.runs.status(name)
@@ -93,9 +93,9 @@ class View:
             status = Status("")
         another = before.get("name") not in (None, status.name)
         follows = another or not before or save is None or save == before.get("save", {}).get("count")
-        heard = listening.heard(self.runs.folders, status.name, clip, None if follows else save) if (
+        sounds = listening.held_out_clip(self.runs.folders, status.name, clip, None if follows else save) if (
             status.name and status.state != "none") else NOTHING
-        now: Dict[str, Any] = {**self.values(status, heard, another),
+        now: Dict[str, Any] = {**self.values(status, sounds, another),
                                "forecast": self._forecast(status, recordings, form),
                                "adapter": _stamp(status.adapter), "name": status.name}
         updates = [gr.update() if key in before and before[key] == value else self._update(key, value)
@@ -105,7 +105,7 @@ class View:
             lists = self.refresh_lists()
         return [*updates, *lists, now]
 
-    def values(self, status: Status, heard: listening.Heard = NOTHING, another: bool = False) -> Dict[str, Any]:
+    def values(self, status: Status, sounds: listening.HeldOutClip = NOTHING, another: bool = False) -> Dict[str, Any]:
         """What the view's components are to show, in the order of `outputs`.
 
         another: whether the page showed another voice before, whose texts must not stay.
@@ -125,23 +125,23 @@ class View:
             above += curves.progress(status, tr, stage)
         self._learn(status)
         usable = status.adapter if not status.active and status.state != "none" else ""
-        newest = heard.number == heard.count
-        voice = tr("The voice now (step {step})", step=heard.step) if newest else tr("The voice at step {step}",
-                                                                                     step=heard.step)
+        newest = sounds.number == sounds.count
+        voice = tr("The voice now (step {step})", step=sounds.step) if newest else tr("The voice at step {step}",
+                                                                                     step=sounds.step)
         return {
             **self._step_texts(status, another), "progress": above or self.nothing(),
             "curves": curves.charts(reader, status.base, tr) if reader else "",
-            "original": heard.original, "base": heard.base, "voice": (heard.voice, voice),
+            "original": sounds.original, "base": sounds.base, "voice": (sounds.voice, voice),
             "log": "\n".join(page_lines(status.log, tr)), "stop": busy,
             "resume": (status.resumable or bool(record) and not going) and not busy,
             "experiments": self.runs.folders.names(),
-            "hearing": bool(heard.base or heard.voice),
-            "save": {"number": heard.number, "count": heard.count},
+            "hearing": bool(sounds.base or sounds.voice),
+            "save": {"number": sounds.number, "count": sounds.count},
             "use": bool(usable) and bool(self.lists), "file": (usable, _stamp(usable)),
         }
 
     def _learn(self, status: Status) -> None:
-        """Keep how long a step of this run takes, saves included, once it can be told."""
+        """Keep how long a step of this run takes, saves included, once it is known."""
         mark = (status.name, status.started)
         if status.seconds_left is None or status.step < LEARNED_AT or self._learned == mark or (
                 status.step >= status.total_steps) or self.preparer.forecaster is None:
@@ -177,7 +177,7 @@ class View:
             time = "" if found.seconds is None else tr(", about {time}", time=curves.duration(found.seconds, tr))
             parts.append(tr("about {steps} steps", steps=found.steps) + time)
         else:
-            parts.append(tr("how many steps can be told once there are recordings"))
+            parts.append(tr("the number of steps is known once there are recordings"))
         if found.steps and found.preparing:
             parts.append(tr("the steps before it about {time}", time=curves.duration(found.preparing, tr)))
         return tr("This training: ") + tr("; ").join(parts)
@@ -190,14 +190,14 @@ class View:
             return texts
         for step, box in (("preprocess", "info1"), ("extract", "info2"), ("index", "info3")):
             if step in job.texts or job.step == step or job.failed == step:
-                said = [job.notes.get(step, ""), page_text(job.texts.get(step, ""), self.tr)]
+                lines = [job.notes.get(step, ""), page_text(job.texts.get(step, ""), self.tr)]
                 if job.step == step and job.active:
-                    said.append(self.tr("… under way"))
+                    lines.append(self.tr("… under way"))
                 elif job.failed == step and job.error is not None:
-                    said.append(error_text(job.error, self.tr))
+                    lines.append(error_text(job.error, self.tr))
                 else:
-                    said.append(self.tr("done") if step in job.finished else self.tr("stopped"))
-                texts[box] = "\n".join(line for line in said if line)
+                    lines.append(self.tr("done") if step in job.finished else self.tr("stopped"))
+                texts[box] = "\n".join(line for line in lines if line)
         if "train" in job.steps:
             texts["info3"] = self._overview(job, status)
         return texts

@@ -242,7 +242,7 @@ def test_a_quick_run_is_killed_goes_on_and_leaves_no_process(tmp_path):
 
 def test_a_benchmark_that_is_broken_off_ends_where_the_whole_one_ends(tmp_path, monkeypatch):
     """The curves of a training that was killed after each turn equal those of one that was not, times aside."""
-    from bench import arms, time_to_quality
+    from bench import time_to_quality, trainings
     from bench.voices import quick_inputs
 
     (tmp_path / "inputs").mkdir()
@@ -254,7 +254,7 @@ def test_a_benchmark_that_is_broken_off_ends_where_the_whole_one_ends(tmp_path, 
     class Killed(BaseException):
         pass
 
-    real, turns = arms.atomic_file, []
+    real, turns = trainings.atomic_file, []
 
     def killed(path):
         if turns.count("whole") < 1:
@@ -262,10 +262,10 @@ def test_a_benchmark_that_is_broken_off_ends_where_the_whole_one_ends(tmp_path, 
             return real(path)
         raise Killed
 
-    monkeypatch.setattr(arms, "atomic_file", killed)
+    monkeypatch.setattr(trainings, "atomic_file", killed)
     with pytest.raises(Killed):
         time_to_quality.measure_voice(data[0], args, tmp_path / "broken", time_to_quality.Judges())
-    monkeypatch.setattr(arms, "atomic_file", real)
+    monkeypatch.setattr(trainings, "atomic_file", real)
     assert (tmp_path / "broken" / "resume.pt").is_file()
     again = time_to_quality.measure_voice(data[0], args, tmp_path / "broken", time_to_quality.Judges())
     for name, points in whole["curves"].items():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import recipe_words
-from bench.remedies import Pair, lora_arm
+from bench.remedies import Pair, lora_training
 from bench.small_discriminator import SmallDiscriminator
 from bench.voices import quick_inputs
 from LoraModel.messages import cli
@@ -42,7 +42,7 @@ def test_the_small_discriminator_learns_only_where_it_should(voice, tmp_path, be
     base, data, small = voice
     trainer = prepare(TrainConfig(base_model=str(base), data_dir=str(data), output_dir=str(tmp_path), preset="clear",
                                   epochs=1, batch_size=2))
-    lora_arm(trainer, {"beside": beside, "hold": 10.0, "variance": 1.0, "adversarial": 0.25}, small, 1, beside)
+    lora_training(trainer, {"beside": beside, "hold": 10.0, "variance": 1.0, "adversarial": 0.25}, small, 1, beside)
     losses = trainer.step([0, 1])
     assert {"mel", "stft", "fm", "hold", "variance", "kl"} < set(losses) and ("gen" in losses) == learns
     assert all(math.isfinite(value) for value in losses.values())
@@ -58,8 +58,8 @@ def test_the_small_discriminator_learns_only_where_it_should(voice, tmp_path, be
 def test_a_quick_run(tmp_path, capsys):
     options = ["--quick", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "all.json")]
     assert cli(recipe_words.main, options) == 0
-    arms = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["voices"]["tones"]
-    assert list(arms) == ["base alone", "clear", "hold"]
-    assert arms["clear"]["steps"] == 1 and arms["clear"]["heldout_mel"] != arms["hold"]["heldout_mel"]
-    assert all(math.isfinite(arms["hold"][key]) for key in ("global_variance", "frame_contrast", "seconds"))
+    recipes = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["voices"]["tones"]
+    assert list(recipes) == ["base alone", "clear", "hold"]
+    assert recipes["clear"]["steps"] == 1 and recipes["clear"]["heldout_mel"] != recipes["hold"]["heldout_mel"]
+    assert all(math.isfinite(recipes["hold"][key]) for key in ("global_variance", "frame_contrast", "seconds"))
     assert "base alone" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_data import ROOT
 
-from bench import arms, time_to_quality
+from bench import time_to_quality, trainings
 from LoraModel.lora import load_adapter
 from LoraModel.models import load_base
 
@@ -18,7 +18,7 @@ def curves(full, lora):
     """Of one voice; each: points of (seconds, errors of the clips)."""
     return {name: [{"steps": index, "seconds": seconds, "errors": list(errors)} for index,
                    (seconds, errors) in enumerate(points)]
-            for name, points in ((arms.FULL, full), (arms.LORA, lora))}
+            for name, points in ((trainings.FULL, full), (trainings.LORA, lora))}
 
 
 SOON = curves([(0, (1.0, 1.0)), (50, (0.8, 0.8)), (100, (0.6, 0.6))],

@@ -23,7 +23,7 @@ from voice_data import ROOT
 from LoraModel.doctor import examine, together
 from LoraModel.doctor.level import clipped_share
 from LoraModel.doctor.page import write_report
-from LoraModel.doctor.recording import heard
+from LoraModel.doctor.recording import analysed
 from LoraModel.doctor.spectrum import spectrum_end
 from LoraModel.doctor.together import duplicate_findings, length_findings, print_of, two_groups
 from LoraModel.messages import UserError, cli
@@ -75,12 +75,12 @@ def test_what_is_measured_is_right():
     share, place = clipped_share(clipped(sound))
     assert share == pytest.approx(float((np.abs(sound * 5) >= 0.9 * 0.985).mean()), rel=0.2)
     assert abs(clipped(sound)[place]) == pytest.approx(0.9)
-    r = heard("a", noisy(sound, 20), RATE)
+    r = analysed("a", noisy(sound, 20), RATE)
     assert r.speech - r.floor == pytest.approx(20, abs=4)
     for low in (8000, 16000, 22000):
-        end = spectrum_end(heard("a", upsampled(sound, low), RATE))[0]
+        end = spectrum_end(analysed("a", upsampled(sound, low), RATE))[0]
         assert end == pytest.approx(low / 2, rel=0.15)  # the resampler falls slowly
-    assert spectrum_end(heard("a", sound, RATE))[0] is None
+    assert spectrum_end(analysed("a", sound, RATE))[0] is None
 
 
 @pytest.mark.parametrize("mains", [50.0, 60.0])
@@ -106,7 +106,7 @@ def test_a_copy_is_known_again_at_another_level_and_in_another_format(tmp_path):
 
 
 def test_many_recordings_are_not_all_compared_with_all():
-    same = [print_of(heard(str(n), voice(1 + n / 4, seed=n), RATE)) for n in range(8)]
+    same = [print_of(analysed(str(n), voice(1 + n / 4, seed=n), RATE)) for n in range(8)]
     assert list(duplicate_findings(same)) == []
 
 

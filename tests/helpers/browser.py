@@ -26,6 +26,11 @@ def chromium():
         browser.close()
 
 
+def field(page, label):
+    """The control in view that has this label."""
+    return page.get_by_label(label).locator("visible=true").first
+
+
 class Visitor:
     """One page and who uses it. Labels are given in English and Chinese; `chinese` says which the page shows.
 

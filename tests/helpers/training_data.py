@@ -15,6 +15,7 @@ import torch
 from scipy.io import wavfile
 
 from LoraModel.inference import stand_in as features
+from LoraModel.training import TrainConfig, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "LoraModel" / "demo"
@@ -88,6 +89,13 @@ def settings(experiment, output, **more):
 def tiny_settings(experiment, output, **more):
     """The same on a tiny base (`tiny_base`), for the tests that ask nothing of what is learnt."""
     return settings(experiment, output, **{"base_model": str(tiny_base.shared()), **more})
+
+
+def trained(experiment, output, **more):
+    """The trainer of such a run, which went to its end."""
+    trainer = prepare(TrainConfig.from_dict(settings(experiment, output, **more)))
+    assert trainer.run() is True
+    return trainer
 
 
 def argv(values, *flags, config=None):

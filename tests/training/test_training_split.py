@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from test_training import trained
-from training_data import log, make_experiment, one_thread, settings
+from training_data import log, make_experiment, one_thread, settings, trained
 
 from LoraModel.messages import UserError
 from LoraModel.training import TrainConfig, prepare

@@ -6,9 +6,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from browser import chromium  # noqa: F401  (a fixture)
+from browser import chromium, field  # noqa: F401  (a fixture)
+from page_runs import make_root
 from serving import ROOT, end_runs, served
-from test_webui_runs import make_root
 
 from LoraModel.inference.audio import read_audio
 from LoraModel.messages import UserError
@@ -26,10 +26,6 @@ def tab(page, name):
 
 def click(page, name):
     page.locator("button:visible", has_text=name).first.click()
-
-
-def field(page, label):
-    return page.get_by_label(label).locator("visible=true").first
 
 
 def until(page, look, wanted):

@@ -1,9 +1,8 @@
 """The panel's lists in a browser: what they show, what is loaded and what Loaded says agree after every choice."""
 
-from browser import chromium  # noqa: F401  (a fixture)
+from browser import chromium, field  # noqa: F401  (a fixture)
 from panel_data import BASE_NAME, furnish
 from serving import ROOT, served
-from test_webui_app import field
 
 
 def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noqa: F811

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_webui_runs import BASE, DEMO, make_root
+from page_runs import BASE, make_root
+from voice_data import BASE as BASE_FILE
 
 from LoraModel.host import find_host
 from LoraModel.lora import LoRAConfig
@@ -38,7 +39,7 @@ def test_parameters_and_size_are_those_of_the_adapter_that_is_made(root, preset,
     host = find_host()
     found = Forecaster(Folders(root, False), host).size(settings(preset=preset, rank=rank))
     config = LoRAConfig.from_preset(preset, rank or None)
-    model = SynthesizerLoRA(load_base_beside_config(DEMO / "base/f0G16k.pth", host), config)
+    model = SynthesizerLoRA(load_base_beside_config(BASE_FILE, host), config)
     count, clamped = model.count(), model.injection.clamped()
     assert (found.parameters, found.base, found.clamped) == (count.adapter, count.base, len(clamped))
     assert bool(clamped) == bool(rank)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import standin_hosts
-from test_webui_train import ended, settings
+from page_runs import ended, settings
 from voice_data import BASE
 
 from LoraModel.host import Host

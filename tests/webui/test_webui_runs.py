@@ -12,30 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from page_runs import BUSY, make_root, until
+from page_runs import settings as short
 from voice_data import make_adapter
 
 from LoraModel.host import Host
 from LoraModel.lora.adapter_file import load_adapter
 from LoraModel.messages import UserError, tr_in
-from LoraModel.scripts import prepare_data
 from LoraModel.webui import curves, processes, run_log, worker
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.runs import Runs, RunSettings
-
-DEMO = Path(worker.__file__).parents[1] / "demo"
-BASE = "assets/pretrained_v2/f0G16k.pth"
-
-
-def make_root(root, clips=5):
-    """A folder with the demo's base and the experiment "voice", prepared from some of the demo's recordings."""
-    (root / "assets/pretrained_v2").mkdir(parents=True)
-    for name in ("f0G16k.pth", "config.json"):
-        shutil.copy(str(DEMO / "base" / name), str(root / "assets/pretrained_v2" / name))
-    (root / "recordings").mkdir()
-    for number in range(1, clips + 1):
-        shutil.copy(str(DEMO / f"recordings/target/{number:02d}.flac"), str(root / "recordings"))
-    prepare_data.main(["--input_dir", str(root / "recordings"), "--output_dir", str(root / "logs/voice")])
-    return root
+from LoraModel.webui.runs import Runs
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +41,8 @@ def runs(prepared, tmp_path, monkeypatch):
 
 
 def settings(**changed):
-    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 500,
-                          "batch_size": 2, "device": "cpu", **changed})
-
-
-BUSY = 300
-"""Seconds that a wait for a run may last on a machine that is busy with other things."""
-
-
-def until(runs, wanted, seconds=BUSY):
-    """The first status for which `wanted(status)` is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        status = runs.status("voice")
-        if wanted(status):
-            return status
-        time.sleep(0.1)
-    raise AssertionError(f"{seconds} s passed: {status}")
+    """Of a run that no machine is through with before the test stops it."""
+    return short(**{"epochs": 500, **changed})
 
 
 def test_a_run_from_start_to_done(runs):

@@ -3,15 +3,17 @@
 import json
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
-from LoraModel.messages import UserError
+from LoraModel.messages import UserError, tr_in
 from LoraModel.training.publishing import digest
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.listening import Heard, heard
+from LoraModel.webui.listening import HeldOutClip, held_out_clip
 from LoraModel.webui.preparation import Preparer
 from LoraModel.webui.runs import Runs
 from LoraModel.webui.shelf import Shelf
+from LoraModel.webui.shelf_view import ShelfView
 
 
 @pytest.fixture
@@ -58,6 +60,18 @@ def test_an_experiment_is_renamed_with_its_adapter(shelf):
     assert (folders.root / "assets/lora/bert.safetensors").read_bytes() == b"the user's own"
 
 
+def test_the_form_follows_an_experiment_that_is_renamed(shelf):
+    view = ShelfView(shelf, tr_in("en"))
+    kept = view._renamed("logs/anna", "bert", "anna")  # taken: what was typed stays
+    assert "there already" in kept[0] and kept[2]["value"] == "logs/anna" and kept[3:] == [gr.update()] * 2
+    status, table, entry, name, experiment = view._renamed("logs/anna", "clara", " anna ")
+    assert status == "logs/anna is logs/clara now" and "logs/clara" in table and entry["value"] == "logs/clara"
+    assert name["value"] == "" and experiment["value"] == "clara"
+    assert view._renamed("logs/clara", "dora", "bert")[4] == gr.update()  # the form names another voice
+    assert view._renamed("lora/other.safetensors", "mine", "other")[4] == gr.update()
+    assert view._deleted("logs/dora")[2]["value"] is None
+
+
 def test_what_is_deleted_lies_in_the_trash_folder(shelf):
     places = [shelf.delete("logs/anna"), shelf.delete("lora/other.safetensors")]
     assert all(shelf.trash in place.parents for place in places)
@@ -99,7 +113,7 @@ def test_what_is_under_way_stays(shelf, monkeypatch):
 def test_clips_as_recorded_from_the_base_and_at_each_save(shelf):
     folders = shelf.folders
     run = folders.run("anna")
-    assert heard(folders, "anna", None, None) == Heard()  # a run that never began has none
+    assert held_out_clip(folders, "anna", None, None) == HeldOutClip()  # a run that never began has none
     for folder in (run / "samples", run.parent / "0_gt_wavs"):
         folder.mkdir()
     for step in (0, 20, 40):
@@ -108,14 +122,14 @@ def test_clips_as_recorded_from_the_base_and_at_each_save(shelf):
     for name in ("3_0.wav", "7_1.wav"):
         (run.parent / "0_gt_wavs" / name).touch()
     (run / "run.json").write_text(json.dumps({"previews": ["7_1.wav", "3_0.wav"]}))
-    now = heard(folders, "anna", None, None)
+    now = held_out_clip(folders, "anna", None, None)
     assert (now.number, now.count, now.step, now.clips) == (2, 2, 40, 2)
     assert now.original.endswith("0_gt_wavs/7_1.wav") and now.base.endswith("step0000000_0.flac")
-    first = heard(folders, "anna", "2", 1)
+    first = held_out_clip(folders, "anna", "2", 1)
     assert first.step == 20 and first.voice.endswith("step0000020_1.flac") and first.original.endswith("3_0.wav")
     for wrong in (0, 9, "1", None, [1]):
-        assert heard(folders, "anna", wrong, wrong).step == 40
+        assert held_out_clip(folders, "anna", wrong, wrong).step == 40
     (run / "run.json").write_text(json.dumps({"previews": ["../../../secret.wav", 3]}))
     (folders.root / "secret.wav").touch()
-    assert heard(folders, "anna", None, None).original == ""
+    assert held_out_clip(folders, "anna", None, None).original == ""
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 import catalog_data
 import pytest
 import standin_hosts
+from page_runs import BASE, ended, make_root, settings, until
 from serving import end_runs, served
-from test_webui_runs import BASE, make_root, until
 
 from LoraModel.install import webui_script
 from LoraModel.messages import UserError, tr_in
@@ -94,17 +94,6 @@ def slow(*texts, then=None, gate=None):
             then(given)
 
     return step
-
-
-def settings(**changed):
-    return RunSettings(**{"name": "voice", "sample_rate": "16k", "base_g": BASE, "preset": "fast", "epochs": 1,
-                          "batch_size": 2, "device": "cpu", **changed})
-
-
-def ended(preparer):
-    preparer.current.thread.join(300)
-    assert not preparer.current.active
-    return preparer.current
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def hosts_named() -> Tuple[str, ...]:
 def guard_pages(addresses: Addresses, limit: int, before: Optional[Callable[[Any], None]] = None) -> None:
     """Put the guard around every Gradio application that this process makes from now on.
 
-    Called before `launch`, so that no request is answered without it. Calling it again replaces what was said before.
+    Called before `launch`, so that no request is answered without it. Calling it again replaces what was given before.
 
     Args:
         addresses: which Host and Origin headers are answered.

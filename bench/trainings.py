@@ -41,18 +41,18 @@ class Point:
         return sum(self.errors) / len(self.errors)
 
 
-class Arm(ABC):
+class Training(ABC):
     """One way of training.
 
     Attributes:
-        name: of it. total: steps in all. points: the curve so far, the first of them the base alone. heard: the
+        name: of it. total: steps in all. points: the curve so far, the first of them the base alone. renditions: the
             held-out clips as they are now.
     """
 
     def __init__(self, name: str, batches: Iterator[List[int]], total: int, points: int, device: torch.device):
         self.name, self.total, self.device = name, total, device
         self.points: List[Point] = []
-        self.heard: List[Reconstructed] = []
+        self.renditions: List[Reconstructed] = []
         self._batches, self._chunk = batches, -(-total // points)
         self._clock, self._steps = 0.0, 0
         self.listen()
@@ -102,18 +102,18 @@ class Arm(ABC):
                 "points": [asdict(point) for point in self.points], "learnt": self._learnt()}
 
     def restore(self, state: Dict[str, Any]) -> None:
-        """Go on from `state`, which is of the same arm on the same clips."""
+        """Go on from `state`, which is of the same training on the same clips."""
         for _ in range(state["steps"]):
             next(self._batches)
         self._take_back(state["learnt"])
         self._steps, self._clock = state["steps"], state["clock"]
         self.points = [Point(**point) for point in state["points"]]
-        self.heard = self._listen()
+        self.renditions = self._listen()
 
     def listen(self) -> Point:
         """Add a point to the curve."""
-        self.heard = self._listen()
-        self.points.append(Point(self._steps, self._clock, [clip.error for clip in self.heard]))
+        self.renditions = self._listen()
+        self.points.append(Point(self._steps, self._clock, [clip.error for clip in self.renditions]))
         return self.points[-1]
 
     def advance(self) -> Point:
@@ -125,7 +125,7 @@ class Arm(ABC):
         return self.listen()
 
 
-class LoRAArm(Arm):
+class LoRATraining(Training):
     """Our trainer's own steps. The search for the speaker to start from and the posteriors are part of its time."""
 
     def __init__(self, trainer: Trainer, points: int, name: str = LORA):
@@ -151,11 +151,11 @@ class LoRAArm(Arm):
 
     def save(self, folder: Path) -> Path:
         path = folder / f"{self.trainer.config.name}.safetensors"
-        self.trainer.save_adapter_file(path, score_of(self.heard))
+        self.trainer.save_adapter_file(path, score_of(self.renditions))
         return path
 
 
-class FullArm(Arm):
+class FullTraining(Training):
     """Full fine-tuning. heldout: the clips kept out of training, as `Trainer` has them."""
 
     def __init__(self, step: RVCStep, settings: TrainConfig, host: Host, info: BaseInfo, heldout: HeldOut, epochs: int,
@@ -199,7 +199,7 @@ class FullArm(Arm):
         return path
 
 
-def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> None:
+def take_turns(trainings: Sequence[Training], voice: str, keep: Optional[Path] = None) -> None:
     """Train all to their end, in turn, so that what else the machine does slows all; say where each stands.
 
     Args:
@@ -208,20 +208,22 @@ def take_turns(arms: Sequence[Arm], voice: str, keep: Optional[Path] = None) -> 
     """
     if keep is not None and keep.is_file():
         saved = checkpoint.decoded(read_checkpoint(keep))
-        if [state["name"] for state in saved["arms"]] == [arm.name for arm in arms] and all(
-                state["total"] == arm.total for state, arm in zip(saved["arms"], arms)):
-            for arm, state in zip(arms, saved["arms"]):
-                arm.restore(state)
-            checkpoint.set_random_state(saved["random"], arms[0].device)
-    with tqdm(total=sum(arm.total for arm in arms), initial=sum(arm.points[-1].steps for arm in arms),
+        if [state["name"] for state in saved["arms"]] == [training.name for training in trainings] and all(
+                state["total"] == training.total for state, training in zip(saved["arms"], trainings)):
+            for training, state in zip(trainings, saved["arms"]):
+                training.restore(state)
+            checkpoint.set_random_state(saved["random"], trainings[0].device)
+    with tqdm(total=sum(training.total for training in trainings),
+              initial=sum(training.points[-1].steps for training in trainings),
               unit=tr("step"), desc=tr("training"), file=sys.stderr) as bar:
-        while any(arm.progress < 1 for arm in arms):
-            arm = min(arms, key=lambda each: each.progress)
-            before, point = arm.points[-1].steps, arm.advance()
+        while any(training.progress < 1 for training in trainings):
+            training = min(trainings, key=lambda each: each.progress)
+            before, point = training.points[-1].steps, training.advance()
             bar.update(point.steps - before)
-            bar.write(f"{voice}, {arm.name}: step {point.steps} of {arm.total}, {point.seconds:.0f} s, "
-                      f"held-out log-mel L1 {point.loss:.4f} (base {arm.points[0].loss:.4f})", file=sys.stderr)
-            if keep is not None and any(each.progress < 1 for each in arms):
-                state = {"arms": [arm.state() for arm in arms], "random": checkpoint.random_state(arms[0].device)}
+            bar.write(f"{voice}, {training.name}: step {point.steps} of {training.total}, {point.seconds:.0f} s, "
+                      f"held-out log-mel L1 {point.loss:.4f} (base {training.points[0].loss:.4f})", file=sys.stderr)
+            if keep is not None and any(each.progress < 1 for each in trainings):
+                state = {"arms": [training.state() for training in trainings],
+                         "random": checkpoint.random_state(trainings[0].device)}
                 with atomic_file(keep) as file:
                     torch.save(checkpoint.encoded(state), file)
