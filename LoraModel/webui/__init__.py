@@ -1,10 +1,14 @@
-"""RVC-LoRA inside RVC's own WebUI: a panel in the inference tab and the LoRA Train tab.
+"""RVC-LoRA inside RVC's own WebUI, and the page of its own.
 
-`hooks` is where RVC's script comes in. More than nine files, because two panels and one page of their own share their
-parts: the inference panel (`inference_panel`, `blend_rows`, `panel_answers`, `voices`, `adapter_info`, `made`), the
-train tab (`train_tab`, `train_form`, `train_view`, `tab_words`, `run_settings`, `help_texts`), what comes before
-training (`preparation`, `preparation_job`, `prepare_step`, `prepare_bar`, `forecast`, `paces`), the runs (`runs`,
-`run_log`, `curves`, `listening`, `console`, `worker`, `processes`), the queue (`queue_runs`, `queue_panel`), the list
-of what there is (`shelf`, `shelf_view`), what both need (`folders`, `text`, `page_scripts`), and `app`. Who may ask the
-page for what is decided in guard/.
+| room | what lies in it |
+|---|---|
+| panel/ | the panel in RVC's inference tab: base, adapters, strengths, merge |
+| tab/ | the tab "LoRA Train": its form, what it shows of a run, the check of the recordings |
+| preparing/ | what comes before training: the steps, how long they take, what was made already |
+| runs/ | training runs and the queue, in processes of their own |
+| lists/ | below the tab: the queue's table, experiments and adapters to rename and delete |
+| guard/ | who may ask the page for what |
+
+`hooks` is where RVC's script comes in; `app` is the page without RVC. `folders`, `text`, `help_texts`, `page_scripts`
+and `recording` are what the rooms share.
 """

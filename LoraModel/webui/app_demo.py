@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Dict
 
 from ..messages import Text, UserError
+from .panel.voices import Voices
 from .text import Tr
-from .voices import Voices
 
 FOLDER, ADAPTER = "demo", "lora/demo_voice.safetensors"
 RECORDINGS: Dict[str, Text] = {

@@ -22,17 +22,17 @@ def setup(namespace: Dict[str, Any]) -> None:
 
 def inference_panel(namespace: Dict[str, Any]) -> None:
     """Inside the first tab, below RVC's voice list."""
-    from . import inference_panel as panel
+    from .panel import inference_panel as panel
 
     panel.build(namespace)
 
 
 def train_tab(namespace: Dict[str, Any]) -> None:
     """Inside `with gr.Tabs():`, after RVC's Train tab: make our tab, then join the panel to what came after it."""
-    from . import inference_panel as panel
+    from .panel import inference_panel as panel
 
     try:
-        from . import train_tab as tab
+        from .tab import train_tab as tab
 
         tab.build(namespace)
     finally:

@@ -34,7 +34,8 @@ def _random(rng, depth=0):
 def page(tmp_path_factory):
     """The page of `python run.py app`, not served -> (its folder, [(name, function, number of inputs)])."""
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
-    from LoraModel.webui import app, inference_panel
+    from LoraModel.webui import app
+    from LoraModel.webui.panel import inference_panel
 
     root = tmp_path_factory.mktemp("page")
     drag, inference_panel._DRAG = inference_panel._DRAG, 0.0

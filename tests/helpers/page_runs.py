@@ -6,7 +6,7 @@ import time
 from voice_data import BASE as BASE_FILE
 
 from LoraModel.scripts import prepare_data
-from LoraModel.webui.run_settings import RunSettings
+from LoraModel.webui.runs.run_settings import RunSettings
 
 BASE = "assets/pretrained_v2/f0G16k.pth"
 BUSY = 300

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.runs import Runs
+from LoraModel.webui.runs.runs import Runs
 
 ROOT = Path(__file__).resolve().parents[2]
 

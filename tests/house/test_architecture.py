@@ -56,6 +56,10 @@ ONLY = {("install", "host"): {f"{PACKAGE}.host.layouts"},
 """Where not the whole folder may be imported: the installer needs the standard library alone, and an example that
 serves asks the guard whom it answers."""
 
+ROOMS: Dict[str, Set[str]] = {"guard": set(), "runs": set(), "panel": set(), "preparing": {"runs"},
+                              "lists": {"runs", "preparing"}, "tab": {"runs", "panel", "preparing", "lists"}}
+"""Room of webui/ -> the rooms that it may import; none imports the page, `app` or `hooks`."""
+
 RVC_PACKAGES = {"rvc", "infer", "train", "infer_pack", "i18n", "configs"}
 RVC_PATH = re.compile(r"(?<![\w./])(?:rvc\.(?:lib|modules|configs|utils|synthesizer)|infer\.(?:lib|modules?)"
                       r"|train\.(?:data_utils|mel_processing|losses|utils|process_ckpt|preprocess)|(?:\w+\.)*infer_pack)(?![\w])")
@@ -149,6 +153,14 @@ def test_the_table_has_no_circle():
         free = {name for name, below in MAY_IMPORT.items() if below <= placed} - placed
         assert free, f"a circle among {sorted(set(MAY_IMPORT) - placed)}"
         placed |= free
+
+
+@pytest.mark.parametrize("room", sorted({path.parent.name for path in OURS if path.parent.parent.name == "webui"}))
+def test_the_rooms_of_the_page(room):
+    for path in (ROOT / PACKAGE / "webui" / room).glob("*.py"):
+        for _, module in imports(ast.parse(path.read_text(encoding="utf-8")), path.relative_to(ROOT)):
+            other = module.split(".")[2] if module.startswith(f"{PACKAGE}.webui.") else room
+            assert other == room or other in ROOMS[room] or other not in {*ROOMS, "app", "hooks"}, (path.name, module)
 
 
 def test_lora_knows_pytorch_alone():

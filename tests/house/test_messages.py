@@ -22,7 +22,7 @@ SOURCES = [*sorted((ROOT / "LoraModel").rglob("*.py")), ROOT / "run.py", ROOT / 
            *sorted((ROOT / "bench").glob("*.py"))]
 CALLED = {"tr", "system_tr", "UserError", "say", "two", "Text", "NoConfiguration", "Busy"}
 TEMPLATES = sorted((ROOT / "LoraModel").rglob("*_template.html"))
-OF_RVC = {"webui/tab_words.py", "webui/train_form.py"}
+OF_RVC = {"webui/tab/tab_words.py", "webui/tab/train_form.py"}
 """Files that name texts of RVC's own catalogue, whose keys are Chinese."""
 IN_HOST = {"install/webui_script.py"}
 """What stands in RVC's script and is said where nothing of ours can be imported, in both languages."""

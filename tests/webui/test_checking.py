@@ -7,9 +7,9 @@ from doctor_sounds import RATE, clipped, voice
 from LoraModel.doctor import together
 from LoraModel.host import find_host
 from LoraModel.messages import UserError, tr
-from LoraModel.webui import checking
+from LoraModel.webui.tab import checking
+from LoraModel.webui.tab.train_tab import _Page
 from LoraModel.webui.text import translator
-from LoraModel.webui.train_tab import _Page
 
 
 @pytest.fixture(autouse=True)

@@ -14,15 +14,15 @@ from LoraModel.host import find_host
 from LoraModel.lora import LoRAConfig
 from LoraModel.messages import tr_in
 from LoraModel.models import SynthesizerLoRA, load_base_beside_config
-from LoraModel.webui import curves
-from LoraModel.webui.console import WORDS, page_lines, page_text
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.forecast import START_SECONDS, Forecaster
-from LoraModel.webui.paces import Paces
-from LoraModel.webui.preparation_job import Preparation
-from LoraModel.webui.prepare_bar import stage_of
-from LoraModel.webui.run_settings import RunSettings
-from LoraModel.webui.runs import Status
+from LoraModel.webui.preparing.forecast import START_SECONDS, Forecaster
+from LoraModel.webui.preparing.paces import Paces
+from LoraModel.webui.preparing.preparation_job import Preparation
+from LoraModel.webui.runs.run_settings import RunSettings
+from LoraModel.webui.runs.runs import Status
+from LoraModel.webui.tab import curves
+from LoraModel.webui.tab.console import WORDS, page_lines, page_text
+from LoraModel.webui.tab.prepare_bar import stage_of
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def panel(files, language="en_US", **more):
     """The panel in a page of its own with RVC's components around it -> (panel, the script's names)."""
     import gradio as gr
 
-    from LoraModel.webui import inference_panel
+    from LoraModel.webui.panel import inference_panel
 
     names = {"vc": Converter(), "i18n": SimpleNamespace(language=language), "rvc_lora_host": LIBRARY,
              "rvc_lora_root": files, **more}
@@ -87,7 +87,7 @@ def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(fil
     """The tick stands right after RVC's own number, and RVC's conversion asks it."""
     import gradio as gr
 
-    from LoraModel.webui import inference_panel
+    from LoraModel.webui.panel import inference_panel
 
     names = {"vc": Converter(), "i18n": SimpleNamespace(language="en_US"), "rvc_lora_host": LIBRARY,
              "rvc_lora_root": files}

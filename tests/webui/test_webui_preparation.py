@@ -17,11 +17,11 @@ from voice_data import BASE
 from LoraModel.host import Host
 from LoraModel.messages import UserError
 from LoraModel.preparation.checks import only_preparation
-from LoraModel.webui import preparation
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.preparation import Preparer
-from LoraModel.webui.run_settings import RunSettings
-from LoraModel.webui.runs import Runs
+from LoraModel.webui.preparing import preparation
+from LoraModel.webui.preparing.preparation import Preparer
+from LoraModel.webui.runs.run_settings import RunSettings
+from LoraModel.webui.runs.runs import Runs
 
 RATE = 16000
 
@@ -216,7 +216,7 @@ def test_another_preparation_of_the_folder_is_waited_for(checkout, tmp_path):
 
 
 def test_one_click_tells_its_failure_under_its_own_button(checkout, tmp_path):
-    train_tab = pytest.importorskip("LoraModel.webui.train_tab", reason="gradio is not installed")
+    train_tab = pytest.importorskip("LoraModel.webui.tab.train_tab", reason="gradio is not installed")
     page = train_tab._Page({"rvc_lora_root": str(checkout), **Rvc(checkout).names()})
     source = recordings(tmp_path / "first", 0.1)
     page.preparer._namespace["extract_f0_feature"] = lambda other: None  # of an RVC that is not known

@@ -20,7 +20,7 @@ from checkouts import HUBERT, copy_of, each_checkout, install
 from serving import end_runs, served
 
 from LoraModel.models.catalog import Catalog
-from LoraModel.webui.voices import State, Voices
+from LoraModel.webui.panel.voices import State, Voices
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "LoraModel" / "demo"
@@ -33,7 +33,7 @@ import subprocess
 import sys
 import time
 
-from LoraModel.webui.voices import Voices
+from LoraModel.webui.panel.voices import Voices
 
 STEP, load = {step!r}, Voices.load
 
@@ -248,8 +248,8 @@ def test_the_whole_way_on_a_stand_in_host(layout, language, chromium, tmp_path):
     script.write_text(script.read_text(encoding="utf-8").replace("import gradio as gr\n", "import gradio as gr\nfrom "
                                                                  "training_steps import *\n", 1),
                       encoding="utf-8")
-    (folder / "training_steps.py").write_text(PREPARATION.format(step=str(ROOT / "LoraModel/webui/prepare_step.py")),
-                                              encoding="utf-8")
+    step = ROOT / "LoraModel/webui/preparing/prepare_step.py"
+    (folder / "training_steps.py").write_text(PREPARATION.format(step=str(step)), encoding="utf-8")
     (folder / "assets/pretrained_v2").mkdir(parents=True)
     for name in ("f0G16k.pth", "config.json"):
         shutil.copy(str(DEMO / "base" / name), str(folder / "assets/pretrained_v2"))

@@ -12,9 +12,9 @@ import training_data
 
 from LoraModel.messages import UserError, tr_in
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.queue_panel import QueuePanel
-from LoraModel.webui.queue_runs import Queue
-from LoraModel.webui.run_settings import RunSettings
+from LoraModel.webui.lists.queue_panel import QueuePanel
+from LoraModel.webui.runs.queue_runs import Queue
+from LoraModel.webui.runs.run_settings import RunSettings
 
 BASE = "assets/pretrained_v2/f0G16k.pth"
 

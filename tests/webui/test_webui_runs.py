@@ -19,9 +19,10 @@ from voice_data import make_adapter
 from LoraModel.host import Host
 from LoraModel.lora.adapter_file import load_adapter
 from LoraModel.messages import UserError, tr_in
-from LoraModel.webui import curves, processes, run_log, worker
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.runs import Runs
+from LoraModel.webui.runs import processes, run_log, worker
+from LoraModel.webui.runs.runs import Runs
+from LoraModel.webui.tab import curves
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 from LoraModel.messages import UserError, tr_in
 from LoraModel.training.publishing import digest
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.listening import HeldOutClip, held_out_clip
-from LoraModel.webui.preparation import Preparer
-from LoraModel.webui.runs import Runs
-from LoraModel.webui.shelf import Shelf
-from LoraModel.webui.shelf_view import ShelfView
+from LoraModel.webui.lists.shelf import Shelf
+from LoraModel.webui.lists.shelf_view import ShelfView
+from LoraModel.webui.preparing.preparation import Preparer
+from LoraModel.webui.runs.runs import Runs
+from LoraModel.webui.tab.listening import HeldOutClip, held_out_clip
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from serving import end_runs, served
 
 from LoraModel.install import webui_script
 from LoraModel.messages import UserError, tr_in
-from LoraModel.webui import curves, preparation
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.preparation import Preparer
-from LoraModel.webui.preparation_job import Preparation
-from LoraModel.webui.runs import Runs, RunSettings
+from LoraModel.webui.preparing import preparation
+from LoraModel.webui.preparing.preparation import Preparer
+from LoraModel.webui.preparing.preparation_job import Preparation
+from LoraModel.webui.runs.runs import Runs, RunSettings
+from LoraModel.webui.tab import curves
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_rvcs_own_functions_do_the_first_steps(checkout, prepared, monkeypatch):
 
 
 def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
-    train_tab = pytest.importorskip("LoraModel.webui.train_tab", reason="gradio is not installed")
+    train_tab = pytest.importorskip("LoraModel.webui.tab.train_tab", reason="gradio is not installed")
     for rate in ("40k", "48k"):
         catalog_data.generator(checkout / f"assets/pretrained_v2/f0G{rate}.pth", rate=rate)
         catalog_data.discriminator(checkout / f"assets/pretrained_v2/f0D{rate}.pth")
@@ -170,7 +171,7 @@ def test_bases_are_found_by_themselves_and_follow_the_sample_rate(checkout):
 def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
     """One that was stopped, also where its folder was renamed; a list names all of them."""
     gr = pytest.importorskip("gradio", reason="gradio is not installed")
-    from LoraModel.webui import train_tab
+    from LoraModel.webui.tab import train_tab
 
     for name, settings_ in (("older", {"name": "older"}), ("mine", {"name": "before", "epochs": 7, "preset": "fast"})):
         run = checkout / "logs" / name / "lora"

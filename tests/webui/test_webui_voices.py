@@ -20,9 +20,9 @@ from LoraModel.models import load_base
 from LoraModel.models.catalog import Catalog
 from LoraModel.models.model_utils import config_list
 from LoraModel.names import plain_name
-from LoraModel.webui.adapter_info import describe
+from LoraModel.webui.panel.adapter_info import describe
+from LoraModel.webui.panel.voices import Voices, check_strength
 from LoraModel.webui.text import error_text, fields_for_options, translator
-from LoraModel.webui.voices import Voices, check_strength
 
 english, chinese = tr_in("en"), tr_in("zh_CN")
 

@@ -1,0 +1,1 @@
+"""The panel in RVC's inference tab: `inference_panel` builds it, `voices` holds what is loaded."""

@@ -1,0 +1,53 @@
+"""How long the work took on this machine, kept in logs/.rvc-lora/paces.json, so that the next time can be estimated
+before it begins."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Dict, Optional
+
+from ...files import atomic_write
+
+USUAL = {"preprocess": 0.06, "extract": 0.4, "index": 0.03}
+"""Seconds of each step of the preparation for a second of recordings, on a CPU, where nothing is known yet."""
+MOST = 500
+"""So many paces are kept."""
+
+
+class Paces:
+    """Args:
+        file: where they are kept. A damaged one counts as empty; one that cannot be written loses what was learned.
+    """
+
+    def __init__(self, file: Path):
+        self._file, self._lock = file, threading.Lock()
+
+    def of(self, key: str) -> Optional[float]:
+        """Seconds a unit; None where nothing is known."""
+        with self._lock:
+            return self._read().get(key)
+
+    def learn(self, key: str, seconds: float) -> None:
+        """Remember what was measured; half of it counts, so that one slow hour does not stay."""
+        if not (0 < seconds < 1e6) or not math.isfinite(seconds):
+            return
+        with self._lock:
+            kept = self._read()
+            kept[key] = seconds if key not in kept else (kept.pop(key) + seconds) / 2
+            try:
+                atomic_write(self._file, json.dumps(dict(list(kept.items())[-MOST:])).encode())
+            except OSError:
+                pass
+
+    def _read(self) -> Dict[str, float]:
+        try:
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(kept, dict):
+            return {}
+        return {key: float(value) for key, value in kept.items() if isinstance(value, (int, float))
+                and not isinstance(value, bool) and 0 < value < 1e6}
