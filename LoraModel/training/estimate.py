@@ -50,9 +50,9 @@ def _tried(trainer: Trainer, decoder: bool) -> float:
     begun = time.perf_counter()
     with undisturbed(trainer.device):
         z = trainer.objective.latent(batch)
-        trainer.objective.backward(trainer.objective.prior_losses(batch, z))
+        trainer.backward(trainer.objective.prior_losses(batch, z))
         if decoder:
-            trainer.objective.backward(trainer.objective.decoder_losses(batch, z, 0))
+            trainer.backward(trainer.objective.decoder_losses(batch, z, 0))
     seconds = time.perf_counter() - begun
     trainer.optimizer.zero_grad(set_to_none=True)
     if adversary is not None and kept is not None:

@@ -122,13 +122,6 @@ class Objective:
         """The weighted sum of what trains the voice."""
         return sum(weight * losses[name] for name, weight in self.weights.items() if name in losses)
 
-    def backward(self, losses: Dict[str, Tensor]) -> Tensor:
-        """Add the gradient of a part's weighted losses to the adapter's, scaled for fp16; give their sum."""
-        total = self.total(losses)
-        if total.requires_grad:  # an adapter may have nothing in this part
-            self._scaler.scale(total).backward()
-        return total.detach()
-
     def autocast(self) -> ContextManager[Any]:
         """The precision that the run computes in."""
         kind = _AUTOCAST.get(self._config.precision)

@@ -122,11 +122,11 @@ class RankTrainer(Trainer):
         stretch = self.objective.stretch(drawn.batch, drawn.z) if drawn.decoder else None
         source = None if stretch is None else self.objective.source(stretch)
         mine = list(range(dist.get_rank(), len(drawn.batch.lengths), dist.get_world_size()))
-        whole, values = self._backward({"kl": self._prior(drawn, mine)})
+        whole, values = self.backward({"kl": self._prior(drawn, mine)})
         if stretch is not None:
             audio = self._decoded(drawn, stretch, source, mine)
             losses = self.objective.audio_losses(audio, stretch.wave, stretch.mel, self.done_steps)
-            more, losses = self._backward(losses)
+            more, losses = self.backward(losses)
             whole, values = whole + more, {**values, **losses}
         self._sum_gradients()
         return self.end_step(drawn, whole, values)

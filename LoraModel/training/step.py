@@ -47,9 +47,9 @@ class Stepping:
         """Learn from some of the training clips and return the losses; without the decoder's part there is no `mel`
         and no `total`."""
         drawn = self.begin_step(indices)
-        whole, values = self._backward(self.objective.prior_losses(drawn.batch, drawn.z))
+        whole, values = self.backward(self.objective.prior_losses(drawn.batch, drawn.z))
         if drawn.decoder:  # the prior's graph is gone by now: one part at a time is in memory
-            more, losses = self._backward(self.objective.decoder_losses(drawn.batch, drawn.z, self.done_steps))
+            more, losses = self.backward(self.objective.decoder_losses(drawn.batch, drawn.z, self.done_steps))
             whole, values = whole + more, {**values, **losses}
         return self.end_step(drawn, whole, values)
 
@@ -77,14 +77,19 @@ class Stepping:
         return {**values, "grad_norm": norm if math.isfinite(norm) else None,
                 "lr": self.optimizer.param_groups[0]["lr"]}
 
-    def _backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
-        """`Objective.backward`; give the weighted sum, and each loss as a number."""
-        whole = float(self.objective.backward(losses))
-        self._finite(whole)
-        return whole, {key: float(value.detach()) for key, value in losses.items()}
+    def backward(self, losses: Dict[str, Tensor]) -> Tuple[float, Dict[str, Optional[float]]]:
+        """Add the gradient of a part's weighted losses to the adapter's; give their sum, and each as a number.
+
+        Raises:
+            UserError: the sum is not finite.
+        """
+        total, whole, values = self.weighed(losses)
+        if total.requires_grad:  # an adapter may have nothing in this part
+            total.backward()
+        return whole, values
 
     def weighed(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, float, Dict[str, Optional[float]]]:
-        """A part's weighted losses: their sum to go backward from, the sum as a number, and each as a number.
+        """A part's weighted losses: their sum to go backward from, scaled for fp16; the sum as a number, and each.
 
         Raises:
             UserError: the sum is not finite.
