@@ -120,7 +120,8 @@ def parser() -> argparse.ArgumentParser:
                                                            "named just before."))
     p.set_defaults(entries=[])
     p.add_argument("--base", action=_Opens, type=commands.path, metavar="B.pth",
-                   help=tr("a base: compared by itself, and what the --adapter after it sit on (default: none)"))
+                   help=tr("a base: compared by itself, and the one that the --adapter options after it are on "
+                           "(default: none)"))
     p.add_argument("--adapter", action=_Opens, type=commands.path, metavar="A.safetensors",
                    help=tr("an adapter on the --base before it (default: none)"))
     p.add_argument("--model", action=_Opens, type=commands.path, metavar="M.pth",

@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--index", type=commands.path, help=tr("the index of the voice's features, added_….index (default: "
                                                           "none)"))
     p.add_argument("--transpose", type=commands.option(parse_transpose), default=AUTO, metavar="SEMITONES", help=tr(
-        "semitones up or down; auto measures each recording and shifts it to the pitch that the adapter tells of its "
-        "voice"))
+        "semitones up or down; auto measures each recording and shifts it to the pitch of the voice that the "
+        "adapter's file gives"))
     p.add_argument("--speaker", type=commands.whole(0, 10**6), help=tr("row of the speaker table (default: the "
                                                                        "voice's own)"))
     add_conversion_options(p)

@@ -63,8 +63,8 @@ def parser() -> commands.Parser:
     add("--address", help=tr("of a Ray cluster (default: Ray is started on this machine)"))
     add("--per_voice", help=tr("what a voice takes of a Ray cluster, such as CPU=1,GPU=0.25 (default: CPU=1)"))
     add("--config", type=commands.path, help=tr(
-        "file of settings for all voices (JSON, TOML, YAML); what the command line says goes before it, what the "
-        "manifest says before both (default: none)"))
+        "file of settings for all voices (JSON, TOML, YAML); the command line overrides it, and the manifest overrides "
+        "both (default: none)"))
     add("--epochs", help=tr("passes over the training clips of each voice"))
     add("--preset", help=tr("which layers are trained at which ranks"))
     add("--batch_size", help=tr("clips a step of each voice"))
@@ -73,7 +73,8 @@ def parser() -> commands.Parser:
     add("--index", action="store_true", help=tr("build the faiss index of each voice that has none"))
     add("--not_in_list", action="store_true", help=tr("do not put the adapters into the list (assets/lora of the "
                                                       "checkout, else adapters/ in --output_dir)"))
-    add("--json", action="store_true", help=tr("tell the progress as JSON, a line for each change, on standard output"))
+    add("--json", action="store_true", help=tr(
+        "print the progress as JSON, a line for each change, on standard output"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
     p.show_defaults(TrainConfig().to_dict())
