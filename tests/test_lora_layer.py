@@ -231,6 +231,20 @@ def test_fresh_layer_changes_no_bit(kind):
     assert torch.equal(base(x), plain) and "forward" not in vars(base)
 
 
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_a_product_of_matrices_becomes_the_delta(kind):
+    base = KINDS[kind][0]()
+    cls = layer_class(base)
+    lora = cls(base, 2, 6.0)
+    matrix = lora.delta_weight().flatten(1)
+    left, right = torch.randn(matrix.shape[0], 2), torch.randn(2, matrix.shape[1])
+    lora.set_product(left, right)
+    assert torch.allclose(lora.delta_weight().flatten(1), left @ right, atol=1e-5)
+    again = cls.product(base, dict(lora.named_parameters()), lora.scaling, 0)
+    assert torch.allclose(again[0] @ again[1], left @ right, atol=1e-5)
+    assert lora.INPUT_ROWS is (matrix.shape[0] == lora.lora_A.weight.shape[1])  # A has the inputs, a column each
+
+
 def test_fresh_speaker_row_changes_no_bit():
     base, ids = nn.Embedding(7, 4), torch.arange(7)
     plain = base(ids)

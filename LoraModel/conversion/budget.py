@@ -12,6 +12,7 @@ from torch import nn
 from ..lora import LoRAConfig
 from ..lora.lora_layer import layer_class
 from ..lora.model_spec import model_spec
+from ..lora.targets import is_row
 from ..messages import UserError
 
 MAX_KB = 387.0
@@ -57,15 +58,12 @@ def shapes_of(network: nn.Module, config: LoRAConfig) -> Dict[str, Tuple[int, ..
         target = config.target_of(path)
         if target is None:
             continue
-        if target == "spk_row":
-            found[f"{path}.lora_row.weight"] = (1, module.embedding_dim)
-            continue
+        kind: Any = layer_class(module, is_row(target))
         rank = config.targets[target].r
-        a, b, side = layer_class(module).shapes(module, rank)  # type: ignore[union-attr]
-        if rank > side:
+        if not is_row(target) and rank > kind.fitting_rank(module, rank):
             raise UserError("rank {rank} does not fit {path}, whose smaller side is {side}: give at most {side}",
-                            rank=rank, path=path, side=side)
-        found[f"{path}.lora_A.weight"], found[f"{path}.lora_B.weight"] = a, b
+                            rank=rank, path=path, side=kind.fitting_rank(module, rank))
+        found.update({f"{path}.{key}": shape for key, shape in kind.file_shapes(module, rank).items()})
     return found
 
 

@@ -57,7 +57,7 @@ class Content:
         return sum(map(len, self.phones)) / 100
 
     def apart(self, share: float = 0.1, most: int = 8) -> Tuple[Content, Content]:
-        """(to learn from, to judge with): every so-many-th clip is kept apart, at least one of at least two."""
+        """(to learn from, to judge with): every k-th clip is kept apart, at least one of at least two."""
         count = min(max(1, round(share * len(self))), most, max(1, len(self) - 1))
         held = {(2 * k + 1) * len(self) // (2 * count) for k in range(count)} if len(self) > 1 else set()
         return (

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import models  # noqa: F401  it defines the targets
 from ..lora import Adapter, LoRAConfig
-from ..lora.targets import TARGETS
+from ..lora.targets import TARGETS, is_row
 from ..messages import Text, UserError
 from .budget import header_bytes, tensor_bytes
 
@@ -192,7 +192,7 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
         UserError: even rank 1 everywhere takes more, or the adapter is damaged.
     """
     products_of(adapter)  # every layer fits the configuration
-    now = {name: target.r for name, target in adapter.config.targets.items() if name != "spk_row"}
+    now = {name: target.r for name, target in adapter.config.targets.items() if not is_row(name)}
 
     def shapes(ranks: Mapping[str, int]) -> Dict[str, Tuple[int, ...]]:
         found: Dict[str, Tuple[int, ...]] = {}

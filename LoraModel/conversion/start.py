@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lora import Injection, LoRAConvTranspose1d, LoRAEmbedding, SpeakerRow, weight_norm
+from ..lora import Injection, SpeakerRow, weight_norm
 
 COLUMNS = 1500
 """Inputs of a layer that are taken at a time: more hardly change the moments."""
@@ -63,20 +63,19 @@ def set_start(
             kept[path] = 1.0
             continue
         weight, bias = change_of(path, layer.base, layers[path])
-        transposed = isinstance(layer, (LoRAConvTranspose1d, LoRAEmbedding))  # its inputs are the rows of the weight
         matrix = weight.flatten(1)
         target, root = matrix, None
         if moments is not None and path in moments:
-            target, root = _regression(layer, matrix, bias, moments[path], transposed)
-        left, right = _cut(target, layer.r, root, transposed)  # (rows, r), (r, columns)
-        _store(layer, left, right)
+            target, root = _regression(layer, matrix, bias, moments[path])
+        left, right = _cut(target, layer.r, root, layer.INPUT_ROWS)  # (rows, r), (r, columns)
+        layer.set_product(left, right)
         energy = float(matrix.square().sum())
         kept[path] = 1 - float((matrix - left @ right).square().sum()) / energy if energy else 1.0
     return kept
 
 
 def _regression(
-    layer: Any, matrix: Tensor, bias: Optional[Tensor], moments: Moments, transposed: bool
+    layer: Any, matrix: Tensor, bias: Optional[Tensor], moments: Moments
 ) -> Tuple[Tensor, Tensor]:
     """(M, L): what is to be cut, in the shape of `matrix`, and the root of C."""
     second = moments.second.double()
@@ -85,7 +84,7 @@ def _regression(
     root = torch.linalg.cholesky(second)
     if bias is not None:
         share = torch.cholesky_solve(moments.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
-        if transposed:
+        if layer.INPUT_ROWS:
             base = layer.base
             taps = base.kernel_size[0] / base.stride[0]  # so many products make an output
             matrix = matrix + share[:, None] * (bias / taps).repeat_interleave(base.kernel_size[0])[None]
@@ -94,7 +93,7 @@ def _regression(
     return matrix, root.float()
 
 
-def _cut(matrix: Tensor, rank: int, root: Optional[Tensor], transposed: bool) -> Tuple[Tensor, Tensor]:
+def _cut(matrix: Tensor, rank: int, root: Optional[Tensor], input_rows: bool) -> Tuple[Tensor, Tensor]:
     """(left, right) of `rank` whose product is nearest to `matrix`, in the measure of `root` on the side of the
     inputs."""
     if root is None:
@@ -103,7 +102,7 @@ def _cut(matrix: Tensor, rank: int, root: Optional[Tensor], transposed: bool) ->
             return _balanced(side, side.t() @ matrix)
         side = _leading(matrix.t(), rank)
         return _balanced(matrix @ side, side.t())
-    if transposed:
+    if input_rows:
         side = _leading(root.t() @ matrix, rank)  # (rows, rank)
         left = torch.linalg.solve_triangular(root.t(), side, upper=True)
         return _balanced(left, side.t() @ (root.t() @ matrix))
@@ -122,18 +121,6 @@ def _balanced(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
     a, b = left.norm(dim=0).clamp(min=1e-12), right.norm(dim=1).clamp(min=1e-12)
     scale = (b / a).sqrt()
     return left * scale, right / scale[:, None]
-
-
-def _store(layer: Any, left: Tensor, right: Tensor) -> None:
-    left = left / layer.scaling
-    if isinstance(layer, LoRAConvTranspose1d):
-        a, b = left.t(), right
-    elif isinstance(layer, LoRAEmbedding):
-        a, b = left.t(), right.t()
-    else:
-        a, b = right, left
-    layer.lora_A.weight.copy_(a.reshape(layer.lora_A.weight.shape))
-    layer.lora_B.weight.copy_(b.reshape(layer.lora_B.weight.shape))
 
 
 class Listener:

@@ -102,7 +102,7 @@ class Speakers:
         self.found: List[Tuple[str, float, np.ndarray, Spectrogram]] = []
 
     def add(self, r: Recording) -> None:
-        """Embed some segments of a recording: of many recordings only every so many-th is looked at."""
+        """Embed some segments of a recording: of many recordings only every k-th is looked at."""
         self._count += 1
         if self._count % self._every:
             return

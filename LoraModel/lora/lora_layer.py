@@ -56,6 +56,8 @@ class LoRALayer(Hanging, nn.Module):
     kind: Type[nn.Module]
     """The class of layer that this one adapts."""
     KEYS = ("lora_A.weight", "lora_B.weight")
+    INPUT_ROWS = False
+    """Whether the inputs are the rows of the weight as a matrix, and not its columns."""
 
     def __init__(self, base: nn.Module, r: int, lora_alpha: float, lora_dropout: float = 0.0, use_rslora: bool = False):
         super().__init__()
@@ -99,6 +101,18 @@ class LoRALayer(Hanging, nn.Module):
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
         """A and B, flat but for their first axis, as (left, right) with left @ right the weight's delta as a matrix."""
         return b, a
+
+    @staticmethod
+    def factors(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
+        """The other way round: (left, right) as A and B, flat but for their first axis."""
+        return right, left
+
+    def set_product(self, left: Tensor, right: Tensor) -> None:
+        """Let the layer's delta be left @ right, the weight seen as a matrix: (rows, r) and (r, columns)."""
+        a, b = self.factors(left / self.scaling, right)
+        with torch.no_grad():
+            self.lora_A.weight.copy_(a.reshape(self.lora_A.weight.shape))
+            self.lora_B.weight.copy_(b.reshape(self.lora_B.weight.shape))
 
     @classmethod
     def fitting_rank(cls, base: nn.Module, r: int) -> int:
@@ -209,6 +223,7 @@ class LoRAConvTranspose1d(_Convolution):
     """A: (r, in, 1), B: (r, out / groups, kernel)."""
 
     kind = nn.ConvTranspose1d
+    INPUT_ROWS = True
     delta = staticmethod(LF.conv_transpose_delta)
 
     @staticmethod
@@ -220,6 +235,10 @@ class LoRAConvTranspose1d(_Convolution):
     @staticmethod
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
         return a.t(), b
+
+    @staticmethod
+    def factors(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
+        return left.t(), right
 
     def branch(self, x: Tensor) -> Tensor:
         base = self.base
@@ -233,6 +252,7 @@ class LoRAEmbedding(LoRALayer):
     """A: (r, rows), zero at the start as in PEFT; B: (dim, r). No dropout: the input is an index."""
 
     kind = nn.Embedding
+    INPUT_ROWS = True
     delta = staticmethod(LF.embedding_delta)
 
     def __init__(self, base: nn.Embedding, *args: Any, **kwargs: Any):
@@ -248,6 +268,10 @@ class LoRAEmbedding(LoRALayer):
     @staticmethod
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
         return a.t(), b.t()
+
+    @staticmethod
+    def factors(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
+        return left.t(), right.t()
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.lora_A.weight)

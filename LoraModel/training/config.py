@@ -151,7 +151,7 @@ class TrainConfig:
             raise UserError("precision {precision} is not known: choose from {precisions}",
                             precision=shown(self.precision), precisions=listing(PRECISIONS))
         self.lora_config()
-        if self.lora is not None and self.lora_alpha is not None:  # `lora` goes before it, which must be right as well
+        if self.lora is not None and self.lora_alpha is not None:  # `lora` overrides it, and it must be right as well
             LoRAConfig(lora_alpha=self.lora_alpha)
 
     def _number(self, key: str) -> None:

@@ -2,7 +2,7 @@
 
 Both where they are installed; a run without them says so once and goes by log-mel L1 and sharpness alone. They may take
 five percent of the time that training takes: a run of less than two minutes does without, at the first save their time
-is measured, and where that is more, only every so-many-th save is judged, and those between go by the figures of the
+is measured, and where that is more, only every k-th save is judged, and those between go by the figures of the
 last one that was.
 """
 

@@ -54,7 +54,7 @@ def line_of(voice, output, *flags, **more):
 
 
 def test_the_same_losses_as_one_process(voice, tmp_path):
-    """Stopped after an epoch and gone on with, too; a batch of 3 is shared as 2 and 1, and the last one as 1 and 0."""
+    """Stopped after an epoch and resumed, too; a batch of 3 is shared as 2 and 1, and the last one as 1 and 0."""
     assert main(line_of(voice, tmp_path / "one")) == 0
     run = in_two(line_of(voice, tmp_path / "two"))
     assert run.returncode == 0, run.stderr

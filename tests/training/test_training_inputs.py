@@ -288,7 +288,7 @@ def test_missing_options_and_config_files(voice, tmp_path, capsys):
 
 
 def test_a_config_file_alone(voice, tmp_path):
-    """Everything may stand in the file; the command line goes before it. A Windows editor's byte order mark does no
+    """Everything may stand in the file; the command line overrides it. A Windows editor's byte order mark does no
     harm."""
     values = settings(voice, tmp_path / "out", epochs=7, name="", init_speaker=0, lr=5e-4)
     (tmp_path / "all.json").write_text(json.dumps(values), encoding="utf-8-sig")
