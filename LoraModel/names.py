@@ -77,7 +77,7 @@ def unquoted(text: str) -> str:
     while text != before:
         before = text
         text = text.strip().strip(_AROUND).strip()
-        if len(text) >= 2 and _QUOTES.get(text[0]) == text[-1]:
+        if len(text) >= 2 and text[0] in _QUOTES and text[-1] in _QUOTES.values():
             text = text[1:-1]
         elif text.count('"') == 1:  # half of a pair: no path on Windows holds one, and a shell leaves one behind
             text = text.strip('"')

@@ -206,7 +206,10 @@ def test_bad_input_gets_one_line(tmp_path, raw, capsys):
     assert cli(prepare_data.main, command(tmp_path / "broken", tmp_path / "a")) == 2
     assert "that can be read" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "a").exists()
     (tmp_path / "empty").mkdir()
-    for folder, said in ((tmp_path / "empty", "holds no audio"), (tmp_path / "none", "no folder")):
+    (tmp_path / "a.cue").write_bytes(b"")
+    for folder, said in ((tmp_path / "empty", "holds no audio"), (tmp_path / "none", "no folder"),
+                         (tmp_path / "broken" / "04.wav", "04.wav is no recording that can be read"),
+                         (tmp_path / "a.cue", "a.cue is no recording that can be read")):
         assert cli(prepare_data.main, command(folder, tmp_path / "b")) == 2
         assert said in capsys.readouterr().err
     silent = tmp_path / "silent"
