@@ -8,6 +8,7 @@ Without a checkout there is the working folder alone.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from pathlib import Path
@@ -81,7 +82,11 @@ def near(path: Path) -> List[Path]:
 
 
 def near_words(path: Path) -> Union[Text, str]:
-    """" (the nearest: A, B)", to stand in a message about a file that is not there; "" where
-    nothing is near."""
+    """" (the nearest: A, B)", to stand in a message about a file or folder that is not there; " (it is a file)" where
+    the other of the two is; "" where nothing is near."""
+    for there, words in ((os.path.isfile, Text(" (it is a file)")), (os.path.isdir, Text(" (it is a folder)"))):
+        with contextlib.suppress(ValueError):
+            if there(str(path)):
+                return words
     files = [printable(str(file)) for file in near(path)]
     return Text(" (the nearest: {files})", files=listing(files)) if files else ""

@@ -17,6 +17,7 @@ from ..files import atomic_write
 from ..lora.adapter_file import read_metadata, read_preview
 from ..lora.adapter_metadata import PREVIEW_KINDS, losses, one_line
 from ..messages import Text, UserError
+from ..places import near_words
 
 README, GALLERY = "README.md", "index.html"
 MARK = "<!-- made by LoraModel.card -->"
@@ -48,7 +49,7 @@ def read_folder(folder: Path) -> Tuple[List[Entry], List[Tuple[Path, UserError]]
         UserError: there is no adapter.
     """
     if not folder.is_dir():
-        raise UserError("there is no folder {folder}: check the path", folder=folder)
+        raise UserError("there is no folder {folder}{near}: check the path", folder=folder, near=near_words(folder))
     entries, others = [], []
     for path in sorted(folder.glob("*.safetensors")):
         if path.name.startswith(".") or not path.is_file():

@@ -40,6 +40,7 @@ from LoraModel.inference.model_loader import check_strength
 from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
 from LoraModel.paths import printable
+from LoraModel.places import near_words
 from LoraModel.realtime import VoiceBatch
 from LoraModel.realtime.batcher import Batcher, Busy
 from LoraModel.webui.guard import Addresses, hosts_named
@@ -170,7 +171,8 @@ def main(argv: Optional[list] = None) -> int:
                         error=error) from None
     folder = Path(args.voices).absolute()
     if not folder.is_dir():
-        raise UserError("there is no folder {folder}: give --voices the folder of the adapters", folder=folder)
+        raise UserError("there is no folder {folder}{near}: give --voices the folder of the adapters", folder=folder,
+                        near=near_words(folder))
     check_port(args.host, args.port)
     batch = VoiceBatch(args.base_model, args.device)
     batcher = Batcher(batch, args.most)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ..first_bytes import what_starts_so
 from ..inference.audio import NOT_AUDIO
 from ..messages import UserError
 from ..names import plain_name, shown
@@ -141,6 +142,12 @@ def _of_folder(place: Path) -> List[Dict[str, Any]]:
 def _of_file(place: Path) -> List[Dict[str, Any]]:
     if place.suffix.lower() in TABLES:
         return _of_table(place)
+    with open(str(place), "rb") as stream:
+        start = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    found = what_starts_so(start) if start[:1] not in (b"", b"{", b"[") else None
+    if found is not None:
+        raise UserError("{file} is no manifest ({reason}): give a folder with a folder of recordings for each voice, or "
+                        "a manifest (.csv, .json)", file=place, reason=found.words())
     if place.stat().st_size > MOST_BYTES:
         raise UserError("{file} is larger than {most_bytes:,} bytes: divide it", file=place, most_bytes=MOST_BYTES)
     if place.suffix.lower() in (".toml", ".yaml", ".yml"):

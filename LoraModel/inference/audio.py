@@ -302,7 +302,7 @@ def audio_files(folder: Union[str, Path]) -> List[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError("there is no folder {folder}: check the path", folder=folder)
+        raise UserError("there is no folder {folder}{near}: check the path", folder=folder, near=near_words(folder))
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")
                    and p.suffix.lower() not in NOT_AUDIO)
     if not found:

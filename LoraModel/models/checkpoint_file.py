@@ -60,12 +60,11 @@ def _unsafe(path: Path, kind: str) -> UserError:
 
 def _refusal(path: Path, error: Union[UnsafeName, Malformed]) -> UserError:
     """What to say of a file that was not read."""
-    if isinstance(error, UnsafeName):
-        return _unsafe(path, error.kind)
-    found = what_it_is(path)
+    program = isinstance(error, UnsafeName) and error.kind.startswith("__torch__")
+    found = what_it_is(path) if program or isinstance(error, Malformed) else None
     if found is not None:
         return damaged(path, found.what, found.advice)
-    return damaged(path, error.why)
+    return _unsafe(path, error.kind) if isinstance(error, UnsafeName) else damaged(path, error.why)
 
 
 def _is_file(path: Path) -> bool:

@@ -212,6 +212,8 @@ def load_base_beside_config(
         try:
             return load_base(path, host, sample_rate, beside)
         except UserError as second:
+            if str(second).startswith(str(path)):  # of the base itself, whatever lies beside it
+                raise
             raise UserError("{error} ({beside_name} beside it does not fit either: {second})", error=error,
                             beside_name=beside.name, second=second) from None
 

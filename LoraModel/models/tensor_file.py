@@ -258,7 +258,9 @@ def _safetensors_ref(name: str, item: Any, room: int) -> TensorRef:
         count = 1
         for n in shape:
             count *= n
-        if end > room or end - start != count * item_size(dtype):
+        if end > room:
+            raise Malformed(Text("it is cut short"))
+        if end - start != count * item_size(dtype):
             raise ValueError(name)
     except (KeyError, TypeError, ValueError) as error:
         raise Malformed(Text("its header is damaged")) from error

@@ -3,7 +3,9 @@
 import zipfile
 
 import pytest
+import torch
 from model_files import DEMO, demo_weights, save, voice, without_posterior
+from safetensors.torch import save_file
 from voice_data import SOURCE, adapters, run  # noqa: F401  (a fixture)
 
 from LoraModel.lora import load_adapter
@@ -41,6 +43,15 @@ def test_a_zip_around_a_model(tmp_path, library):
     with zipfile.ZipFile(str(path), "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert "zip archive without a model" in refusal(path, library).en
+
+
+def test_a_torchscript_program_and_half_a_safetensors_file(tmp_path, library):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "a.pth"))
+    assert "it is a TorchScript program" in refusal(tmp_path / "a.pth", library).en
+    path = tmp_path / "voice.safetensors"
+    save_file({"emb_g.weight": torch.zeros(99, 99)}, str(path))
+    path.write_bytes(path.read_bytes()[:5000])
+    assert "it is cut short" in refusal(path, library).en
 
 
 def test_an_adapter_given_as_a_base(tmp_path, library, adapters):  # noqa: F811

@@ -8,7 +8,8 @@ from LoraModel.names import check_name, plain_name, shown, unquoted
 
 @pytest.mark.parametrize("pasted", [
     "/a/my b", ' "/a/my b" ', "'/a/my b'", "\u201c/a/my b\u201d", "\u2018/a/my b\u2019", "\u202a/a/my b",
-    "\ufeff/a/my b\n", '\ufeff"/a/my b"', '/a/my b"', "\u300c/a/my b\u300d", "\u202a'\"/a/my b\"'\u202c ", "\u201c/a/my b\"",
+    "\ufeff/a/my b\n", '\ufeff"/a/my b"', '/a/my b"', "\u300c/a/my b\u300d", "\u202a'\"/a/my b\"'\u202c ",
+    "\u201c/a/my b\"",
 ])
 def test_what_is_pasted_along_with_a_path_is_taken_away(pasted):
     assert unquoted(pasted) == "/a/my b"

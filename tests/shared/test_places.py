@@ -123,6 +123,8 @@ def test_near_names(two):
     ) as caught:
         read_checkpoint(root / "pretrained" / "G40k.pth")
     assert "相近的有" in caught.value.zh
+    assert str(places.near_words(root / "assets")) == " (it is a folder)"
+    assert str(places.near_words(root / "assets/other.pth")) == " (it is a file)"
 
 
 def test_near_looks_at_a_bounded_number_of_files(tmp_path, monkeypatch):
