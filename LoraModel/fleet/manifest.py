@@ -146,8 +146,8 @@ def _of_file(place: Path) -> List[Dict[str, Any]]:
         start = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     found = what_starts_so(start) if start[:1] not in (b"", b"{", b"[") else None
     if found is not None:
-        raise UserError("{file} is no manifest ({reason}): give a folder with a folder of recordings for each voice, or "
-                        "a manifest (.csv, .json)", file=place, reason=found.words())
+        raise UserError("{file} is no manifest ({reason}): give a folder with a folder of recordings for each voice, "
+                        "or a manifest (.csv, .json)", file=place, reason=found.words())
     if place.stat().st_size > MOST_BYTES:
         raise UserError("{file} is larger than {most_bytes:,} bytes: divide it", file=place, most_bytes=MOST_BYTES)
     if place.suffix.lower() in (".toml", ".yaml", ".yml"):

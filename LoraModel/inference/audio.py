@@ -51,7 +51,8 @@ NOT_AUDIO = frozenset(
 
 
 def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once, longest: float = LONGEST) -> np.ndarray:
-    """Read any audio file as mono: the channels that carry the sound are averaged.
+    """Read any audio file as mono: the channels that carry the sound are averaged, or the loudest taken
+    where they cancel each other.
 
     Args:
         rate: the sample rate wanted, in Hz.
@@ -91,13 +92,14 @@ def _read_with_libsndfile(path: Path, tell: Tell, longest: float) -> Tuple[np.nd
     with soundfile.SoundFile(system_name(path)) as file:
         found, promised = file.samplerate, file.frames
         _check_claim(path, found, 0, longest)
-        energy = np.zeros(file.channels)
+        energy, mixed = np.zeros(file.channels), 0.0
         if file.channels > 1:
             for block in _blocks(file):
                 energy += np.square(block, dtype=np.float64).sum(axis=0)
+                mixed += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
                 _check_claim(path, found, file.tell(), longest)
             file.seek(0)
-        used = channels_used(energy)
+        used = channels_used(energy, mixed)
         parts, count = [], 0
         for block in _blocks(file):
             parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
@@ -209,7 +211,8 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: floa
     if done.stderr.strip():
         tell(tr("note: {path} is damaged in places ({reason}): {count:.1f} s of it could be read", path=path,
                 reason=reason[:200], count=count / rate))
-    return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0))].mean(axis=1)
+    mixed = float(np.square(samples.mean(axis=1), dtype=np.float64).sum())
+    return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0), mixed)].mean(axis=1)
 
 
 def _ffmpeg(program: str, path: Path, *output: str) -> subprocess.CompletedProcess:

@@ -20,6 +20,9 @@ INTEGERS = 32.0
 OVER, CLIPPED, QUIET, OFFSET = 1.5, 0.001, 0.01, 0.005
 """Peak that is brought down to full scale; share of samples at the top that counts as clipped; peak that counts as
 very quiet; mean that is taken away."""
+CANCELLED = 1e-3
+"""Energy of the average, relative to the loudest channel's, below which channels are each other's opposite: a cable
+with its poles exchanged."""
 SHORTEST = 0.1
 """Seconds: of less, neither pitch nor features can be found."""
 
@@ -34,9 +37,19 @@ def tell_once(text: str) -> None:
         print(printable(text), file=sys.stderr)
 
 
-def channels_used(energy: np.ndarray) -> np.ndarray:
-    """Which channels to average, by their energies: (channels,) bool."""
-    return energy >= energy.max() * SILENT_CHANNEL**2
+def channels_used(energy: np.ndarray, mixed: float) -> np.ndarray:
+    """Which channels to average: those that are not silent, and where they cancel each other the loudest alone.
+
+    Args:
+        energy: of each channel, (channels,). mixed: of the average of all.
+
+    Returns:
+        (channels,) bool.
+    """
+    used = energy >= energy.max() * SILENT_CHANNEL**2
+    if used.sum() > 1 and mixed < CANCELLED * energy.max():
+        used = np.arange(len(energy)) == int(energy.argmax())
+    return used
 
 
 def in_scale(audio: np.ndarray, path: Union[Path, Text], tell: Tell) -> np.ndarray:
@@ -69,6 +82,8 @@ def in_scale(audio: np.ndarray, path: Union[Path, Text], tell: Tell) -> np.ndarr
 def tell_level(audio: np.ndarray, path: Path, tell: Tell) -> None:
     """Say where a recording is clipped or hardly to be heard."""
     peak = float(np.abs(audio).max()) if audio.size else 0.0
+    if audio.size and peak == 0:
+        tell(tr("note: {path} is silent from beginning to end", path=path))
     if 0 < peak < QUIET:
         tell(tr("note: {path} is very quiet (peak {peak:.4f} of full scale): record it louder, or raise its level",
                 path=path, peak=peak))

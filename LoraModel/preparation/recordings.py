@@ -73,9 +73,9 @@ def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
             broken.append((file, problem))
     if not found:
         if place.is_file():
-            reason = broken[0][1] if broken else Text("it is another kind of file")
-            raise UserError("{path} is no recording that can be read ({reason}): give a recording, or the folder that "
-                            "holds the recordings", path=place, reason=reason)
+            problem = broken[0][1] if broken else UserError("it is no recording")
+            raise UserError("{path} cannot be prepared: {problem}. Give a recording, or the folder that holds the "
+                            "recordings", path=place, problem=problem)
         if broken:
             file, problem = broken[0]
             raise UserError("{place} holds no audio files that can be read ({problem}): put recordings (wav, flac, "

@@ -108,7 +108,8 @@ def test_what_is_no_manifest(place):
     (place / "n.json").write_text("[3]", encoding="utf-8")
     (place / "b.csv").write_bytes(b"name,recordings\n\xff\xfe,x\n")
     (place / "a.flac").write_bytes(b"fLaC\0\0\0\x22")
-    for name, said in (("m.json", "is not JSON"), ("a.flac", "it is a recording"), ("n.json", "is no manifest"), ("b.csv", "no UTF-8"),
+    for name, said in (("a.flac", "it is a recording"),
+                       ("m.json", "is not JSON"), ("n.json", "is no manifest"), ("b.csv", "no UTF-8"),
                        ("recording", "there is no")):
         with pytest.raises(UserError, match=said):
             read_voices(place / name)

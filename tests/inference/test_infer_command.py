@@ -35,9 +35,9 @@ def test_what_is_written_can_be_read(tmp_path, ending):
 
 def test_stereo_becomes_mono_and_rates_change(tmp_path):
     left = np.ones(4410, np.float32) * 0.5
-    soundfile.write(str(tmp_path / "a.wav"), np.stack([left, -left], 1), 44100)
+    soundfile.write(str(tmp_path / "a.wav"), np.stack([left, left / 2], 1), 44100)
     found = audio_io.read_audio(tmp_path / "a.wav", 16000)
-    assert found.shape == (1600,) and np.abs(found).max() < 1e-6
+    assert found.shape == (1600,) and np.median(found) == pytest.approx(0.375, abs=1e-3)
 
 
 @pytest.mark.parametrize("content, said", [(b"hello", "no audio|cannot be read"),

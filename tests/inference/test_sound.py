@@ -43,6 +43,12 @@ def test_a_voice_on_the_left_keeps_its_level_through_ffmpeg(tmp_path):
     assert rms(read(tmp_path / "a.m4a")[0]) == pytest.approx(rms(TONE), rel=0.02)
 
 
+def test_channels_that_cancel_each_other_are_not_averaged(tmp_path):
+    soundfile.write(str(tmp_path / "a.wav"), np.stack([TONE, -TONE], 1), RATE)
+    audio, notes = read(tmp_path / "a.wav")
+    assert not notes and np.corrcoef(audio, TONE)[0, 1] > 0.9999 and np.std(audio) == pytest.approx(np.std(TONE), 1e-3)
+
+
 @pytest.mark.parametrize("factor, said", [(2**15, "integers"), (2**23, "integers"), (2**31 - 200, "integers"),
                                           (16, "full scale"), (1.5, None)])
 def test_samples_of_another_scale_are_brought_to_full_scale(tmp_path, factor, said):
@@ -55,7 +61,7 @@ def test_samples_of_another_scale_are_brought_to_full_scale(tmp_path, factor, sa
 
 @pytest.mark.parametrize("audio, said", [
     (np.clip(TONE * 4, -0.99, 0.99), "clipped"), (TONE + np.float32(0.4), "centred"),
-    (TONE * np.float32(0.001), "very quiet"),
+    (TONE * np.float32(0.001), "very quiet"), (TONE * 0, "silent from"),
 ])
 def test_clipping_offset_and_level_are_said(tmp_path, audio, said):
     soundfile.write(str(tmp_path / "a.wav"), audio, RATE)

@@ -208,8 +208,8 @@ def test_bad_input_gets_one_line(tmp_path, raw, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.cue").write_bytes(b"")
     for folder, said in ((tmp_path / "empty", "holds no audio"), (tmp_path / "none", "no folder"),
-                         (tmp_path / "broken" / "04.wav", "04.wav is no recording that can be read"),
-                         (tmp_path / "a.cue", "a.cue is no recording that can be read")):
+                         (tmp_path / "broken" / "04.wav", "04.wav cannot be prepared: it is no audio"),
+                         (tmp_path / "a.cue", "a.cue cannot be prepared: it is no recording")):
         assert cli(prepare_data.main, command(folder, tmp_path / "b")) == 2
         assert said in capsys.readouterr().err
     silent = tmp_path / "silent"
