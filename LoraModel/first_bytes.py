@@ -44,6 +44,8 @@ def what_starts_so(start: bytes) -> Optional[Finding]:
 
     Zip archives and pickles are not recognised here: whoever reads such files knows more of them.
     """
+    if not start:
+        return Finding(Text("it is empty"), Text("download it again"))
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if re.match(rb"<(!doctype|html|head|body|\?xml|!--)", text[:16].lower()):
         title = re.search(rb"<title[^>]*>([^<]{1,80})", start, re.IGNORECASE)

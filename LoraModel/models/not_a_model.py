@@ -22,8 +22,6 @@ def what_it_is(path: Path) -> Optional[Finding]:
                 return _zip(stream, size)
     except (OSError, Malformed):
         return None
-    if not size:
-        return Finding(Text("it is empty"), Text("download it again"))
     return what_starts_so(start)
 
 

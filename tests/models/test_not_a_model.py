@@ -83,6 +83,7 @@ def test_transpose_on_a_base_without_pitch_is_said_to_change_nothing(tmp_path):
     (b"GGUF\x03\0\0\0", "GGUF", "GGUF"),
     (b"OggS\0\2\0\0", "recording", "录音"),
     (b"IxFI" + b"\0" * 40, "faiss index", "faiss"),
+    (b"", "it is empty: download it again", "空"),
     (b"{}", "JSON", "JSON"), (b"\0" * 64, "begins with zeros", "全为零"),
 ])
 def test_a_model_and_an_adapter_are_told_alike_what_they_are_not(tmp_path, library, start, en, zh):
