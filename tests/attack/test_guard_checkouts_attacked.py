@@ -92,7 +92,7 @@ def rvcs_own_way(browser, page, tmp_path):
     user.fill("Specify output folder:", "指定输出文件夹", output)
     user.page.locator("label:visible", has_text="pm").locator("input[type=radio]").first.click()
     fields = [field for field in user.page.locator("input[type=file][multiple]").all()
-              if field.evaluate("e => e.closest('.block') !== null && e.closest('.block').offsetParent !== null")]
+              if field.evaluate("e => e.parentElement.offsetParent !== null")]  # itself it is never shown
     fields[0].set_input_files([str(speech)])
     user.page.locator("text=speech").locator("visible=true").first.wait_for()
     user.page.wait_for_timeout(2000)
