@@ -257,7 +257,7 @@ def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor
     """What the file holds: fp16, or int8 with scales beside each.
 
     Raises:
-        ValueError: bits other than 16 and 8. UserError: values that are not finite.
+        ValueError: bits other than 16 and 8. UserError: values that are not finite, a tensor that is no matrix.
     """
     if bits not in (8, 16):
         raise ValueError(f"bits={bits}: an adapter is stored in 16 or in 8 bits")
@@ -268,6 +268,9 @@ def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor
             raise UserError("tensor {name} has values that are not finite in fp16: training went astray, a strength "
                             "is too high, or the adapter is damaged", name=one_line(name))
         if bits == 8 and not name.endswith("lora_row.weight"):
+            if tensor.dim() < 2:
+                raise UserError("tensor {name} has shape {shape}: the adapter is damaged, make it again",
+                                name=one_line(name), shape=tuple(tensor.shape))
             stored.update(_quantize(name, tensor.detach().cpu()))
         else:
             stored[name] = half

@@ -14,7 +14,7 @@ from adapter_data import CONFIG, HASH, METADATA, Tiny, parse, saved, tiny
 from killing import savers_killed
 
 from LoraModel.lora import load_adapter, save_adapter
-from LoraModel.lora.adapter_file import checksum, read_metadata
+from LoraModel.lora.adapter_file import checksum, read_metadata, rounded
 from LoraModel.messages import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,12 @@ def test_values_that_are_not_finite_in_fp16_are_not_saved(tmp_path, value, bits)
     with pytest.raises(ValueError, match="dec.ups.0.lora_B.weight has values that are not finite in fp16"):
         save_adapter(path, tensors, CONFIG, METADATA, bits)
     assert path.read_bytes() == before and os.listdir(str(tmp_path)) == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_tensor_that_is_no_matrix_is_not_saved_in_8_bits(shape):
+    with pytest.raises(UserError, match=r"a.lora_B.weight has shape \(.*\): the adapter is damaged"):
+        rounded({"a.lora_B.weight": torch.zeros(shape)}, 8)
 
 
 def test_metadata_nonsense_is_not_saved(tmp_path):
