@@ -46,14 +46,14 @@ def by_ffmpeg_alone(path):
 
 
 def test_a_playlist_reads_no_other_file(tmp_path, secret):
-    reached = 0
+    reached = False
     for kind, text in PLAYLISTS.items():
-        for ending, file in secret.items():
+        for ending, file in list(secret.items())[:None if "{" in text else 1]:  # SDP names no file
             shutil.copy(str(file), str(tmp_path / file.name))
             path = tmp_path / f"in {kind.split()[0]} {ending}.wav"
             path.write_text(text.format(secret=file, name=file.name))
-            reached += "HLS" in kind and by_ffmpeg_alone(path)
-            with pytest.raises(UserError, match="no audio that libsndfile or ffmpeg can read") as refused:
+            reached = reached or "HLS" in kind and by_ffmpeg_alone(path)
+            with pytest.raises(UserError, match="no audio that libsndfile or ffmpeg can read|no recording") as refused:
                 read_audio(path, 16000)
             assert len(str(refused.value)) < 1500
             assert problem_of(path) is not None  # and RVC's own scripts never get it
