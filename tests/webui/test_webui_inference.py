@@ -275,6 +275,12 @@ def recording(tmp_path_factory):
     return str(path)
 
 
+def as_before(sound, other):
+    """Whether two conversions are the same. In this server RVC's networks were imported by RVC, so that PyTorch 1.13
+    rounds their compiled function differently from its second call on: a step of 16 bits at the most."""
+    return abs(sound.astype(int) - other).max() <= (0 if hasattr(torch.device, "__enter__") else 1)
+
+
 def test_through_gradio_with_rvcs_own_convert_button(page, recording):
     client, host = page
 
@@ -298,7 +304,7 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
         said = load(base, adapter, 1)
         assert said.startswith("Error: ") and "Still loaded: lora/anna.safetensors" in said
     load(BASE_NAME, "lora/anna.safetensors", 1)
-    assert (convert() == anna).all()
+    assert as_before(convert(), anna)
     assert client.predict("../up", api_name="/lora_merge")[0].startswith("Error: ")
     merged = client.predict("anna", api_name="/lora_merge")
     # trained on row 3, and the voice is in row 0 of the merged file too, which RVC converts with: no speaker is to be
@@ -306,10 +312,10 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
     assert merged[0].startswith("Wrote anna.pth") and "peaker" not in merged[0] and "anna.pth" in merged[2]["choices"]
     assert "anna.pth" in client.predict(api_name="/infer_refresh")["choices"]
     assert client.predict(api_name="/lora_unload")[0] == f"{BASE_NAME}, the base alone"
-    assert (convert() == plain).all()
+    assert as_before(convert(), plain)
     # what the page sends when the panel empties RVC's list
     client.predict("", 0.33, 0.33, api_name="/infer_change_voice")
-    assert (convert() == plain).all()
+    assert as_before(convert(), plain)
     client.predict("anna.pth", 0.33, 0.33, api_name="/infer_change_voice")
     assert abs(convert().astype(int) - anna).max() < 300  # RVC's own loading of the merged file, in fp16
     assert not client.predict(api_name="/lora_unload")[0].startswith("Error")
