@@ -72,20 +72,20 @@ def measure_voice(data: Path, full: Optional[Path], args: Any, folder: Path, jud
     references = [found for found in (judges.embedding(audio, trainer.info.sample_rate)
                                       for audio in references_of(trainer)) if found is not None]
     loader = VoiceLoader(str(args.base), trainer.host)
-    figures = {BASE: hear(trainer, loader.network, references, judges),
+    heard = {BASE: hear(trainer, loader.network, references, judges),
              FULL: hear(trainer, load_base_beside_config(str(voice), trainer.host).network, references, judges)}
     converter, made = Converter(trainer.host, Path(args.base), args.content), {}
     for form in FORMS:
         options = VoiceOptions(steps=args.steps) if form == "default" else VoiceOptions(fast=True)
         done = converter.convert(voice, folder / f"{data.name}_{form}.safetensors", options)
         loader.set_adapters([(done.path, 1.0)])
-        figures[form] = hear(trainer, loader.network, references, judges)
+        heard[form] = hear(trainer, loader.network, references, judges)
         loader.unload()
         figures = done.figures()
         made[form] = {key: figures[key] for key in ("bytes_before", "bytes_after", "seconds", "step_seconds", "steps",
                                                     "ranks", "base_distance")}
         made[form]["kept_of_sound"] = figures.get("kept")
-    return {"heard": figures, "made": made, "clips_held_out": len(trainer.held), **ratios([figures])}
+    return {"heard": heard, "made": made, "clips_held_out": len(trainer.held), **ratios([heard])}
 
 
 def fine_tuned(trainer: Trainer, settings: TrainConfig, args: Any, folder: Path) -> Path:
