@@ -173,6 +173,10 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         reason = str(error)[:200]
         raise UserError("{path} cannot be read as JSON ({reason}): give the config.json that the base was trained with",
                         path=path, reason=reason) from None
+    for part in ("data", "train", "model"):
+        if not isinstance(contents, dict) or not isinstance(contents.get(part), dict):
+            raise UserError("{path} is no RVC configuration (it lacks {error}): give the config.json that the base was "
+                            "trained with", path=path, error=repr(part))
     try:
         contents["data"], contents["train"] = checked_data(contents["data"], contents["train"])
         values = checked(config_list(contents))

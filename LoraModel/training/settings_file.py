@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Union
 
-from ..messages import UserError, listing
+from ..messages import Text, UserError, listing
 from ..names import shown
 from ..places import near_words
 
@@ -72,7 +72,8 @@ def read_config_file(path: Union[str, Path]) -> Dict[str, Any]:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:300]
+        deep = isinstance(error, RecursionError)
+        why = Text("it is nested too deep") if deep else " ".join(str(error).split())[:300]
         raise UserError("{file} is not {name}: {why}", file=file, name=name, why=why) from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError("{file} must hold a {name} object: settings by their names", file=file, name=name)

@@ -140,6 +140,10 @@ def test_a_config_json_that_is_nested_deep_or_huge(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="cannot be read as JSON"):
             read_config_json(path)
+    for text in ("[1]", "5", '{"data": [], "train": {}}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="it lacks 'data'"):
+            read_config_json(path)
 
 
 def test_rates():

@@ -144,6 +144,11 @@ def test_nonsense_is_named_in_a_short_line(values, said):
     assert len(caught.value.en) < 1500 and "\n" not in caught.value.en
 
 
+def test_a_file_nested_without_end_is_said_so_in_words(tmp_path):
+    with pytest.raises(UserError, match="it is nested too deep"):
+        read_config_file(written(tmp_path, "a.json", "[" * 100_000))
+
+
 @pytest.mark.parametrize("key", ["base_model", "data_dir", "output_dir", "base_d", "config_json"])
 @pytest.mark.parametrize("place", ["~nosuchuser/x", "a\0b", "\ud800", "x" * 5000])
 def test_paths_of_a_file_are_paths_of_an_option(key, place, tmp_path, capsys):
