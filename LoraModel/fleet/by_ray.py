@@ -16,6 +16,7 @@ import importlib
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -70,6 +71,13 @@ def ray_module() -> Any:
 def _version(text: str) -> List[int]:
     """"2.53.0" -> [2, 53, 0]"""
     return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: some versions of Ray wait twelve minutes for it."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d{1,5})", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
 class Sent(NamedTuple):
@@ -223,11 +231,12 @@ class ByRay:
         options: Dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if address:
+                _knock(address)
                 self.ray.init(address=address, runtime_env={"env_vars": environment}, **options)
             else:
                 with _environment(environment):  # which the workers of this machine inherit
                     self.ray.init(address="local", include_dashboard=False, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError("the Ray cluster {address} cannot be reached ({reason}): check --address, and that `ray "
                             "status` answers there", address=address or "local", reason=reason) from None
