@@ -20,7 +20,7 @@ import torch
 from conftest import NETWORKS
 from voice_data import BASE, make_adapter
 
-from LoraModel.host import layout, safe_types
+from LoraModel.host import layout
 from LoraModel.host import patch as patching
 from LoraModel.host.layout import quiet_import
 from LoraModel.host.patch import BASE as OURS
@@ -284,28 +284,6 @@ def test_older_voices_with_numbers_of_numpy_are_read_and_nothing_else(library, t
             vc.get_vc(str(tmp_path / "bad.pth"))
     with pytest.raises(pickle.UnpicklingError):  # allowed while a voice is read, and not after
         torch.load(str(tmp_path / "old.pth"), weights_only=True)
-
-
-@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"),
-                    reason="this PyTorch knows no list of types that are allowed beside tensors (since 2.5)")
-def test_two_threads_that_read_at_once_do_not_take_the_permission_from_each_other(tmp_path):
-    torch.save({"f0": np.int64(1)}, str(tmp_path / "old.pth"))
-    failed = []
-
-    def read():
-        for _ in range(20):
-            try:
-                with safe_types.voice_allowed():
-                    torch.load(str(tmp_path / "old.pth"), weights_only=True)
-            except Exception as error:
-                failed.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failed == []
 
 
 # ---------------------------------------------------------------- real checkouts
