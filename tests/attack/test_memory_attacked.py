@@ -144,7 +144,8 @@ def test_a_switch_without_memory_is_all_or_nothing(tmp_path, attack_rounds):
         for how in ("from the base", "from a voice", "from a voice that was exchanged"):
             said = [same for way, same in found if way == how]
             assert said[-1] in ("done", "the base") and set(said[:-1]) <= {"stayed"}, (how, said)
-            assert said[0] != "done", how
+            # What is exchanged with a voice that is kept may need no memory at all: then it cannot end.
+            assert said[0] != "done" or how == "from a voice that was exchanged", how
 
 
 def test_a_command_without_memory_says_so_in_one_line(tmp_path, attack_rounds):

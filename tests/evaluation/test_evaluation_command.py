@@ -205,7 +205,7 @@ def test_recordings_that_cannot_be_used_get_one_line(kind, said, tmp_path, capsy
     (["--base", str(BASE), "--base", str(BASE)], "two models are called 'f0G16k'"),
     (["--base", str(BASE), "--index", "nowhere.index"], "nowhere.index"),
     (["--base", str(BASE), "--players", "-1"], "--players -1"),
-    (["--base", str(BASE), "--index_rate", "2"], "index_rate=2"),
+    (["--base", str(BASE), "--index_rate", "2"], "argument --index_rate: '2' must be between 0 and 1"),
     (["--base", str(BASE), "--f0_method", "crepe"], "crepe"),
 ])
 def test_bad_options_get_one_line_before_anything_is_read(arguments, said, tmp_path, capsys):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import shutil
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 from typing import Iterator, List, Set, Tuple
 
@@ -70,6 +72,24 @@ def generics(node: ast.AST) -> List[ast.AST]:
             and part.value.id in GENERIC_BUILTINS]
 
 
+def named_in_parentheses(source: str) -> List[int]:
+    """Lines of `with (… as …):`, which the parser of Python 3.13 takes whatever version it is told."""
+    found: List[int] = []
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    for number, token in enumerate(tokens[:-1]):
+        if token.string != "with" or token.type != tokenize.NAME or tokens[number + 1].string != "(":
+            continue
+        depth = 0
+        for inner in tokens[number + 1:]:
+            depth += (inner.string in "([{") - (inner.string in ")]}") if inner.type == tokenize.OP else 0
+            if depth == 0:
+                break
+            if depth == 1 and inner.string == "as":
+                found.append(token.start[0])
+                break
+    return found
+
+
 def newer_than_38(source: str) -> List[Tuple[int, str]]:
     """Lines of `source` that Python 3.8 refuses, when it reads them or when it runs them."""
     try:
@@ -80,7 +100,8 @@ def newer_than_38(source: str) -> List[Tuple[int, str]]:
                     and any(a.name == "annotations" for a in node.names)
                     for node in tree.body)
     in_annotations: Set[int] = {id(part) for annotation in annotations(tree) for part in ast.walk(annotation)}
-    found: List[Tuple[int, str]] = []
+    found: List[Tuple[int, str]] = [(line, "syntax: parentheses around what `with` names")
+                                    for line in named_in_parentheses(source)]
     if not postponed:
         for annotation in annotations(tree):
             found += [(part.lineno, "X | Y annotation without `from __future__ import annotations`")
