@@ -208,9 +208,9 @@ def test_info_as_a_user_types_it_refuses_an_unsafe_file(tmp_path):
 
 def test_a_name_is_stored_on_one_line_without_control_characters(adapters, tmp_path):
     name, base = "\x1b[31mred\nline 2\u202e\ud800" + "x" * 3000, str(BASE)
-    for main, options in ((merge_lora.main, ["--base_model", base, "--lora_weights", str(adapters[0])]),
-                          (convert_model.main, ["small", base])):
+    for main, given in ((merge_lora.main, ["--base_model", base, "--lora_weights", str(adapters[0])]),
+                        (convert_model.main, ["small", base])):
         path = tmp_path / f"{main.__module__}.pth"
-        assert main([*options, "--output", str(path), "--name", name]) == 0
+        assert main([*given, "--output", str(path), "--name", name]) == 0
         note = torch.load(str(path), weights_only=True)["info"]
         assert note.startswith("[31mred line 2 xxx") and note.isprintable() and len(note) == 1000
