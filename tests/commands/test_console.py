@@ -80,7 +80,8 @@ def test_ctrl_c_while_the_libraries_load_is_one_line(called, tmp_path):
 def test_ctrl_c_that_a_library_swallows_counts_when_it_is_loaded(tmp_path):
     (tmp_path / "numpy.py").write_text("import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n"
                                        "except KeyboardInterrupt:\n    pass\n")
-    code = "from LoraModel.commands import start; raise SystemExit(start('numpy'))"
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in the background
+            "from LoraModel.commands import start; raise SystemExit(start('numpy'))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           env={"RVC_LORA_LANG": "en", "PATH": "", "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 130 and done.stderr == "stopped by Ctrl-C; no file was left half written\n"

@@ -100,7 +100,8 @@ def test_the_disk_fills_in_the_middle_of_a_save(voice, tmp_path):
     """A limit on the size of files, which the adapter fits and the state does not (EFBIG)."""
     def run(line):
         code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)); " \
-               "from LoraModel.training.train_lora import cli, main; sys.exit(cli(main, sys.argv[1:]))"
+               "from LoraModel.commands import run; from LoraModel.training.train_lora import main; " \
+               "sys.exit(run(main, sys.argv[1:]))"
         done = subprocess.run([sys.executable, "-c", code, *line], cwd=str(DEMO.parents[1]), env=environment(),
                               capture_output=True, text=True, encoding="utf-8", timeout=200)
         assert done.returncode == 2, done.stderr
