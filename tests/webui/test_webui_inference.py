@@ -161,7 +161,7 @@ def test_an_adapter_brings_its_own_base_and_a_base_takes_other_adapters_off(file
     made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)
     assert made.voices.state[:2] == (BASE_NAME, "lora/anna.safetensors")
     answer = made.choose_adapter(BASE_NAME, "lora/other.safetensors", 0.8)
-    assert made.voices.state[:3] == ("weights/other.pth", "lora/other.safetensors", 0.8)
+    assert made.voices.state[:3] == ("weights/other.pth", "lora/other.safetensors", 0.8), answer[:2]
     assert [change.get("value") for change in answer[2:4]] == ["weights/other.pth",
                                                                "lora/other.safetensors"] and "Base: other" in answer[1]
     assert made.choose_adapter("weights/other.pth", "lora/fast.safetensors", 1)[2]["value"] == "weights/fast.pth"
