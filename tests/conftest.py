@@ -32,7 +32,8 @@ def pytest_xdist_auto_num_workers(config):
 
 
 LONGEST = ("webui/test_webui_inference.py", "webui/test_webui_app.py", "webui/test_webui_proof.py",
-           "webui/test_webui_runs.py", "webui/test_webui_train.py", "fleet/test_train_many.py", "bench/test_on_my_machine.py",
+           "webui/test_webui_runs.py", "webui/test_webui_train.py", "fleet/test_train_many.py",
+           "bench/test_on_my_machine.py",
            "training/test_training_resume.py", "training/test_auto.py", "training/test_ranks.py",
            "bench/test_many_voices.py", "bench/test_pretrain_base.py", "bench/test_bench.py",
            "commands/test_plan_commands.py", "test_training.py", "bench/test_pretrain_small.py",
