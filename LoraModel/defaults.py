@@ -65,6 +65,11 @@ def uncompiled() -> Iterator[None]:
             torch.jit._state.enable()
 
 
+def shapes_alone() -> ContextManager[object]:
+    """Tensors that are made within have a shape and no values; PyTorch before 2.0 makes whole ones."""
+    return torch.device("meta") if hasattr(torch.device, "__enter__") else contextlib.nullcontext()  # type: ignore[return-value]
+
+
 def _on_cpu() -> ContextManager[object]:
     """A device as a context (since PyTorch 2.0) costs time at each call of PyTorch's: only where another one is set."""
     if torch.empty(0).device.type == "cpu" or not hasattr(torch.device, "__enter__"):

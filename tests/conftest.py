@@ -38,7 +38,9 @@ LONGEST = ("webui/test_webui_inference.py", "webui/test_webui_app.py", "webui/te
            "bench/test_many_voices.py", "bench/test_pretrain_base.py", "bench/test_bench.py",
            "commands/test_plan_commands.py", "test_training.py", "bench/test_pretrain_small.py",
            "attack/test_page_attacked.py")
-"""Files whose few tests take longest. They come first, so that no worker waits for one of them at the end."""
+"""Files whose few tests take longest. They come first, so that no worker waits for one of them at the end. The
+very first is there for another reason: one of its tests failed twice behind most of the suite, and why is not known
+yet."""
 
 
 def pytest_configure(config):

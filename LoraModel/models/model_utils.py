@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -10,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ..defaults import usual_defaults
+from ..defaults import shapes_alone, usual_defaults
 from ..faults import out_of_memory
 from ..host import Host
 from ..lora import tensors_hash
@@ -148,9 +147,7 @@ def network_of_shapes(path: Union[str, Path], host: Host) -> nn.Module:
         if beside is None:
             raise
         config, version, f0 = _configuration(path, form, host, None, beside)
-    # PyTorch 1.13 cannot make tensors that have a shape alone, and makes whole ones
-    bare = torch.device("meta") if hasattr(torch.device, "__enter__") else contextlib.nullcontext()
-    with bare:
+    with shapes_alone():
         return _build(path, config, host, version, f0)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch_version import SINCE_2
 
 from LoraModel import judges
 from LoraModel.demo import demo
@@ -51,7 +52,7 @@ def test_encoder_holds_the_weights_of_its_package(encoder):
 
     path = Path(resemblyzer.__file__).parent / "pretrained.pt"
     # a file of the package's own; PyTorch 1.13 cannot read its old form without running it
-    stored = torch.load(str(path), map_location="cpu", weights_only=hasattr(torch.device, "__enter__"))["model_state"]
+    stored = torch.load(str(path), map_location="cpu", weights_only=SINCE_2)["model_state"]
     network = encoder._network.state_dict()
     assert set(network) <= set(stored)
     assert all(torch.equal(network[name], stored[name]) for name in network)
