@@ -10,12 +10,15 @@ set "PYTHON=%~dp0..\..\.venv\Scripts\python.exe"
 if exist "%PYTHON%" goto run
 set "PYTHON=%~dp0..\..\venv\Scripts\python.exe"
 if exist "%PYTHON%" goto run
+rem Windows has a "python" that only opens its shop: the one that is taken has to run.
 set "PYTHON=python"
-where python >nul 2>nul
-if errorlevel 1 (
-    echo error: no Python was found: install Python 3.11, or name one in the variable PYTHON 1>&2
-    exit /b 2
-)
+python -c "" >nul 2>nul
+if not errorlevel 1 goto run
+set "PYTHON=py"
+py -c "" >nul 2>nul
+if not errorlevel 1 goto run
+echo error: no Python was found: install Python 3.11, or name one in the variable PYTHON 1>&2
+exit /b 2
 :run
 "%PYTHON%" "%SCRIPT%" %*
 exit /b %errorlevel%

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from batch_files import Windows
+from batch_files import Windows, words
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH = [ROOT / "start.bat", ROOT / "install_into_rvc.bat", ROOT / "LoraModel" / "scripts" / "prepare_data.bat"]
@@ -143,8 +143,22 @@ def test_installing_takes_the_python_that_rvc_brings():
     assert code == 2 and "install Python 3.11" in windows.said[0] and RVC in windows.said[0]
     code, windows = run(answers=[f'"{RVC}"'], files=places[:1], programs={places[0]: 0})  # asked; pasted with quotes
     assert (code, windows.started) == (0, [told(places[0])])
-    code, windows = run(answers=[""])
-    assert (code, windows.said, windows.started) == (2, ["error: no folder was given"], [])
+    code, windows = run(answers=[RVC + "\\"], files=places[:1], programs={places[0]: 0})  # as cmd's Tab key completes it
+    assert (code, windows.started) == (0, [told(places[0])])
+    code, windows = run(answers=[""], double_clicked=True)
+    assert (code, windows.said, windows.started) == (2, ["error: no folder was given"], []) and windows.paused
+    code, windows = run(RVC, double_clicked=True)
+    assert code == 2 and windows.paused  # dropped onto it, and there is no Python
+
+
+def test_what_cmd_and_python_make_of_a_command_line():
+    windows = Windows()
+    path = BATCH[1]
+    windows.programs["python"] = 0
+    windows.run(path, HERE + "\\install_into_rvc.bat", RVC, "--uninstall")
+    assert windows.started[-1][1] == HERE + "\\install_into_rvc.py"  # after shift it is still found beside the .bat file
+    assert words(r'"a b\\" c\d "e\"f"') == ["a b\\", "c\\d", 'e"f'] and words(r'x "D:\RVC\" --status') == [
+        "x", 'D:\\RVC" --status']
 
 
 def test_starting_opens_the_page_or_runs_what_is_named_on_windows():
@@ -179,9 +193,11 @@ def test_preparing_takes_the_right_python_on_windows():
     code, windows = run(files=[runtime], programs={script.rpartition("\\")[0] + r"\..\..\runtime\python.exe": 4})
     assert code == 4 and ntpath.normpath(windows.started[0][0]) == runtime and windows.started[0][1:] == told("")[1:]
     assert run(variables={"PYTHON": "mine"}, files=[runtime], programs={"mine": 0})[1].started == [told("mine")]
-    code, windows = run(programs={"where": 0, "python": 0})
+    code, windows = run(programs={"python": 0})
     assert (code, windows.started[-1]) == (0, told("python"))
-    code, windows = run(programs={"where": 1})
+    shop = {"python": lambda arguments: 9009, "py": 0}  # Windows' own "python", which is on PATH and runs nothing
+    assert run(programs=shop)[1].started[-1] == told("py")
+    code, windows = run()
     assert code == 2 and "install Python 3.11" in windows.said[0]
 
 

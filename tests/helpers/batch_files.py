@@ -6,7 +6,6 @@ of a block in parentheses before its first line.
 
 import ntpath
 import re
-import shlex
 
 NOT_FOUND = 9009
 """What cmd makes of a program that is not there."""
@@ -94,7 +93,9 @@ class _Batch:
         if word == "exit":
             self.code = int(line.split()[2])
             raise _Ended
-        if word == "shift":
+        if word == "shift":  # without /1 it moves the file's own name on too
+            if line.split()[1:] != ["/1"]:
+                self.place = self.arguments[0] if self.arguments else ""
             self.arguments = self.arguments[1:]
         elif word == "cd":
             self.machine.folder = line.split('"')[1]
@@ -142,15 +143,17 @@ class _Batch:
 
     def _start(self, line):
         line = re.sub(r"\s*2?>nul", "", line)
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="")
-        lexer.escape, lexer.whitespace_split, lexer.quotes, lexer.commenters = "", True, '"', ""
-        self.code = self.machine.start(list(lexer))
+        self.code = self.machine.start(words(line))
 
     def _expanded(self, line):
         def variable(match):
             value = "%" if match.group(1) == "errorlevel" else self.machine.variables.get(match.group(1), "")
             value = str(self.code) if match.group(1) == "errorlevel" else value
-            return value.replace('"', "") if match.group(2) else value
+            changed = match.group(2)
+            if changed == ':"=':
+                return value.replace('"', "")
+            return value[slice(*(int(part) if part else None for part in re.fullmatch(
+                r":~(-?\d+),?(-?\d*)", changed).groups()))] if changed else value
 
         def argument(match):
             number = int(match.group(2))
@@ -164,8 +167,30 @@ class _Batch:
         line = line.replace("%~dp0", ntpath.dirname(self.place) + "\\").replace("%~nx0", ntpath.basename(self.place))
         line = line.replace("%*", self.all)
         line = re.sub(r"%(~?)(\d)", argument, line)
-        return re.sub(r'%(\w+)(:"=)?%', variable, line).strip()
+        return re.sub(r'%(\w+)(:"=|:~-?\d+(?:,-?\d+)?)?%', variable, line).strip()
 
 
 def _quoted(word):
     return f'"{word}"' if " " in word else word
+
+
+def words(line):
+    """The words of a command line, by the rules of Microsoft's C runtime: `\\"` is a quote that is part of a word."""
+    words, word, quoted, number = [], None, False, 0
+    while number < len(line):
+        slashes = len(line) - number - len(line[number:].lstrip("\\"))
+        if slashes:
+            number += slashes
+            escapes = line[number:number + 1] == '"'
+            word = (word or "") + "\\" * (slashes // 2 if escapes else slashes)
+            if escapes and slashes % 2:
+                word, number = word + '"', number + 1
+            continue
+        sign, number = line[number], number + 1
+        if sign == '"':
+            word, quoted = word or "", not quoted
+        elif sign == " " and not quoted:
+            words, word = (words if word is None else [*words, word]), None
+        else:
+            word = (word or "") + sign
+    return words if word is None else [*words, word]
