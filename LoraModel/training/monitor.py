@@ -68,10 +68,13 @@ class Monitor:
             if key not in ("step", "epoch") and value is not None:
                 self._board.add_scalar(("heldout/" if key.startswith("heldout") else "train/") + key, value,
                                        line["step"])
-        self._shown.update((key, f"{line[key]:.3g}") for key in ("mel", "kl", "heldout_mel", "heldout_variance",
-                                                                 "heldout_contrast")
+        self._shown.update((key, f"{line[key]:.3g}") for key in ("heldout_mel", "mel", "kl")
                            if line.get(key) is not None)
-        self._bar.set_postfix(epoch=line["epoch"], **self._shown, refresh=False)
+        # what matters most comes first: a narrow terminal cuts the end off
+        self._bar.set_postfix_str(", ".join([
+            *([tr("held-out {loss}", loss=self._shown["heldout_mel"])] if "heldout_mel" in self._shown else []),
+            *(f"{key} {self._shown[key]}" for key in ("mel", "kl") if key in self._shown),
+            tr("epoch {number}", number=line["epoch"])]), refresh=False)
         self._bar.update(1)
 
     def samples(self, step: int, clips: Sequence[Reconstructed]) -> None:

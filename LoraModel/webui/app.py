@@ -26,12 +26,14 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
 for _name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):  # read when gradio is imported
     os.environ[_name] = "False" if _name.startswith("GRADIO") else "1"
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # Gradio's own, of no use to who reads it
 
 import gradio as gr  # noqa: E402
 import numpy as np  # noqa: E402
@@ -180,7 +182,8 @@ def build(root: Path, kept: Optional[Dict[str, Any]] = None, switch: Optional[La
     with gr.Blocks(title="RVC-LoRA", analytics_enabled=False,
                    theme=gr.themes.Default(font=FONTS, font_mono=["Consolas", "monospace"])) as app:
         gr.Markdown("## RVC-LoRA\n" + tr("Without an RVC checkout: a small base and a stand-in for HuBERT, for trying "
-                                         "things out. Install it into RVC for real voices."))
+                                         "things out. Install it into RVC for real voices.")
+                    + app_demo.first_words(vc.catalog, tr))
         if switch is not None:
             switch.components()
         with gr.Tabs():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict
 
 from ..messages import Text, UserError
+from ..models.catalog import Catalog
 from .panel.voices import Voices
 from .text import Tr
 
@@ -27,6 +28,14 @@ def load_voice(voices: Voices) -> bool:
     with contextlib.suppress(UserError, OSError):  # a damaged one is shown by the list, and says why when it is chosen
         return voices.load("", ADAPTER) is not None
     return False
+
+
+def first_words(catalog: Catalog, tr: Tr) -> str:
+    """What to do first, as a paragraph of Markdown; nothing where there is an adapter."""
+    if catalog.adapters():
+        return ""
+    return "\n\n" + tr("**How to begin**: in the tab LoRA Train the bundled recordings are filled in. Press One-click "
+                       "training there, then Try this voice. Your own recordings go the same way.")
 
 
 def components(root: Path, tr: Tr) -> None:

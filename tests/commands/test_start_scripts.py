@@ -143,7 +143,7 @@ def test_installing_takes_the_python_that_rvc_brings():
     assert code == 2 and "install Python 3.11" in windows.said[0] and RVC in windows.said[0]
     code, windows = run(answers=[f'"{RVC}"'], files=places[:1], programs={places[0]: 0})  # asked; pasted with quotes
     assert (code, windows.started) == (0, [told(places[0])])
-    code, windows = run(answers=[RVC + "\\"], files=places[:1], programs={places[0]: 0})  # as cmd's Tab key completes it
+    code, windows = run(answers=[RVC + "\\"], files=places[:1], programs={places[0]: 0})  # as cmd's Tab key ends it
     assert (code, windows.started) == (0, [told(places[0])])
     code, windows = run(answers=[""], double_clicked=True)
     assert (code, windows.said, windows.started) == (2, ["error: no folder was given"], []) and windows.paused
@@ -156,7 +156,7 @@ def test_what_cmd_and_python_make_of_a_command_line():
     path = BATCH[1]
     windows.programs["python"] = 0
     windows.run(path, HERE + "\\install_into_rvc.bat", RVC, "--uninstall")
-    assert windows.started[-1][1] == HERE + "\\install_into_rvc.py"  # after shift it is still found beside the .bat file
+    assert windows.started[-1][1] == HERE + "\\install_into_rvc.py"
     assert words(r'"a b\\" c\d "e\"f"') == ["a b\\", "c\\d", 'e"f'] and words(r'x "D:\RVC\" --status') == [
         "x", 'D:\\RVC" --status']
 

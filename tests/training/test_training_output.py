@@ -15,6 +15,7 @@ from training_data import DEMO, argv, environment, log, make_experiment, one_thr
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
 from LoraModel.training import train_lora, validate
+from LoraModel.training.monitor import Monitor
 from LoraModel.training.train_lora import main
 
 BETTER = {"init_speaker": 0, "lr": 5e-4}
@@ -140,3 +141,13 @@ def test_a_disk_that_is_really_full(voice, tmp_path, monkeypatch, capfd):
         assert main([*line, "--resume"]) == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_terminal_of_eighty_columns_shows_the_loss_on_what_was_kept_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    monitor = Monitor(tmp_path, 0, 1000, 16000)
+    monitor._bar.dynamic_ncols = lambda file: (80, 25)
+    monitor.step({"step": 1, "epoch": 17, "mel": 0.4567, "kl": 1.5, "heldout_mel": 0.5512, "heldout_contrast": 0.9})
+    monitor.close()
+    line = capsys.readouterr().err.split("\r")[-1].strip()
+    assert "| 1/1000 [" in line and ", held-out 0.551, mel" in line and len(line) <= 80

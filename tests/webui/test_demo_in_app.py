@@ -44,12 +44,16 @@ def test_the_app_opens_with_the_demos_voice_loaded_and_its_recordings_to_play(tm
         return [entry["props"]["label"] for entry in app.build(tmp_path, kept).config["components"]
                 if entry["type"] == "audio" and entry["props"].get("value")]
 
+    def told():
+        return "How to begin" in str(app.build(tmp_path, kept).config["components"][0]["props"])
+
     assert heard() == [] and app_demo.load_voice(kept["voices"]) is False  # no demo yet
+    assert told()
     make_adapter(tmp_path / "assets/lora/demo_voice.safetensors", library, 1)
     (tmp_path / "demo").mkdir()
     for name in app_demo.RECORDINGS:
         soundfile.write(str(tmp_path / "demo" / name), np.zeros(1600, np.float32), 16000)
-    assert heard() == [str(label) for label in app_demo.RECORDINGS.values()]
+    assert heard() == [str(label) for label in app_demo.RECORDINGS.values()] and not told()
     assert app_demo.load_voice(kept["voices"]) and kept["voices"].state.adapter == "lora/demo_voice.safetensors"
     assert app_demo.load_voice(kept["voices"]) is False  # what is loaded stays
 

@@ -58,6 +58,7 @@ class Form:
             with gr.Row():
                 self.recordings = gr.Textbox(**info("recordings", rvc("输入训练文件夹路径")), value=self.defaults.get("recordings", ""))  # noqa: E501
                 self.dropped = gr.File(label=tr("Or drop the recordings here"), file_count="multiple", interactive=True)
+            with gr.Row():
                 self.process = gr.Button(rvc("处理数据"), variant="primary")
                 self.check = gr.Button(tr("Look at the recordings first (nothing is changed)"))
                 self.info1 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=8, interactive=False)
