@@ -59,7 +59,8 @@ def to_write(path: Union[str, Path], root: Optional[Path]) -> Path:
 
 def near(path: Path) -> List[Path]:
     """Files (or, for a name without an ending, folders) of a like name near `path`, which is not there: the likest
-    first, at most `NAMED`."""
+    first, at most `NAMED`. Where its folder is not there either, a folder of a like name counts as well: with the file
+    in it, if it has one of that name; itself, if nothing else is near."""
     start = next((folder for folder in path.parents if os.path.isdir(str(folder))), None)
     if start is None or start == start.parent or start == Path.home():  # all of a disk is not near
         return []
@@ -78,7 +79,22 @@ def near(path: Path) -> List[Path]:
                 found.append((-matcher.ratio(), depth, name, Path(place) / name))
         if seen >= MOST_SEEN:
             break
-    return [file for *_, file in sorted(found)[:NAMED]]
+    inside, folders_alone = _by_folder(path, start)
+    files_found = [file for *_, file in sorted(found)]
+    return [*inside, *(file for file in files_found if file not in inside)][:NAMED] or folders_alone
+
+
+def _by_folder(path: Path, start: Path) -> Tuple[List[Path], List[Path]]:
+    """(what `path` would be in the folders of `start` that are named like its own, which is not there; those
+    folders)."""
+    first, *rest = path.relative_to(start).parts
+    if not rest:
+        return [], []
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in os.scandir(str(start)) if entry.is_dir()][:MOST_SEEN]
+        folders = [start / name for name in difflib.get_close_matches(first, names, NAMED, LIKE)]
+        return [folder.joinpath(*rest) for folder in folders if folder.joinpath(*rest).exists()], folders
+    return [], []
 
 
 def near_words(path: Path) -> Union[Text, str]:

@@ -127,6 +127,15 @@ def test_near_names(two):
     assert str(places.near_words(root / "assets/other.pth")) == " (it is a file)"
 
 
+def test_a_folder_that_is_misspelt(two):
+    _, work = two
+    put(work / "output/processed.safetensors", work / "pretrained/G40k.pth", work / "logs/anna/clip.flac")
+    assert places.near(work / "outputs/lora.pth") == [work / "output"]  # which stands for its best adapter
+    assert places.near(work / "pretraned/G40k.pth") == [work / "pretrained/G40k.pth"]
+    assert places.near(work / "log/anna") == [work / "logs/anna"]
+    assert places.near(work / "elsewhere/lora.pth") == []
+
+
 def test_near_looks_at_a_bounded_number_of_files(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "MOST_SEEN", 20)
     for number in range(40):
