@@ -43,3 +43,24 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch
     assert "distance on recordings kept out" in said and "transpose " in said and "-> adapter" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"run", "converted.wav", "voice.pth"}
     assert os.path.getsize(tmp_path / "out" / "voice.pth") > 1e6
+
+
+def test_its_first_cell_installs_from_where_it_lies_or_says_what_to_fill_in(tmp_path, monkeypatch):
+    import importlib.util
+    import json
+    import subprocess
+
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = "".join(next(cell["source"] for cell in cells if cell["cell_type"] == "code"))
+    asked = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command[-1]))
+    monkeypatch.chdir(NOTEBOOK.parent)
+    exec(compile(code, "cell", "exec"), {})
+    assert asked == [str(ROOT), "rvc==0.3.5"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="Write into SOURCE where RVC-LoRA is"):
+        exec(compile(code, "cell", "exec"), {})
+    filled = code.replace('SOURCE = ""', 'SOURCE = "https://example.org/RVC-LoRA.git"')
+    exec(compile(filled, "cell", "exec"), {})
+    assert asked[2:] == ["git+https://example.org/RVC-LoRA.git", "rvc==0.3.5"]
