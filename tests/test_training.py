@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -322,6 +323,15 @@ def test_errors_while_running_are_one_line(voice, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "error: the loss or its gradient is not finite at step" in err and "lower --lr" in err
     assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["state"] == "failed"
+
+
+def test_an_evaluation_that_is_not_finite_names_the_step_that_was_done(voice, tmp_path, monkeypatch):
+    trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out")))
+    trainer.done_steps = 2
+    monkeypatch.setattr(trainer.heldout, "measure", lambda network: [])
+    monkeypatch.setattr("LoraModel.training.trainer.score_of", lambda clips: SimpleNamespace(error=float("nan")))
+    with pytest.raises(UserError, match="at step 2:"):
+        trainer.evaluate()
 
 
 def test_an_unknown_voice_name_is_a_user_error(voice, tmp_path):

@@ -99,10 +99,12 @@ class Stepping:
         self._finite(whole)
         return self.scaler.scale(total), whole, {key: float(value.detach()) for key, value in losses.items()}
 
-    def _finite(self, value: float) -> None:
+    def _finite(self, value: float, step: Optional[int] = None) -> None:
+        """step: the one whose value it is; None for the one that is being done."""
         if not math.isfinite(value):
             raise UserError("the loss or its gradient is not finite at step {done_steps}: lower --lr, or use "
-                            "--precision fp32. The last save is kept", done_steps=self.done_steps + 1)
+                            "--precision fp32. The last save is kept",
+                            done_steps=self.done_steps + 1 if step is None else step)
 
     def learning_rate(self) -> float:
         """That of the next step."""

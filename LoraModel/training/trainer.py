@@ -90,7 +90,7 @@ class Trainer(Stepping):
         with self.averaged():
             clips = self.heldout.measure(self.model.network)
         score = score_of(clips)
-        self._finite(score.error)
+        self._finite(score.error, self.done_steps)
         return score, clips
 
     # The run
