@@ -19,7 +19,7 @@ import string
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 LOCALES = Path(__file__).resolve().parent / "locale"
@@ -79,9 +79,15 @@ def closest(wanted: str) -> str:
     return next((name for name in languages() if name.split("_")[0].lower() == code.split("_")[0]), ENGLISH)
 
 
+def short_name(name: str) -> str:
+    """A language's first letters, "en" or "zh"; its whole name, "zh_TW", where an earlier one begins with the same."""
+    letters = name.split("_")[0]
+    return letters if next(one for one in languages() if one.split("_")[0] == letters) == name else name
+
+
 def language() -> str:
-    """The user's language as two letters: "en", "zh", ..."""
-    return closest(wanted_language()).split("_")[0].lower()
+    """The short name of the user's language: "en", "zh", ..."""
+    return short_name(closest(wanted_language()))
 
 
 # ---------------------------------------------------------------- texts
@@ -161,6 +167,51 @@ def _shown(value: Any, language: str) -> str:
     return value.in_language(language) if hasattr(value, "in_language") else str(value)
 
 
+class StoredText(Text):
+    """A text out of a file of ours: shown by the catalogue as long as its English is in one, else as it was written.
+
+    Args:
+        contents: what `stored` gave, or {"en": ..., "zh": ...}; whatever else stands in it is passed over.
+    """
+
+    def __init__(self, contents: Any):
+        own = contents if isinstance(contents, dict) else {}
+        values = own.get("values")
+        super().__init__(str(own.get("text", "")), **{str(key): _value_again(value) for key, value in
+                                                      (values if isinstance(values, dict) else {}).items()})
+        self._written = {ENGLISH: "", **{key: value for key, value in own.items() if isinstance(value, str)}}
+
+    def in_language(self, name: str) -> str:
+        known = any(self.english in catalogue(one) for one in languages())  # nothing else is taken for a template
+        return super().in_language(name) if known else of_language(self._written, name)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return StoredText, ({**stored(self), **self._written},)
+
+
+def stored(text: Any) -> Dict[str, Any]:
+    """A `Text` or `UserError` for a JSON file, from which `StoredText` makes it again in every language."""
+    text = getattr(text, "text", text)
+    return {"text": text.english, "values": {key: _stored_value(value) for key, value in text.values.items()},
+            ENGLISH: text.in_language(ENGLISH)}
+
+
+def _stored_value(value: Any) -> Any:
+    if isinstance(value, Listing):
+        return [_stored_value(one) for one in value]
+    if hasattr(value, "in_language"):
+        return stored(value)
+    if isinstance(value, numbers.Real):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return str(value)
+
+
+def _value_again(value: Any) -> Any:
+    if isinstance(value, list):
+        return Listing(_value_again(one) for one in value)
+    return StoredText(value) if isinstance(value, dict) else value
+
+
 def tr(english: Union[str, Text], /, **values: Any) -> str:
     """The text in the user's language. Arguments as `Text`."""
     return str(Text(english, **values))
@@ -176,8 +227,13 @@ def tr_in(name: str) -> Callable[..., str]:
 
 
 def in_every_language(text: Any) -> Mapping[str, str]:
-    """A `Text` for a file: {"en": ..., "zh": ...}, by the first two letters of each language."""
-    return {name.split("_")[0]: text.in_language(name) for name in languages()}
+    """A `Text` for a file: {"en": ..., "zh": ...}, by the short names of the languages."""
+    return {short_name(name): text.in_language(name) for name in languages()}
+
+
+def of_language(texts: Mapping[str, str], name: str) -> str:
+    """The text of a file (`in_every_language`) in a language; English where the file has none in it."""
+    return texts.get(short_name(name), texts.get(name.split("_")[0], texts[ENGLISH]))
 
 
 def listing(values: Iterable[Any]) -> Listing:

@@ -32,6 +32,7 @@ from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data
 from ..training import TrainConfig, Trainer
 from ..training import prepare as prepare_training
+from ..training.losses import DECODER_LOSSES, PRIOR_LOSSES
 from ..training.monitor import read_log
 from ..training.signals import handle_signals
 from .measures import check_listener, conversion_figures, texts_of
@@ -248,7 +249,7 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
         "said": texts_of(RECORDINGS, "source")[0],
         "audio": [{"key": key, "title": titles[key], "path": path} for key, path in converted.files],
         "curves": {
-            "loss": [{key: line[key] for key in ("step", "total", "mel", "kl", "stft")} for line in log
+            "loss": [{key: line[key] for key in ("step", "total", *DECODER_LOSSES, *PRIOR_LOSSES)} for line in log
                      if "total" in line],
             "heldout": [{"step": 0, "mel": trainer.base_heldout}]
             + [{"step": line["step"], "mel": line["heldout_mel"]} for line in log if "heldout_mel" in line],

@@ -124,10 +124,13 @@
     document.body.removeChild(link);
     setTimeout(function () { URL.revokeObjectURL(address); }, 10000);
   }
-  var codes = page.languages.map(function (language) { return language.code; });
-  function at() { return codes.map(function (code) { return code.slice(0, 2); }).indexOf(root.dataset.shown); }
-  function speak() { root.lang = codes[at()]; }
-  by("language").addEventListener("click", function () { root.dataset.shown = codes[(at() + 1) % codes.length].slice(0, 2); speak(); });
+  var languages = page.languages;
+  function at() { return languages.map(function (language) { return language.shown; }).indexOf(root.dataset.shown); }
+  function speak() { root.lang = languages[at()].code; }
+  by("language").addEventListener("click", function () {
+    root.dataset.shown = languages[(at() + 1) % languages.length].shown;
+    speak();
+  });
   ["x", "a", "b"].forEach(function (name) { by("play-" + name).addEventListener("click", function () { play(name); }); });
   by("choose-a").addEventListener("click", function () { answer("a"); });
   by("choose-b").addEventListener("click", function () { answer("b"); });

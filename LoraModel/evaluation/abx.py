@@ -21,7 +21,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from ..files import atomic_write
-from ..messages import Text, codes, language
+from ..messages import Text, codes, language, short_name
 from .binomial import Z
 from .page import next_language, plain
 from .page import style as page_style
@@ -116,8 +116,8 @@ def _verdicts() -> List[Dict[str, str]]:
     """What the page says of a pair of voices, in each language; the script puts a voice's name for {voice}."""
     nearer = Text("“{voice}” is nearer: the interval leaves out one half.", voice="{voice}")
     neither = Text("No difference that these answers could tell from chance.")
-    return [{"code": code, "nearer": nearer.in_language(name), "neither": neither.in_language(name)}
-            for code, name in codes()]
+    return [{"code": code, "shown": short_name(name), "nearer": nearer.in_language(name),
+             "neither": neither.in_language(name)} for code, name in codes()]
 
 
 def write_abx(folder: Path, questions: Sequence[Question], seed: int = 0) -> Path:

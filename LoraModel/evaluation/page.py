@@ -17,7 +17,7 @@ import numpy as np
 
 from ..charts import STYLE
 from ..files import atomic_write
-from ..messages import ENGLISH, Text, UserError, codes, language, own_name
+from ..messages import ENGLISH, Text, UserError, codes, language, of_language, own_name, short_name
 from .pictures import data_uri, flac, spectrogram_png
 
 _TEMPLATE = Path(__file__).with_name("page_template.html")
@@ -25,8 +25,8 @@ _TEMPLATE = Path(__file__).with_name("page_template.html")
 
 def style() -> str:
     """The style sheet of every page, with that of the charts; of each text the language shown alone is seen."""
-    shown = "".join(f'html[data-shown="{code[:2]}"] [lang]:not([lang="{code}"]) {{ display: none; }}\n'
-                    for code, _ in codes())
+    shown = "".join(f'html[data-shown="{short_name(name)}"] [lang]:not([lang="{code}"]) {{ display: none; }}\n'
+                    for code, name in codes())
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8") + STYLE + shown
 
 
@@ -49,7 +49,7 @@ def plain(text: Words) -> str:
 
 def _in(text: Words, name: str) -> str:
     if isinstance(text, Mapping):
-        return text.get(name.split("_")[0], text["en"])
+        return of_language(text, name)
     return text if isinstance(text, str) else text.in_language(name)
 
 
@@ -164,7 +164,7 @@ def write_page(path: Path, title: str, body: Sequence[str], columns: int, charts
     """
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         shown=language(), title=escape(title), chart_columns=chart_columns(charts), columns=max(1, min(columns, 5)),
-        body="\n".join(body), style=style(), codes=json.dumps([code for code, _ in codes()])
+        body="\n".join(body), style=style(), codes=json.dumps([[short_name(name), code] for code, name in codes()])
     )
     atomic_write(path, page.encode("utf-8", "backslashreplace"))
     return path

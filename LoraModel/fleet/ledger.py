@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from ..messages import UserError, language
+from ..messages import ENGLISH, StoredText, UserError, stored
 from .manifest import Refused, Voice
 
 FILE = "fleet.sqlite"
-VERSION = "1"
+VERSION = "2"
+"""Of version 1, which had its reasons in English and Chinese alone, a file is taken over when it is opened."""
 WAITING, PREPARING, TRAINING, DONE, FAILED = STATES = ("waiting", "preparing", "training", "done", "failed")
 ACTIVE = (PREPARING, TRAINING)
 _TABLES = {
@@ -33,8 +34,8 @@ _TABLES = {
     "voices": """CREATE TABLE voices (
  name TEXT PRIMARY KEY, place REAL NOT NULL, state TEXT NOT NULL, recordings TEXT NOT NULL, settings TEXT NOT NULL,
  data_dir TEXT, attempt INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, step INTEGER NOT NULL DEFAULT 0,
- steps INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0, seconds_left REAL, worker TEXT, why_en TEXT,
- why_zh TEXT, figures TEXT, changed REAL NOT NULL)""",
+ steps INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0, seconds_left REAL, worker TEXT, reason TEXT,
+ figures TEXT, changed REAL NOT NULL)""",
     "events": "CREATE TABLE events (time REAL NOT NULL, name TEXT NOT NULL, attempt INTEGER NOT NULL, what TEXT NOT "
               "NULL)",
 }
@@ -48,7 +49,7 @@ class Entry:
         place: voices are taken in this order. data_dir: its experiment folder, once it is prepared.
         attempt: how often it was taken up. lost: how often its worker ended without a word.
         step, steps: done, and in all. seconds: of work, over all attempts. seconds_left: until its end; None where it
-            is not known. why_en, why_zh: of a failed one.
+            is not known. reason: why a failed one failed.
         figures: of a done one.
     """
 
@@ -65,15 +66,19 @@ class Entry:
     seconds: float
     seconds_left: Optional[float]
     worker: Optional[str]
-    why_en: Optional[str]
-    why_zh: Optional[str]
+    reason: Optional[StoredText]
     figures: Dict[str, Any]
     changed: float
 
     @property
     def why(self) -> str:
         """Why it has failed, in the user's language; "" for all others."""
-        return (self.why_zh if language() == "zh" else self.why_en) or ""
+        return str(self.reason or "")
+
+    @property
+    def why_in_english(self) -> str:
+        """The same for scripts."""
+        return self.reason.in_language(ENGLISH) if self.reason else ""
 
 
 class Ledger:
@@ -93,8 +98,19 @@ class Ledger:
                 for sql in _TABLES.values():
                     db.execute(sql)
                 db.execute("INSERT INTO run VALUES ('version', ?)", (VERSION,))
+            elif found == set(_TABLES) and self._get(db, "version") == "1":
+                self._take_over(db)
             elif found != set(_TABLES) or self._get(db, "version") != VERSION:
                 raise self._foreign()
+
+    @staticmethod
+    def _take_over(db: sqlite3.Connection) -> None:
+        """Make a file of version 1 one of this version."""
+        db.execute("ALTER TABLE voices ADD COLUMN reason TEXT")
+        for row in db.execute("SELECT name, why_en, why_zh FROM voices WHERE why_en IS NOT NULL").fetchall():
+            reason = json.dumps({ENGLISH: row["why_en"], "zh": row["why_zh"] or row["why_en"]})
+            db.execute("UPDATE voices SET reason = ? WHERE name = ?", (reason, row["name"]))
+        db.execute("UPDATE run SET value = ? WHERE key = 'version'", (VERSION,))
 
     def _foreign(self) -> UserError:
         return UserError("{path} is damaged, or not of this program or version: choose another --output_dir, or delete "
@@ -183,18 +199,18 @@ class Ledger:
                 elif row["state"] in (WAITING, FAILED):
                     kept = row["data_dir"] if row["recordings"] == voice.recordings else None
                     db.execute("UPDATE voices SET state = ?, recordings = ?, settings = ?, data_dir = ?, lost = 0, "
-                               "why_en = NULL, why_zh = NULL, changed = ? WHERE name = ?",
+                               "reason = NULL, changed = ? WHERE name = ?",
                                (WAITING, voice.recordings, settings, data_dir or kept, time.time(), voice.name))
             for one in refused:
                 row = db.execute("SELECT state FROM voices WHERE name = ?", (one.name,)).fetchone()
                 if row is None:
                     last += 1.0
-                    db.execute("INSERT INTO voices (name, place, state, recordings, settings, why_en, why_zh, changed) "
-                               "VALUES (?, ?, ?, '', '{}', ?, ?, ?)", (one.name, last, FAILED, one.problem.en,
-                                                                       one.problem.zh, time.time()))
+                    db.execute("INSERT INTO voices (name, place, state, recordings, settings, reason, changed) "
+                               "VALUES (?, ?, ?, '', '{}', ?, ?)", (one.name, last, FAILED, _reason(one.problem),
+                                                                    time.time()))
                 elif row["state"] in (WAITING, FAILED):
-                    db.execute("UPDATE voices SET state = ?, why_en = ?, why_zh = ?, changed = ? WHERE name = ?",
-                               (FAILED, one.problem.en, one.problem.zh, time.time(), one.name))
+                    db.execute("UPDATE voices SET state = ?, reason = ?, changed = ? WHERE name = ?",
+                               (FAILED, _reason(one.problem), time.time(), one.name))
 
     def keep_only(self, names: Sequence[str]) -> None:
         """Let go of the voices that are named no more and are neither done nor under way."""
@@ -211,8 +227,8 @@ class Ledger:
     def again(self, name: str) -> bool:
         """Let a failed voice wait again."""
         with self._change() as db:
-            return db.execute("UPDATE voices SET state = ?, lost = 0, why_en = NULL, why_zh = NULL WHERE name = ? AND "
-                              "state = ?", (WAITING, name, FAILED)).rowcount > 0
+            return db.execute("UPDATE voices SET state = ?, lost = 0, reason = NULL WHERE name = ? AND state = ?",
+                              (WAITING, name, FAILED)).rowcount > 0
 
     def move(self, name: str, places: int) -> None:
         """Move a voice up (negative) or down the order, past so many others that wait."""
@@ -275,7 +291,7 @@ class Ledger:
                          step=figures.get("steps", 0), steps=figures.get("total_steps", figures.get("steps", 0)))
 
     def failed(self, name: str, attempt: int, problem: UserError, seconds: float = 0.0) -> bool:
-        return self._end(name, attempt, None, FAILED, seconds, why_en=problem.en, why_zh=problem.zh)
+        return self._end(name, attempt, None, FAILED, seconds, reason=_reason(problem))
 
     def given_back(self, name: str, attempt: int, seconds: float = 0.0) -> bool:
         """The voice saved and waits again: the run pauses, or ends."""
@@ -313,8 +329,20 @@ class Ledger:
             return [dict(row) for row in db.execute("SELECT * FROM events ORDER BY rowid")]
 
 
+def _reason(problem: UserError) -> str:
+    return json.dumps(stored(problem))
+
+
+def _reason_again(kept: str) -> StoredText:
+    try:
+        return StoredText(json.loads(kept))
+    except (ValueError, RecursionError):
+        return StoredText({ENGLISH: kept})
+
+
 def _entry(row: sqlite3.Row) -> Entry:
-    values = dict(row)
+    values = {key: value for key, value in dict(row).items() if key not in ("why_en", "why_zh")}  # of version 1
+    values["reason"] = _reason_again(values["reason"]) if values["reason"] else None
     values["settings"] = json.loads(values["settings"])
     values["figures"] = json.loads(values["figures"]) if values["figures"] else {}
     return Entry(**values)

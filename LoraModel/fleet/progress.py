@@ -100,7 +100,7 @@ def table_of(entries: Sequence[Entry]) -> str:
 
 def as_json(entry: Entry) -> Dict[str, Any]:
     return {"voice": entry.name, "state": entry.state, "step": entry.step, "steps": entry.steps,
-            "seconds": round(entry.seconds, 2), "seconds_left": entry.seconds_left, "why": entry.why_en,
+            "seconds": round(entry.seconds, 2), "seconds_left": entry.seconds_left, "why": entry.why_in_english or None,
             "figures": entry.figures, "attempt": entry.attempt}
 
 

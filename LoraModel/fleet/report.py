@@ -62,7 +62,7 @@ def _row(entry: Entry) -> str:
         change = f'<span class="{style}">{100 * (ours / base - 1):+.0f}%</span>'.replace("-", "−")
     state = page.two("{state}", state=WORDS[entry.state])
     if entry.state == FAILED:
-        why = page.plain({"en": entry.why_en or "", "zh": entry.why_zh or ""})
+        why = page.plain(entry.reason or "")
         state = f'<span class="worse">{state}</span><small>{why}</small>'
     cells = [state, page.number(base), page.number(ours), change, str(f.get("best_step", "–")),
              page.duration(f.get("data_seconds")), escape(in_short(entry.seconds))]

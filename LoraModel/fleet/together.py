@@ -24,7 +24,7 @@ from ..messages import UserError
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Posterior, Prior
 from ..training.checkpoint import random_state, set_random_state
-from ..training.losses import prior_loss
+from ..training.losses import prior_losses
 from ..training.objective import Stretch
 from ..training.posteriors import pad
 from ..training.step import Drawn
@@ -201,7 +201,7 @@ def _prior(parts: Sequence[_Part]) -> Dict[int, Dict[str, Tensor]]:
         posterior: Posterior = part.drawn.batch.posterior
         frames = posterior.mean.shape[2]
         own = Prior(*(tensor[mine, :, :frames] for tensor in prior))
-        losses[place] = {"kl": prior_loss(part.member.trainer.host, own, posterior)}
+        losses[place] = prior_losses(part.member.trainer.host, own, posterior)
     return losses
 
 

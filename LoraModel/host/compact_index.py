@@ -14,6 +14,7 @@ import numpy as np
 
 from ..files import atomic_write
 from ..messages import UserError
+from ..places import near_words
 from .index import open_index
 from .index_file import SMALL, dimensions_of
 
@@ -38,6 +39,8 @@ def compact(path: Path, output: Optional[Path] = None, seed: int = 0) -> Tuple[P
         UserError: it is no index that RVC can use, or holds too few vectors to become smaller. OSError: as the file
             system gives it.
     """
+    if not path.is_file():
+        raise UserError("there is no index {path}{near}: check the path", path=path, near=near_words(path))
     index = open_index(path, dimensions_of(path))
     if is_compact(path):
         raise UserError("{path} is compact already", path=path)

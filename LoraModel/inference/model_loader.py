@@ -91,7 +91,7 @@ class VoiceLoader:
         base: Union[str, Path, Base],
         host: Optional[Host] = None,
         device: Union[str, torch.device] = "cpu",
-        sample_rate: Optional[int] = None,
+        sample_rate: Union[int, str, None] = None,
         config_json: Union[str, Path, None] = None,
     ):
         self.host = host or find_host()

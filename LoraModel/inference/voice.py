@@ -48,10 +48,11 @@ class Voice:
             in the RVC checkout.
         rvc_root: the RVC checkout; None finds it: RVC_ROOT, the folder above LoraModel/, else the library `rvc`.
         device: "cpu", "cuda", "cuda:1" …; None takes the GPU where there is one.
-        sample_rate: Hz, where two of RVC's configurations fit the base. config_json: a custom base's own configuration.
+        sample_rate: Hz, or text such as "40k", where two of RVC's configurations fit the base. config_json: a custom
+            base's own configuration.
 
     Raises:
-        UserError: no RVC, no such file, or no base.
+        UserError: no RVC, no such file, no base, or no sample rate.
 
     >>> voice = Voice("f0G40k.pth")
     >>> voice.set_adapters({"anna.safetensors": 0.8})
@@ -61,7 +62,7 @@ class Voice:
     """
 
     def __init__(self, base: PathLike, rvc_root: Optional[PathLike] = None, device: Optional[str] = None,
-                 sample_rate: Optional[int] = None, config_json: Optional[PathLike] = None):
+                 sample_rate: Union[int, str, None] = None, config_json: Optional[PathLike] = None):
         self.host = find_host(rvc_root)
         self._device = choose_device(device, self.host)
         start = "cpu" if self.host.is_checkout else self._device or "cpu"

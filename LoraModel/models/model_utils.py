@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import torch
 from torch import Tensor, nn
 
+from ..commands import parse_rate
 from ..defaults import shapes_alone, usual_defaults
 from ..faults import out_of_memory
 from ..host import Host
@@ -77,7 +78,8 @@ class Base:
 
 @usual_defaults()
 def load_base(
-    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
+    path: Union[str, Path], host: Host, sample_rate: Union[int, str, None] = None,
+    config_json: Union[str, Path, None] = None
 ) -> Base:
     """Load a base strictly.
 
@@ -85,15 +87,16 @@ def load_base(
     shapes of its tensors.
 
     Args:
-        sample_rate: Hz, to decide where two of RVC's configurations fit.
+        sample_rate: Hz, or text such as "40k", to decide where two of RVC's configurations fit.
 
     Raises:
-        UserError: unsafe or damaged file, a missing, extra or misshapen key (named), no or two configurations that fit.
+        UserError: unsafe or damaged file, a missing, extra or misshapen key (named), no or two configurations that
+            fit; no sample rate.
     """
-    path = Path(path)
+    path, rate = Path(path), parse_rate(sample_rate)
     with open_checkpoint(path) as file:
         form = generator_form(path, file.contents)
-        config, version, f0 = _configuration(path, form, host, sample_rate, config_json)
+        config, version, f0 = _configuration(path, form, host, rate, config_json)
         weights = form.tensors(file.tensor)
     check_finite(path, weights)
     network = _build(path, config, host, version, f0)
@@ -193,7 +196,8 @@ def check_finite(path: Path, weights: Dict[str, Tensor]) -> None:
 
 
 def load_base_beside_config(
-    path: Union[str, Path], host: Host, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None
+    path: Union[str, Path], host: Host, sample_rate: Union[int, str, None] = None,
+    config_json: Union[str, Path, None] = None
 ) -> Base:
     """`load_base`, with the configuration beside a custom base: BASE.json or config.json, for base BASE.pth.
 

@@ -102,7 +102,7 @@ class RealtimeVoice(ChangingVoice):
         crossfade: float = 0.05, *, rate: Optional[int] = None, transpose: float = 0.0,
         index: Union[str, Path, None] = None,
         index_rate: float = 0.75, f0_method: Optional[str] = None, seed: Optional[int] = 0, host: Optional[Host] = None,
-        room: int = ROOM, sample_rate: Optional[int] = None, config_json: Union[str, Path, None] = None,
+        room: int = ROOM, sample_rate: Union[int, str, None] = None, config_json: Union[str, Path, None] = None,
     ):
         if not isinstance(base, VoiceLoader):
             host = host or find_host()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
+from ..commands import parse_rate
 from ..host import Host, find_host
 from ..host import experiment as layout
 from ..messages import UserError
@@ -65,7 +66,7 @@ Callback = Callable[[Step], Any]
 
 def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool = False,
           rvc_root: Optional[str] = None,
-          sample_rate: Optional[int] = None, config_json: Optional[str] = None) -> Trained:
+          sample_rate: Union[int, str, None] = None, config_json: Optional[str] = None) -> Trained:
     """Train an adapter for one voice.
 
     Args:
@@ -74,7 +75,8 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
                 run's folder.
         callback: called after every step; where it returns False the run saves and ends.
         resume: continue the run in `output_dir`, if there is one.
-        rvc_root: the RVC checkout; None finds it. sample_rate: Hz, where two of RVC's configurations fit the base.
+        rvc_root: the RVC checkout; None finds it. sample_rate: Hz, or text such as "40k", where two of RVC's
+            configurations fit the base.
         config_json: a custom base's own configuration; one that lies beside the base is found by itself.
 
     Raises:
@@ -88,7 +90,7 @@ def train(config: TrainConfig, callback: Optional[Callback] = None, resume: bool
     for key in ("base_model", "data_dir", "output_dir"):
         if not getattr(config, key):
             raise UserError("{key} is missing: TrainConfig({key}=…)", key=key)
-    host = find_host(rvc_root)
+    host, sample_rate = find_host(rvc_root), parse_rate(sample_rate)
     config = with_recordings_prepared(config, host, resume, sample_rate, config_json)
     trainer = prepare(config, resume, rvc_root, sample_rate, config_json)
     if callback is not None:

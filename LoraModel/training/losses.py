@@ -53,24 +53,35 @@ class Decoded(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A term of the decoder's loss.
+    """A term of the loss.
 
     Attributes:
+        of: what PRIOR_LOSSES and DECODER_LOSSES give each of theirs -> a number.
         alone: left out where a discriminator takes its place.
         weight: where the configuration has no `c_NAME` for it.
     """
 
-    of: Callable[[Decoded], Tensor]
+    of: Callable[..., Tensor]
     alone: bool = False
     weight: float = 1.0
+
+
+PRIOR_LOSSES: Dict[str, Loss] = {"kl": Loss(prior_loss)}
+"""What compares what enc_p and flow expect with what enc_q heard, by name: of (host, Prior, Posterior)."""
+
+
+def prior_losses(host: Host, prior: Prior, posterior: Posterior) -> Dict[str, Tensor]:
+    """Those of PRIOR_LOSSES."""
+    return {name: loss.of(host, prior, posterior) for name, loss in PRIOR_LOSSES.items()}
 
 
 DECODER_LOSSES: Dict[str, Loss] = {
     "mel": Loss(lambda made: F.l1_loss(made.real_mel, made.mel)),
     "stft": Loss(lambda made: stft_loss(made.audio, made.real), alone=True),
 }
-"""What compares the decoder's sound with the recording's, by name. A further loss is a function above and a line here;
-its value stands in train.jsonl and TensorBoard under its name."""
+"""What compares the decoder's sound with the recording's, by name: of `Decoded`. A further loss is a function above and
+a line in one of the two tables; its value stands in train.jsonl, TensorBoard and the demo's report under its name."""
+
 
 def slice_frames(x: Tensor, starts: Tensor, frames: int) -> Tensor:
     """x: (batch, ..., time), starts: (batch,) -> (batch, ..., frames): another stretch of each row."""

@@ -14,7 +14,7 @@ from ..host.networks import Mel, excitation, takes_pitch
 from ..models import SynthesizerLoRA
 from .adversary import Adversary
 from .config import TrainConfig
-from .losses import DECODER_LOSSES, Decoded, prior_loss, random_starts, slice_frames
+from .losses import DECODER_LOSSES, PRIOR_LOSSES, Decoded, prior_losses, random_starts, slice_frames
 from .posteriors import TrainBatch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,8 +48,9 @@ class Objective:
     ):
         self._model, self._host, self._mel, self._config, self._device = model, host, mel, config, device
         self._frames, self._hop, self._adversary, self._scaler = frames, hop, adversary, scaler
-        decoder = {name: getattr(config, f"c_{name}", loss.weight) for name, loss in DECODER_LOSSES.items()}
-        self.weights: Dict[str, float] = {"kl": config.c_kl, **decoder, "gen": 1.0, "fm": 1.0}
+        own = {name: getattr(config, f"c_{name}", loss.weight)
+               for name, loss in {**PRIOR_LOSSES, **DECODER_LOSSES}.items()}
+        self.weights: Dict[str, float] = {**own, "gen": 1.0, "fm": 1.0}
 
     @property
     def frames(self) -> int:
@@ -62,11 +63,11 @@ class Objective:
             return batch.posterior.sample()
 
     def prior_losses(self, batch: TrainBatch, z: Tensor) -> Dict[str, Tensor]:
-        """What trains enc_p and flow: kl."""
+        """What trains enc_p and flow: those of PRIOR_LOSSES."""
         posterior = batch.posterior
         with self.autocast():
             prior = self._model.prior(batch.phone, batch.pitch, batch.lengths, z, posterior.mask, self._speaker(batch))
-        return {"kl": prior_loss(self._host, prior, posterior)}
+        return prior_losses(self._host, prior, posterior)
 
     def _speaker(self, batch: TrainBatch) -> Tensor:
         """(batch, gin, 1): anew for each part, which goes backward by itself."""

@@ -34,7 +34,7 @@ from ..models.synthesizer_lora import Prior
 from .checkpoint import RUN_FILE, STATE_FILE
 from .config import TrainConfig
 from .heldout import Reconstructed, Score
-from .losses import prior_loss
+from .losses import prior_losses
 from .monitor import Monitor
 from .objective import Stretch
 from .step import Drawn
@@ -122,7 +122,7 @@ class RankTrainer(Trainer):
         stretch = self.objective.stretch(drawn.batch, drawn.z) if drawn.decoder else None
         source = None if stretch is None else self.objective.source(stretch)
         mine = list(range(dist.get_rank(), len(drawn.batch.lengths), dist.get_world_size()))
-        whole, values = self.backward({"kl": self._prior(drawn, mine)})
+        whole, values = self.backward(self._prior(drawn, mine))
         if stretch is not None:
             audio = self._decoded(drawn, stretch, source, mine)
             losses = self.objective.audio_losses(audio, stretch.wave, stretch.mel, self.done_steps)
@@ -142,7 +142,7 @@ class RankTrainer(Trainer):
             torch.manual_seed(self.config.seed + 7919 * self.done_steps + dist.get_rank())
             yield
 
-    def _prior(self, drawn: Drawn, mine: List[int]) -> Tensor:
+    def _prior(self, drawn: Drawn, mine: List[int]) -> Dict[str, Tensor]:
         batch, posterior = drawn.batch, drawn.batch.posterior
         like = drawn.z
         parts: Tuple[Optional[Tensor], ...] = (None, None, None)
@@ -152,7 +152,7 @@ class RankTrainer(Trainer):
                     batch.phone[mine], None if batch.pitch is None else batch.pitch[mine], batch.lengths[mine],
                     drawn.z[mine], posterior.mask[mine], self._speakers(len(mine))))
         z_p, mean, log_scale = (_gathered(part, mine, like) for part in parts)
-        return prior_loss(self.host, Prior(z_p, mean, log_scale), posterior)
+        return prior_losses(self.host, Prior(z_p, mean, log_scale), posterior)
 
     def _decoded(self, drawn: Drawn, stretch: Stretch, source: Optional[Tensor], mine: List[int]) -> Tensor:
         audio: Optional[Tensor] = None

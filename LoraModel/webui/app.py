@@ -46,7 +46,7 @@ from LoraModel.inference.audio import read_audio  # noqa: E402
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
 from LoraModel.inference.patched import patch, voice_of  # noqa: E402
 from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
-from LoraModel.messages import Text, UserError, cli, language, tr  # noqa: E402
+from LoraModel.messages import Text, UserError, cli, closest, tr, wanted_language  # noqa: E402
 from LoraModel.models.catalog import Catalog  # noqa: E402
 from LoraModel.names import shown  # noqa: E402
 from LoraModel.webui import app_demo, hooks  # noqa: E402
@@ -70,7 +70,7 @@ class Words:
     """RVC's `i18n`, as far as the panel and the tab need it: the Chinese words stand for themselves."""
 
     def __init__(self) -> None:
-        self.language = "zh_CN" if language() == "zh" else "en_US"
+        self.language = closest(wanted_language())
 
     def __call__(self, key: str) -> str:
         return key

@@ -6,7 +6,7 @@ import re
 from typing import Any, Callable, Dict
 
 from ..faults import describe_fault
-from ..messages import Text, closest, tr_in, wanted_language
+from ..messages import Text, closest, short_name, tr_in, wanted_language
 from ..messages import tr as system_tr
 from ..paths import printable
 
@@ -21,8 +21,8 @@ def _asked_of(namespace: Dict[str, Any]) -> str:
 
 
 def page_language(namespace: Dict[str, Any]) -> str:
-    """The page's language as two letters: "en", "zh", ..."""
-    return closest(_asked_of(namespace) or wanted_language()).split("_")[0].lower()
+    """The short name of the page's language: "en", "zh", ..."""
+    return short_name(closest(_asked_of(namespace) or wanted_language()))
 
 
 def translator(namespace: Dict[str, Any]) -> Tr:

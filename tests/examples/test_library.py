@@ -132,6 +132,10 @@ def test_a_programs_mistakes_are_named_and_overwrite_nothing(place):
     ):
         with pytest.raises(UserError, match=said):
             voice.convert(source, **more)
+    rate = f"{voice.sample_rate / 1000:g}k"  # as the commands take it
+    assert Voice("base.pth", sample_rate=rate).sample_rate == voice.sample_rate
+    with pytest.raises(UserError, match="sample rate 'high' is no number: give Hz, such as 40000, or 40k"):
+        Voice("base.pth", sample_rate="high")
     for path in ("~nosuchuser/x", "a\0b", "\ud800"):
         for call in (Voice, voice.set_adapters, voice.merge):
             with pytest.raises(UserError):

@@ -81,6 +81,30 @@ def test_order_pause_remove_and_add(tmp_path):
     assert list(states(tmp_path)) == ["v003", "new"]
 
 
+def test_a_reason_in_every_language_and_out_of_an_older_file(tmp_path, monkeypatch):
+    ledger = ledger_of(tmp_path, 1)
+    ledger.add([], [Refused("bad", UserError("there is no voice {name} in {weights_name}/: refresh the list and "
+                                             "choose one", name="x", weights_name="w"))])
+    entry = ledger.entries()[1]
+    assert entry.why == entry.why_in_english == "there is no voice x in w/: refresh the list and choose one"
+    monkeypatch.setenv("RVC_LORA_LANG", "zh")
+    assert ledger.entries()[1].why == "w/ 中没有音色 x：请刷新列表后重新选择"
+    with sqlite3.connect(str(tmp_path / "fleet.sqlite")) as db:  # as version 1 left it
+        for column in ("why_en", "why_zh"):
+            db.execute(f"ALTER TABLE voices ADD COLUMN {column} TEXT")
+        db.execute("UPDATE voices SET why_en = 'gone', why_zh = '没了' WHERE name = 'bad'")
+        db.execute("UPDATE run SET value = '1' WHERE key = 'version'")
+        db.execute("CREATE TABLE moved AS SELECT name, place, state, recordings, settings, data_dir, attempt, lost, "
+                   "step, steps, seconds, seconds_left, worker, why_en, why_zh, figures, changed FROM voices")
+        db.execute("DROP TABLE voices")
+        db.execute("ALTER TABLE moved RENAME TO voices")
+    for _ in range(2):  # taken over once
+        old = Ledger(tmp_path).entries()[1]
+        assert (old.name, old.why, old.why_in_english) == ("bad", "没了", "gone")
+    Ledger(tmp_path).again("bad")
+    assert Ledger(tmp_path).entries()[1].reason is None
+
+
 def test_a_file_of_something_else(tmp_path):
     (tmp_path / "fleet.sqlite").write_bytes(b"no database, but long enough to be looked at " * 50)
     with pytest.raises(UserError, match="is damaged, or not of this program"):

@@ -64,6 +64,8 @@ def test_the_command_and_what_it_refuses(whole, tmp_path, capsys):
         compact_index.main([str(copy)])
     with pytest.raises(UserError, match="exists"):
         compact_index.main([str(whole), "--output", str(copy)])
+    with pytest.raises(UserError, match=r"no index .*aded.index \(the nearest: .*added.index\): check the path$"):
+        compact_index.main([str(tmp_path / "aded.index")])
     index = faiss.IndexFlatL2(SIZE)
     index.add(speech_like(50, 1))
     faiss.write_index(index, str(tmp_path / "few.index"))

@@ -13,7 +13,8 @@ from typing import Dict, Iterator, Set, Tuple
 import pytest
 
 from LoraModel import messages
-from LoraModel.messages import Text, UserError, closest, listing, say, tr
+from LoraModel.evaluation import page
+from LoraModel.messages import StoredText, Text, UserError, closest, listing, say, stored, tr
 from LoraModel.webui.text import page_language, translator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,50 @@ def test_another_language_is_one_file(tmp_path, monkeypatch):
     finally:
         messages.languages.cache_clear()
         messages.catalogue.cache_clear()
+
+
+@pytest.fixture
+def french_and_taiwanese(tmp_path, monkeypatch):
+    """Two further languages, one of them of the same letters as another."""
+    for name, done, failed in (("zh_CN", "已完成", "{name}: 失败 {why}"), ("zh_TW", "完成了", "{name}: 失敗 {why}"),
+                               ("fr_FR", "terminé", "{name} : échec, {why}")):
+        texts = {"done": done, "{name}: failed: {why}": failed, "English": name}
+        (tmp_path / f"{name}.json").write_text(json.dumps(texts), encoding="utf-8")
+    monkeypatch.setattr(messages, "LOCALES", tmp_path)
+    messages.languages.cache_clear()
+    messages.catalogue.cache_clear()
+    yield
+    messages.languages.cache_clear()
+    messages.catalogue.cache_clear()
+
+
+def test_two_languages_of_the_same_letters(french_and_taiwanese, monkeypatch):
+    assert [messages.short_name(name) for name in messages.languages()] == ["en", "fr", "zh", "zh_TW"]
+    monkeypatch.setenv("RVC_LORA_LANG", "zh_TW.UTF-8")
+    assert (messages.language(), tr("done")) == ("zh_TW", "完成了")
+    texts = messages.in_every_language(Text("done"))
+    assert texts == {"en": "done", "fr": "terminé", "zh": "已完成", "zh_TW": "完成了"}
+    older = {"en": "x", "zh": "y"}  # a file that was written before there was a further language
+    assert messages.of_language(texts, "zh_TW") == "完成了" and messages.of_language(older, "zh_TW") == "y"
+    assert messages.of_language(older, "fr_FR") == "x"
+    style = page.style()
+    for short, code in (("fr", "fr-FR"), ("zh", "zh-CN"), ("zh_TW", "zh-TW")):  # exactly one is seen
+        assert f'html[data-shown="{short}"] [lang]:not([lang="{code}"])' in style
+    assert style.count("data-shown=") == 4
+
+
+def test_a_text_out_of_a_file(french_and_taiwanese):
+    error = UserError("{name}: failed: {why}", name=Path("v"), why=Text("done"), unused=listing([1.5, "a"]))
+    again = StoredText(json.loads(json.dumps(stored(error))))
+    assert [again.in_language(name) for name in ("en", "zh_TW", "fr_FR")] == ["v: failed: done", "v: 失敗 完成了",
+                                                                            "v : échec, terminé"]
+    assert str(again.values["unused"]) == "1.5, a" and str(pickle.loads(pickle.dumps(again))) == str(again)
+    older = StoredText({"en": "{x:>99999999999} it", "zh": "旧"})  # of a version that kept two languages
+    assert [older.in_language(name) for name in ("en", "fr_FR", "zh_CN")] == [older.in_language("en")] * 2 + ["旧"]
+    for strange in ({"text": "{x:>99999999999}", "values": {"x": 1}, "en": "as it was written"},
+                    {"text": ["done"], "values": 3, "en": "as it was written"}):
+        assert StoredText(strange).in_language("fr_FR") == "as it was written"  # no template that is not ours
+    assert StoredText([]).in_language("en") == "" == StoredText({"en": 3}).in_language("fr_FR")
 
 
 def test_the_pages_language_goes_before_the_systems(monkeypatch):

@@ -6,6 +6,7 @@ from training_data import log, make_experiment, one_thread, settings, trained
 
 from LoraModel.messages import UserError
 from LoraModel.training import TrainConfig, prepare
+from LoraModel.training.losses import DECODER_LOSSES, PRIOR_LOSSES, Loss
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
 
@@ -105,3 +106,16 @@ def test_resume_refuses_another_optimiser(voice, tmp_path, change):
     assert first.run() is True
     with pytest.raises(UserError, match=next(iter(change))):
         prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=2, **change)), resume=True)
+
+
+def test_a_further_loss_is_a_line_of_its_table(voice, tmp_path, monkeypatch):
+    """It is weighed, trained on and logged, without another line of code."""
+    monkeypatch.setitem(PRIOR_LOSSES, "drift", Loss(lambda host, prior, posterior: prior.mean.square().mean(),
+                                                     weight=2))
+    monkeypatch.setitem(DECODER_LOSSES, "peak", Loss(lambda made: made.audio.abs().amax(), weight=3))
+    folder = trained(voice, tmp_path / "out", epochs=1).folder
+    first = log(folder)[0]
+    config = TrainConfig
+    assert first["total"] == pytest.approx(config.c_kl * first["kl"] + 2 * first["drift"] + config.c_mel * first["mel"]
+                                           + config.c_stft * first["stft"] + 3 * first["peak"], rel=1e-5)
+    assert first["drift"] > 0 and first["peak"] > 0

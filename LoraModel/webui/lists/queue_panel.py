@@ -164,8 +164,7 @@ class QueuePanel:
         tr = self.tr
         word = tr("{state}", state=WORDS[entry.state])
         if entry.state == FAILED:
-            chinese = tr("English") != "English"
-            why = (entry.why_zh if chinese else entry.why_en) or ""
+            why = tr("{why}", why=entry.reason or "")
             return f"{escape(word)}: {escape(fields_for_options(why, tr))}"
         if entry.state in ACTIVE and entry.steps:
             left = in_short(entry.seconds_left)

@@ -31,7 +31,7 @@ from .runs import CODE, child_environment
 
 class Queue:
     """Args:
-        language: "en" or "zh", of what the process says; None for the system's.
+        language: such as "en" or "zh", of what the process says; None for the system's.
     """
 
     def __init__(self, folders: Folders, language: Optional[str] = None):
@@ -176,5 +176,5 @@ class Queue:
         entries = self.entries()
         return {"works": self.works(), "paused": self.ledger.paused, "log": tail(self.log, 6), "voices": [
             {"name": entry.name, "state": entry.state, "step": entry.step, "steps": entry.steps,
-             "seconds_left": entry.seconds_left, "seconds": round(entry.seconds, 1), "why": entry.why_en or "",
+             "seconds_left": entry.seconds_left, "seconds": round(entry.seconds, 1), "why": entry.why_in_english,
              "heldout": entry.figures.get("heldout"), "base": entry.figures.get("base_heldout")} for entry in entries]}

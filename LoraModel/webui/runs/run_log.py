@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ...training.checkpoint import RUN_FILE
+from ...training.losses import DECODER_LOSSES
 from ...training.monitor import LOG_FILE, SAMPLES
 
 RECENT = 20  # steps whose mean duration is taken
 TAIL_BYTES = 1 << 16
-PARTLY = ("mel", "stft", "disc", "gen", "fm", "total")
+PARTLY = (*DECODER_LOSSES, "disc", "gen", "fm", "total")
 """Losses that only those steps have in which the decoder learns: of the others the newest stands."""
 
 

@@ -89,7 +89,7 @@ class Runs:
     """The runs of one folder.
 
     Args:
-        language: "en" or "zh", of what the runs say; None for the system's.
+        language: such as "en" or "zh", of what the runs say; None for the system's.
     """
 
     def __init__(self, folders: Folders, language: Optional[str] = None):
