@@ -42,13 +42,13 @@ def change_of(name: str, base: nn.Module, voice: nn.Module) -> Tuple[Tensor, Opt
 
 @torch.no_grad()
 def set_start(
-    injection: Injection, voice: nn.Module, row: int, moments: Optional[Dict[str, Moments]] = None
+    injection: Injection, voice: nn.Module, row: int, listener: Optional[Listener] = None
 ) -> Dict[str, float]:
     """Let the adapter be the best cut of the voice's change.
 
     Args:
         injection: on the base's network. voice: the full voice's network. row: of its speaker table.
-        moments: of the layers' inputs, by their paths; None for the plain SVD of the weights.
+        listener: has heard the layers' inputs, and gives their moments away; None for the plain SVD of the weights.
 
     Returns:
         of each layer, the share of its change's energy (sum of squares of dW) that is kept; of the speaker's row 1.
@@ -65,8 +65,9 @@ def set_start(
         weight, bias = change_of(path, layer.base, layers[path])
         matrix = weight.flatten(1)
         target, root = matrix, None
-        if moments is not None and path in moments:
-            target, root = _regression(layer, matrix, bias, moments[path])
+        moments = None if listener is None else listener.take(path)
+        if moments is not None:
+            target, root = _regression(layer, matrix, bias, moments)
         left, right = _cut(target, layer.r, root, layer.INPUT_ROWS)  # (rows, r), (r, columns)
         layer.set_product(left, right)
         energy = float(matrix.square().sum())
@@ -79,8 +80,8 @@ def _regression(
 ) -> Tuple[Tensor, Tensor]:
     """(M, L): what is to be cut, in the shape of `matrix`, and the root of C."""
     second = moments.second.double()
-    size = len(second)
-    second = second + RIDGE * second.diagonal().mean().clamp(min=1e-12) * torch.eye(size, dtype=second.dtype)
+    diagonal = second.diagonal()
+    diagonal += RIDGE * diagonal.mean().clamp(min=1e-12)
     root = torch.linalg.cholesky(second)
     if bias is not None:
         share = torch.cholesky_solve(moments.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
@@ -133,7 +134,7 @@ class Listener:
             for path in paths
             if isinstance(modules[path], (nn.Linear, nn.Conv1d, nn.ConvTranspose1d))
         }
-        self._sums: Dict[str, Tuple[Tensor, Tensor, int]] = {}
+        self._sums: Dict[str, Tuple[Any, Any, int]] = {}
         self._hooks: list = []
 
     def __enter__(self) -> Listener:
@@ -148,14 +149,18 @@ class Listener:
     def _hook(self, path: str) -> Callable[[nn.Module, Any], None]:
         def hear(layer: nn.Module, given: Any) -> None:
             x = inputs_of(layer, given[0].detach())  # (size, columns)
-            second, mean, count = self._sums.get(path, (0, 0, 0))
-            self._sums[path] = (second + x @ x.t(), mean + x.sum(1), count + x.shape[1])
+            if path not in self._sums:
+                self._sums[path] = (x.new_zeros(len(x), len(x)), x.new_zeros(len(x)), 0)
+            second, mean, count = self._sums[path]
+            self._sums[path] = (second.addmm_(x, x.t()), mean.add_(x.sum(1)), count + x.shape[1])
 
         return hear
 
-    def moments(self) -> Dict[str, Moments]:
-        """Of every layer that has run."""
-        return {path: Moments(second / count, mean / count) for path, (second, mean, count) in self._sums.items()}
+    def take(self, path: str) -> Optional[Moments]:
+        """Of the inputs of the layer `path`, which is forgotten then; None of one that has not run. Those of all
+        layers together are larger than the network."""
+        second, mean, count = self._sums.pop(path, (None, None, 0))
+        return Moments(second.div_(count), mean.div_(count)) if second is not None and mean is not None else None
 
 
 def inputs_of(layer: Any, x: Tensor) -> Tensor:

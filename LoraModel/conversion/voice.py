@@ -226,7 +226,7 @@ class Converter:
                 tell("listen", number / len(LISTEN))
                 hear(teacher, to(learn.draw(2, 160, shift, random), self.device), g)
         tell("start", 0.0)
-        energy = set_start(model.injection, teacher, options.speaker, listener.moments())
+        energy = set_start(model.injection, teacher, options.speaker, listener)
         del listener
         mel = Mel(self.host, mel_data(info))
         student = Student(
