@@ -97,11 +97,15 @@ def _config(folder: Path, host: Host, info: BaseInfo) -> Dict[str, Any]:
     if path.is_file():
         try:
             config = bounded_json(path)
+            for part in ("data", "train"):
+                if not isinstance(config, dict) or not isinstance(config.get(part), dict):
+                    raise ValueError(f"it lacks '{part}'")
             config["data"], config["train"] = checked_data(config["data"], config["train"])
             return config
         except (ValueError, KeyError, TypeError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UserError("{path} is damaged ({error}): delete it and prepare the recordings again", path=path,
-                            error=str(error)[:200]) from None
+                            error=why[:200]) from None
     config = host.config_for(info.version, info.sample_rate)
     if config is None:
         raise UserError("{folder} has no config.json and RVC has none for {version} at {sample_rate} Hz: prepare the "

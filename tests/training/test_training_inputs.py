@@ -81,7 +81,9 @@ def test_clips_shorter_than_a_segment(tmp_path, refused):
 
 
 @pytest.mark.parametrize("text, what", [
-    ("no json", "damaged"), ("[]", "damaged"), ('{"data": {"sampling_rate": 16000}}', "damaged"),
+    ("no json", "damaged"), ("[]", "damaged (it lacks 'data')"), ('{"data": 1, "train": {}}', "(it lacks 'data')"),
+    ('{"data": {"sampling_rate": 16000}}', "damaged (it lacks 'train')"),
+    ('{"data": {"sampling_rate": 16000}, "train": {}}', "damaged (it lacks 'filter_length')"),
     (None, "has no config.json"),
 ])
 def test_a_bad_config_json(voice, tmp_path, refused, text, what):
