@@ -7,6 +7,7 @@ further command is one line in COMMANDS and a file LoraModel/NAME.py beside the 
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import Dict, List, Optional, Tuple
 
@@ -50,8 +51,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _unknown(argv: Optional[List[str]]) -> int:
-    raise UserError("there is no command {name!r}: choose from {commands}", name=(argv or [""])[0][:40],
-                    commands=listing(COMMANDS))
+    name = (argv or [""])[0][:40]
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    if near:
+        raise UserError("there is no command {name!r}: choose from {commands}. Did you mean {near}?", name=name,
+                        commands=listing(COMMANDS), near=near[0])
+    raise UserError("there is no command {name!r}: choose from {commands}", name=name, commands=listing(COMMANDS))
 
 
 if __name__ == "__main__":

@@ -234,5 +234,6 @@ def find_host(rvc_root: Union[str, Path, None] = None) -> Host:
         return checkout
     if importlib.util.find_spec("rvc") is not None:
         return Host(LIBRARY)
-    raise UserError("no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, or "
-                    "run `python run.py demo` once")
+    raise UserError("no RVC was found: put LoraModel/ into an RVC checkout, name one with --rvc_root or RVC_ROOT, run "
+                    "`python run.py demo` once, or install RVC's own library: pip install --no-deps "
+                    "--ignore-requires-python rvc==0.3.5")

@@ -54,6 +54,11 @@ def first() -> bool:
     return not several() or dist.get_rank() == 0
 
 
+def alone() -> bool:
+    """Whether torchrun has started no other process for this voice; before they are joined, too."""
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2
+
+
 @contextlib.contextmanager
 def joined(config: TrainConfig, rvc_root: Optional[str], resume: bool) -> Iterator[TrainConfig]:
     """The settings of this process among those that torchrun has started, all of which are joined while the block runs;
@@ -62,7 +67,7 @@ def joined(config: TrainConfig, rvc_root: Optional[str], resume: bool) -> Iterat
     Raises:
         UserError: they cannot be joined.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if alone():
         yield config
         return
     on_gpu = config.device.startswith("cuda") or (config.device == "auto" and torch.cuda.is_available())

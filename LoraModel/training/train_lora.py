@@ -24,7 +24,7 @@ import time
 from typing import Any, Dict, List, Optional, Union
 
 from LoraModel import commands
-from LoraModel.host import find_checkout, hush_torch
+from LoraModel.host import find_checkout, find_host, hush_torch
 from LoraModel.inference.adapter_choice import find_adapter, weight_of
 from LoraModel.inference.model_loader import check_strength
 from LoraModel.inference.options import add_preview_option, add_word_options
@@ -36,6 +36,7 @@ from LoraModel.training import ranks
 from LoraModel.training.build import prepare
 from LoraModel.training.config import AUTO, PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
+from LoraModel.training.in_programs import with_recordings_prepared
 from LoraModel.training.settings_file import own_names, read_config_file
 from LoraModel.training.signals import handle_signals
 from LoraModel.training.trainer import Trainer
@@ -57,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add("--base_model", type=commands.path, help=tr("the pretrained generator (required), such as "
                                                     "assets/pretrained_v2/f0G40k.pth"))
     add("--data_dir", type=commands.path, help=tr("RVC's experiment folder logs/NAME (required), as prepare_data.py "
-                                                  "or RVC's page makes it"))
+                                                  "or RVC's page makes it; or a folder of recordings, which are "
+                                                  "prepared first"))
     add("--output_dir", type=commands.path, help=tr("folder for the adapter and the run (required); a relative one "
                                                     "lies in the RVC checkout"))
     add("--name", help=tr("name of the voice (default: the experiment folder's)"))
@@ -126,7 +128,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     hush_torch()
     undo = handle_signals(None)
     try:
-        with ranks.joined(TrainConfig.from_dict(settings), rvc_root, resume) as config:
+        config = TrainConfig.from_dict(settings)
+        if ranks.alone():
+            config = with_recordings_prepared(config, find_host(rvc_root), resume, rate, config_json)
+        with ranks.joined(config, rvc_root, resume) as config:
             start = start_of(init, config, rvc_root) if init else None
             return _train(config, resume, rvc_root, rate, config_json, preview, start)
     except KeyboardInterrupt:

@@ -53,7 +53,9 @@ def test_a_command_is_a_module_of_its_name(name):
 def test_an_unknown_command_is_named(capsys, monkeypatch):
     monkeypatch.setenv("RVC_LORA_LANG", "en")
     assert console.main(["trian"]) == 2
-    assert "there is no command 'trian': choose from prepare, train" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no command 'trian': choose from prepare, train" in said and said.endswith("Did you mean train?\n")
+    assert console.main(["zzz"]) == 2 and "Did you mean" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("called", [["LoraModel", "merge"], ["LoraModel.merge"]])

@@ -14,7 +14,7 @@ from training_data import DEMO, argv, environment, log, make_experiment, one_thr
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
-from LoraModel.training import train_lora, validate
+from LoraModel.training import in_programs, train_lora, validate
 from LoraModel.training.monitor import Monitor
 from LoraModel.training.train_lora import main
 
@@ -151,3 +151,21 @@ def test_a_terminal_of_eighty_columns_shows_the_loss_on_what_was_kept_out(tmp_pa
     monitor.close()
     line = capsys.readouterr().err.split("\r")[-1].strip()
     assert "| 1/1000 [" in line and ", held-out 0.551, mel" in line and len(line) <= 80
+
+
+def test_the_command_prepares_a_folder_of_recordings_first(tmp_path, monkeypatch):
+    (tmp_path / "anna").mkdir()
+    shutil.copy(str(DEMO / "recordings/target/01.flac"), str(tmp_path / "anna"))
+    seen = []
+
+    def prepared(host, plan):  # test_library.py has it done in full
+        assert (plan.source, plan.settings.sample_rate) == (tmp_path / "anna", 16000)
+        plan.experiment.mkdir(parents=True)
+        (plan.experiment / "filelist.txt").write_text("")
+
+    monkeypatch.setattr(in_programs, "prepare_data", prepared)
+    monkeypatch.setattr(train_lora, "_train", lambda config, *rest: seen.append(config) or 0)
+    command = ["--base_model", str(DEMO / "base/f0G16k.pth"), "--data_dir", str(tmp_path / "anna"), "--output_dir",
+               str(tmp_path / "run")]
+    assert main(command) == 0 and (seen[0].name, seen[0].data_dir) == ("anna", str(tmp_path / "run" / "data"))
+    assert main([*command[:3], seen[0].data_dir, *command[4:]]) == 0 and seen[1].data_dir == seen[0].data_dir
