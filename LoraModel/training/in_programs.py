@@ -11,12 +11,13 @@ from ..commands import parse_rate
 from ..host import Host, find_host
 from ..host import experiment as layout
 from ..messages import UserError
-from ..models import BaseInfo, load_base_beside_config
+from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from ..preparation import prepare as prepare_data
 from ..preparation.options import parser as preparation_options
 from ..preparation.options import plan_from
-from .build import prepare, run_folder
+from .build import check_rate, check_speakers, prepare, run_folder
 from .config import TrainConfig
+from .validate import check_base
 
 
 class Step(NamedTuple):
@@ -130,6 +131,11 @@ def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = Fal
         return config
     name = config.name or (source.stem if source.is_file() else source.resolve().name)
     info = info or load_base_beside_config(config.base_model, host, sample_rate, config_json).info
+    check_base(info)  # what the recordings have no part in is said before they are prepared
+    check_rate(sample_rate, info)
+    check_speakers(config, info)
+    if config.base_d:
+        load_discriminator(host.resolve(config.base_d), host, info.version)
     output = Path("logs") / name if host.is_checkout else run_folder(host, config.output_dir, resume) / "data"
     beside = config_json or _configuration_beside(info.path, host, info.version, info.sample_rate)
     options = ["--input_dir", str(source), "--output_dir", str(output), "--version", info.version, "--sample_rate",

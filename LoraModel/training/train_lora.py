@@ -122,13 +122,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = own_names(read_config_file(options.pop("config"))) if "config" in options else {}
     settings.update(options)
+    config = TrainConfig.from_dict(settings)  # a setting that is misspelt comes before one that seems to be missing
     for key in ("base_model", "data_dir", "output_dir"):
         if not settings.get(key):
             raise UserError("--{key} is missing (--help lists the options)", key=key)
     hush_torch()
     undo = handle_signals(None)
     try:
-        config = TrainConfig.from_dict(settings)
         if ranks.alone():
             config = with_recordings_prepared(config, find_host(rvc_root), resume, rate, config_json)
         with ranks.joined(config, rvc_root, resume) as config:

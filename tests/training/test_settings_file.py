@@ -89,6 +89,12 @@ def test_a_missing_file_names_the_near_one(tmp_path):
         read_config_file(tmp_path / "setting.json")
 
 
+def test_a_misspelt_setting_is_named_before_what_seems_to_be_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    assert cli(main, ["--config", str(written(tmp_path, "a.json", '{"base_modl": "G.pth"}'))]) == 2
+    assert "unknown setting 'base_modl': did you mean base_model?" in capsys.readouterr().err
+
+
 def test_other_programs_names():
     assert own_names({"network_dim": 8, "network_alpha": 4, "learning_rate": 1e-3}) == {
         "lora_rank": 8,
