@@ -22,7 +22,7 @@ from ..training.checkpoint import RUN_FILE
 from ..training.heldout import Score
 from ..training.in_programs import with_recordings_prepared
 from ..training.monitor import SAMPLES
-from ..training.publishing import Publisher, improves
+from ..training.publishing import RECORD, Publisher, improves
 
 VOICES, ADAPTERS, LOGS = "voices", "adapters", "logs"
 """Folders of the run: one for each voice, the list of adapters (outside of a checkout), and the workers' logs."""
@@ -185,7 +185,7 @@ def publish_voice(work: Work, job: Job, host: Host, figures: Dict[str, Any], fol
         figures["index"] = str(found[-1] if found else build_index(data, figures["version"]))
     if work.publish:
         target = work.in_list(job.name, host)
-        Publisher(adapter, target, folder / "published.json", improves).look()
+        Publisher(adapter, target, folder / RECORD, improves).look()
         figures["published"] = str(target) if target.is_file() and figures["better"] else ""
     atomic_write(folder / "figures.json", json.dumps(figures, indent=1, sort_keys=True).encode())
 

@@ -14,6 +14,8 @@ from ..lora.adapter_file import read_metadata
 from ..lora.adapter_metadata import losses
 from ..messages import UserError, tr
 
+RECORD = "published.json"
+"""In a run's folder: what it has put into the list."""
 SECONDS = 1.0
 """Between two looks for a new best adapter."""
 
@@ -97,3 +99,20 @@ def improves(adapter: Path) -> bool:
     except (UserError, ValueError):
         return False
     return "base" in found and "adapter" in found and found["adapter"] < found["base"]
+
+
+def put_into_list(adapter: Path, root: Path) -> Optional[Path]:
+    """Put a finished run's adapter into the list of RVC's page, assets/lora of the checkout `root`.
+
+    Returns:
+        Where it lies there; None where it is no better than the base alone, or a file of the user's has its name, which
+        standard error says.
+    """
+    place = root / "assets" / "lora"
+    if place.resolve() in adapter.resolve().parents:  # the run lies in the list
+        return adapter
+    if not improves(adapter):
+        return None
+    target = place / adapter.name
+    Publisher(adapter, target, adapter.with_name(RECORD)).look()
+    return target if may_replace(target, adapter.with_name(RECORD)) else None

@@ -37,6 +37,7 @@ from LoraModel.training.build import prepare
 from LoraModel.training.config import AUTO, PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
 from LoraModel.training.in_programs import with_recordings_prepared
+from LoraModel.training.publishing import put_into_list
 from LoraModel.training.settings_file import own_names, read_config_file
 from LoraModel.training.signals import handle_signals
 from LoraModel.training.trainer import Trainer
@@ -101,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
         "start from another adapter of the same base, layers and ranks, or from a blend of several (default: from the "
         "base)"))
     add("--resume", action="store_true", help=tr("resume the run in --output_dir"))
+    add("--not_in_list", action="store_true", help=tr("do not put the adapter into the list of RVC's page "
+                                                      "(assets/lora of the checkout)"))
     commands.add_rvc_root(p)
     commands.add_base_form(p)
     add_word_options(p, argparse.SUPPRESS)
@@ -119,6 +122,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     resume, rvc_root, rate = options.pop("resume", False), options.pop("rvc_root",
                                                                        None), options.pop("sample_rate", None)
     preview, init = not options.pop("no_preview", False), options.pop("init", [])
+    listed = not options.pop("not_in_list", False)
     config_json = options.pop("config_json", None)
     settings: Dict[str, Any] = own_names(read_config_file(options.pop("config"))) if "config" in options else {}
     settings.update(options)
@@ -133,7 +137,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             config = with_recordings_prepared(config, find_host(rvc_root), resume, rate, config_json)
         with ranks.joined(config, rvc_root, resume) as config:
             start = start_of(init, config, rvc_root) if init else None
-            return _train(config, resume, rvc_root, rate, config_json, preview, start)
+            return _train(config, resume, rvc_root, rate, config_json, preview, start, listed)
     except KeyboardInterrupt:
         print(tr("stopped at once; the last save, if there was one, is kept"), file=sys.stderr)
         return 130
@@ -142,7 +146,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Optional[int],
-           config_json: Optional[str], preview: bool, start: Optional[Adapter]) -> int:
+           config_json: Optional[str], preview: bool, start: Optional[Adapter], listed: bool) -> int:
     """Train, and return the exit code."""
     trainer = prepare(config, resume, rvc_root, rate, config_json, init=start)
     handle_signals(trainer)
@@ -152,7 +156,12 @@ def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Opt
     if preview and ranks.first():
         Previewer(trainer.host).try_to_add(trainer.adapter_path, trainer.info.path, lambda: load_base_beside_config(
             trainer.info.path, trainer.host, rate, config_json))
-    return report(trainer, time.perf_counter() - started)
+    code = report(trainer, time.perf_counter() - started)
+    if listed and trainer.host.root is not None and ranks.first():
+        place = put_into_list(trainer.adapter_path, trainer.host.root)
+        if place is not None:
+            print(tr("in the list of RVC's page: {place}", place=place))
+    return code
 
 
 def start_of(texts: List[str], config: TrainConfig, rvc_root: Optional[str]) -> Adapter:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from refused_runs import _made, changed_base, files, refused, voice  # noqa: F401  (fixtures)
 from training_data import DEMO, argv, environment, log, make_experiment, one_thread, settings
+from voice_data import make_adapter
 
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
 from LoraModel.training import in_programs, train_lora, validate
 from LoraModel.training.monitor import Monitor
+from LoraModel.training.publishing import put_into_list
 from LoraModel.training.train_lora import main
 
 BETTER = {"init_speaker": 0, "lr": 5e-4}
@@ -169,3 +171,18 @@ def test_the_command_prepares_a_folder_of_recordings_first(tmp_path, monkeypatch
                str(tmp_path / "run")]
     assert main(command) == 0 and (seen[0].name, seen[0].data_dir) == ("anna", str(tmp_path / "run" / "data"))
     assert main([*command[:3], seen[0].data_dir, *command[4:]]) == 0 and seen[1].data_dir == seen[0].data_dir
+
+
+def test_rvcs_page_lists_what_the_command_trained_and_no_file_of_the_users_is_lost(tmp_path, library):
+    root, name = tmp_path / "RVC", "anna.safetensors"
+    adapter = make_adapter(root / "runs/anna" / name, library, 1, heldout='{"base": 0.9, "adapter": 0.5}')
+    place = root / "assets/lora" / name
+    assert put_into_list(adapter, root) == place and place.read_bytes() == adapter.read_bytes()
+    make_adapter(adapter, library, 2, heldout='{"base": 0.9, "adapter": 0.4}')  # trained again
+    assert put_into_list(adapter, root) == place and place.read_bytes() == adapter.read_bytes()
+    place.write_bytes(b"the user's own")
+    assert put_into_list(adapter, root) is None and place.read_bytes() == b"the user's own"
+    worse = make_adapter(root / "runs/b/b.safetensors", library, 3, heldout='{"base": 0.9, "adapter": 1.5}')
+    assert put_into_list(worse, root) is None and not (root / "assets/lora/b.safetensors").exists()
+    inside = make_adapter(root / "assets/lora/c/c.safetensors", library, 4, heldout='{"base": 0.9, "adapter": 0.5}')
+    assert put_into_list(inside, root) == inside  # the run itself lies where the page looks
