@@ -1,6 +1,5 @@
 """Ways of training that the product does not have, so that they can be measured beside those that it has: our losses
-beside a small discriminator, with a loss on variance, or held to the base's own sound; full fine-tuning beside that
-discriminator."""
+beside a small discriminator, or with a loss on variance; full fine-tuning beside that discriminator."""
 
 from __future__ import annotations
 
@@ -8,21 +7,19 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
 from bench.trainings import FullTraining, LoRATraining
-from LoraModel.lora import freeze
-from LoraModel.models import load_base_beside_config, read_checkpoint
+from LoraModel.models import read_checkpoint
 from LoraModel.training import TrainConfig, Trainer
 from LoraModel.training.objective import Objective
 from LoraModel.training.posteriors import TrainBatch
 
 RATE = 1e-4
 """The discriminator's learning rate: RVC's own."""
-OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance", "hold")
+OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance")
 """The settings of a recipe that are no settings of the trainer; see `arm_of`."""
 
 
@@ -48,33 +45,26 @@ class Remedies(Objective):
 
     Args:
         own: the trainer's objective. beside: "whole" lets the small discriminator learn, "frozen" takes its features
-            alone, "" leaves it out. since: the step from which it takes part. adversarial, variance, hold: weights of
-            its losses; of the difference of the bands' standard deviation over the batch; of the log-mel distance to
-            what the base alone makes of the same posterior. base: the decoder that says so.
+            alone, "" leaves it out. since: the step from which it takes part. adversarial, variance: weights of its
+            losses; of the difference of the bands' standard deviation over the batch.
     """
 
     def __init__(self, own: Objective, pair: Optional[Pair], beside: str, since: int, adversarial: float,
-                 variance: float, hold: float, base: Optional[nn.Module]):
+                 variance: float):
         self.__dict__.update(own.__dict__)
         self._pair, self._beside, self._since = pair, beside, since
-        self._base = base
-        self.weights = {**own.weights, "gen": adversarial, "fm": adversarial, "variance": variance, "hold": hold}
+        self.weights = {**own.weights, "gen": adversarial, "fm": adversarial, "variance": variance}
         if pair is not None and beside == "whole":
             self._optimizer = torch.optim.AdamW(pair.parameters(), RATE, betas=(0.8, 0.99), eps=1e-9)
 
     def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
-        """As the trainer's, with `gen`, `fm`, `variance` and `hold` where they are asked for."""
-        part = self.stretch(batch, z)
-        audio = self.decoded(part, batch)
-        losses = self.audio_losses(audio, part.wave, part.mel, step)
-        made = self._mel.of_audio(audio.squeeze(1))
+        """As the trainer's, with `gen`, `fm` and `variance` where they are asked for."""
+        part = self.held(self.stretch(batch, z))
+        audio = self.decoded(part, self._speaker(batch))
+        losses = self.audio_losses(audio, part, step)
         if self.weights["variance"]:
+            made = self._mel.of_audio(audio.squeeze(1))
             losses["variance"] = (made.std((0, 2)) - part.mel.std((0, 2))).abs().mean()
-        if self._base is not None:
-            row = self._model.network.emb_g.weight[self._model.posterior_speaker].detach()
-            with torch.no_grad():
-                plain = self._base(part.z, part.f0, g=row.expand(len(z), -1)[..., None])
-            losses["hold"] = F.l1_loss(made, self._mel.of_audio(plain.squeeze(1)))
         if self._pair is not None and step >= self._since:
             losses.update(self._judged(part.wave, audio))
         return losses
@@ -97,17 +87,12 @@ class Remedies(Objective):
 
 def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int,
                   name: str) -> LoRATraining:
-    """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`, `hold`."""
-    if any(recipe.get(key) for key in ("beside", "variance", "hold")):
+    """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`."""
+    if any(recipe.get(key) for key in ("beside", "variance")):
         pair = Pair(small).to(trainer.device).train() if recipe.get("beside") else None
-        base = None
-        if recipe.get("hold"):
-            base = load_base_beside_config(trainer.config.base_model, trainer.host).network.dec.to(trainer.device)
-            freeze(base.eval())
         trainer.objective = Remedies(trainer.objective, pair, recipe.get("beside", ""),
                                      int(recipe.get("from", 0.0) * trainer.total_steps),
-                                     recipe.get("adversarial", 0.5), recipe.get("variance", 0.0),
-                                     recipe.get("hold", 0.0), base)
+                                     recipe.get("adversarial", 0.5), recipe.get("variance", 0.0))
     return LoRATraining(trainer, points, name)
 
 

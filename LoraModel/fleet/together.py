@@ -98,12 +98,11 @@ class Member:
 
 
 class _Part(NamedTuple):
-    """A voice's part of a joint step. stretch, source: what its decoder is given, and the excitation of it."""
+    """A voice's part of a joint step. stretch: what its decoder is given."""
 
     member: Member
     drawn: Drawn
     stretch: Optional[Stretch]
-    source: Optional[Tensor]
 
 
 def fits(trainer: Trainer) -> bool:
@@ -165,9 +164,8 @@ def _draw(member: Member) -> _Part:
     with member.turn(hung=False):
         drawn = trainer.begin_step(member.indices)
         if not drawn.decoder:
-            return _Part(member, drawn, None, None)
-        stretch = trainer.objective.stretch(drawn.batch, drawn.z)
-        return _Part(member, drawn, stretch, trainer.objective.source(stretch))
+            return _Part(member, drawn, None)
+        return _Part(member, drawn, trainer.objective.held(trainer.objective.stretch(drawn.batch, drawn.z)))
 
 
 def _rows(parts: Sequence[_Part]) -> Tuple[List[Products], List[slice]]:
@@ -213,7 +211,7 @@ def _decoder(parts: Sequence[_Part], places: Sequence[int]) -> Dict[int, Dict[st
     model = trainer.model
     rows, where = _rows(chosen)
     f0 = None if stretches[0].f0 is None else torch.cat([one.f0 for one in stretches if one.f0 is not None])
-    sources = [part.source for part in chosen if part.source is not None]
+    sources = [one.source for one in stretches if one.source is not None]
     with contextlib.ExitStack() as stack:
         stack.enter_context(rows_adapted(model.network, rows))
         stack.enter_context(trainer.objective.autocast())
@@ -221,8 +219,8 @@ def _decoder(parts: Sequence[_Part], places: Sequence[int]) -> Dict[int, Dict[st
             stack.enter_context(given_excitation(model.network.dec, torch.cat(sources)))
         audio = model.decode(torch.cat([one.z for one in stretches]), f0, model.speaker_vector(_speakers(chosen)))
     audio = audio.float()
-    return {place: part.member.trainer.objective.audio_losses(audio[mine], stretch.wave, stretch.mel,
-                                                       part.member.trainer.done_steps)
+    return {place: part.member.trainer.objective.audio_losses(audio[mine], stretch,
+                                                              part.member.trainer.done_steps)
             for place, part, mine, stretch in zip(places, chosen, where, stretches)}
 
 

@@ -6,8 +6,9 @@ beside it, which is an `nn.Module` of its own: give *its* parameters to the opti
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from torch import nn
 
@@ -122,6 +123,20 @@ def put_on(network: nn.Module, injection: Injection) -> None:
     for _, layer in injection.items():
         layer.attach()
     object.__setattr__(network, _ATTRIBUTE, injection)
+
+
+@contextlib.contextmanager
+def taken_off(injection: Injection) -> Iterator[None]:
+    """While the block runs, the network is the plain base; what hung on it before hangs on it again afterwards."""
+    layers: List[Any] = [layer for _, layer in injection.items()]
+    hung = [layer for layer in layers if layer._attached]
+    for layer in hung:
+        layer.detach()
+    try:
+        yield
+    finally:
+        for layer in hung:
+            layer.attach()
 
 
 def merge(network: nn.Module) -> None:

@@ -61,6 +61,7 @@ class TrainConfig:
         c_mel: weight of the log-mel loss, as RVC's own.
         c_kl: weight of the KL loss, as RVC's own.
         c_stft: weight of the multi-resolution STFT loss.
+        c_hold: weight of the log-mel distance of the decoder's sound to the base's own; 0 leaves it out.
         author: of the voice, a text that the adapter file carries.
         license: of the voice, likewise.
         notes: anything else, likewise.
@@ -105,6 +106,7 @@ class TrainConfig:
     c_mel: float = 45.0
     c_kl: float = 1.0
     c_stft: float = 5.0
+    c_hold: float = 5.0
     author: str = ""
     license: str = ""
     notes: str = ""
@@ -126,7 +128,7 @@ class TrainConfig:
         self._at_least("seed", 0)
         if self.seed >= 2**32:
             raise UserError("seed={seed} must be below {value}", seed=self.seed, value=2 ** 32)
-        for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft"):
+        for key in ("lr", "lr_final", "lora_plus", "ema_decay", "valid_fraction", "c_mel", "c_kl", "c_stft", "c_hold"):
             self._number(key)
         for key in ("base_model", "data_dir", "output_dir", "name", "preset", "device", "precision", "author",
                     "license", "notes", "tags", "language", "consent", "consent_note"):

@@ -4,7 +4,7 @@ multi-resolution STFT, which stands in for the discriminator where there is none
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Sequence
+from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,18 +50,28 @@ class Decoded(NamedTuple):
     """(batch, bands, frames), log-mel of `audio`."""
     real_mel: Tensor
     """(batch, bands, frames), cut out of the whole clip's log-mel, as RVC does: the edges differ."""
+    base_mel: Optional[Tensor] = None
+    """(batch, bands, frames), log-mel of what the base alone makes of the same z, pitch and excitation; None where
+    nothing is compared with it."""
+
+
+def hold_loss(made: Decoded) -> Optional[Tensor]:
+    """Log-mel L1 to the base's own sound. The base has heard more words than one speaker says in a minute; what it
+    makes of a sound is not unlearnt where the recordings do not ask for it (as knowledge distillation is used against
+    forgetting: Li and Hoiem 2016, arXiv:1606.09282)."""
+    return None if made.base_mel is None else F.l1_loss(made.base_mel, made.mel)
 
 
 class Loss(NamedTuple):
     """A term of the loss.
 
     Attributes:
-        of: what PRIOR_LOSSES and DECODER_LOSSES give each of theirs -> a number.
+        of: what PRIOR_LOSSES and DECODER_LOSSES give each of theirs -> a number; None where it has nothing to compare.
         alone: left out where a discriminator takes its place.
         weight: where the configuration has no `c_NAME` for it.
     """
 
-    of: Callable[..., Tensor]
+    of: Callable[..., Optional[Tensor]]
     alone: bool = False
     weight: float = 1.0
 
@@ -72,12 +82,18 @@ PRIOR_LOSSES: Dict[str, Loss] = {"kl": Loss(prior_loss)}
 
 def prior_losses(host: Host, prior: Prior, posterior: Posterior) -> Dict[str, Tensor]:
     """Those of PRIOR_LOSSES."""
-    return {name: loss.of(host, prior, posterior) for name, loss in PRIOR_LOSSES.items()}
+    return present({name: loss.of(host, prior, posterior) for name, loss in PRIOR_LOSSES.items()})
+
+
+def present(losses: Dict[str, Optional[Tensor]]) -> Dict[str, Tensor]:
+    """Those that had something to compare."""
+    return {name: value for name, value in losses.items() if value is not None}
 
 
 DECODER_LOSSES: Dict[str, Loss] = {
     "mel": Loss(lambda made: F.l1_loss(made.real_mel, made.mel)),
     "stft": Loss(lambda made: stft_loss(made.audio, made.real), alone=True),
+    "hold": Loss(hold_loss, alone=True),
 }
 """What compares the decoder's sound with the recording's, by name: of `Decoded`. A further loss is a function above and
 a line in one of the two tables; its value stands in train.jsonl, TensorBoard and the demo's report under its name."""

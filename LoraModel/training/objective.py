@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any, ContextManager, Dict, NamedTuple, Optional
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 from ..host import Host
-from ..host.networks import Mel, excitation, takes_pitch
+from ..host.networks import Mel, excitation, given_excitation, takes_pitch
+from ..lora.lora_utils import taken_off
 from ..models import SynthesizerLoRA
 from .adversary import Adversary
 from .config import TrainConfig
-from .losses import DECODER_LOSSES, PRIOR_LOSSES, Decoded, prior_losses, random_starts, slice_frames
+from .losses import DECODER_LOSSES, PRIOR_LOSSES, Decoded, present, prior_losses, random_starts, slice_frames
 from .posteriors import TrainBatch
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,13 +25,20 @@ class Stretch(NamedTuple):
     """What a step gives the decoder, and what should come of it.
 
     z: (batch, channels, frames), f0: (batch, frames) in Hz or None, wave: (batch, 1, samples), mel: (batch, bands,
-    frames).
+    frames), source: the excitation, (batch, samples, 1), None for a decoder without pitch, base_mel: as mel, of what
+    the base alone makes of z, f0 and source, or None.
     """
 
     z: Tensor
     f0: Optional[Tensor]
     wave: Tensor
     mel: Tensor
+    source: Optional[Tensor] = None
+    base_mel: Optional[Tensor] = None
+
+    def of_rows(self, rows: List[int]) -> Stretch:
+        """Some rows of the batch."""
+        return Stretch(*(None if part is None else part[rows] for part in self))
 
 
 class Objective:
@@ -80,39 +88,55 @@ class Objective:
         own loss disc, without a graph to the voice.
         step: how many there were.
         """
-        part = self.stretch(batch, z)
-        return self.audio_losses(self.decoded(part, batch), part.wave, part.mel, step)
-
-    def decoded(self, part: Stretch, batch: TrainBatch) -> Tensor:
-        """The voice's audio of a stretch of `batch`, (batch, 1, samples)."""
-        with self.autocast():
-            return self._model.decode(part.z, part.f0, self._speaker(batch)).float()
+        part = self.held(self.stretch(batch, z))
+        return self.audio_losses(self.decoded(part, self._speaker(batch)), part, step)
 
     def stretch(self, batch: TrainBatch, z: Tensor) -> Stretch:
-        """A random stretch of each clip, not yet decoded."""
+        """A random stretch of each clip with a random excitation, not yet decoded."""
         starts = random_starts(batch.lengths, self._frames)
         f0 = None if batch.f0 is None else slice_frames(batch.f0, starts, self._frames)
         wave = slice_frames(batch.wave, starts * self._hop, self._frames * self._hop)
         # RVC takes the target's mel from the whole clip's spectrogram, not from the slice: the edges differ.
-        return Stretch(slice_frames(z, starts, self._frames), f0, wave, slice_frames(batch.mel, starts, self._frames))
+        mel = slice_frames(batch.mel, starts, self._frames)
+        return Stretch(slice_frames(z, starts, self._frames), f0, wave, mel, self._source(f0))
 
-    def source(self, part: Stretch) -> Optional[Tensor]:
-        """The excitation that the decoder would make of a stretch, (batch, samples, 1): it draws random numbers. None
-        for a decoder without pitch."""
+    def _source(self, f0: Optional[Tensor]) -> Optional[Tensor]:
         decoder: Any = self._model.network.dec
-        if part.f0 is None or not takes_pitch(decoder):
+        if f0 is None or not takes_pitch(decoder):
             return None
         with torch.no_grad(), self.autocast():
-            return excitation(decoder, part.f0, self._hop)
+            return excitation(decoder, f0, self._hop)
 
-    def audio_losses(self, audio: Tensor, real: Tensor, wanted: Tensor, step: int) -> Dict[str, Tensor]:
-        """The losses of what the decoder made of a stretch; audio and recording, (batch, 1, samples)
-        each, and the recording's log-mel, (batch, bands, frames)."""
-        made = Decoded(audio.squeeze(1), real.squeeze(1), self._mel.of_audio(audio.squeeze(1)), wanted)
-        losses = {name: loss.of(made) for name, loss in DECODER_LOSSES.items()
-                  if self._adversary is None or not loss.alone}
+    def decoded(self, part: Stretch, speaker: Tensor) -> Tensor:
+        """The sound of a stretch as the network stands, (batch, 1, samples). speaker: (batch, gin, 1)."""
+        decoder: Any = self._model.network.dec
+        given = contextlib.nullcontext() if part.source is None else given_excitation(decoder, part.source)
+        with given, self.autocast():
+            return self._model.decode(part.z, part.f0, speaker).float()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the voice's sound is compared with the base's own."""
+        return bool(self.weights["hold"]) and self._adversary is None
+
+    def held(self, part: Stretch) -> Stretch:
+        """A stretch with what the base alone makes of it, as the speaker that the voice started from; as it is where
+        nothing is compared with that."""
+        if not self.holds:
+            return part
+        row = torch.full((len(part.z),), self._model.posterior_speaker, dtype=torch.long, device=part.z.device)
+        with torch.no_grad(), taken_off(self._model.injection):
+            audio = self.decoded(part, self._model.speaker_vector(row))
+            return part._replace(base_mel=self._mel.of_audio(audio.squeeze(1)))
+
+    def audio_losses(self, audio: Tensor, part: Stretch, step: int) -> Dict[str, Tensor]:
+        """The losses of what the decoder made of a stretch. audio: (batch, 1, samples)."""
+        made = Decoded(audio.squeeze(1), part.wave.squeeze(1), self._mel.of_audio(audio.squeeze(1)), part.mel,
+                       part.base_mel)
+        losses = present({name: loss.of(made) for name, loss in DECODER_LOSSES.items()
+                          if self._adversary is None or not loss.alone})
         if self._adversary is not None:
-            disc = self._adversary.update(real, audio, step, self._scaler, self.autocast())
+            disc = self._adversary.update(part.wave, audio, step, self._scaler, self.autocast())
             if disc is not None:
                 losses["disc"] = disc
             with self.autocast():

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..defaults import usual_defaults
 from ..files import replace_file
 from ..host import find_host
-from ..host.networks import as_written, given_excitation
+from ..host.networks import as_written
 from ..messages import UserError
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Prior
@@ -125,13 +125,11 @@ class RankTrainer(Trainer):
     def step(self, indices: Sequence[int]) -> Dict[str, Optional[float]]:
         drawn = self.begin_step(indices)
         stretch = self.objective.stretch(drawn.batch, drawn.z) if drawn.decoder else None
-        source = None if stretch is None else self.objective.source(stretch)
         mine = list(range(dist.get_rank(), len(drawn.batch.lengths), dist.get_world_size()))
         whole, values = self.backward(self._prior(drawn, mine))
         if stretch is not None:
-            audio = self._decoded(drawn, stretch, source, mine)
-            losses = self.objective.audio_losses(audio, stretch.wave, stretch.mel, self.done_steps)
-            more, losses = self.backward(losses)
+            audio, stretch = self._decoded(stretch, mine)
+            more, losses = self.backward(self.objective.audio_losses(audio, stretch, self.done_steps))
             whole, values = whole + more, {**values, **losses}
         self._sum_gradients()
         return self.end_step(drawn, whole, values)
@@ -159,17 +157,17 @@ class RankTrainer(Trainer):
         z_p, mean, log_scale = (_gathered(part, mine, like) for part in parts)
         return prior_losses(self.host, Prior(z_p, mean, log_scale), posterior)
 
-    def _decoded(self, drawn: Drawn, stretch: Stretch, source: Optional[Tensor], mine: List[int]) -> Tensor:
+    def _decoded(self, stretch: Stretch, mine: List[int]) -> Tuple[Tensor, Stretch]:
+        """The sound of all rows, and the stretch with the base's sound, where that is compared with it."""
         audio: Optional[Tensor] = None
+        own = stretch.of_rows(mine)
         if mine:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(self._own())
-                stack.enter_context(self.objective.autocast())
-                if source is not None:
-                    stack.enter_context(given_excitation(self.model.network.dec, source[mine]))
-                f0 = None if stretch.f0 is None else stretch.f0[mine]
-                audio = self.model.decode(stretch.z[mine], f0, self._speakers(len(mine))).float()
-        return _gathered(audio, mine, stretch.wave)
+            with self._own():
+                own = self.objective.held(own)
+                audio = self.objective.decoded(own, self._speakers(len(mine)))
+        if self.objective.holds:
+            stretch = stretch._replace(base_mel=_gathered(own.base_mel, mine, stretch.mel))
+        return _gathered(audio, mine, stretch.wave), stretch
 
     def _sum_gradients(self) -> None:
         """Sum the adapter's gradients over the processes, and whether one of them was asked to stop."""

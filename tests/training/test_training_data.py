@@ -288,7 +288,10 @@ def test_a_further_loss_is_one_line(monkeypatch):
     monkeypatch.setitem(losses.DECODER_LOSSES, "wave", losses.Loss(lambda made: (made.audio - made.real).abs().mean(),
                                                                    weight=3.0))
     objective = Objective(None, None, None, TrainConfig("b", "d", "o"), torch.device("cpu"), 1, 1, None, None)
-    assert list(objective.weights) == ["kl", "mel", "stft", "wave", "gen", "fm"]
+    assert list(objective.weights) == ["kl", "mel", "stft", "hold", "wave", "gen", "fm"]
     assert objective.weights["wave"] == 3.0 and objective.weights["mel"] == TrainConfig.c_mel
     found = {name: loss.of(made) for name, loss in losses.DECODER_LOSSES.items() if name != "stft"}
+    assert found.pop("hold") is None  # nothing to compare with
     assert float(objective.total(found)) == 2.0 * TrainConfig.c_mel + 3.0
+    found["hold"] = losses.hold_loss(made._replace(base_mel=torch.full((1, 2, 3), 2.5)))
+    assert float(objective.total(found)) == 2.0 * TrainConfig.c_mel + 3.0 + 0.5 * TrainConfig.c_hold

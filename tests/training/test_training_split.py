@@ -64,6 +64,18 @@ def test_the_decoder_learns_on_its_steps_alone(voice, tmp_path):
         assert ("mel" in losses) == ("stft" in losses) == ("total" in losses) == (step % 3 == 0) and losses["kl"] > 0
 
 
+def test_the_voice_is_held_to_the_base_own_sound(voice, tmp_path):
+    """By the same z, pitch and excitation: a fresh adapter sounds as the speaker that it started from, so the loss
+    begins at 0 and grows. The base stays as it is, and the step draws the numbers that it draws without."""
+    trainer, free = trainer_of(voice, tmp_path / "held"), trainer_of(voice, tmp_path / "free", c_hold=0.0)
+    base = {name: tensor.clone() for name, tensor in trainer.model.network.state_dict().items()}
+    found, without = ([one.step([0, 1]) for _ in range(3)] for one in (trainer, free) if torch.manual_seed(3))
+    assert found[0]["hold"] < 1e-4 < found[1]["hold"] < found[2]["hold"]
+    assert "hold" not in without[0] and found[0]["mel"] == pytest.approx(without[0]["mel"], rel=1e-6)
+    assert all(torch.equal(tensor, base[name]) for name, tensor in trainer.model.network.state_dict().items())
+    assert all(layer._attached for _, layer in trainer.model.injection.items())
+
+
 def test_a_run_that_is_stopped_and_resumed_is_the_same_run(voice, tmp_path):
     more = {"decoder_every": 2, "epochs": 4}
     trained(voice, tmp_path / "whole", **more)
@@ -117,5 +129,6 @@ def test_a_further_loss_is_a_line_of_its_table(voice, tmp_path, monkeypatch):
     first = log(folder)[0]
     config = TrainConfig
     assert first["total"] == pytest.approx(config.c_kl * first["kl"] + 2 * first["drift"] + config.c_mel * first["mel"]
-                                           + config.c_stft * first["stft"] + 3 * first["peak"], rel=1e-5)
+                                           + config.c_stft * first["stft"] + config.c_hold * first["hold"]
+                                           + 3 * first["peak"], rel=1e-5)
     assert first["drift"] > 0 and first["peak"] > 0
