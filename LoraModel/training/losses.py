@@ -58,8 +58,9 @@ class Decoded(NamedTuple):
 def hold_loss(made: Decoded) -> Optional[Tensor]:
     """Log-mel L1 to the base's own sound. The base has heard more words than one speaker says in a minute; what it
     makes of a sound is not unlearnt where the recordings do not ask for it (as knowledge distillation is used against
-    forgetting: Li and Hoiem 2016, arXiv:1606.09282)."""
-    return None if made.base_mel is None else F.l1_loss(made.base_mel, made.mel)
+    forgetting: Li and Hoiem 2016, arXiv:1606.09282). Below a tenth it is a parabola: at the start the two are equal to
+    rounding, and rounding must not give the direction."""
+    return None if made.base_mel is None else F.smooth_l1_loss(made.base_mel, made.mel, beta=0.1)
 
 
 class Loss(NamedTuple):
