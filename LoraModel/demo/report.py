@@ -53,6 +53,7 @@ LOSSES = {
     "mel": (Text("Mel loss"), Text("log-mel distance of reconstructed clips")),
     "kl": (Text("KL loss"), Text("the prior: what is said, in whose voice")),
     "stft": (Text("STFT loss"), Text("multi-resolution spectra")),
+    "hold": (Text("Distance to the base"), Text("of the decoder's sound: keeps what the base can say")),
     "fm": (Text("Feature matching loss"), Text("inside the discriminator")),
     "gen": (Text("Adversarial loss"), Text("how well the discriminator is fooled")),
     "disc": (Text("Discriminator loss"), Text("real against generated")),
