@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from torch import nn
 
@@ -29,22 +29,21 @@ PROFILE: Dict[str, int] = {
     "dec_in": 2,
     "enc_p_io": 2,
 }
-"""Ranks that fill 387 KB at v2 40k in 8 bits. Beside a preset's layers it has the inputs of enc_p and decoder: a
-full voice moved them."""
+"""Ranks that fill 387 KB at v2 40k in 8 bits; other sizes and bases have them in proportion. Beside a preset's layers
+it has the inputs of enc_p and decoder: a full voice moved them."""
 _DROPPED = ("dec_in", "enc_p_io", "resblocks", "enc_p_attn", "ups", "enc_p_ffn")
 """What is left out, in this order, where even rank 1 everywhere is too large."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What was asked for. max_bytes: of the file; None: as large as the ranks make it."""
+    """What was asked for. max_bytes: of the file, which ranks are chosen to fill; None: as large as the ranks of the
+    preset make it."""
 
     max_bytes: Optional[int] = int(MAX_KB * 1000)
     preset: Optional[str] = None
     rank: Optional[int] = None
     bits: int = BITS
-    fill: bool = False
-    """Whether ranks above those of PROFILE are taken as well, as far as `max_bytes` goes."""
 
 
 def shapes_of(network: nn.Module, config: LoRAConfig) -> Dict[str, Tuple[int, ...]]:
@@ -167,7 +166,7 @@ def _largest(network: nn.Module, size: Size, metadata: Mapping[str, Any]) -> LoR
         return _fewer_layers(network, sides, fits, size, metadata)
     low, high = 0.0, 1.0
     if fits(scaled(1.0)):
-        if not size.fill or size.max_bytes is None:
+        if size.max_bytes is None:
             return ranks_config(scaled(1.0), "converted")
         while high < 1024 and fits(scaled(2 * high)):
             high *= 2
@@ -175,12 +174,20 @@ def _largest(network: nn.Module, size: Size, metadata: Mapping[str, Any]) -> LoR
     for _ in range(8):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(scaled(middle)) else (low, middle)
-    ranks, whole = scaled(low), scaled(high)
-    for target in PROFILE:  # what is left goes to single targets
-        more = {**ranks, target: whole.get(target, 0)}
-        if target in ranks and more[target] > ranks[target] and fits(more):
-            ranks = more
-    return ranks_config(ranks, "converted")
+    return ranks_config(_grown(scaled(low), sides, fits), "converted")
+
+
+def _grown(ranks: Dict[str, int], sides: Mapping[str, int], fits: Callable[[Mapping[str, int]], bool]
+           ) -> Dict[str, int]:
+    """The ranks raised one after another, as long as the file takes it."""
+    growing = True
+    while growing:
+        growing = False
+        for target in ranks:
+            more = {**ranks, target: min(ranks[target] + 1, sides[target])}
+            if more != ranks and fits(more):
+                ranks, growing = more, True
+    return ranks
 
 
 def _fewer_layers(
@@ -190,7 +197,7 @@ def _fewer_layers(
     for target in _DROPPED:
         ranks.pop(target, None)
         if fits(ranks):
-            return ranks_config(ranks, "converted")
+            return ranks_config(_grown(ranks, sides, fits), "converted")
     least = size_of(network, ranks_config(ranks, "converted"), metadata, size.bits)
     raise UserError("no adapter of this base is as small as {max_bytes:g} KB: the smallest takes {least:.0f} KB; give "
                     "a larger --max_kb", max_bytes=(size.max_bytes or 0) / 1000, least=least / 1000)

@@ -44,8 +44,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add("--output", type=commands.path, required=True, help=tr("the adapter to write (.safetensors), or a folder; a "
                                                                "relative one lies in the RVC checkout"))
     add("--max_kb", type=commands.number(1, 100_000), help=tr("size of the adapter in KB (1000 bytes); ranks are "
-                                                              "made to fill it (default: {max_kb:g}, ranks as at "
-                                                              "full size)", max_kb=MAX_KB))
+                                                              "made to fill it (default: {max_kb:g})",
+                                                              max_kb=MAX_KB))
     add("--preset", choices=list(PRESETS), help=tr("layers and ranks of training (default: those of a conversion)"))
     add("--rank", type=commands.whole(1, 4096), help=tr("one rank for all layers (default: one for each kind)"))
     add("--bits", type=int, choices=(8, 16), default=BITS, help=tr("bits of each number in the file"))
@@ -74,7 +74,7 @@ def options_of(args: argparse.Namespace) -> VoiceOptions:
         limit: Optional[int] = int(args.max_kb * 1000)
     else:
         limit = int(MAX_KB * 1000) if args.preset is None and args.rank is None else None
-    size = Size(limit, args.preset, args.rank, args.bits, fill=args.max_kb is not None)
+    size = Size(limit, args.preset, args.rank, args.bits)
     fast = args.fast
     return VoiceOptions(
         size,

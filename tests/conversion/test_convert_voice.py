@@ -68,7 +68,8 @@ def test_fast_is_the_svd_alone_and_needs_no_content(lab, library, tmp_path):
     "size, said",
     [
         (Size(60_000), None),
-        (Size(387_000, fill=True), None),
+        (Size(387_000), None),
+        (Size(250_000), None),
         (Size(None, "fast"), None),
         (Size(None, rank=1, bits=16), None),
         (Size(5_000), "smallest takes"),
@@ -84,7 +85,7 @@ def test_sizes_hold_or_are_refused_with_figures(lab, library, tmp_path, size, sa
         return
     made = converter.convert(lab[0], output, VoiceOptions(size, fast=True))
     if size.max_bytes:
-        assert 0.8 * size.max_bytes < made.after <= size.max_bytes
+        assert 0.93 * size.max_bytes < made.after <= size.max_bytes
     else:
         assert {target.r for name, target in made.config.targets.items() if name != "spk_row"} == (
             {1} if size.rank else {1, 2, 4}
