@@ -13,7 +13,7 @@ from ..lora.adapter_file import tensors_hash
 from ..lora.adapter_metadata import Part, parts_text
 from ..lora.voice_pitch import pitch_of_blend
 from ..messages import Text, UserError
-from .factors import Product, adapter_of, products_of, row_of
+from .factors import Product, adapter_of, exact_of, products_of, row_of
 
 MOST = 16
 """Adapters in one blend."""
@@ -64,18 +64,30 @@ def blend(
                 parts.setdefault(path, []).append((product, strength))
     products = {}
     for path, some in parts.items():
-        if len({(product.shape_a, product.shape_b, product.transposed) for product, _ in some}) > 1:
+        if len({(product.kind, product.shapes) for product, _ in some}) > 1:
             raise UserError("the layer {path} has other shapes in these adapters: they are of different bases",
                             path=path)
         left = torch.cat([product.left * strength for product, strength in some], 1)
         products[path] = some[0][0]._replace(left=left, right=torch.cat([product.right for product, _ in some], 0))
     row = _row(adapters, table)
-    made = adapter_of(products, adapters[0][0], "blend", row)
+    made = adapter_of(products, adapters[0][0], "blend", row, _exact(adapters))
     made.metadata = {**_metadata(adapters), "name": name}
     if len(files) == len(adapters) and all(adapter.metadata.get("checksum") for adapter, _ in adapters):
         made.metadata["parts"] = parts_text([Part(file, adapter.metadata["checksum"], strength)
                                              for file, (adapter, strength) in zip(files, adapters)])
     return made
+
+
+def _exact(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Tensor]:
+    """What has no rank, added up."""
+    total: Dict[str, Tensor] = {}
+    for adapter, strength in adapters:
+        for name, tensor in exact_of(adapter).items():
+            if name in total and total[name].shape != tensor.shape:
+                raise UserError("the layer {path} has other shapes in these adapters: they are of different bases",
+                                path=name.rpartition(".lora_")[0])
+            total[name] = total[name] + strength * tensor if name in total else strength * tensor
+    return total
 
 
 def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> Optional[Tensor]:

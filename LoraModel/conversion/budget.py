@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from torch import nn
 
 from ..lora import LoRAConfig
+from ..lora.adapter_layer import component_axes
 from ..lora.lora_layer import layer_class
 from ..lora.model_spec import model_spec
-from ..lora.targets import is_row
+from ..lora.targets import form_of, has_rank
 from ..messages import UserError
 
 MAX_KB = 387.0
@@ -57,9 +58,9 @@ def shapes_of(network: nn.Module, config: LoRAConfig) -> Dict[str, Tuple[int, ..
         target = config.target_of(path)
         if target is None:
             continue
-        kind: Any = layer_class(module, is_row(target))
+        kind: Any = layer_class(module, form_of(target))
         rank = config.targets[target].r
-        if not is_row(target) and rank > kind.fitting_rank(module, rank):
+        if has_rank(target) and rank > kind.fitting_rank(module, rank):
             raise UserError("rank {rank} does not fit {path}, whose smaller side is {side}: give at most {side}",
                             rank=rank, path=path, side=kind.fitting_rank(module, rank))
         found.update({f"{path}.{key}": shape for key, shape in kind.file_shapes(module, rank).items()})
@@ -87,11 +88,11 @@ def header_bytes(config: LoRAConfig, metadata: Mapping[str, Any]) -> int:
 
 def tensor_bytes(shapes: Mapping[str, Tuple[int, ...]], bits: int) -> int:
     """Bytes of tensors, and of their entries in the header. shapes: by the file's names."""
-    total = 0
+    total, axes = 0, component_axes(shapes)
     for name, shape in shapes.items():
-        values = math.prod(shape)
-        if bits == 8 and not name.endswith("lora_row.weight"):
-            components = shape[0] if name.endswith("lora_A.weight") or len(shape) == 3 and shape[2] > 1 else shape[1]
+        values, axis = math.prod(shape), axes[name]
+        if bits == 8 and axis is not None:
+            components = shape[axis]
             total += values + 2 * components + _entry(name + "_scale", (components,))
         else:
             total += 2 * values

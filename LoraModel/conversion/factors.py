@@ -1,17 +1,22 @@
-"""An adapter's deltas as products of two matrices, without any network: resized, blended, and looked at."""
+"""An adapter's deltas as products of two matrices, without any network: resized, blended, and looked at.
+
+What kind of layer a file's tensors are of, the kinds say themselves (`lora/adapter_layer.py`). Of a kind without a rank
+there is no product: its delta is linear in its tensors, which stay as they are, or are added up.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from .. import models  # noqa: F401  it defines the targets
 from ..lora import Adapter, LoRAConfig
-from ..lora.targets import TARGETS, is_row
+from ..lora.adapter_layer import component_axes, kind_in_file
+from ..lora.targets import TARGETS, has_rank
 from ..messages import Text, UserError
 from .budget import header_bytes, tensor_bytes
 
@@ -21,15 +26,13 @@ ROW = "lora_row.weight"
 class Product(NamedTuple):
     """A layer's delta as left @ right, the weight seen as a matrix. left: (rows, rank), right: (rank, columns), fp32.
 
-    shape_a, shape_b: of the factors in the file without their rank; transposed: the layer is a transposed
-    convolution.
+    kind: the class of LoRA layer. shapes: of the factors in the file without their rank, in the order of its KEYS.
     """
 
     left: Tensor
     right: Tensor
-    shape_a: Tuple[int, ...]
-    shape_b: Tuple[int, ...]
-    transposed: bool
+    kind: Any
+    shapes: Tuple[Tuple[int, ...], ...]
 
     @property
     def rank(self) -> int:
@@ -43,45 +46,47 @@ class Product(NamedTuple):
         """`lora_A.weight` and `lora_B.weight` for a scale of 1, each component's two vectors of one length."""
         a, b = self.left.norm(dim=0).clamp(min=1e-12), self.right.norm(dim=1).clamp(min=1e-12)
         scale = (b / a).sqrt()
-        left, right, r = self.left * scale, self.right / scale[:, None], self.rank
-        if self.transposed:
-            return {
-                "lora_A.weight": left.t().reshape(r, *self.shape_a),
-                "lora_B.weight": right.reshape(r, *self.shape_b),
-            }
-        return {
-            "lora_A.weight": right.reshape(r, *self.shape_a),
-            "lora_B.weight": left.reshape(self.shape_b[0], r, *self.shape_b[1:]),
-        }
+        factors = self.kind.factors(self.left * scale, self.right / scale[:, None])
+        made = {}
+        for key, shape, factor in zip(self.kind.KEYS, self.shapes, factors):
+            axis = self.kind.component_axis(key)
+            made[key] = factor.reshape(*shape[:axis], self.rank, *shape[axis:])
+        return made
 
 
 def products_of(adapter: Adapter) -> Dict[str, Product]:
-    """The deltas of an adapter's layers, the scale in them; without the speaker's row.
+    """The deltas of an adapter's layers, the scale in them; without those that have no rank (`exact_of`).
 
     Raises:
         UserError: a layer that its configuration does not know, or factors that make no product.
     """
     found = {}
     for path, tensors in adapter.layers().items():
-        if ROW in tensors:
+        kind: Any = kind_in_file({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        if kind is not None and kind.FORM:
             continue
         target = adapter.config.target_of(path)
-        if target is None or set(tensors) != {"lora_A.weight", "lora_B.weight"}:
+        if target is None or kind is None or set(tensors) != set(kind.KEYS):
             raise _damaged(adapter, path)
-        a, b = tensors["lora_A.weight"].float(), tensors["lora_B.weight"].float()
-        rank = adapter.config.targets[target].r
-        transposed = b.dim() == 3 and b.shape[2] > 1
-        if a.dim() < 2 or b.dim() < 2 or a.shape[0] != rank or b.shape[0 if transposed else 1] != rank:
-            raise _damaged(adapter, path)
-        scale = adapter.config.scaling(target)
-        if transposed:
-            found[path] = Product(
-                a.flatten(1).t() * scale, b.flatten(1), tuple(a.shape[1:]), tuple(b.shape[1:]), True
-            )
-        else:
-            found[path] = Product(
-                b.flatten(1) * scale, a.flatten(1), tuple(a.shape[1:]), (b.shape[0], *b.shape[2:]), False
-            )
+        rank, shapes = adapter.config.targets[target].r, []
+        for key in kind.KEYS:
+            shape, axis = tuple(tensors[key].shape), kind.component_axis(key)
+            if len(shape) < 2 or shape[axis] != rank:
+                raise _damaged(adapter, path)
+            shapes.append((*shape[:axis], *shape[axis + 1:]))
+        left, right = kind.matrices(*(tensors[key].float().flatten(1) for key in kind.KEYS))
+        found[path] = Product(left * adapter.config.scaling(target), right, kind, tuple(shapes))
+    return found
+
+
+def exact_of(adapter: Adapter) -> Dict[str, Tensor]:
+    """The tensors of the layers whose delta is no product of a rank, by the file's names, fp32; without the speaker's
+    row."""
+    found = {}
+    for path, tensors in adapter.layers().items():
+        kind = kind_in_file({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        if kind is not None and kind.FORM and ROW not in tensors:
+            found.update({f"{path}.{key}": tensor.float() for key, tensor in tensors.items()})
     return found
 
 
@@ -129,7 +134,7 @@ class Resized(NamedTuple):
 def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
     """`adapter` with the ranks of `ranks`, by target; a target that it does not name, or whose rank is lower, stays.
 
-    The speaker's row stays as it is.
+    The speaker's row, and what else has no rank, stays as it is.
     """
     products = products_of(adapter)
     made: Dict[str, Product] = {}
@@ -141,7 +146,7 @@ def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
         energy = product.energy()
         left = torch.cat([product.left, -smaller.left], 1)
         gone = (
-            Product(left, torch.cat([product.right, smaller.right], 0), (), (), False).energy()
+            product._replace(left=left, right=torch.cat([product.right, smaller.right], 0)).energy()
             if smaller is not product
             else 0.0
         )
@@ -152,28 +157,29 @@ def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
     return Resized(adapter_of(made, adapter, adapter.config.preset), math.sqrt(lost / whole) if whole else 0.0, worst)
 
 
-def adapter_of(products: Mapping[str, Product], like: Adapter, preset: str, row: Optional[Tensor] = None) -> Adapter:
-    """An adapter of these deltas. like: whose metadata and, where `row` is None, whose speaker's row it has."""
+def adapter_of(products: Mapping[str, Product], like: Adapter, preset: str, row: Optional[Tensor] = None,
+               exact: Optional[Mapping[str, Tensor]] = None) -> Adapter:
+    """An adapter of these deltas. like: whose metadata and, where `row` or `exact` is None, whose speaker's row and
+    other tensors without a rank (`exact_of`) it has."""
     tensors: Dict[str, Tensor] = {}
     targets: Dict[str, Dict[str, float]] = {}
     for path, product in products.items():
         target = like.config.target_of(path) or _target_of(path)
         targets[target] = {"r": product.rank, "lora_alpha": product.rank}
         tensors.update({f"{path}.{key}": tensor for key, tensor in product.tensors().items()})
-    own = (
-        {name: tensor for name, tensor in like.tensors.items() if name.endswith(ROW)}
-        if row is None
-        else {f"emb_g.{ROW}": row[None]}
-    )
-    if own:
-        targets["spk_row"] = {"r": 1, "lora_alpha": 1}
-        tensors.update(own)
+    rows = {name: tensor for name, tensor in like.tensors.items() if name.endswith(ROW)}
+    own = {**(rows if row is None else {f"emb_g.{ROW}": row[None]}), **(exact_of(like) if exact is None else exact)}
+    for name, tensor in own.items():
+        path, _, key = name.rpartition(".lora_")
+        kind: Any = kind_in_file({"lora_" + key: tuple(tensor.shape)})
+        targets[_target_of(path, kind.FORM)] = {"r": 1, "lora_alpha": 1}
+        tensors[name] = tensor
     return Adapter(tensors, LoRAConfig(targets=targets, preset=preset),
                    {key: value for key, value in like.metadata.items() if key != "preview"})  # of another sound
 
 
-def _target_of(path: str) -> str:
-    found = next((name for name, one in TARGETS.items() if not one.row and re.fullmatch(one.pattern, path)), None)
+def _target_of(path: str, form: str = "") -> str:
+    found = next((name for name, one in TARGETS.items() if one.form == form and re.fullmatch(one.pattern, path)), None)
     if found is None:
         raise UserError("no target takes the layer {path}", path=path)
     return found
@@ -192,17 +198,16 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
         UserError: even rank 1 everywhere takes more, or the adapter is damaged.
     """
     products_of(adapter)  # every layer fits the configuration
-    now = {name: target.r for name, target in adapter.config.targets.items() if not is_row(name)}
+    now = {name: target.r for name, target in adapter.config.targets.items() if has_rank(name)}
+    axes = component_axes({name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()})
 
     def shapes(ranks: Mapping[str, int]) -> Dict[str, Tuple[int, ...]]:
         found: Dict[str, Tuple[int, ...]] = {}
         for name, tensor in adapter.tensors.items():
             shape: List[int] = list(tensor.shape)
-            path, _, key = name.rpartition(".lora_")
-            if key != "row.weight":
-                rank = ranks[adapter.config.target_of(path) or ""]
-                axis = 0 if key == "A.weight" or len(shape) == 3 and shape[2] > 1 else 1
-                shape[axis] = rank
+            axis = axes[name]
+            if axis is not None:
+                shape[axis] = ranks[adapter.config.target_of(name.rpartition(".lora_")[0]) or ""]
             found[name] = tuple(shape)
         return found
 

@@ -13,7 +13,7 @@ from ..lora.adapter_metadata import PREVIEW_KINDS, one_line, preview_sound
 from ..messages import Text, tr
 from ..models import model_kind, read_checkpoint
 from ..names import shown
-from .factors import products_of, row_of
+from .factors import exact_of, products_of, row_of
 
 PARTS = {
     "enc_p": Text("text encoder"),
@@ -61,6 +61,10 @@ def changes(adapter: Adapter) -> Dict[str, Tuple[int, List[int], float]]:
         part = one_line(path.partition(".")[0], 40)
         layers, ranks, energy = found.get(part, (0, [], 0.0))
         found[part] = (layers + 1, [*ranks, product.rank], energy + product.energy())
+    for name, tensor in exact_of(adapter).items():
+        part = one_line(name.partition(".")[0], 40)
+        layers, ranks, energy = found.get(part, (0, [], 0.0))
+        found[part] = (layers + 1, [*ranks, 1], energy + float(tensor.square().sum()))
     row = row_of(adapter)
     if row is not None and "emb_g" not in found:
         found["emb_g"] = (1, [1], float(row.square().sum()))

@@ -11,7 +11,7 @@ from typing import Any, Dict
 
 from ..files import atomic_write
 from ..lora import Adapter, load_adapter
-from ..lora.targets import is_row
+from ..lora.targets import has_rank
 
 NAME = "adapter_config.json"
 
@@ -21,7 +21,7 @@ def peft_config(adapter: Adapter) -> Dict[str, Any]:
     and alpha are not the most frequent ones."""
     config = adapter.config
     ranks = {path: config.targets[target] for path in adapter.layers()
-             for target in [config.target_of(path)] if target is not None and not is_row(target)}
+             for target in [config.target_of(path)] if target is not None and has_rank(target)}
     pairs = [(one.r, one.lora_alpha) for one in ranks.values()]
     rank, alpha = max(sorted(set(pairs)), key=pairs.count) if pairs else (1, 1)
     return {

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lora import Injection, SpeakerRow, weight_norm
+from ..lora import Injection, weight_norm
+from ..lora.lora_layer import layer_class
 
 COLUMNS = 1500
 """Inputs of a layer that are taken at a time: more hardly change the moments."""
@@ -56,10 +56,7 @@ def set_start(
     layers = dict(voice.named_modules())
     kept: Dict[str, float] = {}
     for path, layer in injection.items():
-        if isinstance(layer, SpeakerRow):
-            layer.lora_row.weight.copy_(
-                layers[path].weight[row : row + 1] - layer.base.weight[layer.row : layer.row + 1]
-            )
+        if layer.start_as(layers[path], row):
             kept[path] = 1.0
             continue
         weight, bias = change_of(path, layer.base, layers[path])
@@ -85,12 +82,7 @@ def _regression(
     root = torch.linalg.cholesky(second)
     if bias is not None:
         share = torch.cholesky_solve(moments.mean.double()[:, None], root)[:, 0].float()  # (size,): E[x] / C
-        if layer.INPUT_ROWS:
-            base = layer.base
-            taps = base.kernel_size[0] / base.stride[0]  # so many products make an output
-            matrix = matrix + share[:, None] * (bias / taps).repeat_interleave(base.kernel_size[0])[None]
-        else:
-            matrix = matrix + bias[:, None] * share[None]
+        matrix = matrix + layer.bias_change(layer.base, share, bias)
     return matrix, root.float()
 
 
@@ -129,11 +121,7 @@ class Listener:
 
     def __init__(self, network: nn.Module, paths: Iterable[str]):
         modules = dict(network.named_modules())
-        self._layers = {
-            path: modules[path]
-            for path in paths
-            if isinstance(modules[path], (nn.Linear, nn.Conv1d, nn.ConvTranspose1d))
-        }
+        self._layers = {path: modules[path] for path in paths}
         self._sums: Dict[str, Tuple[Any, Any, int]] = {}
         self._hooks: list = []
 
@@ -149,6 +137,8 @@ class Listener:
     def _hook(self, path: str) -> Callable[[nn.Module, Any], None]:
         def hear(layer: nn.Module, given: Any) -> None:
             x = inputs_of(layer, given[0].detach())  # (size, columns)
+            if x is None:
+                return
             if path not in self._sums:
                 self._sums[path] = (x.new_zeros(len(x), len(x)), x.new_zeros(len(x)), 0)
             second, mean, count = self._sums[path]
@@ -163,21 +153,11 @@ class Listener:
         return Moments(second.div_(count), mean.div_(count)) if second is not None and mean is not None else None
 
 
-def inputs_of(layer: Any, x: Tensor) -> Tensor:
+def inputs_of(layer: nn.Module, x: Tensor) -> Optional[Tensor]:
     """What each output of `layer` is made of, as columns: (inputs * kernel, columns); of a transposed convolution
-    (inputs, columns).
+    (inputs, columns). None for a layer that has no such thing.
 
     x: (batch, frames, inputs) of a Linear, else (batch, inputs, frames). At most about `COLUMNS`, evenly spread.
     """
-    if isinstance(layer, nn.Linear):
-        columns = x.reshape(-1, x.shape[-1]).t()
-    elif isinstance(layer, nn.ConvTranspose1d):
-        columns = x.transpose(0, 1).flatten(1)
-    else:
-        outputs = x.shape[0] * x.shape[2] // layer.stride[0]
-        stride = layer.stride[0] * max(1, outputs // COLUMNS)
-        columns = F.unfold(
-            x.unsqueeze(2), (1, layer.kernel_size[0]), (1, layer.dilation[0]), (0, layer.padding[0]), (1, stride)
-        )
-        columns = columns.transpose(0, 1).flatten(1)
-    return columns[:, :: max(1, columns.shape[1] // COLUMNS)].float()
+    kind: Any = layer_class(layer)
+    return kind.inputs(layer, x, COLUMNS) if kind is not None else None

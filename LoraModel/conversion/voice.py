@@ -18,7 +18,7 @@ from ..files import check_file_place
 from ..host import Host
 from ..host.networks import Mel
 from ..inference.preview import Previewer
-from ..lora import LoRAConfig, SpeakerRow, save_adapter
+from ..lora import LoRAConfig, save_adapter
 from ..lora.adapter_file import rounded
 from ..lora.adapter_metadata import checked_field
 from ..messages import UserError
@@ -219,7 +219,7 @@ class Converter:
             return None, parts_of(energy), 0.0, 0
         learn, held = self.content_for(info).apart()
         g = teacher.emb_g.weight[options.speaker][None, :, None]
-        paths = [name for name, layer in model.injection.items() if not isinstance(layer, SpeakerRow)]
+        paths = [name for name, layer in model.injection.items() if not layer.FORM]
         random = torch.Generator().manual_seed(options.seed)
         with Listener(teacher, paths) as listener:
             for number, shift in enumerate(LISTEN):

@@ -110,7 +110,7 @@ def fits(trainer: Trainer) -> bool:
     layers that the rows do not have."""
     injection = trainer.model.injection
     return (trainer.adversary is None and not injection.config.lora_dropout
-            and all(can_have_rows(layer.base) for _, layer in injection.items()))
+            and all(can_have_rows(layer) for _, layer in injection.items()))
 
 
 def kind_of(trainer: Trainer) -> Tuple[Any, ...]:

@@ -30,6 +30,7 @@ from ..messages import Text, UserError
 from ..places import near_words
 from ..recent import Recent
 from .adapter_bytes import Stamp, read_header, read_tensors, stamp_of
+from .adapter_layer import by_layer, component_axes, kind_of, place_of
 from .adapter_metadata import (
     FIELDS,
     FORMAT,
@@ -42,9 +43,9 @@ from .adapter_metadata import (
     preview_sound,
 )
 from .lora_config import LoRAConfig
-from .lora_layer import delta_product, dense_delta, layer_class
+from .lora_layer import SpeakerRow, delta_product, dense_delta, layer_class
 from .model_spec import model_spec
-from .targets import is_row
+from .targets import form_of
 
 _OWN = ("format", "format_version", "checksum", "lora_config")
 """Metadata that `save_adapter` writes by itself."""
@@ -76,11 +77,7 @@ class Adapter:
 
     def layers(self) -> Dict[str, Dict[str, Tensor]]:
         """Tensors by module path: {path: {"lora_A.weight": …, "lora_B.weight": …}}."""
-        grouped: Dict[str, Dict[str, Tensor]] = {}
-        for name, tensor in self.tensors.items():
-            path, _, key = name.rpartition(".lora_")
-            grouped.setdefault(path, {})["lora_" + key] = tensor
-        return grouped
+        return by_layer(self.tensors)
 
     def check(self, network: nn.Module) -> None:
         """Check every key and shape against the network that the adapter is to sit on.
@@ -97,12 +94,13 @@ class Adapter:
             raise UserError("adapter {name!r} {what} the layer {path}: it is damaged or of another network",
                             name=self.name, what=what, path=path)
         for path, target in expected.items():
-            wanted = _expected_shapes(modules[path], target, self.config.targets[target].r)
+            kind = layer_class(modules[path], form_of(target))
+            wanted = kind.file_shapes(modules[path], self.config.targets[target].r) if kind is not None else {}
             found = {key: tuple(tensor.shape) for key, tensor in layers[path].items()}
             if found != wanted:
                 raise UserError("adapter {name!r}: {path} has {found}, the network wants {wanted}", name=self.name,
                                 path=path, found=found, wanted=wanted)
-            if is_row(target) and not 0 <= self.speaker < modules[path].num_embeddings:
+            if kind is SpeakerRow and not 0 <= self.speaker < modules[path].num_embeddings:
                 raise UserError("adapter {name!r} adapts speaker {speaker}, the base has {num_embeddings}",
                                 name=self.name, speaker=self.speaker, num_embeddings=modules[path].num_embeddings)
 
@@ -113,24 +111,17 @@ class Adapter:
     def deltas(self, network: nn.Module, strength: float = 1.0) -> Dict[str, Tensor]:
         """strength * scale * B A for each layer, dense, fp32, on the network's device."""
         return {
-            path: strength * dense_delta(
-                network.get_submodule(path), tensors, self._scaling(path), self.speaker
-            )
-            for path, tensors in self.layers().items()
+            place_of(path, kind_of(layer, tensors)): strength * dense_delta(layer, tensors, self._scaling(path),
+                                                                            self.speaker)
+            for path, tensors in self.layers().items() for layer in [network.get_submodule(path)]
         }
 
     def products(self, network: nn.Module) -> Dict[str, Tuple[Tensor, Tensor]]:
         """The delta of each layer as (left, right), for `LiveWeights.write_products`: fp32, on the network's device."""
         return {
-            path: delta_product(network.get_submodule(path), tensors, self._scaling(path),
-                                self.speaker)
-            for path, tensors in self.layers().items()
+            place_of(path, kind_of(layer, tensors)): delta_product(layer, tensors, self._scaling(path), self.speaker)
+            for path, tensors in self.layers().items() for layer in [network.get_submodule(path)]
         }
-
-
-def _expected_shapes(layer: nn.Module, target: str, r: int) -> Dict[str, Tuple[int, ...]]:
-    kind = layer_class(layer, is_row(target))
-    return kind.file_shapes(layer, r) if kind is not None else {}
 
 
 def tensors_hash(tensors: Iterable[Tuple[str, Tensor]]) -> str:
@@ -160,14 +151,8 @@ def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _component_axis(name: str, tensor: Tensor) -> int:
-    """The axis that counts rank components: rows of A, columns of B; rows of B too where its layer is transposed."""
-    transposed = tensor.dim() == 3 and tensor.shape[2] > 1
-    return 1 if name.endswith("lora_B.weight") and not transposed else 0
-
-
-def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
-    axis = _component_axis(name, tensor)
+def _quantize(name: str, tensor: Tensor, axis: int) -> Dict[str, Tensor]:
+    """axis: that counts the rank's components."""
     rows = tensor.float().transpose(0, axis)  # (components, ...)
     exact = rows.flatten(1).abs().amax(1) / 127  # (components,)
     scale = exact.to(torch.float16)
@@ -181,8 +166,7 @@ def _quantize(name: str, tensor: Tensor) -> Dict[str, Tensor]:
     return {name: steps.transpose(0, axis).contiguous().to(torch.int8), name + _SCALE: scale}
 
 
-def _dequantize(name: str, tensor: Tensor, scale: Tensor) -> Tensor:
-    axis = _component_axis(name, tensor)
+def _dequantize(name: str, tensor: Tensor, scale: Tensor, axis: int) -> Tensor:
     if tensor.dim() < 2 or scale.shape != (tensor.shape[axis],):
         raise UserError("tensor {name} has shape {shape} but {shape_2} scales: the file is damaged", name=name,
                         shape=tuple(tensor.shape), shape_2=tuple(scale.shape))
@@ -262,16 +246,18 @@ def stored_tensors(tensors: Mapping[str, Tensor], bits: int) -> Dict[str, Tensor
     if bits not in (8, 16):
         raise ValueError(f"bits={bits}: an adapter is stored in 16 or in 8 bits")
     stored: Dict[str, Tensor] = {}
+    axes = component_axes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     for name, tensor in tensors.items():
         half = tensor.detach().cpu().to(torch.float16).contiguous()
         if not bool(torch.isfinite(half).all()):
             raise UserError("tensor {name} has values that are not finite in fp16: training went astray, a strength "
                             "is too high, or the adapter is damaged", name=one_line(name))
-        if bits == 8 and not name.endswith("lora_row.weight"):
+        axis = axes[name]
+        if bits == 8 and axis is not None:
             if tensor.dim() < 2:
                 raise UserError("tensor {name} has shape {shape}: the adapter is damaged, make it again",
                                 name=one_line(name), shape=tuple(tensor.shape))
-            stored.update(_quantize(name, tensor.detach().cpu()))
+            stored.update(_quantize(name, tensor.detach().cpu(), axis))
         else:
             stored[name] = half
     return stored
@@ -368,6 +354,7 @@ def check_base(adapter: Adapter, base_hash: str, base_name: str) -> None:
 def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
     """The adapter's tensors as floating-point numbers: those stored in 8 bits multiplied by their scales."""
     tensors: Dict[str, Tensor] = {}
+    axes = component_axes({name: tuple(tensor.shape) for name, tensor in stored.items() if not name.endswith(_SCALE)})
     for name, tensor in stored.items():
         if name.endswith(_SCALE):
             if name[: -len(_SCALE)] not in stored:
@@ -378,7 +365,7 @@ def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
         if tensor.dtype == torch.int8:
             if name + _SCALE not in stored:
                 raise damaged(path, Text("tensor {name} without its scale", name=name))
-            tensor = _dequantize(name, tensor, stored[name + _SCALE])
+            tensor = _dequantize(name, tensor, stored[name + _SCALE], axes[name] or 0)
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise damaged(path, Text("tensor {name} is not finite", name=name))
         tensors[name] = tensor

@@ -1,10 +1,11 @@
 """The low-rank delta of each layer kind, as pure functions of tensors.
 
 LoRA (Hu et al. 2021, arXiv:2106.09685, eq. 3): W' = W + scale * B A, with A (rank, in) and B (out, rank).
-Two ways to the same result are here for each kind:
+Ways to the same result are here for each kind:
 
 * `*_delta`  gives the dense B A in the shape of the layer's weight: for merging, and for inference in place;
-* `*_branch` gives (B A) applied to an input without ever forming it: for training, where the base stays frozen.
+* `*_branch` gives (B A) applied to an input without ever forming it: for training, where the base stays frozen;
+  `*_rows` does so for a batch in which every row has a B A of its own.
 
 Shapes follow PEFT where PEFT has the layer (Linear, ConvNd, Embedding): A of a convolution has the layer's kernel, B
 has kernel 1. For a transposed convolution, which PEFT does not have, A has kernel 1 and B the layer's kernel: the rank
@@ -15,11 +16,11 @@ With groups, A and B are shared by the groups: A sees one group's channels at a 
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _CONV = {1: F.conv1d, 2: F.conv2d}
 
@@ -93,6 +94,49 @@ def conv_transpose_branch(
                           1).transpose(0, 1).reshape(groups * rank, channels // groups, 1)
     low = F.conv1d(x, grouped_a, groups=groups)  # (batch, groups * rank, frames)
     return F.conv_transpose1d(low, b.repeat(groups, 1, 1), None, stride, padding, output_padding, groups, dilation)
+
+
+def some_columns(columns: Tensor, most: int) -> Tensor:
+    """(size, columns) -> fp32, at most about `most` of them, evenly spread."""
+    return columns[:, :: max(1, columns.shape[1] // most)].float()
+
+
+# The branches of a batch in which every row has factors of its own (rows.py): left (batch, rows of the weight, rank),
+# right (batch, rank, its columns)
+
+def linear_rows(layer: nn.Linear, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """x: (batch, frames, in) -> (batch, frames, out)."""
+    return (x @ right.transpose(1, 2)) @ left.transpose(1, 2)
+
+
+def conv_rows(layer: Any, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """x: (batch, in, frames) -> (batch, out, frames of the output). One group, stride 1."""
+    kernel, (padding,), (dilation,) = layer.kernel_size[0], layer.padding, layer.dilation
+    batch, rank, _ = right.shape
+    factors = right.view(batch, rank, -1, kernel).permute(0, 3, 1, 2).reshape(batch, kernel * rank, -1)
+    taps = F.pad(factors @ x, (padding, padding)).view(batch, kernel, rank, -1)
+    frames = x.shape[2] + 2 * padding - dilation * (kernel - 1)
+    low = taps[:, 0, :, :frames]
+    for tap in range(1, kernel):
+        low = low + taps[:, tap, :, tap * dilation:tap * dilation + frames]
+    return left @ low
+
+
+def conv_transpose_rows(layer: Any, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """x: (batch, in, frames) -> (batch, out, frames of the output). One group."""
+    batch, rank, _ = right.shape
+    low = (left.transpose(1, 2) @ x).reshape(1, batch * rank, -1)  # the rows side by side, a group for each
+    kernels = right.reshape(batch * rank, -1, layer.kernel_size[0])
+    out = F.conv_transpose1d(low, kernels, None, layer.stride, layer.padding, layer.output_padding, batch,
+                             layer.dilation)
+    return out.view(batch, -1, out.shape[2])
+
+
+def embedding_rows(layer: nn.Embedding, ids: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """ids: (batch, ...) -> (batch, ..., size)."""
+    flat = ids.reshape(ids.shape[0], -1)
+    rows = torch.gather(left, 1, flat.unsqueeze(-1).expand(-1, -1, left.shape[2]))  # (batch, ids of a row, rank)
+    return (rows @ right).view(*ids.shape, right.shape[2])
 
 
 def weight_norm_dims(weight: Tensor) -> Tuple[int, ...]:

@@ -97,7 +97,7 @@ class LiveWeights:
         if not self._holds:
             raise ValueError("only a LiveWeights with keep=True can prepare: the snapshot must outlive a restore")
         for path in paths:
-            self._keep(path, self._network.get_submodule(path))
+            self._keep(path, weight_norm.layer_at(self._network, path))
 
     def pristine_weight(self, path: str) -> Tensor:
         """The base's own weight of a layer that `prepare` has been given."""
@@ -115,7 +115,7 @@ class LiveWeights:
             ValueError: a delta of another shape than its layer's weight. Nothing is written then.
         """
         merged: Dict[str, Dict[str, Tensor]] = {}
-        layers = {path: self._network.get_submodule(path) for path in deltas}
+        layers = {path: weight_norm.layer_at(self._network, path) for path in deltas}
         for path, delta in deltas.items():
             stored = self._pristine.get(path) or weight_norm.stored_tensors(layers[path])
             weight = weight_norm.compose(stored)
@@ -186,7 +186,7 @@ class LiveWeights:
         Raises:
             ValueError: factors that do not fit their layer.
         """
-        layers = {path: self._network.get_submodule(path) for path in products}
+        layers = {path: weight_norm.layer_at(self._network, path) for path in products}
         for path, (left, right) in products.items():
             weight = list(weight_norm.stored_tensors(layers[path]).values())[-1]
             rows, columns = weight.shape[0], weight[0].numel()
@@ -268,7 +268,7 @@ class LiveWeights:
 
     def _parameter(self, name: Name) -> Tensor:
         if name not in self._stored:
-            self._stored[name] = dict(self._network.get_submodule(name[0]).named_parameters())[name[1]]
+            self._stored[name] = dict(weight_norm.layer_at(self._network, name[0]).named_parameters())[name[1]]
         return self._stored[name].data
 
     def _go_home(self) -> None:
@@ -279,7 +279,7 @@ class LiveWeights:
 
     def _put_back_all_but(self, paths: Collection[str]) -> None:
         for path in [p for p in self._touched if p not in paths]:
-            weight_norm.write(self._network.get_submodule(path), self._pristine[path])
+            weight_norm.write(weight_norm.layer_at(self._network, path), self._pristine[path])
             self._touched.remove(path)
             if not self._holds:
                 del self._pristine[path]
@@ -306,7 +306,7 @@ def _add_product(effective: Tensor, left: Tensor, right: Tensor, stored: Dict[st
 
     effective: fp32, the shape of the weight; left: (rows, rank), right: (rank, columns).
     """
-    matrix = effective.flatten(1)  # (rows, columns)
+    matrix = effective.view(effective.shape[0], -1)  # (rows, columns)
     target = list(stored.values())[-1].detach()
     if target.dtype != torch.float32 or not target.is_contiguous():
         weight = torch.addmm(matrix, left, right).view_as(target)

@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 
 from ..messages import UserError, listing
 from ..names import bare, shown
-from .targets import PRESETS, TARGETS, default_preset, is_row
+from .targets import PRESETS, TARGETS, default_preset, has_rank
 
 MAX_RANK = 4096
 """No layer has a smaller side as large; a number above it is a slip or a hostile file."""
@@ -72,7 +72,7 @@ class LoRAConfig:
                         if target}
         if not self.targets:
             raise UserError("no target is switched on: choose at least one of {targets}", targets=listing(TARGETS))
-        for row in filter(is_row, self.targets):
+        for row in [name for name in self.targets if not has_rank(name)]:
             for whole in self.targets:
                 if whole != row and TARGETS[whole].pattern == TARGETS[row].pattern:
                     raise UserError("targets {whole} and {row} both change the speaker table: choose one ({row} is "
@@ -90,7 +90,7 @@ class LoRAConfig:
         if not isinstance(value, dict) or set(value) - {"r", "lora_alpha"}:
             raise UserError("target {name} takes true, false or {{\"r\": …, \"lora_alpha\": …}}, not {value}",
                             name=shown(name), value=bare(value))
-        if is_row(name):
+        if not has_rank(name):
             if value.get("r", 1) != 1 or value.get("lora_alpha", 1) != 1:
                 raise UserError("target {name} is one row of a table and has neither rank nor alpha: give true or "
                                 "false", name=shown(name))
@@ -112,8 +112,8 @@ class LoRAConfig:
             TargetConfig(1 if rank is None else rank, 1 if alpha is None else alpha)
         targets = {}
         for target, (r, alpha_of) in PRESETS[name].items():
-            new = r if rank is None or is_row(target) else rank
-            given = alpha is not None and not is_row(target)
+            new = r if rank is None or not has_rank(target) else rank
+            given = alpha is not None and has_rank(target)
             targets[target] = {"r": new, "lora_alpha": alpha if given else alpha_of * (new / r)}
         words = [name] + ([] if rank is None else [f"rank {rank}"]) + ([] if alpha is None else [f"alpha {alpha:g}"])
         return cls(targets=targets, preset=", ".join(words), **overrides)
@@ -156,6 +156,6 @@ class LoRAConfig:
             raise UserError("the LoRA configuration must be a JSON object, not {name}", name=type(values).__name__)
         targets = values.get("targets")
         if isinstance(targets, dict):
-            values["targets"] = {name: True if is_row(name) and isinstance(value, dict) else value for name,
-                                 value in targets.items()}
+            values["targets"] = {name: True if isinstance(value, dict) and not has_rank(name) else value
+                                 for name, value in targets.items()}
         return cls.from_dict(values)

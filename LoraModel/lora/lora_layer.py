@@ -4,13 +4,14 @@ A LoRA layer does not replace the layer it adapts and does not own it: `attach()
 forward, so that `base(x)` is W x + scale * B A x while the host's classes, modules and state-dict keys stay as they
 are, and no weight gradient of the base is ever computed. `layer(x)` is the low-rank term alone.
 
-B starts at zero (Hu et al. 2021, section 4.1), so a fresh layer adds exact zeros.
+A further kind is one more class here with `@adapter_kind`: it owns its tensors in the adapter file, its delta, and what
+a conversion and a batch of several voices ask of it (`adapter_layer.py` is the protocol).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +19,14 @@ from torch import Tensor, nn
 
 from ..messages import UserError
 from . import functional as LF
-from .adapter_layer import AdapterLayer
+from .adapter_layer import RowsBranch, adapter_kind, kind_of, layer_class
 from .fused import Geometry, fused
 from .hanging import Hanging
 from .lora_config import LoRAConfig
+from .low_rank import Factor, LoRALayer
 
-
-class _Factor(nn.Module):
-    """Holds one factor, so that its state-dict key ends in `lora_A.weight` as in PEFT."""
-
-    def __init__(self, shape: Tuple[int, ...]):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float32, device="cpu"))
+__all__ = ["LoRAConv1d", "LoRAConv2d", "LoRAConvTranspose1d", "LoRAEmbedding", "LoRALayer", "LoRALinear", "SpeakerRow",
+           "delta_product", "dense_delta", "layer_class"]
 
 
 def _autocasting(device: str) -> bool:
@@ -39,114 +36,7 @@ def _autocasting(device: str) -> bool:
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
-class LoRALayer(Hanging, nn.Module):
-    """What all kinds share.
-
-    Args:
-        base: the layer to adapt. It is referred to, not owned: it is no submodule of this one.
-        r: rank; above the layer's smaller side, where more can say nothing more, that side is the rank
-            (`fitting_rank`).
-        lora_alpha, use_rslora: scale = alpha / r, or alpha / sqrt(r), of the r that was asked for.
-        lora_dropout: dropout on the branch's input while this module is in training mode.
-
-    Raises:
-        UserError: rank below 1.
-    """
-
-    kind: Type[nn.Module]
-    """The class of layer that this one adapts."""
-    KEYS = ("lora_A.weight", "lora_B.weight")
-    INPUT_ROWS = False
-    """Whether the inputs are the rows of the weight as a matrix, and not its columns."""
-
-    def __init__(self, base: nn.Module, r: int, lora_alpha: float, lora_dropout: float = 0.0, use_rslora: bool = False):
-        super().__init__()
-        if r < 1:
-            raise UserError("rank {r} is below 1: choose a higher one, or switch this target off", r=r)
-        object.__setattr__(self, "base", base)
-        self.r, self.scaling = self.fitting_rank(base, r), lora_alpha / (math.sqrt(r) if use_rslora else r)
-        shape_a, shape_b, _ = self.shapes(base, self.r)
-        self.lora_A, self.lora_B = _Factor(shape_a), _Factor(shape_b)
-        self.dropout = nn.Dropout(lora_dropout)
-        self.reset_parameters()
-        weight = next(base.parameters())
-        self.to(device=weight.device)
-
-    @classmethod
-    def make(cls, base: nn.Module, target: str, config: LoRAConfig, speaker: int) -> LoRALayer:
-        """The layer for `base` as a target of the configuration says."""
-        chosen = config.targets[target]
-        return cls(base, chosen.r, chosen.lora_alpha, config.lora_dropout, config.use_rslora)
-
-    @classmethod
-    def file_shapes(cls, base: nn.Module, r: int) -> Dict[str, Tuple[int, ...]]:
-        """The shapes of its tensors in the adapter file, by key."""
-        a, b, _ = cls.shapes(base, cls.fitting_rank(base, r))
-        return dict(zip(cls.KEYS, (a, b)))
-
-    @classmethod
-    def dense(cls, base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, speaker: int) -> Tensor:
-        """scaling * B A in the shape of the base's weight."""
-        return cls.delta(*(tensors[key] for key in cls.KEYS)) * scaling
-
-    @classmethod
-    def product(
-        cls, base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, speaker: int
-    ) -> Tuple[Tensor, Tensor]:
-        """scaling * B A as (left, right) with left @ right, the weight seen as a matrix."""
-        left, right = cls.matrices(*(tensors[key].flatten(1) for key in cls.KEYS))
-        return left * scaling, right
-
-    @staticmethod
-    def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
-        """A and B, flat but for their first axis, as (left, right) with left @ right the weight's delta as a matrix."""
-        return b, a
-
-    @staticmethod
-    def factors(left: Tensor, right: Tensor) -> Tuple[Tensor, Tensor]:
-        """The other way round: (left, right) as A and B, flat but for their first axis."""
-        return right, left
-
-    def set_product(self, left: Tensor, right: Tensor) -> None:
-        """Let the layer's delta be left @ right, the weight seen as a matrix: (rows, r) and (r, columns)."""
-        a, b = self.factors(left / self.scaling, right)
-        with torch.no_grad():
-            self.lora_A.weight.copy_(a.reshape(self.lora_A.weight.shape))
-            self.lora_B.weight.copy_(b.reshape(self.lora_B.weight.shape))
-
-    @classmethod
-    def fitting_rank(cls, base: nn.Module, r: int) -> int:
-        """`r`, or the smaller side of the layer's weight as a matrix where that is less: the highest rank its delta
-        can have."""
-        return min(r, cls.shapes(base, 1)[2])
-
-    @staticmethod
-    def shapes(base: Any, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
-        """Shapes of A and B, and the smaller side of the weight as a matrix: the highest rank that makes sense."""
-        raise NotImplementedError
-
-    @staticmethod
-    def delta(a: Tensor, b: Tensor) -> Tensor:
-        """B A in the shape of the base's weight, without the scale."""
-        raise NotImplementedError
-
-    def branch(self, x: Tensor) -> Tensor:
-        """B A x, without the scale; `x` is the base's input."""
-        raise NotImplementedError
-
-    def reset_parameters(self) -> None:
-        """A uniform as nn.Linear's own start, B zero."""
-        nn.init.kaiming_uniform_(self.lora_A.weight.view(self.lora_A.weight.shape[0], -1), a=math.sqrt(5))
-        nn.init.zeros_(self.lora_B.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.branch(self.dropout(x)) * self.scaling
-
-    def delta_weight(self) -> Tensor:
-        """scale * B A in fp32, in the shape of the base's weight."""
-        return self.delta(self.lora_A.weight.detach().float(), self.lora_B.weight.detach().float()) * self.scaling
-
-
+@adapter_kind
 class LoRALinear(LoRALayer):
     """A: (r, in), B: (out, r)."""
 
@@ -156,6 +46,15 @@ class LoRALinear(LoRALayer):
     @staticmethod
     def shapes(base: nn.Linear, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
         return (r, base.in_features), (base.out_features, r), min(base.in_features, base.out_features)
+
+    @staticmethod
+    def inputs(base: nn.Linear, x: Tensor, most: int) -> Tensor:
+        """x: (batch, frames, in) -> (in, columns)."""
+        return LF.some_columns(x.reshape(-1, x.shape[-1]).t(), most)
+
+    @classmethod
+    def rows_branch(cls, base: nn.Linear) -> RowsBranch:
+        return LF.linear_rows
 
     def branch(self, x: Tensor) -> Tensor:
         return LF.linear_branch(x, self.lora_A.weight, self.lora_B.weight)
@@ -207,18 +106,35 @@ class _LoRAConv(_Convolution):
                               base.groups)
 
 
+@adapter_kind
 class LoRAConv1d(_LoRAConv):
     """A: (r, in / groups, kernel), B: (out, r, 1)."""
 
     kind = nn.Conv1d
 
+    @staticmethod
+    def inputs(base: nn.Conv1d, x: Tensor, most: int) -> Tensor:
+        """x: (batch, in, frames) -> (in * kernel, columns)."""
+        outputs = x.shape[0] * x.shape[2] // base.stride[0]
+        stride = base.stride[0] * max(1, outputs // most)
+        columns = F.unfold(x.unsqueeze(2), (1, base.kernel_size[0]), (1, base.dilation[0]),
+                           (0, base.padding[0]), (1, stride))
+        return LF.some_columns(columns.transpose(0, 1).flatten(1), most)
 
+    @classmethod
+    def rows_branch(cls, base: nn.Conv1d) -> Optional[RowsBranch]:
+        plain = base.groups == 1 and base.stride == (1,) and base.padding_mode == "zeros"
+        return LF.conv_rows if plain else None
+
+
+@adapter_kind
 class LoRAConv2d(_LoRAConv):
     """A: (r, in / groups, *kernel), B: (out, r, 1, 1): for the period discriminators."""
 
     kind = nn.Conv2d
 
 
+@adapter_kind
 class LoRAConvTranspose1d(_Convolution):
     """A: (r, in, 1), B: (r, out / groups, kernel)."""
 
@@ -231,6 +147,31 @@ class LoRAConvTranspose1d(_Convolution):
         outside = base.out_channels // base.groups
         side = min(base.in_channels, outside * base.kernel_size[0])
         return (r, base.in_channels, 1), (r, outside) + tuple(base.kernel_size), side
+
+    @classmethod
+    def of_file(cls, shapes: Mapping[str, Tuple[int, ...]]) -> bool:
+        """B alone has a kernel of more than one here."""
+        b = shapes.get("lora_B.weight", ())
+        return super().of_file(shapes) and len(b) == 3 and b[2] > 1
+
+    @classmethod
+    def component_axis(cls, key: str) -> int:
+        """Rows of both."""
+        return 0
+
+    @staticmethod
+    def inputs(base: nn.ConvTranspose1d, x: Tensor, most: int) -> Tensor:
+        """x: (batch, in, frames) -> (in, columns)."""
+        return LF.some_columns(x.transpose(0, 1).flatten(1), most)
+
+    @staticmethod
+    def bias_change(base: nn.ConvTranspose1d, share: Tensor, bias: Tensor) -> Tensor:
+        taps = base.kernel_size[0] / base.stride[0]  # so many products make an output
+        return share[:, None] * (bias / taps).repeat_interleave(base.kernel_size[0])[None]
+
+    @classmethod
+    def rows_branch(cls, base: nn.ConvTranspose1d) -> Optional[RowsBranch]:
+        return LF.conv_transpose_rows if base.groups == 1 else None
 
     @staticmethod
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
@@ -248,6 +189,7 @@ class LoRAConvTranspose1d(_Convolution):
         )
 
 
+@adapter_kind
 class LoRAEmbedding(LoRALayer):
     """A: (r, rows), zero at the start as in PEFT; B: (dim, r). No dropout: the input is an index."""
 
@@ -264,6 +206,15 @@ class LoRAEmbedding(LoRALayer):
     @staticmethod
     def shapes(base: nn.Embedding, r: int) -> Tuple[Tuple[int, ...], Tuple[int, ...], int]:
         return (r, base.num_embeddings), (base.embedding_dim, r), min(base.num_embeddings, base.embedding_dim)
+
+    @classmethod
+    def of_file(cls, shapes: Mapping[str, Tuple[int, ...]]) -> bool:
+        """In a file it looks as a Linear's, whose product is the same, the other way round."""
+        return False
+
+    @classmethod
+    def rows_branch(cls, base: nn.Embedding) -> RowsBranch:
+        return LF.embedding_rows
 
     @staticmethod
     def matrices(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
@@ -284,12 +235,16 @@ class LoRAEmbedding(LoRALayer):
         return self.branch(x) * self.scaling
 
 
+@adapter_kind
 class SpeakerRow(Hanging, nn.Module):
     """The delta of one row of an embedding: all that one voice needs of the speaker table. Row: (1, dim), zero at the
     start."""
 
     kind = nn.Embedding
     KEYS = ("lora_row.weight",)
+    UP = ()
+    FORM = "row"
+    PARAMETER = "weight"
 
     def __init__(self, base: nn.Embedding, row: int = 0):
         super().__init__()
@@ -299,7 +254,7 @@ class SpeakerRow(Hanging, nn.Module):
                             row=row, num_embeddings=base.num_embeddings, num_embeddings_2=base.num_embeddings - 1)
         object.__setattr__(self, "base", base)
         self.row = row
-        self.lora_row = _Factor((1, base.embedding_dim))
+        self.lora_row = Factor((1, base.embedding_dim))
         self.to(device=base.weight.device)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -308,6 +263,21 @@ class SpeakerRow(Hanging, nn.Module):
 
     def delta_weight(self) -> Tensor:
         return self.dense(self.base, {self.KEYS[0]: self.lora_row.weight.detach().float()}, 1.0, self.row)
+
+    @classmethod
+    def of_file(cls, shapes: Mapping[str, Tuple[int, ...]]) -> bool:
+        return set(shapes) == set(cls.KEYS)
+
+    @classmethod
+    def component_axis(cls, key: str) -> None:
+        """It has no components of a rank."""
+        return None
+
+    @torch.no_grad()
+    def start_as(self, voice: nn.Module, row: int) -> bool:
+        """The voice's row, exactly."""
+        self.lora_row.weight.copy_(voice.weight[row:row + 1] - self.base.weight[self.row:self.row + 1])
+        return True
 
     @classmethod
     def make(cls, base: nn.Embedding, target: str, config: LoRAConfig, speaker: int) -> SpeakerRow:
@@ -336,23 +306,6 @@ class SpeakerRow(Hanging, nn.Module):
         return left, row
 
 
-LAYER_KINDS: Tuple[Type[LoRALayer], ...] = (LoRALinear, LoRAConv1d, LoRAConv2d, LoRAConvTranspose1d, LoRAEmbedding)
-ROW_KINDS: Tuple[Type[SpeakerRow], ...] = (SpeakerRow,)
-"""A further kind of layer is a class here; it owns its tensors' names and shapes in the adapter file."""
-
-
-def layer_class(base: nn.Module, row: bool = False) -> Optional[Type[AdapterLayer]]:
-    """The adapter layer for `base`, or None where there is none; with `row`, the one that adapts a single row."""
-    kinds: Tuple[Any, ...] = ROW_KINDS if row else LAYER_KINDS
-    return next((cls for cls in kinds if isinstance(base, cls.kind)), None)
-
-
-def _kind_of(base: nn.Module, tensors: Mapping[str, Tensor]) -> Type[AdapterLayer]:
-    """The kind of layer that tensors of these names are of."""
-    kinds: Tuple[Any, ...] = (*ROW_KINDS, *LAYER_KINDS)
-    return next(cls for cls in kinds if isinstance(base, cls.kind) and set(cls.KEYS) == set(tensors))
-
-
 def _in_fp32(base: nn.Module, tensors: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     device = next(base.parameters()).device
     return {name: tensor.detach().to(device=device, dtype=torch.float32) for name, tensor in tensors.items()}
@@ -366,7 +319,7 @@ def dense_delta(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float, 
         scaling: factor on B A (a row is stored unscaled).
         row: the speaker whose row it is.
     """
-    return _kind_of(base, tensors).dense(base, _in_fp32(base, tensors), scaling, row)
+    return kind_of(base, tensors).dense(base, _in_fp32(base, tensors), scaling, row)
 
 
 def delta_product(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float,
@@ -375,5 +328,5 @@ def delta_product(base: nn.Module, tensors: Mapping[str, Tensor], scaling: float
 
     left: (rows, rank), the scale in it; right: (rank, columns). fp32, on the base's device. Arguments as `dense_delta`.
     """
-    left, right = _kind_of(base, tensors).product(base, _in_fp32(base, tensors), scaling, row)
+    left, right = kind_of(base, tensors).product(base, _in_fp32(base, tensors), scaling, row)
     return left.contiguous(), right.contiguous()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from torch import nn
 
 from ..messages import UserError
+from .adapter_layer import place_of
 from .live import LiveWeights
 from .lora_config import LoRAConfig
 from .lora_layer import LoRALayer, layer_class
-from .targets import is_row
+from .targets import form_of
 
 _ATTRIBUTE = "_rvc_lora_injection"
 
@@ -56,12 +57,16 @@ class Injection(nn.Module):
         return {f"{name}.{key}": parameter for name, layer in self.items() for key,
                 parameter in layer.named_parameters()}
 
+    def up(self) -> Set[str]:
+        """The names of `tensors()` that carry the scale, such as B."""
+        return {f"{name}.{key}" for name, layer in self.items() for key in layer.UP}
+
 
 def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injection:
     """Hang a LoRA branch on every layer of `network` that `config` names.
 
     Args:
-        speaker: the row that a row target adapts (`targets.is_row`).
+        speaker: the row of the speaker table that a target of the form "row" adapts.
 
     Raises:
         UserError: a target matches no layer, or the network has LoRA already.
@@ -74,7 +79,7 @@ def inject(network: nn.Module, config: LoRAConfig, speaker: int = 0) -> Injectio
         target = config.target_of(path)
         if target is None:
             continue
-        cls = layer_class(module, is_row(target))
+        cls = layer_class(module, form_of(target))
         if cls is None:
             raise UserError("target {target} names {path}, a {name}, for which there is no LoRA layer", target=target,
                             path=path, name=type(module).__name__)
@@ -147,7 +152,7 @@ def merge(network: nn.Module) -> None:
         return
     for _, layer in injection.items():
         layer.detach()
-    injection.live.write({name: layer.delta_weight() for name, layer in injection.items()})
+    injection.live.write({place_of(name, type(layer)): layer.delta_weight() for name, layer in injection.items()})
     injection.merged = True
 
 

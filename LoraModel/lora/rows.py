@@ -8,11 +8,15 @@ Adapters", arXiv:2311.03285, section 5.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from . import lora_layer  # noqa: F401  the kinds
+from .adapter_layer import RowsBranch, layer_class
+from .weight_norm import layer_at
 
 Products = Dict[str, Tuple[Tensor, Tensor]]
 """Module path -> (left, right) of shapes (rows of the weight, rank) and (rank, columns): the weight seen as a
@@ -27,65 +31,26 @@ def _stacked(parts: Sequence[Tuple[Tensor, Tensor]]) -> Tuple[Tensor, Tensor]:
             torch.stack([F.pad(right, (0, 0, 0, rank - right.shape[0])) for _, right in parts]))
 
 
-def _linear(layer: nn.Linear, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """x: (batch, frames, in) -> (batch, frames, out)."""
-    return (x @ right.transpose(1, 2)) @ left.transpose(1, 2)
+def can_have_rows(adapter: Any) -> bool:
+    """Whether the rows of a batch can have adapters of their own where this adapter layer hangs."""
+    return adapter.PARAMETER == "weight" and _branch_of(adapter.base) is not None
 
 
-def _conv(layer: Any, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """x: (batch, in, frames) -> (batch, out, frames of the output). One group, stride 1."""
-    kernel, (padding,), (dilation,) = layer.kernel_size[0], layer.padding, layer.dilation
-    batch, rank, _ = right.shape
-    factors = right.view(batch, rank, -1, kernel).permute(0, 3, 1, 2).reshape(batch, kernel * rank, -1)
-    taps = F.pad(factors @ x, (padding, padding)).view(batch, kernel, rank, -1)
-    frames = x.shape[2] + 2 * padding - dilation * (kernel - 1)
-    low = taps[:, 0, :, :frames]
-    for tap in range(1, kernel):
-        low = low + taps[:, tap, :, tap * dilation:tap * dilation + frames]
-    return left @ low
+def _branch_of(layer: Any) -> Optional[RowsBranch]:
+    kind: Any = layer_class(layer) if isinstance(layer, nn.Module) else None
+    return kind.rows_branch(layer) if kind is not None else None
 
 
-def _conv_transpose(layer: Any, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """x: (batch, in, frames) -> (batch, out, frames of the output). One group."""
-    batch, rank, _ = right.shape
-    low = (left.transpose(1, 2) @ x).reshape(1, batch * rank, -1)  # the rows side by side, a group for each
-    kernels = right.reshape(batch * rank, -1, layer.kernel_size[0])
-    out = F.conv_transpose1d(low, kernels, None, layer.stride, layer.padding, layer.output_padding, batch,
-                             layer.dilation)
-    return out.view(batch, -1, out.shape[2])
-
-
-def _embedding(layer: nn.Embedding, ids: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """ids: (batch, ...) -> (batch, ..., size)."""
-    flat = ids.reshape(ids.shape[0], -1)
-    rows = torch.gather(left, 1, flat.unsqueeze(-1).expand(-1, -1, left.shape[2]))  # (batch, ids of a row, rank)
-    return (rows @ right).view(*ids.shape, right.shape[2])
-
-
-def can_have_rows(layer: nn.Module) -> bool:
-    """Whether the rows of a batch can have adapters of their own on this layer."""
-    try:
-        _branch(layer)
-    except ValueError:
-        return False
-    return True
-
-
-def _branch(layer: nn.Module) -> Callable[[Any, Tensor, Tensor, Tensor], Tensor]:
+def _branch(path: str, layer: Any) -> RowsBranch:
     """The branch of a layer.
 
     Raises:
         ValueError: a layer that has none here.
     """
-    if isinstance(layer, nn.Linear):
-        return _linear
-    if isinstance(layer, nn.Embedding):
-        return _embedding
-    if isinstance(layer, nn.Conv1d) and layer.groups == 1 and layer.stride == (1,) and layer.padding_mode == "zeros":
-        return _conv
-    if isinstance(layer, nn.ConvTranspose1d) and layer.groups == 1:
-        return _conv_transpose
-    raise ValueError(f"rows of a batch cannot have adapters of their own on {layer}")
+    branch = _branch_of(layer)
+    if branch is None:
+        raise ValueError(f"rows of a batch cannot have adapters of their own on {path}")
+    return branch
 
 
 @contextlib.contextmanager
@@ -104,11 +69,11 @@ def rows_adapted(network: nn.Module, rows: Sequence[Products]) -> Iterator[None]
     hooks: List[Any] = []
     try:
         for path in sorted({path for products in voices for path in products}):
-            layer = network.get_submodule(path)
+            layer = layer_at(network, path)
             some = next(products[path] for products in voices if path in products)
             none = some[0].new_zeros(some[0].shape[0], 1), some[1].new_zeros(1, some[1].shape[1])
             parts = [products.get(path, none) for products in voices]
-            hooks.append(layer.register_forward_hook(_Hook(_branch(layer), parts, index)))
+            hooks.append(layer.register_forward_hook(_Hook(_branch(path, layer), parts, index)))
         yield
     finally:
         for hook in hooks:
@@ -122,7 +87,7 @@ class _Hook:
         parts: (left, right) of each voice. index: which voice each row is of; None for one row a voice.
     """
 
-    def __init__(self, branch: Callable[[Any, Tensor, Tensor, Tensor], Tensor], parts: Sequence[Tuple[Tensor, Tensor]],
+    def __init__(self, branch: RowsBranch, parts: Sequence[Tuple[Tensor, Tensor]],
                  index: Optional[List[int]]):
         self._branch, self._parts, self._index = branch, parts, index
         self._factors: Optional[Tuple[Tensor, Tensor]] = None

@@ -16,11 +16,12 @@ class Target:
 
     Attributes:
         pattern: a regular expression that the whole module path matches.
-        row: one row of an embedding, stored as it is, instead of a low-rank delta of the whole table.
+        form: "" for a low-rank delta; else the FORM of the adapter layers that it takes, which have neither rank nor
+            alpha: "row" is one row of an embedding, stored as it is.
     """
 
     pattern: str
-    row: bool = False
+    form: str = ""
 
 
 Preset = Dict[str, Tuple[int, float]]
@@ -62,6 +63,11 @@ def default_preset() -> str:
     return _default[0]
 
 
-def is_row(target: str) -> bool:
-    """Whether a target is one row of an embedding: its rank is 1 and its alpha stays as it is."""
-    return target in TARGETS and TARGETS[target].row
+def form_of(target: str) -> str:
+    """A target's form; "" for one that is not defined."""
+    return TARGETS[target].form if target in TARGETS else ""
+
+
+def has_rank(target: str) -> bool:
+    """Whether a target has a rank and an alpha; of the others both stay 1."""
+    return not form_of(target)

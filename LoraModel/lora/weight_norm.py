@@ -12,7 +12,7 @@ other references stay valid.
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Any, Dict, Iterator, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from . import functional as LF
 
 
-def stored_tensors(layer: nn.Module) -> Dict[str, Tensor]:
+def stored_tensors(layer: Union[nn.Module, OneParameter]) -> Dict[str, Tensor]:
     """The parameters that hold the layer's weight, by their names relative to the layer."""
     parameters = dict(layer.named_parameters(recurse=True))
     for names in (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")):
@@ -29,6 +29,29 @@ def stored_tensors(layer: nn.Module) -> Dict[str, Tensor]:
     if "weight" in parameters:
         return {"weight": parameters["weight"]}
     raise TypeError(f"{type(layer).__name__} keeps its weight in a form that is not known here: {sorted(parameters)}")
+
+
+class OneParameter:
+    """A parameter that is no weight, such as a bias, seen as a layer whose weight it is."""
+
+    def __init__(self, parameter: nn.Parameter):
+        self.parameter = parameter
+
+    def named_parameters(self, recurse: bool = True) -> Iterator[Tuple[str, nn.Parameter]]:
+        yield "weight", self.parameter
+
+
+def layer_at(network: nn.Module, path: str) -> Any:
+    """The layer at a module path; at a parameter's path, such as `dec.conv_pre.bias`, that parameter as a layer's
+    weight.
+
+    Raises:
+        AttributeError: there is neither.
+    """
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        return OneParameter(network.get_parameter(path))
 
 
 def compose(stored: Dict[str, Tensor]) -> Tensor:
@@ -55,7 +78,7 @@ def decompose(weight: Tensor, like: Dict[str, Tensor]) -> Dict[str, Tensor]:
 
 
 @torch.no_grad()
-def write(layer: nn.Module, tensors: Dict[str, Tensor]) -> None:
+def write(layer: Union[nn.Module, OneParameter], tensors: Dict[str, Tensor]) -> None:
     """Copy `tensors` (a result of `decompose`, or a snapshot) into the layer, in place.
 
     Under the old weight norm this is all there is to do: `weight` itself is computed anew in the next forward.

@@ -20,7 +20,7 @@ TARGETS: Dict[str, Target] = {
     "enc_p_io": Target(r"(enc_p\.)?(emb_phone|proj)"),
     "flow": Target(r"(flow\.)?flows\.\d+\.(pre|post|enc\.(cond_layer|in_layers\.\d+|res_skip_layers\.\d+))"),
     "spk": Target(r"emb_g"),
-    "spk_row": Target(r"emb_g", row=True),
+    "spk_row": Target(r"emb_g", form="row"),
     "disc": Target(r"discriminators\.\d+\.convs\.\d+"),
 }
 """What each target takes. `spk` is a low-rank delta of the whole speaker table, `spk_row` the one row a voice uses

@@ -33,12 +33,12 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()
                if not name.startswith("enc_q.")}
     halves = {name: tensor.half() for name, tensor in weights.items()}
-    for path in changed:
+    for path in changed:  # a plain parameter, such as a bias, is rounded already
         stored = {name: tensor.detach().cpu()
-                  for name, tensor in weight_norm.stored_tensors(network.get_submodule(path)).items()}
+                  for name, tensor in weight_norm.stored_tensors(weight_norm.layer_at(network, path)).items()}
         again = weight_norm.decompose(weight_norm.compose(stored),
                                       {name: tensor.half() for name, tensor in stored.items()})
-        halves.update({f"{path}.{name}": tensor for name, tensor in again.items()})
+        halves.update({f"{path}.{name}": tensor for name, tensor in again.items() if f"{path}.{name}" in halves})
     for name, tensor in halves.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UserError("{name} does not fit 16 bits: the strength is too high, or the base is damaged", name=name)

@@ -89,7 +89,6 @@ def _groups(model: SynthesizerLoRA, times: float) -> List[Dict[str, Any]]:
     """
     if times == 1:
         return [{"params": model.trainable}]
-    tensors = model.injection.tensors()
-    up = [tensor for name, tensor in tensors.items() if name.endswith("lora_B.weight")]
-    rest = [tensor for name, tensor in tensors.items() if not name.endswith("lora_B.weight")]
-    return [{"params": rest}, {"params": up, "times": times}]
+    tensors, up = model.injection.tensors(), model.injection.up()
+    return [{"params": [tensor for name, tensor in tensors.items() if name not in up]},
+            {"params": [tensor for name, tensor in tensors.items() if name in up], "times": times}]

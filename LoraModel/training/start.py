@@ -9,8 +9,6 @@ from ..lora.adapter_file import check_base, tensors_hash
 from ..messages import UserError
 from ..models import BaseInfo, SynthesizerLoRA
 
-UP = "lora_B.weight"
-
 
 def identity(adapter: Adapter) -> str:
     """What tells this start from others: SHA-256 of its tensors."""
@@ -45,11 +43,11 @@ def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> Non
 def begin_with(model: SynthesizerLoRA, adapter: Adapter) -> None:
     """Write the adapter's values into what is trained; `check_start` has been passed. What the two scale differently is
     evened out in B."""
-    own, theirs = model.injection.config, adapter.config
+    own, theirs, up = model.injection.config, adapter.config, model.injection.up()
     for name, parameter in model.injection.tensors().items():
         value = adapter.tensors[name].to(parameter)
-        if name.endswith(UP):
-            path = name[: -len(UP) - 1]
+        if name in up:
+            path = name.rpartition(".lora_")[0]
             target, their = own.target_of(path) or "", theirs.target_of(path) or ""
             value = value * (theirs.scaling(their) / own.scaling(target))
         parameter.copy_(value)

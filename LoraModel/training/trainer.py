@@ -13,9 +13,8 @@ import torch
 from ..defaults import usual_defaults
 from ..files import atomic_write
 from ..host.networks import as_written
-from ..lora import Adapter, LoRAConfig
+from ..lora import Adapter, LoRAConfig, SpeakerRow
 from ..lora.adapter_file import adapter_contents
-from ..lora.targets import is_row
 from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
 from . import checkpoint, record, saved
@@ -148,7 +147,7 @@ class Trainer(Stepping):
         c = self.config
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
-        elif any(is_row(target) for target in self.model.injection.config.targets):
+        elif any(isinstance(layer, SpeakerRow) for _, layer in self.model.injection.items()):
             self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
         if self.init is not None:

@@ -202,7 +202,7 @@ SAVER = """
 import sys, torch
 from LoraModel.lora import LoRAConfig, save_adapter
 from LoraModel.lora.targets import Target, define_targets
-define_targets({"spk_row": Target("emb_g", row=True)}, {"row": {"spk_row": (1, 1)}}, "row")
+define_targets({"spk_row": Target("emb_g", form="row")}, {"row": {"spk_row": (1, 1)}}, "row")
 n = 0
 metadata = dict(name="v", base_hash="0" * 64, base_name="b", rvc_version="v2", sample_rate=40000, f0=1, speaker=0)
 print("ready", flush=True)

@@ -20,7 +20,7 @@ from ...host import experiment as layout
 from ...lora import LoRAConfig
 from ...lora.adapter_file import adapter_contents
 from ...lora.lora_layer import LoRALayer, layer_class
-from ...lora.targets import is_row
+from ...lora.targets import form_of
 from ...messages import UserError
 from ...models.catalog import Stamp, stamp_of
 from ...models.model_utils import network_of_shapes
@@ -130,7 +130,7 @@ class Forecaster:
             "heldout": "0" * 120, "pitch": "0" * 70}))
         for place, module in network.named_modules():
             target = config.target_of(place)
-            kind = layer_class(module, is_row(target)) if target is not None else None
+            kind = layer_class(module, form_of(target)) if target is not None else None
             if target is None or kind is None:
                 continue
             rank = config.targets[target].r

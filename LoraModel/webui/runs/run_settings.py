@@ -10,7 +10,7 @@ from typing import Any
 from ... import entries
 from ...devices import device_name
 from ...lora import LoRAConfig
-from ...lora.targets import is_row
+from ...lora.targets import has_rank
 from ...messages import Text, UserError
 from ...models import DEFAULT_PRESET
 from ...models.catalog import check_choice, kind_of
@@ -87,7 +87,7 @@ class RunSettings:
         config = LoRAConfig.from_preset(self.preset, self.rank or None)
         if not self.alpha:
             return config
-        targets = {name: {"r": target.r, "lora_alpha": target.lora_alpha if is_row(name) else self.alpha}
+        targets = {name: {"r": target.r, "lora_alpha": self.alpha if has_rank(name) else target.lora_alpha}
                    for name, target in config.targets.items()}
         return LoRAConfig(targets=targets, preset=f"{config.preset}, alpha {self.alpha:g}")
 
