@@ -1,7 +1,6 @@
 """The adapter that a full voice starts as: each layer's change of weight, cut to its rank.
 
-Plain, the cut is a truncated SVD of the change (Eckart and Young 1936). With `moments` of what the layers hear it is
-the
+Plain, the cut is a truncated SVD of the change (Eckart and Young 1936). With moments of what the layers hear it is the
 reduced-rank regression (Izenman 1975) of the layer's change of *output*: the least mean square of
 (B A) x - (dW x + db) over the inputs x of the content. With C = E[x x'] = L L', that is the SVD of M L, where
 M = dW + db E[x]' / C also carries the change of the bias, for which an adapter has no place.

@@ -33,7 +33,7 @@ for number, delay in enumerate(delays):
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    print("killed", flush=True)
+    print("\\nkilled", flush=True)  # a line of its own also where the saver was killed amid a line
     sys.stdin.readline()
 """
 
