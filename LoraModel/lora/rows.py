@@ -70,10 +70,11 @@ def rows_adapted(network: nn.Module, rows: Sequence[Products]) -> Iterator[None]
     try:
         for path in sorted({path for products in voices for path in products}):
             layer = layer_at(network, path)
+            branch = _branch(path, layer)
             some = next(products[path] for products in voices if path in products)
             none = some[0].new_zeros(some[0].shape[0], 1), some[1].new_zeros(1, some[1].shape[1])
             parts = [products.get(path, none) for products in voices]
-            hooks.append(layer.register_forward_hook(_Hook(_branch(path, layer), parts, index)))
+            hooks.append(layer.register_forward_hook(_Hook(branch, parts, index)))
         yield
     finally:
         for hook in hooks:

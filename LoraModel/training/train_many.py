@@ -1,7 +1,7 @@
 """Train many voices: `python training/train_many.py --base_model G.pth --voices RECORDINGS --output_dir OUT`.
 
-The same command goes on where it was. Exit codes: 0 all voices are done, or the run was stopped and saved; 1 some have
-failed; 2 something to put right, in one line; 130 broken off by a second Ctrl-C.
+The same command, run again, continues where it stopped. Exit codes: 0 all voices are done, or the run was stopped and
+saved; 1 some have failed; 2 something to put right, in one line; 130 broken off by a second Ctrl-C.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ AS_SETTINGS = ("epochs", "preset", "batch_size", "device", "seed")
 
 def parser() -> commands.Parser:
     p = commands.Parser(prog="train_many", description=tr(
-        "Train an adapter for each of many voices on one base. The same command goes on where it was."),
+        "Train an adapter for each of many voices on one base. The same command, run again, continues where it "
+        "stopped."),
         epilog=tr("exit codes: 0 all voices are done, or stopped and saved; 1 some have failed; 2 something to put "
                   "right, in one line; 130 broken off"))
     add = p.add_argument

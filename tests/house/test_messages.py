@@ -95,6 +95,7 @@ def test_a_text_gets_the_values_that_it_names():
 def test_in_each_language(monkeypatch):
     monkeypatch.setattr(messages, "catalogue", lambda name: {"{n} files": "{n} 个文件", ", ": "、"}
                         if name == "zh_CN" else {})
+    monkeypatch.setattr(messages, "languages", lambda: ("en", "zh_CN"))
     for wanted, said in (("zh", "3 个文件"), ("zh_TW.UTF-8", "3 个文件"), ("en_US.UTF-8", "3 files"),
                          ("xx", "3 files")):
         monkeypatch.setenv("RVC_LORA_LANG", wanted)

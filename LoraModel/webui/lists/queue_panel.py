@@ -51,11 +51,11 @@ class QueuePanel:
         gr.HTML(STYLE)
         with gr.Group():
             gr.Markdown(tr("Queue: voices that are prepared and trained one after another, or as many at once as the "
-                           "machine bears. It goes on when this page or the WebUI closes."))
+                           "machine bears. It continues when this page or the WebUI is closed."))
             with gr.Row():
                 self.add = gr.Button(tr("Add the form's voice to the queue"), variant="primary")
                 self.pause = gr.Button(tr("Pause the queue (saves)"))
-                self.resume = gr.Button(tr("Go on with the queue"))
+                self.resume = gr.Button(tr("Continue the queue"))
             with gr.Row():
                 self.chosen = gr.Dropdown(**Help(tr)("queue_voice", tr("Voice of the queue")), choices=self._names(),
                                           interactive=True)

@@ -12,7 +12,7 @@ _BAR = re.compile(r"\[\d+:\d\d(:\d\d)?[,<]")
 """A bar of tqdm, with a total or without: "[00:01<00:02, 5.1it/s]"."""
 WORDS: Dict[str, Text] = {
     "stopped and saved: continue with --resume":
-        Text("stopped and saved: Resume goes on"),
+        Text("stopped and saved: press Resume to continue"),
     "\nstopping after this step; Ctrl-C again stops at once without saving\n":
         Text("stopping after this step, and saving"),
     "stopped by Ctrl-C; no file was left half written":

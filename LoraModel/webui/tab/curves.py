@@ -100,7 +100,7 @@ def progress(status: Status, tr: Tr, stage: Optional[Stage] = None) -> str:
         facts.append(tr("held-out loss {best:.4f} (best, step {best_step}; base alone {base:.4f})", best=status.best,
                         best_step=status.best_step, base=status.base))
     if facts:
-        parts.append(f'<div class="lora-line">{escape("; ".join(facts) if tr("e") == "e" else "；".join(facts))}</div>')
+        parts.append(f'<div class="lora-line">{escape(tr("; ").join(facts))}</div>')
     if status.verdict == "worse":
         parts.append(f'<div class="lora-error"><b>{escape(_worse(status, tr))}</b></div>')
     if status.verdict == "unevaluated":
