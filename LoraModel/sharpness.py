@@ -1,11 +1,9 @@
 """How sharp a spectrum is: what a blurred voice lacks, and what a mean distance such as log-mel L1 does not hear.
 
 Pure functions of a log-mel spectrogram, (bands, frames) of natural logarithms. Each figure is compared with that of
-real recordings:
-1 is as sharp, below is blurred, above is rough. Global variance: T. Toda and K. Tokuda, "A Speech Parameter
-Generation Algorithm
-Considering Global Variance for HMM-Based Speech Synthesis", IEICE Transactions, 2007; taken here as the standard
-deviation.
+real recordings: 1 is as sharp, below is blurred, above is rough. Global variance: T. Toda and K. Tokuda, "A Speech
+Parameter Generation Algorithm Considering Global Variance for HMM-Based Speech Synthesis", IEICE Transactions, 2007;
+taken here as the standard deviation.
 """
 
 from __future__ import annotations

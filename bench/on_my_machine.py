@@ -3,13 +3,11 @@ report to send back.
 
 python bench/on_my_machine.py --rvc_root CHECKOUT --recordings DIR [--hours 1] [--quick] [--out DIR]
 
-Prepares the recordings by RVC's own scripts, measures a training step, peak memory, a change of voice and a
-conversion, trains a voice
-by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips that neither
-was trained on.
-It looks first whether everything is there and says how long it will take. Interrupted at any moment, even by a power
-cut, the same
-command goes on. OUT/report.html and OUT/report.json hold no names, no paths and no audio unless you ask for them.
+Prepares the recordings by RVC's own scripts, measures a training step, peak memory, a change of voice and a conversion,
+trains a voice by RVC's recipe and by ours in turn, from the official base and discriminator, and judges both on clips
+that neither was trained on. It looks first whether everything is there and says how long it will take. Interrupted at
+any moment, even by a power cut, the same command goes on. OUT/report.html and OUT/report.json hold no names, no paths
+and no audio unless you ask for them.
 """
 
 from __future__ import annotations

@@ -16,10 +16,8 @@ quality_ratio   (base - LoRA) / (base - full fine-tuning), of log-mel L1 at the 
 Their intervals are bootstrapped over the held-out clips; over all voices they are of the mean.
 
 `--recipe same_losses` takes our losses without a discriminator for full fine-tuning, a step that costs far less than
-RVC's. A voice that
-is done is not done again: OUT keeps its figures, both models, and filelists of the clips that were kept out. One that
-was interrupted, by a power cut too,
-goes on from the last point of its curves.
+RVC's. A voice that is done is not done again: OUT keeps its figures, both models, and filelists of the clips that were
+kept out. One that was interrupted, by a power cut too, goes on from the last point of its curves.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ learns
 and the same
   excitation.
 
-Like the two parts of training, these share no trained tensor but the speaker's row. Pitch is shifted at random, so
-that the
-speaker of the content and the one of the voice need not be near.
+Like the two parts of training, these share no trained tensor but the speaker's row. Pitch is shifted at random, so that
+the speaker of the content and the one of the voice need not be near.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Which base a full voice was fine-tuned from: recognised by its tensors, of which some hardly move in fine-tuning.
 
-Of two networks that were trained apart, tensors of one name are as far from each other as any two of their size:
-their distance, in
-units of their own size, is about 1.4. Fine-tuning moves the large tensors by a tenth or so. The rows of the speaker
-table that the
-voice does not use get no gradient at all and are the same but for weight decay.
+Of two networks that were trained apart, tensors of one name are as far from each other as any two of their size: their
+distance, in units of their own size, is about 1.4. Fine-tuning moves the large tensors by a tenth or so. The rows of
+the speaker table that the voice does not use get no gradient at all and are the same but for weight decay.
 """
 
 from __future__ import annotations

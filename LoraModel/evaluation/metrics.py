@@ -1,8 +1,7 @@
 """How far a conversion is from the recording it should equal: log-mel L1, mel-cepstral distortion, pitch and voicing.
 
 Pure functions of numpy arrays. They compare two recordings of the same words at the same times, frame by frame and
-without
-warping: what is compared here is a recording and its own resynthesis.
+without warping: what is compared here is a recording and its own resynthesis.
 
 The log-mel spectrogram is RVC's own (magnitudes, Slaney's mel scale, natural logarithm, reflected edges), so that its
 distances read like RVC's mel loss. Mel-cepstral distortion: R. Kubichek, "Mel-cepstral distance measure for objective

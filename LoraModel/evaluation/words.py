@@ -1,9 +1,8 @@
 """Whether what is said can still be understood: words by a speech recogniser, or else the distance of content features.
 
 The recogniser is a faster-whisper model in a folder (`--asr DIR`; `pip install -r requirements-asr.txt`). Nothing is
-downloaded. The reference is the text beside a recording (NAME.txt) where there is one, else what the recogniser
-hears in the recording
-itself: then its own errors on real speech do not count against the voice.
+downloaded. The reference is the text beside a recording (NAME.txt) where there is one, else what the recogniser hears
+in the recording itself: then its own errors on real speech do not count against the voice.
 """
 
 from __future__ import annotations

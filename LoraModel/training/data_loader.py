@@ -29,8 +29,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Tuple[Any, ...])
 
 class Batch(NamedTuple):
     """A collated batch. phone: (batch, frames, features), pitch and f0: (batch, frames) or None, spec: (batch, bins,
-    frames),
-    wave: (batch, 1, samples), lengths: (batch,) in frames."""
+    frames), wave: (batch, 1, samples), lengths: (batch,) in frames."""
 
     phone: Tensor
     lengths: Tensor

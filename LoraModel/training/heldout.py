@@ -27,8 +27,7 @@ from .judge import NOTHING, Judged
 
 class Reconstructed(NamedTuple):
     """One clip. error: L1 of natural log-mel against the recording; audio, real: (samples,); mel: (bands, frames), of
-    `audio`;
-    variance, contrast: global variance and frame contrast over the recording's, 1 is as sharp."""
+    `audio`; variance, contrast: global variance and frame contrast over the recording's, 1 is as sharp."""
 
     error: float
     audio: np.ndarray

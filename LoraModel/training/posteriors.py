@@ -21,10 +21,9 @@ from .data_loader import Batch, ClipSet
 
 
 class TrainBatch(NamedTuple):
-    """Clips padded to the longest. phone: (batch, frames, features), lengths: (batch,) in frames, pitch and f0:
-    (batch, frames) or
-    None, wave: (batch, 1, samples), mel: (batch, bands, frames), mean and log_scale: (batch, channels, frames), of the
-    posterior."""
+    """Clips padded to the longest. phone: (batch, frames, features), lengths: (batch,) in frames, pitch and f0: (batch,
+    frames) or None, wave: (batch, 1, samples), mel: (batch, bands, frames), mean and log_scale: (batch, channels,
+    frames), of the posterior."""
 
     phone: Tensor
     lengths: Tensor
