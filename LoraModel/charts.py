@@ -22,7 +22,8 @@ MOST_DOTS = 60  # of a curve: with more points only the last is marked
 STYLE = """
 svg.chart { width: 100%; height: auto; display: block; overflow: visible }
 svg.chart .grid { stroke: var(--line, currentColor); stroke-opacity: var(--line-opacity, .14) }
-svg.chart text { fill: var(--soft, currentColor); font-size: 11.5px; font-family: inherit; font-variant-numeric: tabular-nums }
+svg.chart text { fill: var(--soft, currentColor); font-size: 11.5px; font-family: inherit }
+svg.chart text { font-variant-numeric: tabular-nums }
 svg.chart text.row { fill: var(--ink, currentColor); font-size: 12.5px }
 svg.chart polyline { fill: none; stroke-width: 2.5; stroke-linejoin: round; stroke-linecap: round }
 svg.chart .curve, svg.chart .dot, svg.chart .whisker { stroke: var(--accent, #2f7fd6); stroke-width: 2.5 }
@@ -32,7 +33,7 @@ svg.chart .dot { fill: var(--card, #fff) }
 svg.chart .lowest { fill: none; stroke-width: 2 }
 svg.chart .whisker { stroke-linecap: round }
 svg.chart .level { stroke: var(--soft, currentColor); stroke-width: 1.5; stroke-dasharray: 5 5 }
-"""  # noqa: E501
+"""
 
 
 class Curve(NamedTuple):

@@ -279,10 +279,12 @@ class UserError(ValueError):
 
     @property
     def en(self) -> str:
+        """The message in English."""
         return self.text.in_language(ENGLISH)
 
     @property
     def zh(self) -> str:
+        """The message in Simplified Chinese."""
         return self.text.in_language("zh_CN")
 
     def in_language(self, name: str) -> str:

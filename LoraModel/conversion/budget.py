@@ -114,7 +114,8 @@ def smallest_sides(network: nn.Module) -> Dict[str, int]:
     for path, module in network.named_modules():
         target = every.target_of(path)
         if target is not None:
-            sides[target] = min(sides.get(target, 1 << 30), layer_class(module).shapes(module, 1)[2])  # type: ignore[union-attr]
+            kind: Any = layer_class(module)
+            sides[target] = min(sides.get(target, 1 << 30), kind.shapes(module, 1)[2])
     return sides
 
 

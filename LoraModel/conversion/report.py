@@ -61,11 +61,10 @@ def _table(outcomes: List[Outcome]) -> str:
             cells[7] = page.duration(made.seconds)
         elif outcome.error is not None:
             cells[0] = page.plain(outcome.error)
-        rows += (
-            f"<tr><th scope='row'>{escape(outcome.voice.name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")  # noqa: E501
-    return f'<div class="card wide evened"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'.replace(  # noqa: E501
-        "<th></th>", "", 1
-    )
+        shown = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows += f"<tr><th scope='row'>{escape(outcome.voice.name)}</th>{shown}</tr>"
+    return (f'<div class="card wide evened"><table><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>")
 
 
 def _sounds(made: Converted) -> str:

@@ -52,7 +52,7 @@ class Voice:
             base's own configuration.
 
     Raises:
-        UserError: no RVC, no such file, no base, or no sample rate.
+        UserError: no RVC, no such file, no base, or a sample rate that cannot be.
 
     >>> voice = Voice("f0G40k.pth")
     >>> voice.set_adapters({"anna.safetensors": 0.8})

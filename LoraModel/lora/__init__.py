@@ -1,6 +1,7 @@
 """LoRA on PyTorch layers. Knows PyTorch alone: which layers a target takes is defined from outside (`define_targets`).
 
-More than nine files: the maths (`functional`, `fused`, `weight_norm`), the layers (`lora_layer`, `lora_utils`, `live`),
+More than nine files: the maths (`functional`, `fused`, `weight_norm`), the layers (`adapter_layer`,
+`low_rank`, `lora_layer`, `hanging`, `lora_utils`, `rows`, `live`),
 what is adapted (`targets`, `lora_config`) and the adapter file, of which each part that a stranger writes is checked in
 a file of its own (`adapter_bytes`, `adapter_metadata`, `adapter_file`, `foreign_file`; `model_spec` says it in other
 programs' words).

@@ -69,10 +69,12 @@ class Adapter:
 
     @property
     def name(self) -> str:
+        """What the voice is called."""
         return self.metadata.get("name", "")
 
     @property
     def speaker(self) -> int:
+        """The row of the speaker table that it was trained on."""
         return int(self.metadata.get("speaker", "0"))
 
     def layers(self) -> Dict[str, Dict[str, Tensor]]:

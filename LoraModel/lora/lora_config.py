@@ -133,6 +133,7 @@ class LoRAConfig:
 
     @classmethod
     def from_dict(cls, values: Dict[str, Any]) -> LoRAConfig:
+        """What `to_dict` gave; an unknown key is a UserError."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             named = shown(next(key for key in values if key in unknown))
@@ -142,6 +143,7 @@ class LoRAConfig:
         return cls(**values)
 
     def to_json(self) -> str:
+        """One line, for an adapter's metadata."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod

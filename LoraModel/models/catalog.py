@@ -1,17 +1,20 @@
-"""Every model file that the page may name: bases, voices, discriminators and adapters, each recognised by what is in it and
-not by its name.
+"""Every model file that the page may name: bases, voices, discriminators and adapters, each recognised by what is in it
+and not by its name.
 
-| list | what is in it | where |
-|---|---|---|
-| `bases` | every generator that converts, so all that an adapter can lie on | assets/pretrained*, assets/weights, logs/NAME |
-| `trainable` | those of them with the posterior encoder, which training needs: what can be trained can be loaded | the same |
-| `discriminators` | discriminators | the same |
-| `adapters` | adapters, and files that cannot be read, which say why when they are chosen | assets/lora, assets/weights |
+| list | what is in it |
+|---|---|
+| `bases` | every generator that converts, so all that an adapter can lie on |
+| `trainable` | those of them with the posterior encoder, which training needs: what can be trained can be loaded |
+| `discriminators` | discriminators |
+| `adapters` | adapters, and files that cannot be read, which say why when they are chosen |
+
+The first three are looked for in assets/pretrained*, assets/weights and logs/NAME, adapters in assets/lora and
+assets/weights.
 
 A name from the page is looked for among the files of this moment. One that is not there is refused, so that no name
 reaches a path outside the folders meant, on any system; a link that leads out of its folder is not listed. A file's
 header is read once and kept by path, time and size.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

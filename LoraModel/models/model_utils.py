@@ -91,7 +91,7 @@ def load_base(
 
     Raises:
         UserError: unsafe or damaged file, a missing, extra or misshapen key (named), no or two configurations that
-            fit; no sample rate.
+            fit, a sample rate that cannot be.
     """
     path, rate = Path(path), parse_rate(sample_rate)
     with open_checkpoint(path) as file:

@@ -62,9 +62,11 @@ class SynthesizerLoRA:
         self.generator = GeneratorLoRA(self.network.dec)
 
     def count(self) -> ParameterCount:
+        """Parameters of base and adapter."""
         return count_parameters(self.network)
 
     def to(self, device: torch.device) -> SynthesizerLoRA:
+        """Take network and adapter to a device."""
         self.network.to(device)
         self.injection.to(device)
         return self

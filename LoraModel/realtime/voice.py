@@ -133,6 +133,7 @@ class RealtimeVoice(ChangingVoice):
 
     @property
     def delay(self) -> float:
+        """Seconds by which a sound lies later in the output than in the input."""
         return (self.shape.fade + SEARCH) / FRAMES_A_SECOND
 
     def process(self, block: np.ndarray) -> np.ndarray:

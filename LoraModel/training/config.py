@@ -188,6 +188,7 @@ class TrainConfig:
         return self.epochs if isinstance(self.epochs, int) else 0
 
     def to_dict(self) -> Dict[str, Any]:
+        """Plain types only; `from_dict` gives an equal configuration back."""
         return asdict(self)
 
     @classmethod

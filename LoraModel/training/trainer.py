@@ -250,6 +250,7 @@ class Trainer(Stepping):
 
     @property
     def last_adapter_path(self) -> Path:
+        """The adapter as it is at the last save."""
         return self.folder / f"{self.config.name}_last.safetensors"
 
     def save_adapter_file(self, path: Path, score: Optional[Score]) -> None:

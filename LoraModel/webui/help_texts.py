@@ -14,8 +14,8 @@ HELP: Dict[str, Text] = {
     # the Train tab
     "experiments": Text("Choose one to see its progress, to resume it, or to fill in its settings again."),
     "name": Text("Names the folder in logs and the voice. An existing name uses its data again."),
-    "rate": Text("That of the base. Recordings of any rate are converted to it."),  # noqa: E501
-    "f0": Text("Leave it at True, except for a base that was trained without pitch."),  # noqa: E501
+    "rate": Text("That of the base. Recordings of any rate are converted to it."),
+    "f0": Text("Leave it at True, except for a base that was trained without pitch."),
     "version": Text("That of the base. v2 is the usual one."),
     "recordings": Text("One person, no music, no other voices; five to ten minutes are plenty. Subfolders are "
                        "searched, other files skipped."),
@@ -26,43 +26,44 @@ HELP: Dict[str, Text] = {
     "rank": Text("A higher rank learns finer detail and makes a larger file; a few minutes of recordings need no "
                  "more than the preset."),
     "alpha": Text("Scales what is learned, by alpha / rank. Leave it at 0 unless you know that you need another "
-                  "value."),  # noqa: E501
+                  "value."),
     "save_every": Text("In epochs. At each save the adapter is evaluated on held-out clips, and you can listen to it."),
     "epochs": Text("Passes over all recordings; 0 trains until nothing improves. The best save is kept, so too many do "
                    "no harm but take time."),
     "batch": Text("Clips in one step. Halve it where memory runs out."),
     "base_g": Text("What the adapter is trained on, and will be used with."),
-    "base_d": Text("Adds RVC's adversarial losses: somewhat clearer, several times slower."),  # noqa: E501
+    "base_d": Text("Adds RVC's adversarial losses: somewhat clearer, several times slower."),
     "device": Text("auto takes the GPU where there is one."),
-    "anew": Text("Trains from the first step on. The earlier run is kept as lora.1, lora.2, …"),  # noqa: E501
+    "anew": Text("Trains from the first step on. The earlier run is kept as lora.1, lora.2, …"),
     # listening
-    "clip": Text("Recordings that the training never hears: they tell what it has learned."),  # noqa: E501
+    "clip": Text("Recordings that the training never hears: they tell what it has learned."),
     "save": Text("Drag back to hear how the voice was at earlier saves."),
     # the list of experiments and adapters
     "entry": Text("logs/NAME is an experiment with its data and its run, the others are adapters."),
-    "rename": Text("Of an experiment, the adapter in the list is renamed along with it."),  # noqa: E501
+    "rename": Text("Of an experiment, the adapter in the list is renamed along with it."),
     # the inference panel
-    "base": Text("The large model that stays in memory. Choosing an adapter loads the base that it needs."),  # noqa: E501
-    "adapter": Text("The small file of one voice. A change takes effect with the next conversion."),  # noqa: E501
+    "base": Text("The large model that stays in memory. Choosing an adapter loads the base that it needs."),
+    "adapter": Text("The small file of one voice. A change takes effect with the next conversion."),
     "search": Text("Leaves in the list what holds this text."),
     "queue_voice": Text("The voice that the buttons beside it are for."),
     "more_adapter": Text("A further voice, whose change is added to the first one's."),
     "more_strength": Text("How much of this voice is added: 1 all of it, 0 nothing."),
-    "strength": Text("1 is the voice as trained, 0 the base alone; above 1 exaggerates it."),  # noqa: E501
+    "strength": Text("1 is the voice as trained, 0 the base alone; above 1 exaggerates it."),
     "merge": Text("Writes what is loaded now as an ordinary RVC voice, for programs that know no adapters."),
     "auto_pitch": Text("Shifts a recording by whole semitones to where the LoRA voice speaks, and says by how many."),
     # the app's own page
-    "voice": Text("Whole voices, such as merged ones. For base and adapter use the panel below."),  # noqa: E501
+    "voice": Text("Whole voices, such as merged ones. For base and adapter use the panel below."),
     "speaker": Text("0, unless the voice holds several people."),
-    "transpose": Text("About 12 from a man to a woman, -12 the other way. At 0 the tick beside it chooses."),  # noqa: E501
-    "index": Text("Features of the voice's own recordings: they bring the result closer to that voice."),  # noqa: E501
-    "index_rate": Text("0 takes the source's features alone, 1 those of the index alone."),  # noqa: E501
-    "protect": Text("Lower keeps more of the source's breath and voiceless sounds."),  # noqa: E501
+    "transpose": Text("About 12 from a man to a woman, -12 the other way. At 0 the tick beside it chooses."),
+    "index": Text("Features of the voice's own recordings: they bring the result closer to that voice."),
+    "index_rate": Text("0 takes the source's features alone, 1 those of the index alone."),
+    "protect": Text("Lower keeps more of the source's breath and voiceless sounds."),
 }
 
 
 class Help:
-    """Gives controls their label and help text. Gradio 3.14 has no place for it beside them: `fold` puts all into one there."""  # noqa: E501
+    """Gives controls their label and help text. Gradio 3.14 has no place for it beside them: `fold` puts all into one
+    there."""
 
     def __init__(self, tr: Tr):
         self.tr = tr

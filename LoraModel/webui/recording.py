@@ -1,4 +1,5 @@
-"""A recording that the page is given, read by our own reader: Gradio's needs ffmpeg for all but WAV, and shows its pages of options."""  # noqa: E501
+"""A recording that the page is given, read by our own reader: Gradio's needs ffmpeg for all but WAV, and shows its
+pages of options."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from ..messages import UserError
 
 
 class Recording(gr.Audio):
-    """`gr.Audio` that hands on the path of what was uploaded, recorded or chosen, as it is; what was trimmed in the page as a WAV file
-    of `INPUT_RATE` Hz. A file that is no audio is handed on too: whoever reads it says so."""  # noqa: E501
+    """`gr.Audio` that hands on the path of what was uploaded, recorded or chosen, as it is; what was trimmed in the
+    page as a WAV file of `INPUT_RATE` Hz. A file that is no audio is handed on too: whoever reads it says so."""
 
     is_template = True  # the page shows Gradio's own component
 
@@ -29,7 +30,8 @@ class Recording(gr.Audio):
         else:
             path = str(self.base64_to_temp_file_if_needed(x["data"], x["name"]))
         low, high = x.get("crop_min", 0), x.get("crop_max", 100)
-        if not all(isinstance(edge, (int, float)) for edge in (low, high)) or not 0 <= low < high <= 100 or (low, high) == (0, 100):  # noqa: E501
+        numbers = all(isinstance(edge, (int, float)) for edge in (low, high))
+        if not numbers or not 0 <= low < high <= 100 or (low, high) == (0, 100):
             return path
         try:
             audio = read_audio(path, INPUT_RATE)
@@ -37,5 +39,6 @@ class Recording(gr.Audio):
             return path
         folder = tempfile.mkdtemp(dir=str(Path(path).parent))
         trimmed = Path(folder) / (Path(path).stem + ".wav")
-        soundfile.write(str(trimmed), audio[int(len(audio) * low / 100):int(len(audio) * high / 100)], INPUT_RATE, subtype="FLOAT")  # noqa: E501
+        kept = audio[int(len(audio) * low / 100):int(len(audio) * high / 100)]
+        soundfile.write(str(trimmed), kept, INPUT_RATE, subtype="FLOAT")
         return str(trimmed)

@@ -18,23 +18,29 @@ from .prepare_bar import Stage
 
 STYLE = "<style>" + CHART_STYLE + """
 #lora_tick { display: none }
-#lora_progress, #lora_progress *, #lora_forecast, #lora_forecast *, #lora_curves, #lora_curves > * { opacity: 1 !important }
+#lora_progress, #lora_progress *, #lora_forecast, #lora_forecast * { opacity: 1 !important }
+#lora_curves, #lora_curves > * { opacity: 1 !important }
 #lora_progress .wrap, #lora_forecast .wrap, #lora_curves .wrap { display: none }
-.lora-bar { position: relative; height: 22px; border-radius: 6px; overflow: hidden; background: rgba(128,128,128,.18); margin: 4px 0 8px }
+.lora-bar { position: relative; height: 22px; border-radius: 6px; overflow: hidden; background: rgba(128,128,128,.18);
+  margin: 4px 0 8px }
 .lora-bar > div { height: 100%; background: #f97316; transition: width .6s }
-.lora-bar > div.lora-waiting { width: 25% !important; opacity: .7; animation: lora-wait 1.6s ease-in-out infinite alternate }
+.lora-bar > div.lora-waiting { width: 25% !important; opacity: .7;
+  animation: lora-wait 1.6s ease-in-out infinite alternate }
 @keyframes lora-wait { from { margin-left: 0 } to { margin-left: 75% } }
-.lora-bar > span { position: absolute; inset: 0; text-align: center; font-size: 13px; line-height: 22px; font-weight: 600 }
+.lora-bar > span { position: absolute; inset: 0; text-align: center; font-size: 13px; line-height: 22px;
+  font-weight: 600 }
 .lora-line { font-size: 14px; margin: 2px 0; line-height: 1.5 }
-.lora-error { white-space: pre-wrap; word-break: break-word; font-family: ui-monospace, Consolas, monospace; font-size: 12px;
-  border-left: 4px solid #dc2626; background: rgba(220,38,38,.09); padding: 8px 12px; margin: 8px 0 }
-.lora-shelf { max-height: 260px; overflow: auto } .lora-shelf table { width: 100%; font-size: 13px; border-collapse: collapse }
+.lora-error { white-space: pre-wrap; word-break: break-word; font-family: ui-monospace, Consolas, monospace;
+  font-size: 12px; border-left: 4px solid #dc2626; background: rgba(220,38,38,.09); padding: 8px 12px; margin: 8px 0 }
+.lora-shelf { max-height: 260px; overflow: auto }
+.lora-shelf table { width: 100%; font-size: 13px; border-collapse: collapse }
 .lora-shelf th, .lora-shelf td { text-align: left; padding: 3px 10px; border-bottom: 1px solid rgba(128,128,128,.2) }
 .lora-charts { display: flex; flex-wrap: wrap; gap: 12px 28px }
 .lora-charts > figure { flex: 1 1 340px; max-width: 640px; margin: 0 }
 .lora-charts figcaption { font-size: 13px; font-weight: 600; margin: 4px 0 }
-.lora-charts .key { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle; margin: 0 5px 2px 12px }
-</style>"""  # noqa: E501
+.lora-charts .key { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle;
+  margin: 0 5px 2px 12px }
+</style>"""
 
 
 
@@ -161,6 +167,6 @@ def charts(reader: LogReader, base: Optional[float], tr: Tr) -> str:
            + tr("held-out clips") + '<span class="key" style="border-top-style:dashed"></span>' + tr(
                "base alone"))
     title = tr("Log-mel loss over steps")
-    return (
-        f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>{chart(mel, held, base, title)}</figure>'  # noqa: E501
+    return (f'<div class="lora-charts"><figure><figcaption>{title}{key}</figcaption>'
+            f'{chart(mel, held, base, title)}</figure>'
             f'<figure><figcaption>{tr("KL loss of the prior")}</figcaption>{chart(kl, label="KL")}</figure></div>')

@@ -49,14 +49,17 @@ class Form:
             self.experiments = gr.Dropdown(**info("experiments", tr("Trained so far")), choices=self.folders.names(),
                                            interactive=True)
         with gr.Row():
-            self.rate = gr.Radio(**info("rate", rvc("目标采样率")), choices=self._rates(version), value=rate, interactive=True)  # noqa: E501
-            self.f0 = gr.Radio(**info("f0", rvc("模型是否带音高指导(唱歌一定要, 语音可以不要)")), choices=[True, False], value=True,  # noqa: E501
-                               interactive=True)
-            self.version = gr.Radio(**info("version", rvc("版本")), choices=["v1", "v2"], value=version, interactive=True)  # noqa: E501
+            self.rate = gr.Radio(**info("rate", rvc("目标采样率")), choices=self._rates(version), value=rate,
+                                 interactive=True)
+            self.f0 = gr.Radio(**info("f0", rvc("模型是否带音高指导(唱歌一定要, 语音可以不要)")),
+                               choices=[True, False], value=True, interactive=True)
+            self.version = gr.Radio(**info("version", rvc("版本")), choices=["v1", "v2"], value=version,
+                                    interactive=True)
         with gr.Group():
             gr.Markdown(tr("Step 2a: Cut all recordings of the folder, of one speaker, into slices."))
             with gr.Row():
-                self.recordings = gr.Textbox(**info("recordings", rvc("输入训练文件夹路径")), value=self.defaults.get("recordings", ""))  # noqa: E501
+                self.recordings = gr.Textbox(**info("recordings", rvc("输入训练文件夹路径")),
+                                             value=self.defaults.get("recordings", ""))
                 self.dropped = gr.File(label=tr("Or drop the recordings here"), file_count="multiple", interactive=True)
             with gr.Row():
                 self.process = gr.Button(rvc("处理数据"), variant="primary")
@@ -82,8 +85,8 @@ class Form:
                 self.all = gr.Button(rvc("一键训练"), variant="primary")
             self.info3 = gr.Textbox(label=rvc("输出信息"), value="", max_lines=10, interactive=False)
         info.fold()
-        self.fields = [self.name, self.rate, self.version, self.f0, self.base_g, self.base_d, self.preset, self.rank, self.alpha,  # noqa: E501
-                       self.epochs, self.batch, self.save_every, self.device]
+        self.fields = [self.name, self.rate, self.version, self.f0, self.base_g, self.base_d, self.preset, self.rank,
+                       self.alpha, self.epochs, self.batch, self.save_every, self.device]
 
     def _settings(self, info: Help, rvc: Any, version: str, rate: str) -> None:
         tr = self.tr
@@ -95,7 +98,8 @@ class Form:
             self.alpha = gr.Slider(*LIMITS["alpha"], step=1, **info("alpha", tr(
                 "LoRA alpha (0: the preset's, twice the rank)")), value=0, interactive=True)
         with gr.Row():
-            self.save_every = gr.Slider(*LIMITS["save_every"], step=1, **info("save_every", rvc("保存频率save_every_epoch")),  # noqa: E501
+            self.save_every = gr.Slider(*LIMITS["save_every"], step=1,
+                                        **info("save_every", rvc("保存频率save_every_epoch")),
                                         value=TrainConfig.save_every, interactive=True)
             self.epochs = gr.Slider(*LIMITS["epochs"], step=1, **info("epochs", rvc("总训练轮数total_epoch")),
                                     value=TrainConfig.epochs, interactive=True)
@@ -103,11 +107,12 @@ class Form:
                                    value=TrainConfig.batch_size, interactive=True)
         generator, discriminator = self.folders.catalog.pretrained(version, rate, True)
         with gr.Row():
-            self.base_g = gr.Dropdown(**info("base_g", rvc("加载预训练底模G路径")), choices=self._bases(generator), value=generator,  # noqa: E501
-                                      interactive=True)
+            self.base_g = gr.Dropdown(**info("base_g", rvc("加载预训练底模G路径")), choices=self._bases(generator),
+                                      value=generator, interactive=True)
             self.base_d = gr.Dropdown(**info("base_d", rvc("加载预训练底模D路径") + tr(" (optional: slower)")),
                                       choices=self._base_ds(discriminator), value="", interactive=True)
-            self.device = gr.Dropdown(**info("device", tr("Device")), choices=self.devices, value="auto", interactive=True)  # noqa: E501
+            self.device = gr.Dropdown(**info("device", tr("Device")), choices=self.devices, value="auto",
+                                      interactive=True)
 
     # What there is to choose
 
@@ -130,14 +135,16 @@ class Form:
 
     def _base_ds(self, fitting: str) -> List[str]:
         """None, the one that fits the base G, and all others."""
-        return ["", *filter(None, [fitting]), *(name for name in self.folders.catalog.discriminators() if name != fitting)]  # noqa: E501
+        others = [name for name in self.folders.catalog.discriminators() if name != fitting]
+        return ["", *filter(None, [fitting]), *others]
 
     # What follows from a choice
 
     def events(self) -> None:
         bases = [self.rate, self.version, self.f0, self.base_d]
         for component in (self.rate, self.f0):
-            component.change(lambda *chosen: self.choose_bases(*chosen)[:2], bases, [self.base_g, self.base_d], queue=False)  # noqa: E501
+            component.change(lambda *chosen: self.choose_bases(*chosen)[:2], bases, [self.base_g, self.base_d],
+                             queue=False)
         self.version.change(self.choose_bases, bases, [self.base_g, self.base_d, self.rate], queue=False)
         self.f0.change(lambda f0: gr.update(visible=bool(f0)), [self.f0], [self.f0_method], queue=False)
 
