@@ -49,7 +49,7 @@ def _branch(path: str, layer: Any) -> RowsBranch:
     """
     branch = _branch_of(layer)
     if branch is None:
-        raise ValueError(f"rows of a batch cannot have adapters of their own on {path}")
+        raise ValueError(f"rows of a batch cannot have adapters of their own on {path}, {layer}")
     return branch
 
 

@@ -37,6 +37,9 @@ class OneParameter:
     def __init__(self, parameter: nn.Parameter):
         self.parameter = parameter
 
+    def __repr__(self) -> str:
+        return f"a parameter of shape {tuple(self.parameter.shape)}"
+
     def named_parameters(self, recurse: bool = True) -> Iterator[Tuple[str, nn.Parameter]]:
         yield "weight", self.parameter
 
