@@ -1,7 +1,8 @@
 """The loudness of a conversion: it follows the source's, and where the source is silent so is the result.
 
 RVC's pipeline does the first in a checkout (`rms_mix_rate`); where the small conversion stands in for it, this does.
-RVC leaves the second out: the decoder makes up a breath or a murmur where its input says nothing.
+RVC leaves the second out: the decoder makes up a breath or a murmur where its input says nothing. What the network
+puts beside zero where it speaks is taken out as well.
 """
 
 from __future__ import annotations
@@ -14,10 +15,25 @@ LONG = 1.0
 """Seconds over which loudness is measured, every half of it, as RVC does."""
 SHORT, STEP = 0.025, 0.01
 """Seconds of the windows that tell speech from pauses, and from one to the next."""
+SLOW = 0.1
+"""Seconds over which the mean is zero where a voice is centred."""
 SILENCE = 10 ** (-60 / 20)
 """RMS, full scale 1: below it nothing is speech (-60 dBFS)."""
 ABOVE_FLOOR, BELOW_SPEECH = 10 ** (6 / 20), 10 ** (-25 / 20)
 """A pause is at most 6 dB above the recording's noise floor, and at least 25 dB below its loud parts."""
+
+
+def centred(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Without what is below hearing: from each sample the mean of the `SLOW` seconds around it is taken, twice smoothed
+    (a triangular window, so that from 60 Hz on less than 1% is lost). (samples,) -> (samples,) float64."""
+    slow = np.asarray(audio, dtype=np.float64)
+    half = max(int(SLOW * rate) // 4, 1)
+    places = np.arange(len(slow))
+    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(slow))
+    for _ in range(2):
+        total = np.concatenate([[0.0], np.cumsum(slow)])
+        slow = (total[last] - total[first]) / (last - first)
+    return np.asarray(audio, dtype=np.float64) - slow
 
 
 def envelope(audio: np.ndarray, rate: int, window: float, step: float) -> np.ndarray:
@@ -31,7 +47,7 @@ def envelope(audio: np.ndarray, rate: int, window: float, step: float) -> np.nda
 
 
 def follow(source: np.ndarray, source_rate: int, result: np.ndarray, rate: int, mix: float = MIX_RATE) -> np.ndarray:
-    """Give a converted recording the loudness of its source, and silence where the source has it.
+    """Give a converted recording the loudness of its source, and silence where the source has it, centred around zero.
 
     Args:
         source: (samples,) at `source_rate` Hz.
@@ -43,14 +59,16 @@ def follow(source: np.ndarray, source_rate: int, result: np.ndarray, rate: int, 
     """
     if mix >= 1 or not len(result):
         return np.asarray(result, dtype=np.float32)
+    before = float(np.abs(result).max())
+    result = centred(result, rate)
     seconds = np.arange(len(result)) / rate
     wanted, found = envelope(source, source_rate, LONG, LONG / 2), envelope(result, rate, LONG, LONG / 2)
     wanted_at = np.interp(seconds, np.arange(len(wanted)) * LONG / 2, wanted)
     found_at = np.maximum(np.interp(seconds, np.arange(len(found)) * LONG / 2, found), 1e-6)
-    louder = np.asarray(result, dtype=np.float64) * (wanted_at / found_at) ** (1 - mix)
+    louder = result * (wanted_at / found_at) ** (1 - mix)
     louder *= _pauses(source, source_rate, louder, rate, seconds)
     peak = max(float(np.abs(louder).max()), 1e-9)
-    return (louder * min(1.0, max(1.0, float(np.abs(result).max())) / peak)).astype(np.float32)
+    return (louder * min(1.0, max(1.0, before) / peak)).astype(np.float32)
 
 
 def _pauses(source: np.ndarray, source_rate: int, result: np.ndarray, rate: int, seconds: np.ndarray) -> np.ndarray:

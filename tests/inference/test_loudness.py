@@ -5,7 +5,7 @@ import pytest
 from voice_data import go, speech, voice  # noqa: F401
 
 from LoraModel.inference import ConvertOptions
-from LoraModel.inference.loudness import envelope, follow
+from LoraModel.inference.loudness import centred, envelope, follow
 
 RATE = 16000
 
@@ -70,3 +70,17 @@ def test_a_conversion_follows_its_source(voice, speech):  # noqa: F811
     loud, quiet = go(voice, speech), go(voice, 0.1 * speech)
     assert level(loud) - level(quiet) == pytest.approx(15, abs=3)  # 20 dB less in, three quarters of it out
     assert abs(level(go(voice, speech, ConvertOptions(rms_mix_rate=0.0))) - level(speech)) < 1.5
+
+
+@pytest.mark.parametrize("hertz, kept", [(60, 0.99), (100, 0.99), (1000, 0.999)])
+def test_a_voice_beside_zero_is_centred_and_keeps_its_sound(hertz, kept):
+    seconds = np.arange(2 * 16000) / 16000
+    speaks = (seconds > 0.5) & (seconds < 1.5)
+    voice = np.sin(2 * np.pi * hertz * seconds) * 0.1 * speaks
+    found = centred(voice - 0.01 * speaks, 16000)
+    inside = slice(11200, 20800)  # away from where it begins and ends
+    assert abs(found[inside].mean()) < 1e-4 and abs(found.mean()) < 1e-5
+    assert kept < found[inside].std() / voice[inside].std() < 2 - kept
+    followed = follow(voice, 16000, (voice - 0.01 * speaks).astype(np.float32), 16000)
+    assert abs(followed[inside].mean()) < 2e-4
+    assert (follow(voice, 16000, followed, 16000, mix=1) == followed).all()
