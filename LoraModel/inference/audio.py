@@ -75,7 +75,7 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once, longes
     except UserError:
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
-        audio, found = _read_with_ffmpeg(path, rate, str(error), tell, longest), rate
+        audio, found = _read_with_ffmpeg(path, rate, _short(error), tell, longest), rate
     if audio.size == 0:
         raise UserError("{path} holds no sound: choose another file", path=path)
     if not np.isfinite(audio).all():
@@ -191,6 +191,11 @@ def _refuse_other(path: Path) -> None:
         raise UserError("{path} is no recording ({reason})", path=path, reason=other)
 
 
+def _short(error: BaseException) -> str:
+    """What libsndfile says, without the path that the message names anyway."""
+    return str(error).rpartition(": ")[2].rstrip(".")
+
+
 def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: float) -> np.ndarray:
     program = shutil.which("ffmpeg")
     if program is None:
@@ -237,7 +242,7 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
                 return None
             return UserError("it holds no sound")
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError) as error:
-        why = str(error).rpartition(": ")[2]
+        why = _short(error)
     program = shutil.which("ffmpeg")
     done = None if program is None else _ffmpeg(program, path, "-t", "0.1", "-f", "f32le", "-ac", "1")
     if done is not None and len(done.stdout) >= 4:

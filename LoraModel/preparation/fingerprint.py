@@ -32,6 +32,7 @@ from ..host import experiment as layout
 MANIFEST, SET_ASIDE = "prepared.json", "set_aside"
 MOST_BYTES = 64 * 2**20
 """Of the record of a preparation: a line for each of a hundred thousand slices."""
+MOST_PATH = 4096
 FORMAT = 2
 STEPS = ("slices", "f0", "features", "index")
 """In the order in which they follow from each other."""
@@ -123,7 +124,7 @@ class Record:
         if not self.known or contents.get("format") != FORMAT or not isinstance(contents.get("steps"), dict):
             return
         self._steps = {step: entry for step, entry in contents["steps"].items() if step in STEPS and _sound(entry)}
-        self._described = {key: contents[key] for key in ("recordings", "settings") if key in contents}
+        self._described = {key: contents[key] for key in ("recordings", "settings", "folder") if key in contents}
 
     def mark(self, step: str) -> str:
         """The fingerprint with which the step was begun last; "" where none was noted."""
@@ -187,9 +188,18 @@ class Record:
             self._steps[step]["done"] = False
             self._write()
 
-    def describe(self, recordings: Sequence[Sequence[Any]], settings: Settings) -> None:
-        """Keep for the reader's eyes what the fingerprints are of."""
+    def describe(self, recordings: Sequence[Sequence[Any]], settings: Settings, source: Optional[Path] = None) -> None:
+        """Keep for the reader's eyes what the fingerprints are of. source: the folder of the recordings, or the one
+        recording."""
         self._described = {"recordings": [list(one) for one in recordings], "settings": asdict(settings)}
+        if source is not None:
+            self._described["folder"] = str(source.absolute())
+
+    @property
+    def source(self) -> str:
+        """Where the recordings lay that `describe` was told of; "" where nothing is known."""
+        found = self._described.get("folder")
+        return found if isinstance(found, str) and len(found) <= MOST_PATH else ""
 
     def changed(self, recordings: Sequence[Sequence[Any]], settings: Settings) -> List[str]:
         """The names of what differs from what `describe` kept, such as ["recordings", "sample_rate"]; [] where nothing

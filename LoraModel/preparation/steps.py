@@ -69,7 +69,7 @@ def _prepare(host: Host, plan: Plan, until: Optional[str], recordings: Recording
     experiment, settings = plan.experiment, plan.settings
     record, marks = Record(experiment), fingerprints(described, settings)
     different = record.changed(described, settings)
-    record.describe(described, settings)
+    record.describe(described, settings, plan.source)
     tools: Union[RVCSteps, StandInSteps]
     tools = RVCSteps(host, experiment, settings,
                      plan.workers) if host.is_checkout else StandInSteps(experiment, settings)

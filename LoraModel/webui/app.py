@@ -130,7 +130,7 @@ class VC:
         except Exception as error:  # whatever it is, the page says it
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            return error_text(error, tr), None
+            return _without_folder(error_text(error, tr), recording), None
         return tr("Success."), (voice.info.sample_rate, (np.clip(audio, -1, 1) * 32767).astype(np.int16))
 
     def _index(self, index: Any) -> Optional[Path]:
@@ -150,6 +150,12 @@ def data_folders(root: Path) -> None:
         if not target.is_file() or target.stat().st_size != source.stat().st_size:
             with open(str(source), "rb") as stream, atomic_file(target) as copy:
                 shutil.copyfileobj(stream, copy)
+
+
+def _without_folder(text: str, recording: Any) -> str:
+    """A message without the folder that an upload was put into: it means nothing to who uploaded it."""
+    folder = os.path.dirname(recording) if isinstance(recording, str) else ""
+    return text.replace(folder + os.sep, "") if folder else text
 
 
 def _as_recording(path: Any) -> Any:

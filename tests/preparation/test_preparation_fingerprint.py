@@ -144,9 +144,10 @@ def test_a_damaged_record_is_an_empty_one(tmp_path, raw, text):
 def test_the_record_says_what_is_different(tmp_path, raw):
     record = Record(tmp_path / "voice")
     assert record.changed(described(raw), SETTINGS) == []
-    record.describe(described(raw), SETTINGS)
+    record.describe(described(raw), SETTINGS, raw)
     record.begin("slices", fingerprints(described(raw), SETTINGS))
     assert Record(tmp_path / "voice").changed(described(raw), SETTINGS) == []
+    assert Record(tmp_path / "voice").source == str(raw) and Record(tmp_path / "none").source == ""
     other = Settings("v2", 48000, "pm")
     (raw / "c.wav").write_bytes(b"three")
     assert Record(tmp_path / "voice").changed(described(raw), other) == ["recordings", "sample_rate", "f0_method"]

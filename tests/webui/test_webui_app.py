@@ -213,6 +213,7 @@ def test_the_page_changes_its_language_and_keeps_what_goes_on(tmp_path, monkeypa
 
 def test_recordings_are_read_without_ffmpeg(tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
+    from LoraModel.webui import app
     from LoraModel.webui.recording import Recording
 
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -225,6 +226,9 @@ def test_recordings_are_read_without_ffmpeg(tmp_path, monkeypatch):
     assert (part == whole[len(whole) // 4:len(whole) // 4 + len(part)]).all() and abs(2 * len(part) - len(whole)) <= 2
     for name, contents in (("cover.jpg", b"\xff\xd8\xff\xe0" * 200), ("cut.flac", source.read_bytes()[:40])):
         (tmp_path / name).write_bytes(contents)
+        upload = box.preprocess({**given, "name": str(tmp_path / name), "crop_min": 10})
         with pytest.raises(UserError) as error:
-            read_audio(box.preprocess({**given, "name": str(tmp_path / name), "crop_min": 10}), 16000)
-        assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 400
+            read_audio(upload, 16000)
+        said = str(error.value)
+        assert len(said.splitlines()) == 1 and len(said) < 400 and said.count(name) == 1 and "Error opening" not in said
+        assert app._without_folder(said, upload).startswith(name)

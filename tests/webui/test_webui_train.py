@@ -186,6 +186,7 @@ def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
         (run / "job.json").write_text(json.dumps({"settings": settings_}))
         os.utime(str(run / "job.json"), (1 + 9 * (name == "mine"), 1 + 9 * (name == "mine")))
         (run / "process.json").write_text('{"pid": 1, "began": "x", "started": 1.0, "stopping": true}')
+    (checkout / "logs/mine/prepared.json").write_text('{"format": 2, "steps": {}, "folder": "recordings of mine"}')
     page = train_tab._Page({"rvc_lora_root": str(checkout)})
     with gr.Blocks() as app:
         page.components()
@@ -197,7 +198,12 @@ def test_a_page_that_is_opened_again_finds_the_newest_run(checkout):
     values = dict(zip(asdict(RunSettings("x")), opened))
     assert values["name"]["value"] == "mine" and values["epochs"]["value"] == 7
     assert opened[-1]["choices"] == ["mine", "older"]
-    assert page.chosen("older")[0]["value"] == "older"
+    assert opened[len(page.form.fields)]["value"] == "recordings of mine"  # its own, or none: never another voice's
+    assert page.chosen("older")[0]["value"] == "older" and page.chosen("older")[-1]["value"] == ""
+    assert "logs/mine" in opened[-3] and "logs/mine" in opened[-2]["choices"]  # the list at the foot of the page
+    ticked = page.tick("mine", {})
+    assert "logs/mine" in ticked[0] and len(ticked) == len(page.shelf.shown_now) + len(page.view.outputs) + 1
+    assert page.tick("mine", ticked[-1])[:2] == [gr.update(), gr.update()]
     for nothing in ("none", "../x", ["mine"], None, 3):
         assert not any("value" in change for change in page.chosen(nothing))
     shown = page.view.tick("mine", {})

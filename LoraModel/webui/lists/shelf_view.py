@@ -49,6 +49,14 @@ class ShelfView:
                           queue=False)
         self.again.click(lambda: [*self._shown("", None), *refresh()], [], [*shown, *lists], queue=False)
 
+    def now(self) -> List[Any]:
+        """What `shown_now` is to show."""
+        return [self._table(), gr.update(choices=self.shelf.labels())]
+
+    @property
+    def shown_now(self) -> List[Any]:
+        return [self.table, self.entry]
+
     def _renamed(self, entry: Any, name: Any, now: Any) -> List[Any]:
         """-> status, table, entry, new name, experiment of the form. now: the form's; it follows its own folder."""
         try:

@@ -51,7 +51,7 @@ class Made:
             recordings = describe_recordings(found.files, found.folder)
             self._marks = fingerprints(recordings, self.settings)
             self.sliced = self.record.is_done("slices", self._marks)
-            self.record.describe(recordings, self.settings)
+            self.record.describe(recordings, self.settings, self.source)
         else:
             self._marks = fingerprints_after(self.record.mark("slices"), self.settings)
         parts = [part for part in PARTS[step] if part != "f0" or self.settings.f0_method is not None]

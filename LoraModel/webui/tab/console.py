@@ -17,6 +17,9 @@ WORDS: Dict[str, Text] = {
         Text("stopping after this step, and saving"),
     "stopped by Ctrl-C; no file was left half written":
         Text("stopped; no file was left half written"),
+    "no RVC checkout: content features come from the demo's stand-in, not from HuBERT; only the demo's own base was "
+    "trained on them (name a checkout with --rvc_root)":
+        Text("no RVC checkout: content features come from the demo's stand-in, not from HuBERT"),
 }
 """What the commands say of keys and options -> the same for a page."""
 

@@ -17,6 +17,7 @@ from gradio.context import Context
 from ... import entries
 from ...host import find_host
 from ...messages import Text, UserError
+from ...preparation.fingerprint import Record
 from ..folders import Folders, root_of
 from ..lists.queue_panel import QueuePanel
 from ..lists.shelf import Shelf
@@ -96,11 +97,12 @@ class _Page:
         view.events()
         self.shelf.events(form.name, [form.experiments, *view.lists],
                           lambda: [gr.update(choices=self.folders.names()), *view.refresh_lists()])
-        self.tick_button.click(view.tick, [form.name, *view.asked], [*view.outputs, view.shown], show_progress=False,
-                               queue=False)
-        form.experiments.change(self.chosen, [form.experiments], form.fields, queue=False)
+        self.tick_button.click(self.tick, [form.name, *view.asked],
+                               [*self.shelf.shown_now, *view.outputs, view.shown], show_progress=False, queue=False)
+        form.experiments.change(self.chosen, [form.experiments], [*form.fields, form.recordings], queue=False)
         page = Context.root_block
-        page.load(self.opened, None, [*form.fields, form.recordings, form.experiments], queue=False)
+        page.load(self.opened, None, [*form.fields, form.recordings, *self.shelf.shown_now, form.experiments],
+                  queue=False)
         page.load(fn=None, inputs=None, outputs=None, _js=TICK, queue=False)
 
     def _told(self, action: Callable[[], str]) -> str:
@@ -203,18 +205,32 @@ class _Page:
         going, job, names = self.runs.going_on(), self.preparer.current, self.folders.names()
         cut_off, recordings = self.preparer.undone()[0], gr.update()
         if going:
-            asked = self._asked(going[0])
+            asked, recordings = self._asked(going[0]), self._recordings(going[0])
         elif job is not None and job.active:
             asked, recordings = asdict(job.settings), gr.update(value=job.recordings)
         elif cut_off:
             asked, recordings = cut_off.get("settings"), gr.update(value=str(cut_off.get("recordings")))
         else:
             asked = self._asked(names[0]) if names else None
-        return [*self.form.filled(asked), recordings, gr.update(choices=names)]
+            recordings = self._recordings(names[0]) if names else recordings
+        return [*self.form.filled(asked), recordings, *self.shelf.now(), gr.update(choices=names)]
 
     def chosen(self, name: Any) -> List[Any]:
         """The form of a run that was chosen in the list."""
-        return self.form.filled(self._asked(name) if name in self.folders.names() else None)
+        if name not in self.folders.names():
+            return [*self.form.filled(None), gr.update()]
+        return [*self.form.filled(self._asked(name)), self._recordings(name)]
+
+    def _recordings(self, name: str) -> Any:
+        """The field for the recordings of an experiment: another voice's must not stay in it."""
+        return gr.update(value=Record(self.folders.experiment(name)).source)
+
+    def tick(self, *asked: Any) -> List[Any]:
+        """What has changed since the page's last answer. A new experiment or adapter stands in the list of them, too."""
+        answer = self.view.tick(*asked)
+        places = {component: change for component, change in zip(self.view.outputs, answer)}
+        news = any("choices" in places[one] for one in (self.form.experiments, *self.view.lists))
+        return [*(self.shelf.now() if news else [gr.update(), gr.update()]), *answer]
 
     def _asked(self, name: str) -> Any:
         """What was asked of a run, under the name that its folder has now."""
