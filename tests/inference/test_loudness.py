@@ -76,11 +76,11 @@ def test_a_conversion_follows_its_source(voice, speech):  # noqa: F811
 def test_a_voice_beside_zero_is_centred_and_keeps_its_sound(hertz, kept):
     seconds = np.arange(2 * 16000) / 16000
     speaks = (seconds > 0.5) & (seconds < 1.5)
-    voice = np.sin(2 * np.pi * hertz * seconds) * 0.1 * speaks
-    found = centred(voice - 0.01 * speaks, 16000)
+    spoken = np.sin(2 * np.pi * hertz * seconds) * 0.1 * speaks
+    found = centred(spoken - 0.01 * speaks, 16000)
     inside = slice(11200, 20800)  # away from where it begins and ends
     assert abs(found[inside].mean()) < 1e-4 and abs(found.mean()) < 1e-5
-    assert kept < found[inside].std() / voice[inside].std() < 2 - kept
-    followed = follow(voice, 16000, (voice - 0.01 * speaks).astype(np.float32), 16000)
+    assert kept < found[inside].std() / spoken[inside].std() < 2 - kept
+    followed = follow(spoken, 16000, (spoken - 0.01 * speaks).astype(np.float32), 16000)
     assert abs(followed[inside].mean()) < 2e-4
-    assert (follow(voice, 16000, followed, 16000, mix=1) == followed).all()
+    assert (follow(spoken, 16000, followed, 16000, mix=1) == followed).all()

@@ -226,9 +226,9 @@ class _Page:
         return gr.update(value=Record(self.folders.experiment(name)).source)
 
     def tick(self, *asked: Any) -> List[Any]:
-        """What has changed since the page's last answer. A new experiment or adapter stands in the list of them, too."""
+        """What has changed since the page's last answer. A new experiment or adapter stands in their list, too."""
         answer = self.view.tick(*asked)
-        places = {component: change for component, change in zip(self.view.outputs, answer)}
+        places = dict(zip(self.view.outputs, answer))
         news = any("choices" in places[one] for one in (self.form.experiments, *self.view.lists))
         return [*(self.shelf.now() if news else [gr.update(), gr.update()]), *answer]
 
