@@ -97,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
         help=tr("folder of a faster-whisper model: count words (default: none)"),
     )
     add("--f0_method", help=tr("how pitch is found (default: rmvpe where its model is there, else pm)"))
-    add("--device", type=commands.device, help=tr("what computes: cpu, cuda … (default: the GPU where there is one)"))
+    add("--device", type=commands.device,
+        help=tr("the device to compute on: cpu, cuda … (default: the GPU where there is one)"))
     add(
         "--out",
         type=commands.path,

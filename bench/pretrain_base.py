@@ -162,7 +162,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument("--batch_size", type=int, default=16, help="clips a step")
     parser.add_argument("--save_every", type=int, default=1000, help="steps between saves")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
-                        help="what computes: cpu, cuda, cuda:1 …")
+                        help="the device to compute on: cpu, cuda, cuda:1 …")
     parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:

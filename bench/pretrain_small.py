@@ -271,7 +271,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--lr", type=float, default=2e-4, help="learning rate")
     parser.add_argument("--log_every", type=int, default=100, help="steps between lines of the log")
     parser.add_argument("--save_every", type=int, default=500, help="steps between saves")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what computes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="the device to compute on")
     parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     args = parser.parse_args(argv)
     if not args.out or not (args.voices or args.quick):

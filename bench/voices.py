@@ -32,7 +32,7 @@ def voice_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--base", help="pretrained generator (default: the demo's with --quick; needed without)")
     parser.add_argument("--data", nargs="+",
                         help="experiment folders, one for each voice (default: with --quick the demo's)")
-    parser.add_argument("--device", default="auto", help="what computes: auto, cpu, cuda, cuda:1 …")
+    parser.add_argument("--device", default="auto", help="the device to compute on: auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--seed", type=int, default=1234, help="seed of all random numbers")
     parser.add_argument("--out",
                         help="where all that is measured goes, and is found again (default: a temporary folder)")

@@ -157,7 +157,7 @@ def _eight_bits(reader: _Reader, dimensions: int) -> None:
     kind, _, _ = reader.number(4), reader.number(4), reader.bytes(4)
     of, size, count = reader.number(), reader.number(), reader.number()
     if (kind, of, size, count) != (0, dimensions, dimensions, 2 * dimensions):
-        raise _Bad(Text("its values are stored in a way that nobody here makes"))
+        raise _Bad(Text("its values are stored in a form that is not supported"))
     _finite(reader, count)
     if reader.number() != dimensions or reader.number(1) not in (0, 1):
         raise _contradiction()

@@ -59,8 +59,9 @@ def add_mark_option(p: argparse.ArgumentParser) -> None:
 def add_device_options(p: argparse.ArgumentParser) -> None:
     """With which RVC, on which device, and on which base."""
     commands.add_rvc_root(p)
-    p.add_argument("--device", type=commands.device, help=tr("what computes: auto, cpu, cuda, cuda:1, mps, xpu … "
-                                                             "(default: the GPU where there is one)"))
+    p.add_argument("--device", type=commands.device,
+                   help=tr("the device to compute on: auto, cpu, cuda, cuda:1, mps, xpu … "
+                           "(default: the GPU where there is one)"))
     commands.add_base_form(p)
     p.add_argument("--force", action="store_true", help=tr("accept an adapter of another base"))
 
