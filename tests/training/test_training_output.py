@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -186,3 +187,16 @@ def test_rvcs_page_lists_what_the_command_trained_and_no_file_of_the_users_is_lo
     assert put_into_list(worse, root) is None and not (root / "assets/lora/b.safetensors").exists()
     inside = make_adapter(root / "assets/lora/c/c.safetensors", library, 4, heldout='{"base": 0.9, "adapter": 0.5}')
     assert put_into_list(inside, root) == inside  # the run itself lies where the page looks
+
+
+@pytest.mark.parametrize("best, code", [(0.5, 0), (0.9, 0), (1.2, 3)])
+def test_a_run_that_ends_worse_than_the_base_says_so_and_has_an_exit_code_of_its_own(
+        best, code, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
+    (tmp_path / "anna.safetensors").write_bytes(b"x" * 1234)
+    ended = SimpleNamespace(best=best, base_heldout=0.9, best_sharp=(1.0, 1.0), best_step=3,
+                            adapter_path=tmp_path / "anna.safetensors")
+    assert train_lora.report(ended, 12.3) == code
+    said = capsys.readouterr()
+    assert "done in 12 s. Held-out log-mel L1: base 0.9000, adapter" in said.out and "1,234 bytes" in said.out
+    assert ("THE ADAPTER IS WORSE THAN THE BASE ALONE" in said.err) is (code == 3)

@@ -114,4 +114,5 @@ def test_nothing_of_a_terminal_stands_on_the_page(language):
     lines = page_lines([*bars, *(tr(console) for console in WORDS), "left out: cover.jpg"], tr)
     assert len(lines) == len(WORDS) + 1 and lines[-1] == "left out: cover.jpg"
     assert not any(word in line for line in lines for word in ("Ctrl-C", "--", "%|", "it/s"))
+    assert page_lines([str(english) for english in WORDS], tr) == lines[:-1]  # of a run in another language, too
     assert page_text("a\n" + bars[0] + "\nb", tr) == "a\nb"

@@ -26,7 +26,8 @@ WORDS: Dict[str, Text] = {
 
 def page_lines(lines: Sequence[str], tr: Tr) -> List[str]:
     """The lines of a command's output as a page shows them."""
-    translations = {tr(english).strip(): tr(words) for english, words in WORDS.items()}
+    translations = {said.strip(): tr(words) for english, words in WORDS.items()
+                    for said in (english, tr(english))}  # a run may have been started in another language
     return [fields_for_options(translations.get(line.strip(), line), tr) for line in lines if not _BAR.search(line)]
 
 
