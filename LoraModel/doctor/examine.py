@@ -42,8 +42,8 @@ class Report:
 
     def heading(self) -> Text:
         """All in one sentence."""
-        return Text("recordings: {recordings}; minutes: {minutes:.1f}, of which speech: {spoken:.1f}; what will harm the "
-                    "voice: {warnings}; what to know of: {notes}", recordings=self.recordings,
+        return Text("recordings: {recordings}; minutes: {minutes:.1f}, of which speech: {spoken:.1f}; what will harm "
+                    "the voice: {warnings}; what to know of: {notes}", recordings=self.recordings,
                     minutes=self.seconds / 60, spoken=self.spoken_seconds / 60, warnings=self.warnings,
                     notes=len(self.findings) - self.warnings)
 
