@@ -30,7 +30,7 @@ def recordings(tmp_path):
 
 def test_the_page_says_it_in_its_language_with_pictures(recordings):
     said, html = checking.look(recordings, "40k", translator({"i18n": type("I18n", (), {"language": "en_US"})()}))
-    assert said.startswith("1 recordings") and "not looked at: whether a second speaker" in said
+    assert said.startswith("recordings: 1; ") and "not looked at: whether a second speaker" in said
     assert "a &lt;i&gt;.wav" in html and "<i>.wav" not in html and "cut off at the top" in html and "<svg" in html
     said, html = checking.look(recordings, "40k", translator({"i18n": type("I18n", (), {"language": "zh_CN"})()}))
     assert "个录音" in said and "未检查" in said and "削平" in html
