@@ -23,17 +23,28 @@ ABOVE_FLOOR, BELOW_SPEECH = 10 ** (6 / 20), 10 ** (-25 / 20)
 """A pause is at most 6 dB above the recording's noise floor, and at least 25 dB below its loud parts."""
 
 
-def centred(audio: np.ndarray, rate: int) -> np.ndarray:
+def centred(audio: np.ndarray, rate: int, block: int = 2**20) -> np.ndarray:
     """Without what is below hearing: from each sample the mean of the `SLOW` seconds around it is taken, twice smoothed
-    (a triangular window, so that from 60 Hz on less than 1% is lost). (samples,) -> (samples,) float64."""
-    slow = np.asarray(audio, dtype=np.float64)
+    (a triangular window, so that from 60 Hz on less than 1% is lost). (samples,) -> (samples,) float32.
+
+    block: samples that are worked on at once; an hour of them would take gigabytes.
+    """
     half = max(int(SLOW * rate) // 4, 1)
-    places = np.arange(len(slow))
-    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(slow))
-    for _ in range(2):
-        total = np.concatenate([[0.0], np.cumsum(slow)])
-        slow = (total[last] - total[first]) / (last - first)
-    return np.asarray(audio, dtype=np.float64) - slow
+    result = np.empty(len(audio), dtype=np.float32)
+    for start in range(0, len(audio), block):
+        before, stop = min(start, 2 * half), min(start + block, len(audio))
+        piece = np.asarray(audio[start - before : stop + 2 * half], dtype=np.float64)
+        slow = _running_mean(_running_mean(piece, half), half)
+        result[start:stop] = (piece - slow)[before : before + stop - start]
+    return result
+
+
+def _running_mean(audio: np.ndarray, half: int) -> np.ndarray:
+    """The mean of each sample and `half` on either side, as many as there are: (samples,) -> (samples,) float64."""
+    total = np.concatenate([[0.0], np.cumsum(audio)])
+    places = np.arange(len(audio))
+    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(audio))
+    return (total[last] - total[first]) / (last - first)
 
 
 def envelope(audio: np.ndarray, rate: int, window: float, step: float) -> np.ndarray:

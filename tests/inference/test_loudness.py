@@ -84,3 +84,10 @@ def test_a_voice_beside_zero_is_centred_and_keeps_its_sound(hertz, kept):
     followed = follow(spoken, 16000, (spoken - 0.01 * speaks).astype(np.float32), 16000)
     assert abs(followed[inside].mean()) < 2e-4
     assert (follow(spoken, 16000, followed, 16000, mix=1) == followed).all()
+
+
+def test_a_long_recording_is_centred_in_blocks():
+    audio = np.random.default_rng(0).normal(0.01, 0.1, 20_000)
+    whole = centred(audio, 16000)
+    for block in (999, 7000):
+        assert np.allclose(centred(audio, 16000, block), whole, rtol=0, atol=1e-7)
