@@ -51,7 +51,7 @@ VOICES = (
     Voice("m3_3m_noisy", "espeak-ng:en+m3", 180, 20),
     Voice("ru_5m", "ru_RU_f_IvrvoiceRU", 300), Voice("en_10m", "en_US_f_Allison", 600),
 )
-"""What `auto_epochs.py` and `little_data.py` measure on."""
+"""What `auto_epochs.py` measures on, and `time_to_quality.py` where little data is asked about."""
 
 
 def _person(folder: Path) -> Iterator[np.ndarray]:
