@@ -196,7 +196,7 @@ def quick_recipes(args: Any, folder: Path) -> Dict[str, Dict[str, Any]]:
     args.base, _, args.data = quick_inputs(folder)
     args.epochs = args.points = 1
     args.no_judges = True
-    return {"clear": {"preset": "clear"}, "variance": {"preset": "clear", "variance": 1.0}}
+    return {"clear": {"preset": "clear"}, "hold": {"preset": "clear", "c_hold": 10.0, "variance": 1.0}}
 
 
 def main(argv: Optional[List[str]] = None) -> int:

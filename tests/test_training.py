@@ -41,7 +41,7 @@ from LoraModel.training.objective import can_autocast
 from LoraModel.training.train_lora import main
 
 HELDOUT_KEYS = {"heldout_mel", "heldout_variance", "heldout_contrast", "heldout_score"}
-STEP_KEYS = {"step", "epoch", "kl", "mel", "stft", "hold", "total", "grad_norm", "lr", "seconds"}
+STEP_KEYS = {"step", "epoch", "kl", "mel", "stft", "total", "grad_norm", "lr", "seconds"}
 
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)

@@ -106,7 +106,7 @@ class TrainConfig:
     c_mel: float = 45.0
     c_kl: float = 1.0
     c_stft: float = 5.0
-    c_hold: float = 5.0
+    c_hold: float = 0.0
     author: str = ""
     license: str = ""
     notes: str = ""

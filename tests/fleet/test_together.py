@@ -24,7 +24,7 @@ def job(place, name, **settings):
 
 
 OWN = {"anna": {"lr": 1e-3}, "ben": {"lr": 2e-3, "seed": 7, "batch_size": 3},
-       "carla": {"decoder_every": 2, "epochs": 2}}
+       "carla": {"decoder_every": 2, "epochs": 2, "c_hold": 5.0}}
 """What the voices of the batch have of their own: rates, seeds, sizes, clocks. (At 3e-3 this tiny base comes so near
 silence that the steep log of its spectrum makes rounding tell.)"""
 

@@ -287,12 +287,13 @@ def test_a_further_loss_is_one_line(monkeypatch):
     assert float(losses.DECODER_LOSSES["mel"].of(made)) == 2.0 and losses.DECODER_LOSSES["stft"].alone
     monkeypatch.setitem(losses.DECODER_LOSSES, "wave", losses.Loss(lambda made: (made.audio - made.real).abs().mean(),
                                                                    weight=3.0))
-    objective = Objective(None, None, None, TrainConfig("b", "d", "o"), torch.device("cpu"), 1, 1, None, None)
+    config = TrainConfig("b", "d", "o", c_hold=4.0)
+    objective = Objective(None, None, None, config, torch.device("cpu"), 1, 1, None, None)
     assert list(objective.weights) == ["kl", "mel", "stft", "hold", "wave", "gen", "fm"]
     assert objective.weights["wave"] == 3.0 and objective.weights["mel"] == TrainConfig.c_mel
     found = {name: loss.of(made) for name, loss in losses.DECODER_LOSSES.items() if name != "stft"}
     assert found.pop("hold") is None  # nothing to compare with
     assert float(objective.total(found)) == 2.0 * TrainConfig.c_mel + 3.0
     found["hold"] = losses.hold_loss(made._replace(base_mel=torch.full((1, 2, 3), 2.5)))
-    whole = 2.0 * TrainConfig.c_mel + 3.0 + (0.5 - 0.05) * TrainConfig.c_hold
+    whole = 2.0 * TrainConfig.c_mel + 3.0 + (0.5 - 0.05) * 4.0
     assert float(objective.total(found)) == pytest.approx(whole)
