@@ -129,6 +129,9 @@ def train_stop_and_resume(chromium, page, address, recordings):  # noqa: F811
 def convert_and_merge(page, data):
     tab(page, "Model Inference")
     choose(page, "Base model", "f0G16k")
+    assert searched(page, "LoRA adapter", "no such voice") == []
+    found = searched(page, "LoRA adapter", "oice.safe")
+    assert found and all("voice.safetensors" in name for name in found)
     choose(page, "LoRA adapter", "voice.safetensors")
     says(page, "strength 1")
     click(page, "01.flac")
@@ -143,6 +146,14 @@ def convert_and_merge(page, data):
     assert (data / "assets/weights/merged.pth").is_file()
     choose(page, "Inferencing voice:", "merged.pth")
     says(page, "merged.pth, from RVC's own list")
+
+
+def searched(page, label, text):
+    """What a Gradio list offers once somebody has typed `text` into it."""
+    field(page, label).click()
+    field(page, label).fill(text)
+    page.wait_for_timeout(500)
+    return page.locator("ul[role=listbox]:visible li, .options:visible li").all_inner_texts()
 
 
 def choose(page, label, option):
