@@ -41,8 +41,8 @@ def voice(tmp_path_factory):
 def test_the_small_discriminator_learns_only_where_it_should(voice, tmp_path, beside, learns):
     base, data, small = voice
     trainer = prepare(TrainConfig(base_model=str(base), data_dir=str(data), output_dir=str(tmp_path), preset="clear",
-                                  epochs=1, batch_size=2))
-    lora_training(trainer, {"beside": beside, "hold": 10.0, "variance": 1.0, "adversarial": 0.25}, small, 1, beside)
+                                  epochs=1, batch_size=2, c_hold=10.0))
+    lora_training(trainer, {"beside": beside, "variance": 1.0, "adversarial": 0.25}, small, 1, beside)
     losses = trainer.step([0, 1])
     assert {"mel", "stft", "fm", "hold", "variance", "kl"} < set(losses) and ("gen" in losses) == learns
     assert all(math.isfinite(value) for value in losses.values())
