@@ -13,7 +13,7 @@ import sys
 import time
 import webbrowser
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import soundfile
@@ -249,13 +249,18 @@ def report(folder: Path, trainer: Trainer, figures: Dict[str, Any], converted: C
         "said": texts_of(RECORDINGS, "source")[0],
         "audio": [{"key": key, "title": titles[key], "path": path} for key, path in converted.files],
         "curves": {
-            "loss": [{key: line[key] for key in ("step", "total", *DECODER_LOSSES, *PRIOR_LOSSES)} for line in log
-                     if "total" in line],
+            "loss": loss_curves(log),
             "heldout": [{"step": 0, "mel": trainer.base_heldout}]
             + [{"step": line["step"], "mel": line["heldout_mel"]} for line in log if "heldout_mel" in line],
         },
         "notes": [],
     })
+
+
+def loss_curves(log: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Of a run's log the losses of the steps in which the decoder learnt: those that this run has."""
+    names = ("step", "total", *DECODER_LOSSES, *PRIOR_LOSSES)
+    return [{name: line[name] for name in names if name in line} for line in log if "total" in line]
 
 
 def print_summary(folder: Path, figures: Dict[str, Any]) -> None:

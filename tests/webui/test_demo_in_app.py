@@ -66,3 +66,11 @@ def test_a_browser_is_opened_for_people_alone(screen, terminal, opens, monkeypat
     monkeypatch.setattr(demo.os, "name", "posix")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     assert demo.can_open() is opens
+
+
+def test_the_reports_curves_are_those_of_the_losses_that_the_run_has():
+    """A loss that was left out, such as the hold to the base's sound, has none; nor has a step without the decoder."""
+    log = [{"step": 1, "total": 9.0, "kl": 1.0, "mel": 0.5, "stft": 2.0, "lr": 0.1}, {"step": 2, "kl": 1.0},
+           {"step": 3, "total": 8.0, "kl": 1.0, "mel": 0.4, "stft": 2.0, "hold": 0.1}]
+    assert demo.loss_curves(log) == [{"step": 1, "total": 9.0, "kl": 1.0, "mel": 0.5, "stft": 2.0},
+                                     {"step": 3, "total": 8.0, "kl": 1.0, "mel": 0.4, "stft": 2.0, "hold": 0.1}]
