@@ -75,6 +75,7 @@ def test_killed_saves_leave_one_temporary_file_at_most(tmp_path, attack_rounds):
 def test_every_path_option_of_the_other_commands(tmp_path, monkeypatch, hostile):
     """Blending, full voices, streams, evaluation, preparation, training, examples: as the first three."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(infer_example, "DEMO", tmp_path / "package" / "demo")  # here the demo may have run
     (tmp_path / "in.wav").write_bytes(b"")
     out = str(tmp_path / "o")
     for main, good in (
