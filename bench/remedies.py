@@ -20,7 +20,7 @@ from LoraModel.training.posteriors import TrainBatch
 RATE = 1e-4
 """The discriminator's learning rate: RVC's own."""
 OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance")
-"""The settings of a recipe that are no settings of the trainer; see `arm_of`."""
+"""The settings of a recipe that are no settings of the trainer; see `lora_training`."""
 
 
 class Pair(nn.Module):

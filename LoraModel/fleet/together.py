@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..defaults import usual_defaults
-from ..host.networks import as_written, given_excitation
+from ..host.networks import as_written
 from ..lora.lora_utils import Injection, extract, put_on
 from ..lora.rows import Products, can_have_rows, rows_adapted
 from ..messages import UserError
@@ -210,15 +210,10 @@ def _decoder(parts: Sequence[_Part], places: Sequence[int]) -> Dict[int, Dict[st
     trainer = chosen[0].member.trainer
     model = trainer.model
     rows, where = _rows(chosen)
-    f0 = None if stretches[0].f0 is None else torch.cat([one.f0 for one in stretches if one.f0 is not None])
-    sources = [one.source for one in stretches if one.source is not None]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(rows_adapted(model.network, rows))
-        stack.enter_context(trainer.objective.autocast())
-        if sources:
-            stack.enter_context(given_excitation(model.network.dec, torch.cat(sources)))
-        audio = model.decode(torch.cat([one.z for one in stretches]), f0, model.speaker_vector(_speakers(chosen)))
-    audio = audio.float()
+    alike = [one._replace(base_mel=None) for one in stretches]  # that of some voices alone
+    together = Stretch(*(None if column[0] is None else torch.cat(column) for column in zip(*alike)))
+    with rows_adapted(model.network, rows):
+        audio = trainer.objective.decoded(together, model.speaker_vector(_speakers(chosen)))
     return {place: part.member.trainer.objective.audio_losses(audio[mine], stretch,
                                                               part.member.trainer.done_steps)
             for place, part, mine, stretch in zip(places, chosen, where, stretches)}
