@@ -31,6 +31,9 @@ from ..training.losses import stft_loss
 from ..training.parts import BETAS, GRADIENT_LIMIT
 from .content import Content, Piece
 
+ROWS = 2
+"""Stretches that are decoded at a time. The decoder's activations are most of what learning takes of memory, so the
+gradients of a batch are summed over its parts."""
 NOISE = 0.66666
 """Of the prior's noise, as in the host's `infer`."""
 
@@ -181,7 +184,19 @@ class Student:
             if given.f0 is None
             else torch.stack([row[start : start + frames] for row, start in zip(given.f0, starts)])
         )
-        seed = int(torch.randint(2**31, (), generator=self._random))
+        totals = {"mel": 0.0, "stft": 0.0}
+        for start in range(0, count, ROWS):
+            rows = slice(start, start + ROWS)
+            losses = self._sound_losses(z[rows], None if f0 is None else f0[rows])
+            share = len(z[rows]) / count
+            (share * (self.settings.mel * losses["mel"] + self.settings.stft * losses["stft"])).backward()
+            for name, loss in losses.items():
+                totals[name] += share * float(loss.detach())
+        return totals
+
+    def _sound_losses(self, z: Tensor, f0: Optional[Tensor]) -> Dict[str, Tensor]:
+        """Both decoders' audio of the teacher's z (batch, channels, frames), with one excitation."""
+        seed, count = int(torch.randint(2**31, (), generator=self._random)), len(z)
         with torch.no_grad():
             real = (
                 same_noise(seed, self.device, lambda: self._voice(z, f0, self._g.expand(count, -1, -1)))
@@ -190,10 +205,7 @@ class Student:
             )
         g = self._speaker(count)
         made = same_noise(seed, self.device, lambda: self.model.decode(z, f0, g)).squeeze(1).float()
-        mel = F.l1_loss(self._mel.of_audio(made), self._mel.of_audio(real))
-        stft = stft_loss(made, real)
-        (self.settings.mel * mel + self.settings.stft * stft).backward()
-        return {"mel": float(mel.detach()), "stft": float(stft.detach())}
+        return {"mel": F.l1_loss(self._mel.of_audio(made), self._mel.of_audio(real)), "stft": stft_loss(made, real)}
 
 
 @torch.no_grad()

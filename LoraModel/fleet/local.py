@@ -15,13 +15,14 @@ from typing import Any, Callable, Dict, List, Optional
 
 import torch
 
+from ..host import find_host
 from ..messages import UserError, tr
 from ..models import Base
 from ..training.validate import NEEDED_BYTES
 from .ledger import Entry, Ledger
 from .memory import SHARE, free_memory, guess, own_memory
 from .work import Job, Work
-from .worker import Given, main, portable
+from .worker import Given, main, portable, preload
 
 LOST = 2
 """So often a voice whose worker ended without a word is taken up again."""
@@ -82,6 +83,7 @@ class Local:
         self._stopping = self._stop_asked = False
         self._said_memory = False
         self._told: Dict[str, Dict[str, Any]] = {}
+        self._step_seconds: Optional[float] = None
 
     # From outside
 
@@ -181,7 +183,9 @@ class Local:
 
     def _start(self, entry: Entry, prepares: bool, number: int) -> _Process:
         context: Any = multiprocessing.get_context("fork") if self.forks else torch.multiprocessing.get_context("spawn")
-        if not self.forks and self._shared is None:
+        if self.forks:
+            preload(find_host(self.work.rvc_root))
+        elif self._shared is None:
             self._shared = portable(self.base)
         here, there = context.Pipe()
         device = None if prepares else self.devices[number % len(self.devices)]
@@ -197,7 +201,8 @@ class Local:
         return one
 
     def _give(self, one: _Process, entry: Entry) -> None:
-        job = Job(entry.name, entry.attempt, entry.recordings, entry.settings, entry.data_dir)
+        job = Job(entry.name, entry.attempt, entry.recordings, entry.settings, entry.data_dir,
+                  self._step_seconds)
         one.jobs[job.name], one.since[job.name] = job, time.monotonic()
         one.free = max(0, one.free - 1)
         self._send(one, ("job", job))
@@ -255,6 +260,7 @@ class Local:
         if kind == "prepared":
             self.ledger.prepared(name, attempt, values[0], seconds)
         elif kind == "done":
+            self._step_seconds = step_seconds(values[0])
             self.ledger.done(name, attempt, values[0], seconds)
         elif kind == "stopped":
             self.ledger.given_back(name, attempt, seconds)
@@ -279,6 +285,11 @@ class Local:
                 self.ledger.given_back(job.name, job.attempt, time.monotonic() - one.since[job.name])
             else:
                 self.ledger.lost(job.name, job.attempt, LOST, died(one.process.exitcode, self.work, job))
+
+
+def step_seconds(figures: Dict[str, Any]) -> Optional[float]:
+    """What a step of a voice took, by what `work.figures_of` says."""
+    return figures["train_seconds"] / figures["steps"] if figures.get("steps") else None
 
 
 def died(code: Optional[int], work: Work, job: Job) -> UserError:

@@ -83,13 +83,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work: to prepare a voice (without `data_dir`), or to train it."""
+    """One piece of work: to prepare a voice (without `data_dir`), or to train it. step_seconds: what a step of a voice
+    before it took, None where that is not known."""
 
     name: str
     attempt: int
     recordings: str
     settings: Dict[str, Any]
     data_dir: Optional[str] = None
+    step_seconds: Optional[float] = None
 
 
 Tell = Callable[[Job, int, int, Optional[float]], bool]
@@ -123,8 +125,10 @@ def trainer_of(work: Work, job: Job, base: Optional[Base], device: Optional[str]
     if device is not None and config.device == "auto":
         config = replace(config, device=device)
     going_on = (work.folder(job.name) / RUN_FILE).is_file()
-    return prepare(config, going_on, work.rvc_root, work.sample_rate, work.config_json,
-                   None if work.own_base(job) else base)
+    trainer = prepare(config, going_on, work.rvc_root, work.sample_rate, work.config_json,
+                      None if work.own_base(job) else base)
+    trainer.step_seconds = job.step_seconds
+    return trainer
 
 
 def train_voice(work: Work, job: Job, host: Host, base: Optional[Base], tell: Tell, device: Optional[str] = None

@@ -81,6 +81,14 @@ class Given(NamedTuple):
     log: str
 
 
+def preload(host: Host) -> None:
+    """Import what every voice's run imports when it first needs it: a forked worker finds it there, where each took
+    two seconds for it."""
+    host.module("mel")
+    value = torch.zeros(1, requires_grad=True)
+    torch.optim.AdamW([value]).zero_grad()
+
+
 def main(given: Given) -> None:
     """The body of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it asks us to save

@@ -20,7 +20,7 @@ SLOW = 8.0
 
 
 def seconds_to_go(trainer: Trainer, evaluating: float) -> Optional[float]:
-    """About how many seconds the run will take from here.
+    """About how many seconds the run will take from here: by `trainer.step_seconds`, else by trying a step.
 
     Args:
         evaluating: seconds of one evaluation on the held-out clips; 0 where that is not known.
@@ -31,12 +31,14 @@ def seconds_to_go(trainer: Trainer, evaluating: float) -> Optional[float]:
     c, steps = trainer.config, trainer.total_steps - trainer.done_steps
     if steps < FEW_STEPS or trainer.scaler.is_enabled():
         return None
+    saves = -(-trainer.schedule.saves * steps // trainer.total_steps)
+    if trainer.step_seconds is not None:
+        return steps * trainer.step_seconds + saves * evaluating
     whole = _tried(trainer, True)
     if whole < SLOW:
         whole = _tried(trainer, True)
     prior = _tried(trainer, False) if c.decoder_every > 1 else whole
     with_decoder = -(-steps // c.decoder_every)
-    saves = -(-trainer.schedule.saves * steps // trainer.total_steps)
     return with_decoder * whole + (steps - with_decoder) * prior + saves * evaluating
 
 

@@ -67,6 +67,8 @@ class Trainer(Stepping):
         # seconds: of one evaluation; of the whole run, as guessed at its beginning
         self._evaluating = 0.0
         self.seconds_to_go: Optional[float] = None
+        # of a step, where it is known from another run; otherwise a step is tried
+        self.step_seconds: Optional[float] = None
         self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
 

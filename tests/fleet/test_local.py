@@ -49,6 +49,18 @@ def test_as_many_workers_as_memory_bears(place, tmp_path, monkeypatch, capsys):
     assert "memory for 1 workers" in capsys.readouterr().err
 
 
+def test_a_step_is_tried_for_the_first_voice_alone(place, tmp_path):
+    """The others are told what its steps took, and find imported what each would import anew."""
+    _, engine = engine_of(place, tmp_path / "out", workers=1)
+    given = []
+    send = engine._send
+    engine._send = lambda one, message: (given.append(message), send(one, message))
+    engine.run(lambda: None)
+    jobs = {message[1].name: message[1].step_seconds for message in given if message[0] == "job"}
+    done = {entry.name: entry.figures for entry in engine.ledger.entries()}
+    assert jobs == {"anna": None, "ben": done["anna"]["train_seconds"] / done["anna"]["steps"]} and jobs["ben"] > 0
+
+
 def test_what_the_system_tells_of_memory():
     free = memory.free_memory()
     assert free is None or free > 2**20

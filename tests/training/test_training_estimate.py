@@ -57,3 +57,11 @@ def test_the_estimate_leaves_everything_as_it_was(voice, tmp_path, with_d, monke
     after, still = held(trainer)
     assert list(before) == list(after) and [name for name in before if not torch.equal(before[name], after[name])] == []
     assert plain[:3] == still[:3] and plain[4:] == still[4:] and all(grad is None for grad in still[3])
+
+
+def test_a_known_step_is_not_tried(voice, tmp_path, monkeypatch):
+    """40 steps of half a second, and an evaluation of two at each of four saves."""
+    trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path, epochs=20, save_every=5)))
+    monkeypatch.setattr(estimate, "_tried", None)
+    trainer.step_seconds = 0.5
+    assert estimate.seconds_to_go(trainer, evaluating=2.0) == trainer.total_steps * 0.5 + 4 * 2.0
