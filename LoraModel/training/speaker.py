@@ -27,8 +27,9 @@ def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, 
                  most: int = 8) -> int:
     """The base's row that fits the recordings best: the lowest KL of prior against posterior over some clips.
 
-    Rows that are equal (a base can have many that nobody trained) are tried once. Where there are more than a few, those
-    that do best on a short stretch of each clip are tried on more of it: whole clips would take minutes for RVC's 109.
+    Rows that are equal (a base can have many that nobody trained) are tried once. Where there are more than a few,
+    those that do best on a short stretch of each clip are tried on more of it: whole clips would take minutes for RVC's
+    109.
     """
     table = model.network.emb_g.weight
     distinct: Dict[bytes, int] = {}
