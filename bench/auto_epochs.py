@@ -5,8 +5,8 @@ python bench/auto_epochs.py --base G.pth --data logs/A logs/B … --out DIR [--e
 Both are trained on the same clips by the trainer's own loop. For each voice:
 
 steps_ratio     steps of `--epochs auto` over those of `--epochs N`.
-within          the best save's score (training/heldout.py, with what the judges said) of auto over that of the N
-                epochs, less 1; 0.01 is one percent worse, negative is better.
+within          the best save's score (training/heldout.py) of auto over that of the N epochs, less 1; 0.01 is one
+                percent worse, negative is better.
 
 `bench/lab_voices.py` makes ten voices to measure on. What DIR has already is not trained again.
 """
@@ -27,6 +27,7 @@ from LoraModel.host import hush_torch
 from LoraModel.messages import cli
 from LoraModel.training import TrainConfig, prepare
 from LoraModel.training.config import AUTO
+from LoraModel.training.heldout import Score
 from LoraModel.training.monitor import read_log
 
 ALMOST, MANY = 0.01, 0.5
@@ -42,7 +43,7 @@ def trained(data: Path, folder: Path, args: Any, epochs: Any) -> Dict[str, Any]:
     trainer.run()
     curve = [(line["step"], line["heldout_score"]) for line in read_log(folder) if "heldout_score" in line]
     return {"steps": trainer.done_steps, "seconds": time.perf_counter() - started, "best_step": trainer.best_step,
-            "best": min(score for _, score in curve), "best_mel": trainer.best,
+            "best": Score(trainer.best, *trainer.best_sharp).value, "best_mel": trainer.best,
             "base_mel": trainer.base_heldout, "curve": curve, "clips": len(trainer.train),
             "seconds_data": trainer.train.seconds}
 
