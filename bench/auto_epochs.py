@@ -5,8 +5,8 @@ python bench/auto_epochs.py --base G.pth --data logs/A logs/B … --out DIR [--e
 Both are trained on the same clips by the trainer's own loop. For each voice:
 
 steps_ratio     steps of `--epochs auto` over those of `--epochs N`.
-within          the best save's score (training/heldout.py) of auto over that of the N epochs, less 1; 0.01 is one
-                percent worse, negative is better.
+within          the best save's score (training/heldout.py; without the judges, which short runs do not load) of auto
+                over that of the N epochs, less 1; 0.01 is one percent worse, negative is better.
 
 `bench/lab_voices.py` makes ten voices to measure on. What DIR has already is not trained again.
 """
