@@ -38,7 +38,7 @@ def of_run(trainer: Trainer) -> Dict[str, Any]:
         "sample_rate": trainer.info.sample_rate, "base_heldout": trainer.base_heldout,
         "best_heldout": None if math.isinf(trainer.best) else trainer.best, "best_step": trainer.best_step,
         "base_sharpness": trainer.base_sharp, "best_sharpness": trainer.best_sharp,
-        "best_similarity": judged.similarity, "best_dnsmos": judged.dnsmos,
+        "best_similarity": judged.similarity, "best_dnsmos": judged.dnsmos, "best_leak": judged.leak,
         "judge_seconds": round(trainer.judge.seconds, 2) if trainer.judge is not None else 0.0,
         "train_seconds": round(trainer.train_seconds, 2), "train_clips": len(trainer.train),
         "heldout_clips": [clip.wav.name for clip in trainer.held.clips],

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 
 from ..defaults import usual_defaults
@@ -20,8 +21,9 @@ from ..messages import UserError, tr
 from . import checkpoint, record, saved
 from .estimate import in_words, seconds_to_go
 from .heldout import UNKNOWN, Reconstructed, Score, read_sharp, score_of
-from .judge import NOTHING, WORTH, Judge, judge_of, read_judged
+from .judge import NOTHING, WORTH, WORTH_HUBERT, Judge, judge_of, read_judged
 from .monitor import Monitor
+from .other_speaker import OtherSpeaker
 from .parts import Parts
 from .run_lock import only_run
 from .saved import Saved, copy_all
@@ -165,19 +167,28 @@ class Trainer(Stepping):
     def _call_judge(self, monitor: Monitor) -> None:
         """Load the networks that judge, where the run is long enough for them."""
         if self.judge is None and self.config.judges and self.done_steps == 0 and (self.seconds_to_go or 0.0) >= WORTH:
-            self.judge = self._new_judge()
+            self.judge = self._new_judge(not self.host.is_checkout or (self.seconds_to_go or 0.0) >= WORTH_HUBERT)
         for why in self.judge.missing if self.judge is not None else ():
             monitor.message(tr("note: {why}; the best save is chosen without it", why=why))
 
-    def _new_judge(self) -> Judge:
-        return judge_of([clip.wav for clip in self.train.clips if not clip.mute], self.info.sample_rate, self.device)
+    def _new_judge(self, leak: bool) -> Judge:
+        def other() -> OtherSpeaker:
+            return OtherSpeaker(self.host, self.info, self.pitch, self.device)
+
+        return judge_of([clip.wav for clip in self.train.clips if not clip.mute], self.info.sample_rate, self.device,
+                        other if leak else None)
+
+    @as_written()
+    def _convert(self, other: OtherSpeaker) -> np.ndarray:
+        with self.averaged():
+            return other.convert(self.model.network, self.model.speaker)
 
     def _with_judgement(self, score: Score, clips: List[Reconstructed]) -> Score:
         since, self._last_save = self.train_seconds - self._last_save, self.train_seconds
         if self.judge is None:
             return score
         made, real = [clip.audio for clip in clips], [clip.real for clip in clips]
-        return score._replace(judged=self.judge.judge(made, real, since))
+        return score._replace(judged=self.judge.judge(made, real, since, self._convert))
 
     def _begin(self, monitor: Monitor) -> None:
         begun = time.perf_counter()
@@ -303,7 +314,7 @@ class Trainer(Stepping):
 
     def _put_judge(self, value: Any) -> None:
         if value is not None:
-            self.judge = self._new_judge()
+            self.judge = self._new_judge(bool(value.get("leak")))
             self.judge.restore(value)
 
     def state(self) -> Dict[str, Any]:
