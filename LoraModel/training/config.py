@@ -80,7 +80,7 @@ class TrainConfig:
     lora_rank: Optional[int] = None
     lora_alpha: Optional[float] = None
     lora: Optional[Dict[str, Any]] = None
-    epochs: Union[int, str] = 20
+    epochs: Union[int, str] = AUTO
     batch_size: int = 4
     lr: float = 3e-3
     warmup_steps: int = 10

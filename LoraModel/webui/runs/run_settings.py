@@ -48,7 +48,7 @@ class RunSettings:
     preset: str = DEFAULT_PRESET
     rank: int = 0
     alpha: float = 0.0
-    epochs: int = 20
+    epochs: int = 0
     batch_size: int = 4
     save_every: int = 1
     device: str = "auto"

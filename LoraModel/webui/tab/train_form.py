@@ -102,7 +102,7 @@ class Form:
                                         **info("save_every", rvc("保存频率save_every_epoch")),
                                         value=TrainConfig.save_every, interactive=True)
             self.epochs = gr.Slider(*LIMITS["epochs"], step=1, **info("epochs", rvc("总训练轮数total_epoch")),
-                                    value=TrainConfig.epochs, interactive=True)
+                                    value=RunSettings.epochs, interactive=True)
             self.batch = gr.Slider(*LIMITS["batch_size"], step=1, **info("batch", rvc("每张显卡的batch_size")),
                                    value=TrainConfig.batch_size, interactive=True)
         generator, discriminator = self.folders.catalog.pretrained(version, rate, True)
