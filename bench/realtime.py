@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -117,29 +117,38 @@ def flux(sound: np.ndarray) -> np.ndarray:
 
 
 def jump(folder: Path, blocks: int) -> Dict[str, Any]:
-    """Flux at the changes of voice over the 99th percentile of the flux elsewhere; every fourth block changes."""
+    """Flux at the changes of voice over the 99th percentile of the flux elsewhere; every fourth block changes.
+
+    Speech jumps by itself, too: `own` is the flux at the same places of the stream in one of the two voices alone, the
+    larger of them, over that percentile.
+    """
     host = find_host()
     sound = np.concatenate([read_audio(DEMO / f"recordings/source/{index:02d}.flac", RATE) for index in (1, 2, 3)])
     voice = VoiceLoader(DEMO / "base/f0G16k.pth", host)
     files = [make_adapter(folder / f"demo_{name}.safetensors", voice, seed) for seed, name in enumerate("ab")]
     with RealtimeVoice(DEMO / "base/f0G16k.pth", rate=RATE, host=host) as live:
-        size, out, joints = live.block_samples, [], []
-        for index in range(min(blocks, len(sound) // size)):
-            if index % 4 == 3:
-                live.use({files[index // 4 % 2]: 1.0}).result()
-                joints.append(index * size)
-            out.append(live.process(sound[index * size:(index + 1) * size]))
-        found = flux(np.concatenate(out))
-        fade = live._joiner.fade
-    at = np.arange(len(found)) * FLUX_HOP + FLUX_WINDOW / 2  # the middle of what both frames see
-    near = np.zeros(len(found), dtype=bool)
-    for joint in joints:
-        near |= (at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)
-    limit = float(np.percentile(found[~near], 99))
-    peaks = [float(found[(at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2)].max())
-             for joint in joints]
-    ratios = [peak / limit for peak in peaks]
-    return {"jump": median_interval(ratios).value, "jump_most": max(ratios), "jump_all": ratios, "joints": len(joints)}
+        size, fade = live.block_samples, live._joiner.fade
+        count = min(blocks, len(sound) // size)
+        joints = [index * size for index in range(count) if index % 4 == 3]
+
+        def streamed(voice_of: Callable[[int], Path]) -> np.ndarray:
+            live.reset()
+            out = []
+            for index in range(count):
+                live.use({voice_of(index): 1.0}).result()
+                out.append(live.process(sound[index * size:(index + 1) * size]))
+            return flux(np.concatenate(out))
+
+        changing = streamed(lambda index: files[(index + 1) // 4 % 2])
+        alone = [streamed(lambda index, file=file: file) for file in files]  # type: ignore[misc]
+    at = np.arange(len(changing)) * FLUX_HOP + FLUX_WINDOW / 2  # the middle of what both frames see
+    spans = [(at > joint - FLUX_WINDOW / 2) & (at < joint + fade + FLUX_WINDOW / 2) for joint in joints]
+    limit = float(np.percentile(changing[~np.any(spans, axis=0)], 99))
+    ratios = [float(changing[span].max()) / limit for span in spans]
+    own = [float(max(each[span].max() for each in alone)) / limit for span in spans]
+    return {"jump": median_interval(ratios).value, "jump_most": max(ratios), "jump_all": ratios, "joints": len(joints),
+            "own": median_interval(own).value, "own_all": own,
+            "jump_beyond_own_most": max(one / max(1.0, other) for one, other in zip(ratios, own))}
 
 
 def class_overhead(rvc_root: Path, base: Path, repeats: int) -> Dict[str, Any]:
@@ -242,6 +251,8 @@ def main(argv: Optional[list] = None) -> None:
             ("late blocks with changes, without", f"{f['changing_late']}, {f['plain_late']} of {f['plain_blocks']}",
              "0"),
             ("jump at a change (median, most)", f"{f['jump']:.2f}, {f['jump_most']:.2f}", "1"),
+            ("the same over what a voice alone has there, where that is more than 1 (most)",
+             f"{f['jump_beyond_own_most']:.2f}", "1"),
             (f"{f['users']} voices in a batch over one", f"{f['ratio_batch']:.2f}", "3")]
     if "ratio_class" in f:
         rows.append(("a block of RVC's class, patched over as it is", f"{f['ratio_class']:.3f}", "1.02"))

@@ -69,6 +69,7 @@ def test_a_stream_with_changes_and_without_and_a_batch(tmp_path):
     assert figures["ready_ms"] > 0 and figures["kept_ms"] > 0 and figures["ratio_held"] < 1  # exchanged, not written
     assert figures["plain_blocks"] == figures["changing_blocks"] > 0 and figures["changing_changes_heard"] > 0
     assert figures["joints"] == len(figures["jump_all"]) == 2 and figures["jump"] > 0
+    assert figures["jump_beyond_own_most"] <= figures["jump_most"] and len(figures["own_all"]) == 2
     assert figures["batch_apart"] < 1e-4 and figures["ratio_batch"] > 0
 
 
