@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
+from torch import Tensor
 
 from ..host import Host
 from ..models import SynthesizerLoRA
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Prior
-from .data_loader import ClipSet
+from .data_loader import Batch, ClipSet
 from .losses import prior_loss, slice_frames
 
 FEW_ROWS = 4
@@ -18,8 +19,26 @@ FEW_ROWS = 4
 LOOKS = 64
 """Rows times clips of the first look, at most, as long as four clips are left."""
 SHORT_FRAMES = 32
-"""Frames of a clip for the first look; the second takes twice as many. On nine voices and the demo's rows it chose what
-whole clips choose, in a sixth of the time."""
+"""Frames of a clip for the first look; the second takes twice as many."""
+AROUND = 128
+"""Frames of a clip that enc_p sees around them. So on nine voices and the demo's rows the choice was that of whole
+clips, in a fraction of the time."""
+
+
+class Heard(NamedTuple):
+    """Clips and what enc_p makes of them. spec: (batch, bins, frames); lengths: (batch,) in frames; mean, log_scale:
+    (batch, channels, frames)."""
+
+    spec: Tensor
+    lengths: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+    def middle(self, frames: int) -> Heard:
+        """At most so many frames from the middle of each clip."""
+        starts, cut = _middle(self.lengths, frames), min(frames, self.spec.shape[2])
+        mean, log_scale, spec = (slice_frames(x, starts, cut) for x in (self.mean, self.log_scale, self.spec))
+        return Heard(spec, (self.lengths - starts).clamp(max=cut), mean, log_scale)
 
 
 @torch.no_grad()
@@ -38,33 +57,40 @@ def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, 
     rows, few = list(distinct.values()), len(distinct) <= FEW_ROWS
     count = min(most if few else max(4, min(most, LOOKS // len(rows))), len(clips))
     indices = [i * len(clips) // count for i in range(count)]
-    if few:
-        return min(_losses(model, host, clips, seed, device, rows, indices))[1]
-    first = sorted(_losses(model, host, clips, seed, device, rows, indices, SHORT_FRAMES))
-    rows = [row for _, row in first[:FEW_ROWS]]
-    return min(_losses(model, host, clips, seed, device, rows, indices, 2 * SHORT_FRAMES))[1]
+    heard = _hear(model, clips.batch(indices).to(device), None if few else AROUND)
+    if not few:
+        first = sorted(_losses(model, host, heard.middle(SHORT_FRAMES), seed, device, rows))
+        rows, heard = [row for _, row in first[:FEW_ROWS]], heard.middle(2 * SHORT_FRAMES)
+    return min(_losses(model, host, heard, seed, device, rows))[1]
 
 
-def _losses(
-    model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, device: torch.device, rows: List[int],
-    indices: List[int], frames: Optional[int] = None,
-) -> List[Tuple[float, int]]:
-    """(KL, row) of each row over some clips, of each only `frames` frames from its middle where given."""
-    network = model.network
-    batch = clips.batch(indices).to(device)
-    lengths, spec = batch.lengths, batch.spec
-    mean, log_scale, _ = network.enc_p(batch.phone, batch.pitch, lengths)  # the same for all rows
+def _middle(lengths: Tensor, frames: int) -> Tensor:
+    """(batch,) in frames -> where the middle `frames` begin."""
+    return ((lengths - frames) // 2).clamp(min=0)
+
+
+def _hear(model: SynthesizerLoRA, batch: Batch, frames: Optional[int]) -> Heard:
+    """enc_p of the clips, which is the same for all rows; of each only `frames` from its middle where given."""
+    phone, pitch, lengths, spec = batch.phone, batch.pitch, batch.lengths, batch.spec
     if frames is not None:
-        starts = ((lengths - frames) // 2).clamp(min=0)
-        cut = min(frames, spec.shape[2])
-        mean, log_scale, spec = (slice_frames(x, starts, cut) for x in (mean, log_scale, spec))
-        lengths = (lengths - starts).clamp(max=cut)
-    losses = []
+        starts, cut = _middle(lengths, frames), min(frames, spec.shape[2])
+        phone = slice_frames(phone.transpose(1, 2), starts, cut).transpose(1, 2)
+        pitch = pitch if pitch is None else slice_frames(pitch[:, None], starts, cut)[:, 0]
+        spec, lengths = slice_frames(spec, starts, cut), (lengths - starts).clamp(max=cut)
+    mean, log_scale, _ = model.network.enc_p(phone, pitch, lengths)
+    return Heard(spec, lengths, mean, log_scale)
+
+
+def _losses(model: SynthesizerLoRA, host: Host, heard: Heard, seed: int, device: torch.device, rows: List[int]
+            ) -> List[Tuple[float, int]]:
+    """(KL, row) of each row over some clips."""
+    network, losses = model.network, []
     with undisturbed(device):
         for row in rows:
             torch.manual_seed(seed)
-            posterior = model.posterior(spec, lengths, row)
-            g = network.emb_g.weight[row].expand(len(lengths), -1).unsqueeze(-1)
+            posterior = model.posterior(heard.spec, heard.lengths, row)
+            g = network.emb_g.weight[row].expand(len(heard.lengths), -1).unsqueeze(-1)
             z_p = network.flow(posterior.sample(), posterior.mask, g=g)
-            losses.append((float(prior_loss(host, Prior(z_p, mean, log_scale), posterior).detach()), row))
+            prior = Prior(z_p, heard.mean, heard.log_scale)
+            losses.append((float(prior_loss(host, prior, posterior).detach()), row))
     return losses
