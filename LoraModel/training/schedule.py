@@ -16,9 +16,9 @@ from .config import AUTO, TrainConfig
 
 LOOK = 10
 """Steps between two saves of `Auto`, times `save_every`."""
-PATIENCE = 3
+PATIENCE = 4
 """Saves without a gain after which the fall begins, where the settings name no other number."""
-GAIN = 0.005
+GAIN = 0.003
 """By so much of the best a save must be better to count as a gain: less is noise, or not worth the time."""
 FALL, LEAST_FALL = 0.3, 20
 """Steps of the fall over those before it, and at least so many."""
@@ -59,7 +59,7 @@ class Schedule(ABC):
         """How many there will be at most."""
 
     def judged(self, value: float, step: int) -> None:  # noqa: B027  (of no meaning where the length is known)
-        """A save was measured: `Score.value`, lower is better."""
+        """A save was measured: `Score.value` without what networks judged, lower is better."""
 
     @abstractmethod
     def over(self, step: int, without_gain: int) -> bool:

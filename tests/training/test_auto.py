@@ -16,7 +16,7 @@ from training_data import tiny_settings as settings
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
 from LoraModel.training import TrainConfig, checkpoint, prepare, schedule
-from LoraModel.training.schedule import FALL, GAIN, LEAST_FALL, LEAST_STABLE, LOOK, MOST_STABLE, Auto, Fixed, fall_steps
+from LoraModel.training.schedule import FALL, GAIN, LEAST_FALL, LEAST_STABLE, LOOK, MOST_STABLE, PATIENCE, Auto, Fixed, fall_steps
 from LoraModel.training.train_lora import main, parser
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -68,7 +68,7 @@ def test_it_waits_for_what_improves_and_not_for_less_than_a_gain():
     told(plan, better)
     assert plan.falls_from is None
     plan = auto()
-    told(plan, [1.0] + [1 - GAIN / 2] * 3)
+    told(plan, [1.0] + [1 - GAIN / 2] * PATIENCE)
     assert plan.falls_from == 4 * LOOK
     plan = auto(patience=6)
     told(plan, [1.0] * 6)
