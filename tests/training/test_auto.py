@@ -16,7 +16,18 @@ from training_data import tiny_settings as settings
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, cli
 from LoraModel.training import TrainConfig, checkpoint, prepare, schedule
-from LoraModel.training.schedule import FALL, GAIN, LEAST_FALL, LEAST_STABLE, LOOK, MOST_STABLE, PATIENCE, Auto, Fixed, fall_steps
+from LoraModel.training.schedule import (
+    FALL,
+    GAIN,
+    LEAST_FALL,
+    LEAST_STABLE,
+    LOOK,
+    MOST_STABLE,
+    PATIENCE,
+    Auto,
+    Fixed,
+    fall_steps,
+)
 from LoraModel.training.train_lora import main, parser
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -54,12 +65,12 @@ def told(plan, values):
 def test_the_rate_rises_stays_and_falls():
     plan = auto(lr=1.0, lr_final=0.1, warmup_steps=10)
     assert [plan.rate(step) for step in (0, 4, 9, 10, 200)] == pytest.approx([0.1, 0.5, 1, 1, 1])
-    step = told(plan, [1.0] * 4)
-    assert plan.falls_from == step == 40 and plan.total_steps == 40 + LEAST_FALL
-    assert plan.rate(40) == 1 and plan.rate(45) == pytest.approx(0.1 + 0.9 * (1 - math.sqrt(5 / LEAST_FALL)))
-    rates = [plan.rate(step) for step in range(40, 61)]
+    step = told(plan, [1.0] * (1 + PATIENCE))
+    assert plan.falls_from == step == 50 and plan.total_steps == 50 + LEAST_FALL
+    assert plan.rate(50) == 1 and plan.rate(55) == pytest.approx(0.1 + 0.9 * (1 - math.sqrt(5 / LEAST_FALL)))
+    rates = [plan.rate(step) for step in range(50, 71)]
     assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(0.1)
-    assert not plan.over(59, 9) and plan.over(60, 0) and plan.due(60)
+    assert not plan.over(69, 9) and plan.over(70, 0) and plan.due(70)
 
 
 def test_it_waits_for_what_improves_and_not_for_less_than_a_gain():
@@ -69,7 +80,7 @@ def test_it_waits_for_what_improves_and_not_for_less_than_a_gain():
     assert plan.falls_from is None
     plan = auto()
     told(plan, [1.0] + [1 - GAIN / 2] * PATIENCE)
-    assert plan.falls_from == 4 * LOOK
+    assert plan.falls_from == (1 + PATIENCE) * LOOK
     plan = auto(patience=6)
     told(plan, [1.0] * 6)
     assert plan.falls_from is None
@@ -90,13 +101,13 @@ def test_it_ends_at_its_limits_whatever_comes():
 
 def test_the_state_is_taken_back_and_nonsense_is_not():
     plan, again = auto(), auto()
-    told(plan, [1.0, 0.9, 0.9])
+    told(plan, [1.0, 0.9, 0.9, 0.9])
     again.restore(plan.state())
     assert again.state() == plan.state()
-    for step in (40, 50):
+    for step in (50, 60):
         plan.judged(0.9, step)
         again.judged(0.9, step)
-    assert again.falls_from == plan.falls_from == 50
+    assert again.falls_from == plan.falls_from == 60
     for wrong in ({}, {"falls_from": "1", "best": 1.0, "best_step": 1}, {"falls_from": None, "best": 1, "best_step": 1},
                   {"falls_from": -1, "best": 1.0, "best_step": 1},
                   {"falls_from": None, "best": math.nan, "best_step": 1}):

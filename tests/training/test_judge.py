@@ -175,3 +175,14 @@ def test_hubert_is_loaded_for_a_long_run_alone(voice, tmp_path, monkeypatch, che
     asked.clear()
     prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs=2)), resume=True)
     assert [other is not None for other in asked] == [leak]  # as the saved run has it
+
+
+def test_what_networks_hear_does_not_end_a_run(voice, tmp_path, monkeypatch):
+    """The best save is chosen by their figures, too; whether anything improves is asked of the smooth ones alone."""
+    run = prepare(TrainConfig.from_dict(settings(voice, tmp_path / "out", epochs="auto")))
+    asked = []
+    monkeypatch.setattr(run.schedule, "judged", lambda value, step: asked.append(value))
+    monkeypatch.setattr(run, "save_adapter_file", lambda path, score: None)
+    run._judge(Score(0.5, judged=Judged(0.9)))
+    run._judge(Score(0.4, judged=Judged(0.5)))
+    assert asked == [0.5, 0.4] and run.best == 0.5  # 0.55 and 0.6 to those that judge
