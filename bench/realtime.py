@@ -1,7 +1,7 @@
 """Changes of voice under a stream: how long the audio thread is held, when they are audible, late blocks, jumps; and
 what a batch costs.
 
-python bench/realtime.py [--changes N] [--seconds S] [--block B] [--rvc_root PATH] [--json FILE] [--quick]
+python bench/realtime.py [--changes N] [--seconds S] [--block B] [--rvc_root PATH] [--json FILE] [--small] [--quick]
 
 A base of RVC's own size (v2 40k) with fresh weights and two adapters of random tensors; the jump is looked at on the
 demo's base, where speech comes out. The stream runs at the pace of real time, with as many changes of voice and with
@@ -202,9 +202,9 @@ def batch(live: RealtimeVoice, files: List[Path], users: int, repeats: int) -> D
 
 
 def measure(folder: Path, changes: int, seconds: float, block: float, repeats: int, quick: bool,
-            rvc_root: Optional[Path] = None, users: int = 8) -> Dict[str, Any]:
+            rvc_root: Optional[Path] = None, users: int = 8, small: bool = False) -> Dict[str, Any]:
     host = find_host()
-    base = DEMO / "base/f0G16k.pth" if quick else make_base(folder, host, "v2", 40000)[0]
+    base = DEMO / "base/f0G16k.pth" if quick or small else make_base(folder, host, "v2", 40000)[0]
     files = [make_adapter(folder / f"{name}.safetensors", VoiceLoader(base, host), seed) for seed,
              name in enumerate("ab")]
     sound = read_audio(DEMO / "recordings/source/01.flac", RATE)
@@ -236,11 +236,12 @@ def main(argv: Optional[list] = None) -> None:
     parser.add_argument("--repeats", type=int, help="runs in turn (default: 10)")
     parser.add_argument("--rvc_root", type=Path,
                         help="a checkout, whose realtime class is timed as it is and patched (default: none)")
+    parser.add_argument("--small", action="store_true", help="on the demo's base, which a slower machine can stream")
     args = parser.parse_args(argv)
     quick = args.quick
     with tempfile.TemporaryDirectory() as folder:
         f = measure(Path(folder), args.changes or (6 if quick else 200), args.seconds or (2 if quick else 60),
-                    args.block, args.repeats or (2 if quick else 10), quick, args.rvc_root)
+                    args.block, args.repeats or (2 if quick else 10), quick, args.rvc_root, small=args.small)
     rows = [("figure", "", "wanted"),
             ("audio thread held, ms (median, most)", f"{f['held_ms']:.2f}, {f['held_ms_most']:.2f}", "2"),
             ("the same written in place, ms", f"{f['written_in_place_ms']:.1f}", ""),

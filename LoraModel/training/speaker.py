@@ -18,11 +18,12 @@ FEW_ROWS = 4
 """As many rows are all tried on whole clips; of more, as many get the second look."""
 LOOKS = 64
 """Rows times clips of the first look, at most, as long as four clips are left."""
-SHORT_FRAMES = 32
-"""Frames of a clip for the first look; the second takes twice as many."""
-AROUND = 128
-"""Frames of a clip that enc_p sees around them. So on nine voices and the demo's rows the choice was that of whole
-clips, in a fraction of the time."""
+WHOLE = 10_000
+"""Rows times frames of the clips up to which whole clips are heard."""
+FIRST_FRAMES, SECOND_FRAMES = 128, 512
+"""Frames of all clips together that a look is given; of each clip at least a quarter and an eighth of that. enc_p sees
+twice the second look's. So on nine voices and the demo's rows the choice was that of whole clips, in a fraction of the
+time."""
 
 
 class Heard(NamedTuple):
@@ -54,13 +55,16 @@ def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, 
     distinct: Dict[bytes, int] = {}
     for row in range(model.info.speakers):
         distinct.setdefault(table[row].cpu().numpy().tobytes(), row)
-    rows, few = list(distinct.values()), len(distinct) <= FEW_ROWS
-    count = min(most if few else max(4, min(most, LOOKS // len(rows))), len(clips))
+    rows = list(distinct.values())
+    count = min(most if len(rows) <= FEW_ROWS else max(4, min(most, LOOKS // len(rows))), len(clips))
     indices = [i * len(clips) // count for i in range(count)]
-    heard = _hear(model, clips.batch(indices).to(device), None if few else AROUND)
+    few = len(rows) <= FEW_ROWS or len(rows) * sum(clips.frames[index] for index in indices) <= WHOLE
+    second = max(SECOND_FRAMES // 8, SECOND_FRAMES // count)
+    heard = _hear(model, clips.batch(indices).to(device), None if few else 2 * second)
     if not few:
-        first = sorted(_losses(model, host, heard.middle(SHORT_FRAMES), seed, device, rows))
-        rows, heard = [row for _, row in first[:FEW_ROWS]], heard.middle(2 * SHORT_FRAMES)
+        looked = heard.middle(max(FIRST_FRAMES // 4, FIRST_FRAMES // count))
+        rows = [row for _, row in sorted(_losses(model, host, looked, seed, device, rows))[:FEW_ROWS]]
+        heard = heard.middle(second)
     return min(_losses(model, host, heard, seed, device, rows))[1]
 
 
