@@ -53,10 +53,10 @@ class Judged(NamedTuple):
     @property
     def factor(self) -> float:
         """By which the score is worse: 1 plus what the similarity lacks to 1, times 1 plus a fourth of the points that
-        DNSMOS lacks to the recordings, times 1 plus the leak."""
+        DNSMOS lacks to the recordings, times 1 plus a tenth of the leak, which moves by 0.1 between equal saves."""
         unlike = 0.0 if self.similarity is None else max(0.0, 1 - self.similarity)
         bad = 0.0 if self.dnsmos is None or self.dnsmos_real is None else max(0.0, self.dnsmos_real - self.dnsmos)
-        return (1 + unlike) * (1 + bad / 4) * (1 + max(0.0, self.leak or 0.0))
+        return (1 + unlike) * (1 + bad / 4) * (1 + max(0.0, self.leak or 0.0) / 10)
 
     def log(self) -> Dict[str, Any]:
         """For train.jsonl and TensorBoard: what is known."""
