@@ -43,7 +43,7 @@ class TrainConfig:
         ema_decay: decay of the running average of the adapter that is evaluated and saved; 0 saves the raw weights.
         save_every: epochs between saves, each with a held-out evaluation; with epochs "auto" times ten steps.
         patience: stop after this many saves without a better held-out loss; 0 never does. With epochs "auto" the fall
-            of the rate begins then, and 0 is three saves.
+            of the rate begins then, and 0 is four saves.
         valid_fraction: share of the clips kept out of training.
         valid_clips: at most this many of them are evaluated.
         judges: let networks judge the saves of a run of two minutes or more, where they are installed (`judge.py`).

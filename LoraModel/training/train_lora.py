@@ -83,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
     add("--save_every", type=commands.whole(1, MOST),
         help=tr("epochs between saves, each with a held-out evaluation"))
     add("--patience", type=commands.whole(0, MOST),
-        help=tr("stop after this many saves without a better held-out loss (default: 0, never)"))
+        help=tr("end after this many saves without a better figure; with --epochs auto the learning rate falls then "
+                "(default: 0, which is never, and four with auto)"))
     add("--decoder_every", type=commands.whole(1, MOST),
         help=tr("train the decoder at every k-th step only: with 2 a step takes about half the time and learns less"))
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
