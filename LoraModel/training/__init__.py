@@ -2,8 +2,9 @@
 
 More than nine files: the settings (`config`, `settings_file`), what a folder of a stranger's is checked for before and
 while it is read (`filelist`, `data_loader`, `validate`, `agreement`, `levels`, `run_lock`), the step (`step`,
-`objective`, `losses`, `adversary`, `posteriors`, `speaker`), the loop with what it saves and tells (`build`, `parts`,
-`trainer`, `saved`, `checkpoint`, `heldout`, `monitor`, `signals`, `estimate`, `device`), several devices for one voice
+`objective`, `losses`, `adversary`, `posteriors`), where it starts (`speaker`, `start`), how good a save is (`heldout`,
+`judge`, `other_speaker`) and when a run ends (`schedule`), the loop with what it saves and tells (`build`, `parts`,
+`trainer`, `saved`, `checkpoint`, `record`, `monitor`, `signals`, `estimate`, `device`), several devices for one voice
 (`ranks`), the list of adapters (`publishing`), and the commands and the function that run all of it (`train_lora`,
 `train_many`, `in_programs`).
 """
