@@ -15,6 +15,7 @@ import heapq
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,10 @@ from LoraModel.fleet.manifest import Voice
 from LoraModel.fleet.memory import own_memory
 from LoraModel.fleet.session import Session, load, work_of
 from LoraModel.fleet.together import Member, joint_step
-from LoraModel.fleet.work import Job, trainer_of
+from LoraModel.fleet.work import VOICES, Job, trainer_of
 from LoraModel.host import Host, find_host
 from LoraModel.messages import UserError, table
+from LoraModel.training.monitor import LOG_FILE
 
 CODE = Path(__file__).resolve().parents[1]
 DEMO = CODE / "LoraModel" / "demo"
@@ -67,7 +69,7 @@ def measure_time(folder: Path, quick: bool) -> Dict[str, Any]:
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     ours: List[float] = []
     theirs: List[float] = []
-    first: List[float] = []
+    first: List[Tuple[float, float]] = []
     for turn in range(1 if quick else 3):
         output = folder / f"many{turn}"
         ours.append(_timed("LoraModel.training.train_many", "--base_model", base, "--voices", folder / "logs",
@@ -78,8 +80,12 @@ def measure_time(folder: Path, quick: bool) -> Dict[str, Any]:
                                  folder / "settings.json") for name in names))
         _same_steps(Ledger(output), folder / f"one{turn}", names)
     return {**ratio(ours, theirs, "ratio_train_many"), "train_many_seconds": ours, "train_lora_seconds": theirs,
-            "voices": len(names), "seconds_to_first_step": sorted(first),
-            "median_seconds_to_first_step": sorted(first)[len(first) // 2] if first else None}
+            "voices": len(names), **_median("seconds_to_first_step", [before for before, _ in first]),
+            **_median("seconds_to_end_of_first_step", [end for _, end in first])}
+
+
+def _median(name: str, values: List[float]) -> Dict[str, Any]:
+    return {name: sorted(values), f"median_{name}": statistics.median(values) if values else None}
 
 
 def _timed(module: str, *options: Any) -> float:
@@ -101,16 +107,18 @@ def _same_steps(ledger: Ledger, one: Path, names: List[str]) -> None:
     assert len(ledger.entries()) == len(names)
 
 
-def to_first_step(ledger: Ledger) -> List[float]:
-    """Seconds from each voice's start to its first step, in the order of the starts."""
+def to_first_step(ledger: Ledger) -> List[Tuple[float, float]]:
+    """Seconds from each voice's start to its first step, and to the end of that step, in the order of the starts."""
     started: Dict[Tuple[str, int], float] = {}
-    seconds: List[float] = []
+    seconds: List[Tuple[float, float]] = []
     for event in ledger.events():
         key = (event["name"], event["attempt"])
         if event["what"] == "training":
             started[key] = event["time"]
         elif event["what"] == "first step" and key in started:
-            seconds.append(round(event["time"] - started[key], 3))
+            end = event["time"] - started[key]
+            with open(ledger.folder / VOICES / event["name"] / LOG_FILE, encoding="utf-8") as stream:
+                seconds.append((round(end - json.loads(stream.readline())["seconds"], 3), round(end, 3)))
     return seconds
 
 

@@ -89,6 +89,8 @@ class Local:
 
     def run(self, watch: Callable[[], None]) -> None:
         """Work until nothing waits, the run pauses, or a stop was asked for. watch: called several times a second."""
+        if self.forks:
+            preload(find_host(self.work.rvc_root))
         try:
             while True:
                 self._listen()
@@ -183,9 +185,7 @@ class Local:
 
     def _start(self, entry: Entry, prepares: bool, number: int) -> _Process:
         context: Any = multiprocessing.get_context("fork") if self.forks else torch.multiprocessing.get_context("spawn")
-        if self.forks:
-            preload(find_host(self.work.rvc_root))
-        elif self._shared is None:
+        if not self.forks and self._shared is None:
             self._shared = portable(self.base)
         here, there = context.Pipe()
         device = None if prepares else self.devices[number % len(self.devices)]

@@ -15,15 +15,17 @@ from .data_loader import Batch, ClipSet
 from .losses import prior_loss, slice_frames
 
 FEW_ROWS = 4
-"""As many rows are all tried on whole clips; of more, as many get the second look."""
+"""As many rows are all tried on whole clips."""
+FINALISTS = 2
+"""Of more rows, as many get the second look."""
 LOOKS = 64
 """Rows times clips of the first look, at most, as long as four clips are left."""
 WHOLE = 10_000
 """Rows times frames of the clips up to which whole clips are heard."""
 FIRST_FRAMES, SECOND_FRAMES = 128, 512
 """Frames of all clips together that a look is given; of each clip at least a quarter and an eighth of that. enc_p sees
-twice the second look's. So on nine voices and the demo's rows the choice was that of whole clips, in a fraction of the
-time."""
+twice the second look's. So on twelve voices and the demo's rows the choice was that of whole clips, in a fraction of
+the time."""
 
 
 class Heard(NamedTuple):
@@ -63,7 +65,7 @@ def find_speaker(model: SynthesizerLoRA, host: Host, clips: ClipSet, seed: int, 
     heard = _hear(model, clips.batch(indices).to(device), None if few else 2 * second)
     if not few:
         looked = heard.middle(max(FIRST_FRAMES // 4, FIRST_FRAMES // count))
-        rows = [row for _, row in sorted(_losses(model, host, looked, seed, device, rows))[:FEW_ROWS]]
+        rows = [row for _, row in sorted(_losses(model, host, looked, seed, device, rows))[:FINALISTS]]
         heard = heard.middle(second)
     return min(_losses(model, host, heard, seed, device, rows))[1]
 
