@@ -27,13 +27,10 @@ from ..host.networks import Mel
 from ..models import GeneratorLoRA, SynthesizerLoRA
 from ..models.random_state import undisturbed
 from ..training import TrainConfig
-from ..training.losses import stft_loss
+from ..training.losses import slice_frames, stft_loss
 from ..training.parts import BETAS, GRADIENT_LIMIT
 from .content import Content, Piece
 
-ROWS = 2
-"""Stretches that are decoded at a time. The decoder's activations are most of what learning takes of memory, so the
-gradients of a batch are summed over its parts."""
 NOISE = 0.66666
 """Of the prior's noise, as in the host's `infer`."""
 
@@ -43,8 +40,9 @@ class Settings:
     """How the student learns.
 
     Attributes:
-        steps: of the optimiser. batch: stretches a step. frames, audio_frames: of a stretch, and of its part that is
-            made to sound.
+        steps: of the optimiser. batch: stretches a step, for the prior. sounding: how many of them are decoded, too;
+            the decoder takes most of a step's time and memory, and with four it learned no more than with two.
+            frames, audio_frames: of a stretch, and of its part that is made to sound.
         rate: of learning, relative to the size of each factor: Adam moves a value by about this share of it a step.
         warmup: steps until the rate is full; it falls by a cosine to `last` of it. lowest, highest: shifts of the
             pitch, in semitones.
@@ -53,6 +51,7 @@ class Settings:
 
     steps: int = 60
     batch: int = 4
+    sounding: int = 2
     frames: int = 160
     audio_frames: int = 32
     rate: float = 0.02
@@ -176,23 +175,12 @@ class Student:
         return {"kl": float(distance.detach()), "z": float(z.detach())}
 
     def _sound(self, given: Piece, z: Tensor) -> Dict[str, float]:
-        count, frames = len(given.lengths), min(self.settings.audio_frames, z.shape[2])
-        starts = torch.randint(z.shape[2] - frames + 1, (count,), generator=self._random).tolist()
-        z = torch.stack([row[:, start : start + frames] for row, start in zip(z, starts)])
-        f0 = (
-            None
-            if given.f0 is None
-            else torch.stack([row[start : start + frames] for row, start in zip(given.f0, starts)])
-        )
-        totals = {"mel": 0.0, "stft": 0.0}
-        for start in range(0, count, ROWS):
-            rows = slice(start, start + ROWS)
-            losses = self._sound_losses(z[rows], None if f0 is None else f0[rows])
-            share = len(z[rows]) / count
-            (share * (self.settings.mel * losses["mel"] + self.settings.stft * losses["stft"])).backward()
-            for name, loss in losses.items():
-                totals[name] += share * float(loss.detach())
-        return totals
+        count, frames = min(self.settings.sounding, len(z)), min(self.settings.audio_frames, z.shape[2])
+        starts = torch.randint(z.shape[2] - frames + 1, (count,), generator=self._random)
+        f0 = None if given.f0 is None else slice_frames(given.f0[:count], starts, frames)
+        losses = self._sound_losses(slice_frames(z[:count], starts, frames), f0)
+        (self.settings.mel * losses["mel"] + self.settings.stft * losses["stft"]).backward()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _sound_losses(self, z: Tensor, f0: Optional[Tensor]) -> Dict[str, Tensor]:
         """Both decoders' audio of the teacher's z (batch, channels, frames), with one excitation."""

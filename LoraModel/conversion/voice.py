@@ -32,7 +32,7 @@ from .judge import Judgement, judge
 from .match import Bases, Match
 from .start import Listener, set_start
 
-STEPS = 300
+STEPS = 450
 """Of distillation, where nothing else is asked for."""
 LISTEN = (-9.0, -3.0, 3.0, 8.0)
 """Shifts of the pitch, in semitones, of what is listened to for the start."""
