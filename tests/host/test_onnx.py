@@ -17,7 +17,7 @@ import torch
 from bench.common import make_base
 from LoraModel.host import find_host
 from LoraModel.lora import LoRAConfig, inject, save_adapter
-from LoraModel.models import load_base
+from LoraModel.models import load_base, read_checkpoint
 from LoraModel.scripts import merge_lora
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +75,22 @@ def by_pytorch(host, path, phone, pitch, f0, noise, monkeypatch):
             return network.infer(phone, torch.tensor([FRAMES]), pitch, f0, torch.tensor([0]))[0]
 
 
+def export(root, voice, output):
+    """Whether RVC's exporter makes `output` of a voice's file."""
+    done = subprocess.run([sys.executable, "-c", EXPORT, str(voice), str(output)], cwd=root, check=False, timeout=600,
+                          env={**os.environ, "PYTHONPATH": root})
+    return done.returncode == 0
+
+
+def own_voice(folder, base, host):
+    """A file as RVC saves a voice, of the base's own weights: nothing of this project is in it."""
+    weights = {key: value.half() for key, value in read_checkpoint(base)["model"].items() if "enc_q" not in key}
+    path = folder / "own.pth"
+    torch.save({"weight": weights, "config": list(load_base(base, host).info.config), "info": "1epoch", "sr": "40k",
+                "f0": 1, "version": "v2"}, path)
+    return path
+
+
 @pytest.mark.host
 @pytest.mark.skipif(not CHECKOUTS, reason="RVC_HOSTS names no classic RVC checkout")
 @pytest.mark.skipif(bool(PACKAGES), reason=f"not installed: {', '.join(PACKAGES)}")
@@ -93,8 +109,9 @@ def test_a_merged_voice_gives_its_audio_in_onnxruntime(root, tmp_path, monkeypat
     merge_lora.main(["--base_model", str(path), "--lora_weights", str(adapter), "--output", str(merged), "--rvc_root",
                      root])
     exported = tmp_path / "anna.onnx"
-    subprocess.run([sys.executable, "-c", EXPORT, str(merged), str(exported)], cwd=root, check=True, timeout=600,
-                   env={**os.environ, "PYTHONPATH": root})
+    if not export(root, merged, exported):
+        assert not export(root, own_voice(tmp_path, path, host), tmp_path / "own.onnx")
+        pytest.skip("RVC's own exporter of this checkout ends in an error for a voice of RVC's own, too")
     given = sentence()
     plain = by_pytorch(host, path, *given, monkeypatch)
     voice = by_pytorch(host, merged, *given, monkeypatch)
