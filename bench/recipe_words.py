@@ -9,7 +9,10 @@ FILE is JSON: {"NAME": {settings of the trainer}, ...}. Beside them a recipe may
 "beside": "whole"     our losses beside the small discriminator, which learns ("frozen": its features alone),
 "from": 0.8             from that share of the steps on,
 "adversarial": 0.5      with that weight;
-"variance": 1.0       a loss on the difference of each band's standard deviation.
+"variance": 1.0       a loss on the difference of each band's standard deviation;
+"content": 8.0        a loss on the words of other speakers' speech, converted while the voice learns: the recordings of
+"content_data": [...]   these experiment folders,
+"content_every": 2      at every k-th step.
 
 Two other speakers (flite's slt and awb) say bench/sentences.txt in turn, and are converted to each voice at its pitch.
 A recipe's `word_more` is its word error less the base's, its `word_less_than_first` less the first recipe's, on the

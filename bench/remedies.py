@@ -1,25 +1,31 @@
 """Ways of training that the product does not have, so that they can be measured beside those that it has: our losses
-beside a small discriminator, or with a loss on variance; full fine-tuning beside that discriminator."""
+beside a small discriminator, with a loss on variance or on the words of converted speech; full fine-tuning beside that
+discriminator."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
 from bench.trainings import FullTraining, LoRATraining
-from LoraModel.models import read_checkpoint
+from LoraModel.inference import content_encoder
+from LoraModel.inference.audio import read_audio
+from LoraModel.models import SynthesizerLoRA, read_checkpoint
+from LoraModel.pitch_scale import coarse_pitch
 from LoraModel.training import TrainConfig, Trainer
 from LoraModel.training.objective import Objective
 from LoraModel.training.posteriors import TrainBatch
 
 RATE = 1e-4
 """The discriminator's learning rate: RVC's own."""
-OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance")
+OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance", "content", "content_data", "content_every")
 """The settings of a recipe that are no settings of the trainer; see `lora_training`."""
 
 
@@ -40,20 +46,64 @@ class Pair(nn.Module):
                 [features for _, features in two])
 
 
+class Words:
+    """Other people's speech, converted to the voice while it learns: the demo's content encoder must hear in it what it
+    hears in the recording. How the demo's base was trained (bench/pretrain_small.py), for an adapter.
+
+    Args:
+        folders: experiment folders of other speakers at 16 kHz, with the demo's features. middle: pitch of the voice,
+            in Hz. frames: of 10 ms that a step takes, an even number.
+    """
+
+    def __init__(self, model: SynthesizerLoRA, folders: Sequence[str], middle: float, seed: int, frames: int = 128):
+        self._model, self._frames, self._middle = model, frames, middle
+        self._random = np.random.default_rng(seed)
+        self._clips: List[Tuple[Tensor, Tensor, Tensor]] = []  # features, f0 of the speaker's middle = 1, sound
+        for folder in map(Path, folders):
+            names = sorted(path.stem for path in (folder / "0_gt_wavs").glob("*.wav"))
+            tracks = [np.load(folder / "2b-f0nsf" / f"{name}.wav.npy").astype(np.float32) for name in names]
+            own = float(np.median(np.concatenate([track[track > 0] for track in tracks])))
+            for name, track in zip(names, tracks):
+                phone = np.repeat(np.load(folder / "3_feature768" / f"{name}.npy"), 2, axis=0).astype(np.float32)
+                sound = read_audio(folder / "0_gt_wavs" / f"{name}.wav", 16000)
+                if min(len(phone), len(track), len(sound) // 160) > frames:
+                    self._clips.append((torch.from_numpy(phone), torch.from_numpy(track / own),
+                                        torch.from_numpy(sound)))
+
+    def loss(self) -> Tensor:
+        """How far the words of one stretch are from its recording's: L1 of the features."""
+        phone, track, sound = self._clips[self._random.integers(len(self._clips))]
+        frames, network = self._frames, self._model.network
+        most = min(len(phone), len(track), len(sound) // 160) - frames
+        start = 2 * int(self._random.integers(most // 2 + 1))
+        f0 = (track[start:start + frames] * self._middle)[None]
+        coarse = torch.from_numpy(coarse_pitch(f0[0].numpy()))[None]
+        wave = sound[start * 160:(start + frames) * 160][None]
+        mean, log_scale, mask = network.enc_p(phone[start:start + frames][None], coarse, torch.tensor([frames]))
+        z = (mean + torch.exp(log_scale) * torch.randn_like(mean) * 0.66666) * mask
+        g = self._model.speaker_vector(torch.tensor([self._model.speaker]))
+        audio = self._model.decode(network.flow(z, mask, g=g, reverse=True) * mask, f0, g).squeeze(1)
+        with torch.no_grad():
+            wanted = content_encoder.encode(wave, None, 3200)
+        return F.l1_loss(content_encoder.encode(audio, None, 3200), wanted)
+
+
 class Remedies(Objective):
     """The trainer's losses and, as a recipe asks for it, more of them.
 
     Args:
         own: the trainer's objective. beside: "whole" lets the small discriminator learn, "frozen" takes its features
             alone, "" leaves it out. since: the step from which it takes part. adversarial, variance: weights of its
-            losses; of the difference of the bands' standard deviation over the batch.
+            losses; of the difference of the bands' standard deviation over the batch. words: with its weight, and the
+            steps from one to the next.
     """
 
     def __init__(self, own: Objective, pair: Optional[Pair], beside: str, since: int, adversarial: float,
-                 variance: float):
+                 variance: float, words: Optional[Words] = None, content: float = 0.0, every: int = 1):
         self.__dict__.update(own.__dict__)
-        self._pair, self._beside, self._since = pair, beside, since
-        self.weights = {**own.weights, "gen": adversarial, "fm": adversarial, "variance": variance}
+        self._pair, self._beside, self._since, self._words, self._every = pair, beside, since, words, every
+        self.weights = {**own.weights, "gen": adversarial, "fm": adversarial, "variance": variance,
+                        "content": content * every}
         if pair is not None and beside == "whole":
             self._optimizer = torch.optim.AdamW(pair.parameters(), RATE, betas=(0.8, 0.99), eps=1e-9)
 
@@ -67,6 +117,8 @@ class Remedies(Objective):
             losses["variance"] = (made.std((0, 2)) - part.mel.std((0, 2))).abs().mean()
         if self._pair is not None and step >= self._since:
             losses.update(self._judged(part.wave, audio))
+        if self._words is not None and step % self._every == 0:
+            losses["content"] = self._words.loss()
         return losses
 
     def _judged(self, real: Tensor, audio: Tensor) -> Dict[str, Tensor]:
@@ -87,12 +139,17 @@ class Remedies(Objective):
 
 def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int,
                   name: str) -> LoRATraining:
-    """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`."""
-    if any(recipe.get(key) for key in ("beside", "variance")):
+    """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`, `content` with
+    `content_data` and `content_every`."""
+    if any(recipe.get(key) for key in ("beside", "variance", "content")):
         pair = Pair(small).to(trainer.device).train() if recipe.get("beside") else None
+        words = None
+        if recipe.get("content"):
+            words = Words(trainer.model, recipe["content_data"], trainer.pitch.median, trainer.config.seed)
         trainer.objective = Remedies(trainer.objective, pair, recipe.get("beside", ""),
                                      int(recipe.get("from", 0.0) * trainer.total_steps),
-                                     recipe.get("adversarial", 0.5), recipe.get("variance", 0.0))
+                                     recipe.get("adversarial", 0.5), recipe.get("variance", 0.0), words,
+                                     recipe.get("content", 0.0), recipe.get("content_every", 1))
     return LoRATraining(trainer, points, name)
 
 
