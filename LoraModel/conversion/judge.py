@@ -54,8 +54,8 @@ class Judgement(NamedTuple):
     def figures(self) -> Dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "distance": round(self.distance, 4),
-            "base_distance": round(self.base_distance, 4),
+            "mel_distance": round(self.distance, 4),
+            "base_mel_distance": round(self.base_distance, 4),
             "kept": round(self.kept, 4),
             "parts_kept": {name: round(value, 4) for name, value in self.parts.items()},
             "clips": self.clips,

@@ -38,6 +38,8 @@ def test_an_adapter_of_a_full_voice_is_near_it_and_small(converted, lab, library
         and made.judgement.kept > 0.3
     )
     assert set(made.judgement.parts) == {"prior", "flow", "decoder"} and min(made.judgement.parts.values()) > 0.2
+    figures = made.figures()  # how far the base is from the voice, and how far the sounds are, are two things
+    assert figures["base_distance"] == pytest.approx(made.match.distance, abs=1e-4) != figures["base_mel_distance"]
     adapter = load_adapter(output)
     assert adapter.metadata["steps"] == str(STEPS) and "alice.pth" in adapter.metadata["notes"]
     loader = VoiceLoader(BASE, library)
