@@ -32,7 +32,8 @@ PROFILE: Dict[str, int] = {
 }
 """Ranks that fill 387 KB at v2 40k in 8 bits; other sizes and bases have them in proportion. Beside a preset's layers
 it has the inputs of enc_p and decoder: a full voice moved them. The flow has least: with an adapter's flow in the full
-voice nothing was lost (0.01% of its gain, at twice this share), with its enc_p 2.2%, with its decoder 1.5%."""
+voice 0.2% of its gain was lost, with its decoder 0.3%, with its enc_p 1.7%. At these ranks more for enc_p and less for
+the decoder keeps less (docs/convert.md)."""
 _DROPPED = ("dec_in", "enc_p_io", "resblocks", "enc_p_attn", "ups", "enc_p_ffn")
 """What is left out, in this order, where even rank 1 everywhere is too large."""
 

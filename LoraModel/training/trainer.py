@@ -16,6 +16,7 @@ from ..files import atomic_write
 from ..host.networks import as_written
 from ..lora import Adapter, LoRAConfig, SpeakerRow
 from ..lora.adapter_file import adapter_contents
+from ..lora.lora_utils import taken_off
 from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
 from . import checkpoint, record, saved
@@ -152,7 +153,8 @@ class Trainer(Stepping):
         if c.init_speaker >= 0:
             self.start_speaker = c.init_speaker
         elif any(isinstance(layer, SpeakerRow) for _, layer in self.model.injection.items()):
-            self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
+            with taken_off(self.model.injection):
+                self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
         self.model.start_from(self.start_speaker)
         if self.init is not None:
             begin_with(self.model, self.init)
@@ -192,7 +194,8 @@ class Trainer(Stepping):
 
     def _begin(self, monitor: Monitor) -> None:
         begun = time.perf_counter()
-        score, clips = self.evaluate()
+        with taken_off(self.model.injection):
+            score, clips = self.evaluate()
         self.base_heldout, self.base_sharp = score.error, score.sharp
         self._evaluating = time.perf_counter() - begun
         monitor.samples(0, clips)
