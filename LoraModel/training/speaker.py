@@ -22,7 +22,7 @@ LOOKS = 64
 """Rows times clips of the first look, at most, as long as four clips are left."""
 WHOLE = 10_000
 """Rows times frames of the clips up to which whole clips are heard."""
-FIRST_FRAMES, SECOND_FRAMES = 128, 512
+FIRST_FRAMES, SECOND_FRAMES = 96, 384
 """Frames of all clips together that a look is given; of each clip at least a quarter and an eighth of that. enc_p sees
 twice the second look's. So on twelve voices and the demo's rows the choice was that of whole clips, in a fraction of
 the time."""
