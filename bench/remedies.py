@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
 from bench.trainings import FullTraining, LoRATraining
+from LoraModel.conversion.content import piece
+from LoraModel.conversion.distill import run_prior
 from LoraModel.inference import content_encoder
 from LoraModel.inference.audio import read_audio
 from LoraModel.models import SynthesizerLoRA, read_checkpoint
-from LoraModel.pitch_scale import coarse_pitch
 from LoraModel.training import TrainConfig, Trainer
 from LoraModel.training.objective import Objective
 from LoraModel.training.posteriors import TrainBatch
@@ -76,13 +77,11 @@ class Words:
         frames, network = self._frames, self._model.network
         most = min(len(phone), len(track), len(sound) // 160) - frames
         start = 2 * int(self._random.integers(most // 2 + 1))
-        f0 = (track[start:start + frames] * self._middle)[None]
-        coarse = torch.from_numpy(coarse_pitch(f0[0].numpy()))[None]
         wave = sound[start * 160:(start + frames) * 160][None]
-        mean, log_scale, mask = network.enc_p(phone[start:start + frames][None], coarse, torch.tensor([frames]))
-        z = (mean + torch.exp(log_scale) * torch.randn_like(mean) * 0.66666) * mask
+        given = piece(phone[start:start + frames][None], (track[start:start + frames] * self._middle)[None], 0.0)
         g = self._model.speaker_vector(torch.tensor([self._model.speaker]))
-        audio = self._model.decode(network.flow(z, mask, g=g, reverse=True) * mask, f0, g).squeeze(1)
+        prior, _ = run_prior(network, given, g)
+        audio = self._model.decode(prior.z * prior.mask, given.f0, g).squeeze(1)
         with torch.no_grad():
             wanted = content_encoder.encode(wave, None, 3200)
         return F.l1_loss(content_encoder.encode(audio, None, 3200), wanted)
