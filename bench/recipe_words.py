@@ -12,7 +12,10 @@ FILE is JSON: {"NAME": {settings of the trainer}, ...}. Beside them a recipe may
 "variance": 1.0       a loss on the difference of each band's standard deviation;
 "content": 8.0        a loss on the words of other speakers' speech, converted while the voice learns: the recordings of
 "content_data": [...]   these experiment folders,
-"content_every": 2      at every k-th step.
+"content_every": 2      at every k-th step;
+"path": 0.5             at that share of the steps the decoder is given z as a conversion finds it, through enc_p and
+                        flow, instead of the posterior's; the gradient goes through the flow, too;
+"prior_first": 0.3      until that share of the steps the decoder does not learn.
 
 Two other speakers (flite's slt and awb) say bench/sentences.txt in turn, and are converted to each voice at its pitch.
 A recipe's `word_more` is its word error less the base's, its `word_less_than_first` less the first recipe's, on the

@@ -5,7 +5,7 @@ python bench/recipes.py --base G.pth --data logs/ALICE logs/BOB --recipes FILE -
 [--json FILE] [--quick]
 
 FILE is JSON: {"NAME": {settings of the trainer}, ...}, such as {"balanced": {}, "adversarial": {"base_d": "D.pth",
-"d_parts": 2}}.
+"d_parts": 2}}. What a recipe may have beside settings of the trainer, bench/recipe_words.py says.
 
 quality_ratio   (base - this recipe) / (base - the first recipe), of held-out log-mel L1 at the end of each; its
 interval is bootstrapped over
@@ -23,6 +23,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import finish, table
+from bench.remedies import OWN_SETTINGS, lora_training
 from bench.time_to_quality import gain
 from bench.trainings import LoRATraining, take_turns
 from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
@@ -42,8 +43,10 @@ def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], fol
     for name, settings in recipes.items():
         trainer = prepare(TrainConfig.from_dict({
             "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
-            "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed, **settings}))
-        trainings.append(LoRATraining(trainer, args.points, name))
+            "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed,
+            **{key: value for key, value in settings.items() if key not in OWN_SETTINGS}}))
+        trainings.append(lora_training(trainer, settings, Path(args.small_d) if args.small_d else None, args.points,
+                                       name))
         begun.append(trainings[-1].seconds)
     references = references_of(trainings[0].trainer)
     take_turns(trainings, data.name)
@@ -103,6 +106,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser = voice_arguments(__doc__.splitlines()[0])
     parser.add_argument("--recipes",
                         help="JSON, TOML or YAML file: name -> settings of the trainer (default: those in this file)")
+    parser.add_argument("--small_d", help="discriminator.pt of bench/pretrain_small.py, for the recipes that name it "
+                        "(default: none)")
     parser.add_argument("--epochs", type=int, default=4, help="of each recipe")
     parser.add_argument("--points", type=int, default=4, help="turns that each recipe takes")
     args = parser.parse_args(argv)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
 from bench.trainings import FullTraining, LoRATraining
-from LoraModel.conversion.content import piece
+from LoraModel.conversion.content import Piece, piece
 from LoraModel.conversion.distill import run_prior
 from LoraModel.inference import content_encoder
 from LoraModel.inference.audio import read_audio
@@ -26,7 +26,8 @@ from LoraModel.training.posteriors import TrainBatch
 
 RATE = 1e-4
 """The discriminator's learning rate: RVC's own."""
-OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance", "content", "content_data", "content_every")
+OWN_SETTINGS = ("full", "beside", "from", "adversarial", "variance", "content", "content_data", "content_every",
+                "path", "prior_first")
 """The settings of a recipe that are no settings of the trainer; see `lora_training`."""
 
 
@@ -94,12 +95,14 @@ class Remedies(Objective):
         own: the trainer's objective. beside: "whole" lets the small discriminator learn, "frozen" takes its features
             alone, "" leaves it out. since: the step from which it takes part. adversarial, variance: weights of its
             losses; of the difference of the bands' standard deviation over the batch. words: with its weight, and the
-            steps from one to the next.
+            steps from one to the next. path: the share of steps at which the decoder learns from z of the prior.
     """
 
     def __init__(self, own: Objective, pair: Optional[Pair], beside: str, since: int, adversarial: float,
-                 variance: float, words: Optional[Words] = None, content: float = 0.0, every: int = 1):
+                 variance: float, words: Optional[Words] = None, content: float = 0.0, every: int = 1,
+                 path: float = 0.0):
         self.__dict__.update(own.__dict__)
+        self._path, self._due = path, 0.0
         self._pair, self._beside, self._since, self._words, self._every = pair, beside, since, words, every
         self.weights = {**own.weights, "gen": adversarial, "fm": adversarial, "variance": variance,
                         "content": content * every}
@@ -108,6 +111,10 @@ class Remedies(Objective):
 
     def decoder_losses(self, batch: TrainBatch, z: Tensor, step: int) -> Dict[str, Tensor]:
         """As the trainer's, with `gen`, `fm` and `variance` where they are asked for."""
+        self._due += self._path
+        if self._due >= 1.0:
+            self._due -= 1.0
+            z = self._of_prior(batch)
         part = self.held(self.stretch(batch, z))
         audio = self.decoded(part, self._speaker(batch))
         losses = self.audio_losses(audio, part, step)
@@ -119,6 +126,13 @@ class Remedies(Objective):
         if self._words is not None and step % self._every == 0:
             losses["content"] = self._words.loss()
         return losses
+
+    def _of_prior(self, batch: TrainBatch) -> Tensor:
+        """z as a conversion finds it, from the clips' own features: (batch, channels, frames). Its gradient goes
+        through the flow."""
+        given = Piece(batch.phone, batch.lengths, batch.pitch, batch.f0)
+        prior, _ = run_prior(self._model.network, given, self._speaker(batch))
+        return prior.z * prior.mask
 
     def _judged(self, real: Tensor, audio: Tensor) -> Dict[str, Tensor]:
         if self._beside == "whole":
@@ -139,8 +153,8 @@ class Remedies(Objective):
 def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int,
                   name: str) -> LoRATraining:
     """Our trainer by `recipe`: `beside`, `from` (a share of the steps), `adversarial`, `variance`, `content` with
-    `content_data` and `content_every`."""
-    if any(recipe.get(key) for key in ("beside", "variance", "content")):
+    `content_data` and `content_every`, `path`, `prior_first`."""
+    if any(recipe.get(key) for key in ("beside", "variance", "content", "path")):
         pair = Pair(small).to(trainer.device).train() if recipe.get("beside") else None
         words = None
         if recipe.get("content"):
@@ -148,7 +162,12 @@ def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path
         trainer.objective = Remedies(trainer.objective, pair, recipe.get("beside", ""),
                                      int(recipe.get("from", 0.0) * trainer.total_steps),
                                      recipe.get("adversarial", 0.5), recipe.get("variance", 0.0), words,
-                                     recipe.get("content", 0.0), recipe.get("content_every", 1))
+                                     recipe.get("content", 0.0), recipe.get("content_every", 1),
+                                     recipe.get("path", 0.0))
+    if recipe.get("prior_first"):
+        begin, first = trainer.begin_step, int(recipe["prior_first"] * trainer.total_steps)
+        trainer.begin_step = lambda indices: begin(indices)._replace(  # type: ignore[method-assign]
+            decoder=trainer.done_steps >= first)
     return LoRATraining(trainer, points, name)
 
 

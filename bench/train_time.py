@@ -38,11 +38,13 @@ SIZES = {False: ("v2", 40000, 4, 3.7), True: ("v2", 32000, 2, 1.0)}
 """version, Hz, clips a batch, seconds a clip; for --quick."""
 
 
-def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]] = None,
+          clips: Optional[int] = None) -> Dict[str, Any]:
     """Base, discriminator, experiment and settings in `folder`, which may hold them already. more: settings of our
-    trainer."""
+    trainer. clips: so many are made (default: a batch)."""
     host = find_host()
-    version, rate, clips, seconds = SIZES[quick]
+    version, rate, batch, seconds = SIZES[quick]
+    clips = clips or batch
     if not (folder / "logs").exists():
         generator, discriminator, config = make_base(folder, host, version, rate)
         make_experiment(folder / "logs", short_segments(config) if quick else config, version, clips + 1, seconds)
@@ -52,7 +54,7 @@ def build(folder: Path, quick: bool, with_d: bool, more: Optional[Dict[str, Any]
             "settings": TrainConfig.from_dict({
                 "base_model": str(generator), "data_dir": str(folder / "logs"), "output_dir": str(folder / "out"),
                 "name": "voice",
-                "base_d": str(discriminator) if with_d else None, "batch_size": clips, "init_speaker": 0,
+                "base_d": str(discriminator) if with_d else None, "batch_size": batch, "init_speaker": 0,
                 **(more or {})})}
 
 
@@ -116,9 +118,12 @@ def measure_memory(folder: Path, which: str, quick: bool, with_d: bool, more: Op
         step = lambda: trainer.step(range(len(trainer.train)))  # noqa: E731
     for _ in range(2):
         step()
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return peak_resident()
+    return measure_peak()
+
+
+def measure_peak() -> int:
+    """The most memory that this process has held, in bytes: on CUDA of allocated memory, else of resident memory."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
 
 
 def peak_resident() -> int:

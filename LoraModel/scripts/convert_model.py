@@ -1,10 +1,17 @@
 """Inspect and convert model files.
 
-python scripts/convert_model.py voice VOICE.pth --base_model f0G40k.pth --output A.safetensors   a full voice as an
-adapter; folders, too python scripts/convert_model.py resize A.safetensors --max_kb 200 --output B.safetensors
-an adapter of other ranks python scripts/convert_model.py info FILE                         what a .pth or .safetensors
-says of itself python scripts/convert_model.py small G_2333.pth --output voice.pth   a training checkpoint or base as a
-small RVC model python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safetensors
+a full voice as an adapter; folders, too:
+    python scripts/convert_model.py voice VOICE.pth --base_model f0G40k.pth --output A.safetensors
+an adapter of other ranks:
+    python scripts/convert_model.py resize A.safetensors --max_kb 200 --output B.safetensors
+an adapter that is heard with less noise:
+    python scripts/convert_model.py noise A.safetensors --base_model f0G40k.pth --output B.safetensors
+what a .pth or .safetensors says of itself:
+    python scripts/convert_model.py info FILE
+a training checkpoint or base as a small RVC model:
+    python scripts/convert_model.py small G_2333.pth --output voice.pth
+an adapter in 8 bits:
+    python scripts/convert_model.py adapter A.safetensors --bits 8 --output A8.safetensors
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Optional
 
 from LoraModel import commands
@@ -29,11 +37,13 @@ from LoraModel.conversion import command as voice_command
 from LoraModel.conversion.factors import bytes_of, ranks_within, resized
 from LoraModel.conversion.files import check_adapter_output
 from LoraModel.conversion.inspect import describe
+from LoraModel.conversion.noise import NOISE, share_of, with_noise
 from LoraModel.conversion.peft_config import write_peft_config
 from LoraModel.host import find_checkout, find_host
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.options import WORDS, add_word_options
 from LoraModel.lora import Adapter, load_adapter, save_adapter
+from LoraModel.lora.adapter_file import check_base
 from LoraModel.lora.adapter_metadata import checked_field
 from LoraModel.messages import UserError, tr
 from LoraModel.models import load_base_beside_config
@@ -68,7 +78,15 @@ def parser() -> argparse.ArgumentParser:
     add_word_options(adapter, None)
     adapter.add_argument("--no_preview", action="store_true", help=tr("leave out the sound that the file carries"))
     adapter.add_argument("--peft", action="store_true", help=tr("write adapter_config.json beside it, in PEFT's shape"))
-    for form in (info, voice, resize, small, adapter):
+    noise = forms.add_parser("noise", help=tr("an adapter whose voice is heard with less of RVC's noise, or more"))
+    _add_file(noise)
+    noise.add_argument("--base_model", type=commands.path, required=True, help=tr("the base that it was trained on"))
+    noise.add_argument("--noise", type=commands.number(0.05, 4), default=NOISE, help=tr(
+        "share of RVC's own noise: below 1 a clearer, calmer voice, 1 RVC's own"))
+    noise.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number"))
+    _add_output(noise)
+    commands.add_base_form(noise)
+    for form in (info, voice, resize, small, adapter, noise):
         commands.add_rvc_root(form)
     return p
 
@@ -107,6 +125,8 @@ def main(argv: Optional[list] = None) -> int:
         adapter = load_adapter(source)
         if args.command == "resize":
             adapter = _resized(adapter, args.rank, args.max_kb, args.bits)
+        if args.command == "noise":
+            adapter = _with_noise(adapter, args, root)
         own = ("format", "format_version", "lora_config")
         fields = {key: value for key, value in adapter.metadata.items() if key not in own}
         if args.command == "adapter":
@@ -121,6 +141,18 @@ def main(argv: Optional[list] = None) -> int:
                      "has no transposed convolution", path=beside))
     print(tr("wrote {output}, {st_size} bytes", output=output, st_size=output.stat().st_size))
     return 0
+
+
+def _with_noise(adapter: Adapter, args: argparse.Namespace, root: Optional[Path]) -> Adapter:
+    """An adapter that is heard with another share of RVC's noise."""
+    base = load_base_beside_config(to_read(args.base_model, root), find_host(args.rvc_root), args.sample_rate,
+                                   args.config_json)
+    check_base(adapter, base.info.base_hash, base.info.name)
+    adapter.check(base.network)
+    had = share_of(adapter, base.network)
+    made = with_noise(adapter, base.network, args.noise)
+    print(tr("noise: {had:.0%} of RVC's before, {now:.0%} now", had=had, now=args.noise))
+    return made
 
 
 def _resized(adapter: Adapter, rank: Optional[int], max_kb: Optional[float], bits: int) -> Adapter:

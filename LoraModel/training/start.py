@@ -28,6 +28,10 @@ def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> Non
             raise UserError("--init: adapter {adapter!r} has no {name}, which this run trains: choose the preset that "
                             "it was trained with ({preset})", adapter=adapter.name, name=name,
                             preset=adapter.config.preset or "?")
+        if name.startswith(("enc_p.emb_phone.", "enc_p.proj.")):
+            raise UserError("--init: adapter {adapter!r} changes the noise of its voice, which is not trained: make a "
+                            "copy with RVC's own noise first (python scripts/convert_model.py noise FILE --noise 1 "
+                            "--base_model BASE --output COPY.safetensors)", adapter=adapter.name)
         raise UserError("--init: adapter {adapter!r} has {name}, which this run does not train: choose the preset that "
                         "it was trained with ({preset})", adapter=adapter.name, name=name,
                         preset=adapter.config.preset or "?")
