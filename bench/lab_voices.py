@@ -1,15 +1,20 @@
 """Recordings of ten voices to measure on: people and synthesizers, 30 seconds to 10 minutes, clean and noisy.
 
-usage: python bench/lab_voices.py FOLDER [--prepare LOGS]
+usage: python bench/lab_voices.py FOLDER [--prepare LOGS] [--said FILE]
 needs: the programs flite, espeak-ng and ffmpeg; for the people the Debian packages
 asterisk-core-sounds-{en,fr,it,ru}-g722 (CC-BY-SA 3.0: nothing of them is in this
 project). Voices that cannot be made here are named and left out.
 
 `--prepare` also makes an experiment folder of each in LOGS, with the demo's stand-in for HuBERT.
+`--said` makes FOLDER/said instead: sixty sentences of the English speaker with their texts beside them, for
+`bench/words.py --person`. FILE is core-sounds-en.txt.gz of the package asterisk-core-sounds-en (in
+/usr/share/doc/asterisk-core-sounds-en/).
 """
 
 from __future__ import annotations
 
+import gzip
+import re
 import subprocess
 import sys
 import tempfile
@@ -57,9 +62,39 @@ VOICES = (
 def _person(folder: Path) -> Iterator[np.ndarray]:
     files = sorted(path for path in folder.rglob("*.g722") if path.stat().st_size > LEAST_BYTES)
     for index in np.random.default_rng(2).permutation(len(files)):
-        done = subprocess.run(["ffmpeg", "-v", "error", "-f", "g722", "-i", str(files[index]), "-f", "f32le", "-ar",
-                               str(RATE), "-"], capture_output=True, check=True)
-        yield np.frombuffer(done.stdout, np.float32)
+        yield _prompt(files[index])
+
+
+def _prompt(file: Path) -> np.ndarray:
+    """A prompt's sound: (samples,) at RATE."""
+    done = subprocess.run(["ffmpeg", "-v", "error", "-f", "g722", "-i", str(file), "-f", "f32le", "-ar", str(RATE),
+                           "-"], capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32)
+
+
+def make_said(texts: Path, folder: Path, most: int = 60) -> int:
+    """Write NAME.wav and NAME.txt of the English prompts of seven words or more, without digits, of 2 to 9 seconds;
+    return their number.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: what it needs is not here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with gzip.open(str(texts), "rt", encoding="utf-8", errors="replace") as file:
+        lines = [line.split(":", 1) for line in file if ":" in line and not line.startswith(";")]
+    for name, text in ((name.strip(), text.strip()) for name, text in lines):
+        prompt = PEOPLE / "en_US_f_Allison" / f"{name}.g722"
+        if len(text.split()) < 7 or re.search(r"[0-9\[(]", text) or not prompt.is_file():
+            continue
+        audio = _prompt(prompt)
+        if 2 < len(audio) / RATE < 9:
+            soundfile.write(str(folder / f"{count:03d}.wav"), audio, RATE, subtype="PCM_16")
+            (folder / f"{count:03d}.txt").write_text(text, encoding="utf-8")
+            count += 1
+        if count == most:
+            break
+    return count
 
 
 def _synthesizer(program: str, voice: str) -> Iterator[np.ndarray]:
@@ -107,7 +142,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     options.add_argument("folder", type=Path, help="where the recordings go, a folder a voice")
     options.add_argument("--prepare", type=Path, metavar="LOGS", help="make experiment folders here as well "
                          "(default: not made)")
+    options.add_argument("--said", type=Path, metavar="FILE", help="make sentences with their texts alone "
+                         "(default: recordings of all voices)")
     args = options.parse_args(argv)
+    if args.said is not None:
+        print(f"{make_said(args.said, args.folder / 'said')} sentences")
+        return 0
     for voice in VOICES:
         folder = args.folder / voice.name
         try:

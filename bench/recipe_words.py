@@ -40,11 +40,11 @@ from bench.common import finish, table
 from bench.remedies import OWN_SETTINGS, full_training, lora_training
 from bench.trainings import Training, take_turns
 from bench.voices import ALL_CLIPS, DEMO_BASE, judged, judges_of, quick_inputs, voice_arguments
-from bench.words import RATE, SENTENCES, SOURCES, converted, spoken
+from bench.words import RATE, SENTENCES, SOURCES, Said, converted, edits_of, spoken
 from LoraModel.evaluation.bootstrap import Interval, bootstrap, pooled
 from LoraModel.evaluation.compare import Judges
 from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
-from LoraModel.evaluation.words import Listener, word_edits
+from LoraModel.evaluation.words import Listener
 from LoraModel.files import atomic_write
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import VoiceLoader
@@ -56,7 +56,6 @@ from LoraModel.training.settings_file import read_config_file
 
 BASE = "base alone"
 QUICK = DEMO_BASE.parents[1] / "recordings" / "source"
-PAUSE = RATE // 2  # samples between sentences that are recognised at once
 FIGURES = ("heldout_mel", "word_error", "similarity", "leak", "dnsmos", "global_variance", "frame_contrast",
            "band_contrast", "modulation_db", "high_db", "hnr_db", "steps", "seconds")
 
@@ -86,24 +85,15 @@ class Sentences:
         return cls({voice: spoken(voice, texts, folder) for voice in SOURCES}, texts, args.asr, args.together)
 
 
-def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
-    """The clips, (samples,) each, so many of them one after another with a pause between."""
-    pause = np.zeros(PAUSE, dtype=np.float32)
-    groups = [clips[first:first + together] for first in range(0, len(clips), together)]
-    return [np.concatenate([part for clip in group for part in (clip, pause)][:-1]) for group in groups]
-
-
 def measured(loader: VoiceLoader, spoken: Sentences, target: Sequence[np.ndarray], judges: Judges,
              label: str) -> Dict[str, Any]:
     """The sentences in the voice that is applied: its figures, and for each sentence edits and words."""
     middle = median_pitch(target)
     semitones = {voice: round(12 * float(np.log2(middle / pitch))) for voice, pitch in spoken.pitches.items()}
-    clips = converted(loader, spoken.clips, spoken.turns, semitones, label)
+    clips = converted(loader, [Said(*one) for one in zip(spoken.clips, spoken.texts, spoken.turns)], semitones, label)
     found: Dict[str, Any] = {}
     if spoken.listener is not None:
-        found["edits"], found["words"] = word_edits(spoken.listener, joined(clips, spoken.together), RATE,
-                                                    [" ".join(spoken.texts[first:first + spoken.together])
-                                                     for first in range(0, len(clips), spoken.together)], "en")
+        found["edits"], found["words"] = edits_of(spoken.listener, clips, spoken.texts, spoken.together)
         found["word_error"] = sum(found["edits"]) / sum(found["words"])
     row = judged([(clip, None) for clip in clips], target, RATE, judges)
     if "similarity" in row:

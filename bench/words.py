@@ -1,17 +1,22 @@
 """Are the words still there after a conversion? Word error and sharpness of the demo's base and of adapters on it.
 
-python bench/words.py --asr DIR [--adapters demo_output/adapter.safetensors …] [--sentences 48] [--json FILE]
+python bench/words.py --asr DIR [--adapters demo_output/adapter.safetensors …] [--sentences 48] [--each] [--person DIR]
+    [--noise 1 0.45] [--together 4] [--json FILE]
 
-Two voices that are not the target's (flite's slt and awb) say half of bench/sentences.txt each; they are converted to
-the demo's target (flite's rms) at its pitch. DIR is a faster-whisper model's folder. Needs flite (Debian, Ubuntu:
-apt install flite) and requirements-asr.txt; similarity and DNSMOS come from the judges of requirements.txt.
+Two voices that are not the target's (flite's slt and awb) say half of bench/sentences.txt each (with --each all of it);
+they are converted to the demo's target (flite's rms) at its pitch. --person adds recordings of somebody with their
+texts beside them (NAME.wav, NAME.txt). --noise measures each adapter at several shares of RVC's noise
+(`LoraModel/conversion/noise.py`). `more` is an adapter's word error less the base's on the same sentences, `than_first`
+less the first adapter's (paired bootstrap). DIR is a faster-whisper model's folder. Needs flite (Debian, Ubuntu: apt
+install flite) and requirements-asr.txt; similarity and DNSMOS come from the judges of requirements.txt.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,17 +27,30 @@ from tqdm import tqdm
 from bench.common import arguments, finish, table
 from bench.make_recordings import speak
 from bench.voices import DEMO_BASE, judged, judges_of
-from LoraModel.evaluation.bootstrap import ratio_interval
+from LoraModel.conversion.noise import with_noise
+from LoraModel.evaluation.bootstrap import bootstrap, ratio_interval
 from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
-from LoraModel.evaluation.words import Listener, word_edits
+from LoraModel.evaluation.words import Listener, text_beside, word_edits
 from LoraModel.host import find_host, hush_torch
 from LoraModel.inference import ConvertOptions, VoiceLoader
+from LoraModel.inference.audio import audio_files, read_audio
 from LoraModel.inference.convert import convert
 from LoraModel.inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
+from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import cli
 
 SENTENCES = Path(__file__).with_name("sentences.txt")
 SOURCES, TARGET, RATE = ("slt", "awb"), "rms", 16000
+PERSON = "person"
+PAUSE = RATE // 2  # samples between sentences that are recognised at once
+
+
+class Said(NamedTuple):
+    """A recording, what it says, and who says it. audio: (samples,) at RATE."""
+
+    audio: np.ndarray
+    text: str
+    voice: str
 
 
 def spoken(voice: str, texts: Sequence[str], folder: Path) -> List[np.ndarray]:
@@ -46,10 +64,61 @@ def spoken(voice: str, texts: Sequence[str], folder: Path) -> List[np.ndarray]:
     return [soundfile.read(str(path), dtype="float32")[0] for path in paths]
 
 
-def word_figures(listener: Listener, clips: Sequence[np.ndarray], texts: Sequence[str]) -> Dict[str, float]:
+def person(folder: Path) -> List[Said]:
+    """Somebody's recordings that have a text beside them."""
+    found = [(path, text_beside(path)) for path in audio_files(folder)]
+    return [Said(read_audio(path, RATE), " ".join(text.split()), PERSON) for path, text in found if text]
+
+
+def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
+    """The clips, (samples,) each, so many of them one after another with a pause between."""
+    pause = np.zeros(PAUSE, dtype=np.float32)
+    groups = [clips[first:first + together] for first in range(0, len(clips), together)]
+    return [np.concatenate([part for clip in group for part in (clip, pause)][:-1]) for group in groups]
+
+
+def edits_of(listener: Listener, clips: Sequence[np.ndarray], texts: Sequence[str],
+             together: int) -> Tuple[List[int], List[int]]:
+    """(edits, words) of the clips, so many of them recognised at once."""
+    return word_edits(listener, joined(clips, together), RATE,
+                      [" ".join(texts[first:first + together]) for first in range(0, len(clips), together)], "en")
+
+
+def words_row(edits: Sequence[int], words: Sequence[int]) -> Dict[str, float]:
     """Word error over all clips, with a bootstrap interval over them."""
-    found = ratio_interval(*word_edits(listener, clips, RATE, texts, "en"))
+    found = ratio_interval(edits, words)
     return {"word_error": found.value, "word_error_low": found.low, "word_error_high": found.high}
+
+
+def difference(one: Sequence[int], other: Sequence[int], words: Sequence[int], name: str) -> Dict[str, float]:
+    """Word error of `one` less that of `other` on the same sentences, with its interval."""
+    def statistic(ours: np.ndarray, theirs: np.ndarray, many: np.ndarray) -> np.ndarray:
+        return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / many.sum(axis=-1)
+
+    found = bootstrap([list(one), list(other), list(words)], statistic)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def adapters_of(args: Any, loader: VoiceLoader, folder: Path) -> Iterator[Tuple[str, Path]]:
+    """Each adapter's name and file, at each share of noise that is asked for."""
+    for number, file in enumerate(map(Path, args.adapters), 1):
+        if not args.noise:
+            yield f"adapter {number}", file
+        for share in args.noise or ():
+            made = with_noise(load_adapter(file), loader.network, share)
+            path = folder / f"{number}-{share:g}.safetensors"
+            yield f"adapter {number}, noise {share:g}", save_adapter(path, made.tensors, made.config, made.metadata)
+
+
+def sayings(args: Any, texts: Sequence[str], folder: Path) -> List[Said]:
+    """What is converted."""
+    own = {voice: spoken(voice, texts, folder) for voice in SOURCES}
+    if args.each:
+        said = [Said(clip, text, voice) for voice in SOURCES for clip, text in zip(own[voice], texts)]
+    else:
+        said = [Said(own[voice][number], text, voice) for number, text in enumerate(texts)
+                for voice in [SOURCES[number % len(SOURCES)]]]
+    return said + (person(Path(args.person)) if args.person else [])
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -59,42 +128,57 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--base", default=str(DEMO_BASE), help="the base")
     parser.add_argument("--adapters", nargs="*", default=[], help="adapters of the demo's target voice (default: none)")
     parser.add_argument("--sentences", type=int, default=48, help="of bench/sentences.txt")
+    parser.add_argument("--each", action="store_true", help="both voices say all of the sentences")
+    parser.add_argument("--person", metavar="DIR", help="recordings with their texts beside them (default: none)")
+    parser.add_argument("--noise", type=float, nargs="+", help="shares of RVC's noise at which each adapter is "
+                        "measured (default: as the adapter is)")
+    parser.add_argument("--together", type=int, default=1, help="sentences that the recogniser hears at once: its "
+                        "time is that of 30 s of speech, whatever it is given")
     parser.add_argument("--folder", default="demo_output/words", help="where the recordings are kept")
     parser.add_argument("--no_judges", action="store_true", help="leave out speaker similarity and DNSMOS")
     args = parser.parse_args(argv)
-    count = 4 if args.quick else args.sentences
-    texts = SENTENCES.read_text(encoding="utf-8").split("\n")[:count]
+    texts = SENTENCES.read_text(encoding="utf-8").split("\n")[:4 if args.quick else args.sentences]
     listener, judges, folder = Listener(args.asr), judges_of(args), Path(args.folder)
-    voices = {voice: spoken(voice, texts, folder) for voice in (*SOURCES, TARGET)}
-    target = voices[TARGET]
-    semitones = {voice: round(12 * np.log2(median_pitch(target) / median_pitch(voices[voice]))) for voice in SOURCES}
-    turns = [SOURCES[number % 2] for number in range(count)]
-    sources = [voices[voice][number] for number, voice in enumerate(turns)]
-    loader = VoiceLoader(Path(args.base), find_host())
-    figures: Dict[str, Any] = {"sentences": count, "semitones": semitones}
-    results = {"source": sources, "target": target, "base": converted(loader, sources, turns, semitones, "base")}
-    for number, adapter in enumerate(args.adapters, 1):
-        loader.set_adapters([(Path(adapter), 1.0)])
-        results[f"adapter {number}"] = converted(loader, sources, turns, semitones, adapter)
-        loader.unload()
+    said, target = sayings(args, texts, folder), spoken(TARGET, texts, folder)
+    voices = sorted({one.voice for one in said})
+    semitones = {voice: round(12 * np.log2(median_pitch(target) / median_pitch(
+        [one.audio for one in said if one.voice == voice]))) for voice in voices}
+    figures: Dict[str, Any] = {"sentences": len(said), "semitones": semitones}
+    rows: Dict[str, Dict[str, float]] = {}
+    counted: Dict[str, Tuple[List[int], List[int]]] = {}
     real = mean_texture([texture(clip, RATE) for clip in target])
-    for name, clips in results.items():
-        row = word_figures(listener, clips, texts)
+
+    def measure(name: str, clips: Sequence[np.ndarray], own: Sequence[Said] = said) -> None:
+        counted[name] = edits_of(listener, clips, [one.text for one in own], args.together)
+        row = words_row(*counted[name])
+        for base in (["base"] if name.startswith("adapter") else []):
+            first = next(key for key in counted if key.startswith("adapter"))
+            row.update(difference(counted[name][0], counted[base][0], counted[name][1], "more"))
+            row.update(difference(counted[name][0], counted[first][0], counted[name][1], "than_first"))
         row.update(judged([(clip, None) for clip in clips], target[-6:], RATE, judges))
         row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]), real))
-        figures[name] = {key: round(float(value), 4) for key, value in row.items()}
-    columns = sorted({key for name in results for key in figures[name]})
-    rows = [[key, *(figures[name].get(key, np.nan) for name in results)] for key in columns]
-    print(table([["figure", *results], *rows]))
-    finish(figures, args.json)
+        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
+
+    measure("source", [one.audio for one in said])
+    measure("target", target, [Said(clip, text, TARGET) for clip, text in zip(target, texts)])
+    loader = VoiceLoader(Path(args.base), find_host())
+    measure("base", converted(loader, said, semitones, "base"))
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, file in adapters_of(args, loader, Path(temporary)):
+            loader.set_adapters([(file, 1.0)])
+            measure(name, converted(loader, said, semitones, name))
+            loader.unload()
+    columns = sorted({key for row in rows.values() for key in row})
+    print(table([["figure", *rows], *([key, *(row.get(key, np.nan) for row in rows.values())] for key in columns)]))
+    finish({**figures, **rows}, args.json)
     return 0
 
 
-def converted(loader: VoiceLoader, sources: Sequence[np.ndarray], turns: Sequence[str], semitones: Dict[str, int],
-              label: str) -> List[np.ndarray]:
-    """The sources in the voice that is applied."""
-    return [convert(loader, clip, ConvertOptions(transpose=semitones[voice]), content_features, pitch, coarse_pitch)
-            for clip, voice in zip(tqdm(sources, desc=str(label), unit="clip"), turns)]
+def converted(loader: VoiceLoader, said: Sequence[Said], semitones: Dict[str, int], label: str) -> List[np.ndarray]:
+    """What is said, in the voice that is applied."""
+    return [convert(loader, one.audio, ConvertOptions(transpose=semitones[one.voice]), content_features, pitch,
+                    coarse_pitch)
+            for one in tqdm(said, desc=str(label), unit="clip")]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import webbrowser
@@ -20,14 +21,12 @@ import torch
 from tqdm import tqdm
 
 from ..commands import Parser, path, start, whole
-from ..conversion.noise import NOISE, with_noise
 from ..files import atomic_write, check_folder_place
 from ..host import find_host, hush_torch
 from ..inference.convert import ConvertOptions, convert
 from ..inference.model_loader import VoiceLoader
 from ..inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
 from ..judges import SpeakerEncoder
-from ..lora import load_adapter, save_adapter
 from ..messages import Text, UserError, cli, tr
 from ..preparation import Plan, Settings
 from ..preparation import prepare as prepare_data
@@ -78,8 +77,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if trainer is None:
         return 0
     adapter = folder / "adapter.safetensors"
-    calm = with_noise(load_adapter(trainer.adapter_path), trainer.model.network, NOISE)
-    save_adapter(adapter, calm.tensors, calm.config, calm.metadata)
+    shutil.copyfile(str(trainer.adapter_path), str(adapter))
     say("3/4 converting and merging")
     converted = Conversions(folder, adapter)
     say("4/4 measuring")
@@ -214,7 +212,7 @@ def measure(trainer: Trainer, adapter: Path, converted: Conversions) -> Dict[str
         "base_params": count.base,
         "adapter_params": count.adapter,
         "adapter_bytes": adapter.stat().st_size,
-        "noise": NOISE,
+        "noise": trainer.noise,
         "base_bytes": BASE.stat().st_size,
         "merged_bytes": converted.merged_path.stat().st_size,
         "seconds_train": round(trainer.train_seconds, 1),

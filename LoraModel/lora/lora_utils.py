@@ -130,6 +130,12 @@ def put_on(network: nn.Module, injection: Injection) -> None:
     object.__setattr__(network, _ATTRIBUTE, injection)
 
 
+def attached(injection: Injection) -> bool:
+    """Whether the layers hang on their network: not while `taken_off`, nor after `extract` or `merge`."""
+    layers: List[Any] = [layer for _, layer in injection.items()]
+    return any(layer._attached for layer in layers)
+
+
 @contextlib.contextmanager
 def taken_off(injection: Injection) -> Iterator[None]:
     """While the block runs, the network is the plain base; what hung on it before hangs on it again afterwards."""

@@ -37,7 +37,7 @@ from LoraModel.conversion import command as voice_command
 from LoraModel.conversion.factors import bytes_of, ranks_within, resized
 from LoraModel.conversion.files import check_adapter_output
 from LoraModel.conversion.inspect import describe
-from LoraModel.conversion.noise import NOISE, share_of, with_noise
+from LoraModel.conversion.noise import share_of, with_noise
 from LoraModel.conversion.peft_config import write_peft_config
 from LoraModel.host import find_checkout, find_host
 from LoraModel.inference.adapter_choice import find_adapter
@@ -49,6 +49,7 @@ from LoraModel.messages import UserError, tr
 from LoraModel.models import load_base_beside_config
 from LoraModel.models.voice_file import check_output, save_model, small_model
 from LoraModel.places import to_read, to_write
+from LoraModel.training.config import LEAST_NOISE, MOST_NOISE, TrainConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     noise = forms.add_parser("noise", help=tr("an adapter whose voice is heard with less of RVC's noise, or more"))
     _add_file(noise)
     noise.add_argument("--base_model", type=commands.path, required=True, help=tr("the base that it was trained on"))
-    noise.add_argument("--noise", type=commands.number(0.05, 4), default=NOISE, help=tr(
+    noise.add_argument("--noise", type=commands.number(LEAST_NOISE, MOST_NOISE), default=TrainConfig.noise, help=tr(
         "share of RVC's own noise: below 1 a clearer, calmer voice, 1 RVC's own"))
     noise.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number"))
     _add_output(noise)

@@ -15,6 +15,7 @@ from .settings_file import own_names, unknown_key
 PRECISIONS = ("fp32", "bf16", "fp16")
 MOST, MOST_WHOLE = 10**6, 10**12
 """Of a number, and of a whole number."""
+LEAST_NOISE, MOST_NOISE = 0.05, 4.0
 AUTO = "auto"
 """For `epochs`: train until nothing improves."""
 
@@ -62,6 +63,7 @@ class TrainConfig:
         c_kl: weight of the KL loss, as RVC's own.
         c_stft: weight of the multi-resolution STFT loss.
         c_hold: weight of the log-mel distance of the decoder's sound to the base's own; 0 leaves it out.
+        noise: share of RVC's own noise that the voice is heard with; 1 is RVC's own.
         author: of the voice, a text that the adapter file carries.
         license: of the voice, likewise.
         notes: anything else, likewise.
@@ -107,6 +109,7 @@ class TrainConfig:
     c_kl: float = 1.0
     c_stft: float = 5.0
     c_hold: float = 0.0
+    noise: float = 0.45
     author: str = ""
     license: str = ""
     notes: str = ""
@@ -142,6 +145,10 @@ class TrainConfig:
         if self.lora is not None and not isinstance(self.lora, dict):
             raise UserError("lora={lora} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
                             lora=bare(self.lora))
+        self._number("noise")
+        if not LEAST_NOISE <= self.noise <= MOST_NOISE:
+            raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=self.noise,
+                            low=LEAST_NOISE, high=MOST_NOISE)
         if not self.lr > 0:
             raise UserError("lr={lr!r} must be above 0", lr=self.lr)
         if not 0 < self.valid_fraction < 1:

@@ -8,6 +8,7 @@ from ..lora import Adapter
 from ..lora.adapter_file import check_base, tensors_hash
 from ..messages import UserError
 from ..models import BaseInfo, SynthesizerLoRA
+from ..models.prior_noise import noise_alone
 
 
 def identity(adapter: Adapter) -> str:
@@ -23,15 +24,14 @@ def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> Non
     check_base(adapter, info.base_hash, info.name)
     wanted = {name: tuple(parameter.shape) for name, parameter in model.injection.tensors().items()}
     found = {name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()}
+    for name in noise_alone(adapter):  # of the run's own, at each save
+        if name not in wanted:
+            del found[name]
     for name in sorted(set(wanted) ^ set(found)):
         if name in wanted:
             raise UserError("--init: adapter {adapter!r} has no {name}, which this run trains: choose the preset that "
                             "it was trained with ({preset})", adapter=adapter.name, name=name,
                             preset=adapter.config.preset or "?")
-        if name.startswith(("enc_p.emb_phone.", "enc_p.proj.")):
-            raise UserError("--init: adapter {adapter!r} changes the noise of its voice, which is not trained: make a "
-                            "copy with RVC's own noise first (python scripts/convert_model.py noise FILE --noise 1 "
-                            "--base_model BASE --output COPY.safetensors)", adapter=adapter.name)
         raise UserError("--init: adapter {adapter!r} has {name}, which this run does not train: choose the preset that "
                         "it was trained with ({preset})", adapter=adapter.name, name=name,
                         preset=adapter.config.preset or "?")

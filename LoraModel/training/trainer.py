@@ -16,9 +16,10 @@ from ..files import atomic_write
 from ..host.networks import as_written
 from ..lora import Adapter, LoRAConfig, SpeakerRow
 from ..lora.adapter_file import adapter_contents
-from ..lora.lora_utils import taken_off
+from ..lora.lora_utils import attached, taken_off
 from ..lora.voice_pitch import pitch_of
 from ..messages import UserError, tr
+from ..models.prior_noise import heard_with, settable, with_shift
 from . import checkpoint, record, saved
 from .estimate import in_words, seconds_to_go
 from .heldout import UNKNOWN, Reconstructed, Score, read_sharp, score_of
@@ -72,6 +73,8 @@ class Trainer(Stepping):
         self.seconds_to_go: Optional[float] = None
         # of a step, where it is known from another run; otherwise a step is tried
         self.step_seconds: Optional[float] = None
+        # of RVC's own; 1 where the base or the layers do not let it be set
+        self.noise = self.config.noise if settable(self.model.network, self.model.injection.config) else 1.0
         self.pitch = pitch_of(torch.cat([torch.zeros(1), *self.train.voiced, *self.held.voiced]).numpy())
         self._found = checkpoint.written(self.folder)
 
@@ -82,7 +85,8 @@ class Trainer(Stepping):
         copy_all(self.model.trainable, self.average)
         self.model.injection.eval()
         try:
-            yield
+            with heard_with(self.model.network, self.noise if attached(self.model.injection) else 1.0):
+                yield
         finally:
             copy_all(self.model.trainable, raw)
             self.model.injection.train()
@@ -277,8 +281,10 @@ class Trainer(Stepping):
     def adapter_contents(self, score: Optional[Score] = None) -> bytes:
         """The averaged adapter as a file's bytes: their number is the same at the first step as at the last, but for
         some digits."""
-        tensors = dict(zip(self.model.injection.tensors(), self.average))
-        return adapter_contents(tensors, self.model.injection.config, record.adapter_fields(self, score))
+        tensors, config = dict(zip(self.model.injection.tensors(), self.average)), self.model.injection.config
+        if self.noise != 1:
+            tensors, config = with_shift(tensors, config, self.model.network, self.noise)
+        return adapter_contents(tensors, config, record.adapter_fields(self, score))
 
     def _save(self, monitor: Monitor, score: Optional[Score]) -> None:
         self.save_adapter_file(self.last_adapter_path, score)

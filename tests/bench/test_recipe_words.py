@@ -3,7 +3,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,11 +19,6 @@ def test_words_are_compared_sentence_by_sentence():
     more = recipe_words.more_errors(voices, "one", "base alone")
     assert (more.value, more.low, more.high) == pytest.approx((0.1, 0.1, 0.1))  # one word more in each sentence
     assert recipe_words.more_errors({"a": {"base alone": {}, "one": {}}}, "one", "base alone") is None
-
-
-def test_sentences_are_joined_with_pauses():
-    found = recipe_words.joined([np.ones(3), 2 * np.ones(2), np.ones(1)], 2)
-    assert [len(part) for part in found] == [5 + recipe_words.PAUSE, 1] and not found[0][3:-2].any()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, load_adapter, save_adapter
 from LoraModel.messages import UserError, cli
 from LoraModel.models import load_base_beside_config
+from LoraModel.models.prior_noise import noise_alone
 from LoraModel.scripts import convert_model
 from LoraModel.training.start import check_start
 
@@ -106,8 +107,11 @@ def test_blends_and_starts(base):
 
     extract(base.network)
     check_start(plain, Model, base.info)
-    with pytest.raises(UserError, match="RVC's own noise first"):
-        check_start(less, Model, base.info)
+    check_start(less, Model, base.info)  # what sets the noise is of the run's own
+    own = with_noise(made(base, enc_p_io=True, flow=True, spk_row=True), base.network, 0.5)
+    assert not noise_alone(own)
+    with pytest.raises(UserError, match="which this run does not train"):
+        check_start(own, Model, base.info)
 
 
 def test_a_base_that_does_not_allow_it(base):

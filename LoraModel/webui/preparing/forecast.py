@@ -24,6 +24,7 @@ from ...lora.targets import form_of
 from ...messages import UserError
 from ...models.catalog import Stamp, stamp_of
 from ...models.model_utils import network_of_shapes
+from ...models.prior_noise import with_target
 from ...training.config import TrainConfig
 from ...training.schedule import most_steps
 from ..folders import Folders
@@ -123,23 +124,25 @@ class Forecaster:
             return self._sizes[key]
 
     def _count(self, path: Path, config: LoRAConfig, name: str) -> Size:
-        network, parameters, clamped = self._shapes_of(path), 0, 0
-        size = len(adapter_contents({}, config, {
+        network, parameters, clamped, values = self._shapes_of(path), 0, 0, 0
+        stored = with_target(config)  # of most bases; a file without it is 3 KB smaller
+        size = len(adapter_contents({}, stored, {
             "name": name, "base_hash": "0" * 64, "base_name": path.stem, "rvc_version": "v2", "sample_rate": 40000,
             "f0": 1, "speaker": 0, "steps": 1000, "epochs": 20, "data_seconds": 600.0, "created": "0" * 25,
             "heldout": "0" * 120, "pitch": "0" * 70}))
         for place, module in network.named_modules():
-            target = config.target_of(place)
+            target = stored.target_of(place)
             kind = layer_class(module, form_of(target)) if target is not None else None
             if target is None or kind is None:
                 continue
-            rank = config.targets[target].r
-            clamped += issubclass(kind, LoRALayer) and kind.fitting_rank(module, rank) < rank
+            rank, learns = stored.targets[target].r, config.target_of(place) is not None
+            clamped += learns and issubclass(kind, LoRALayer) and kind.fitting_rank(module, rank) < rank
             for key, shape in kind.file_shapes(module, rank).items():
                 count = math.prod(shape)
-                entry = {"dtype": "F16", "shape": shape, "data_offsets": [2 * parameters, 2 * (parameters + count)]}
+                entry = {"dtype": "F16", "shape": shape, "data_offsets": [2 * values, 2 * (values + count)]}
                 size += 2 * count + len(json.dumps({f"{place}.{key}": entry}, separators=(",", ":"))) - 1
-                parameters += count
+                values += count
+                parameters += count if learns else 0
         return Size(parameters, size, sum(parameter.numel() for parameter in network.parameters()), clamped)
 
     def _shapes_of(self, path: Path) -> nn.Module:

@@ -1,0 +1,121 @@
+"""How much of the prior's noise a voice is heard with: a delta of one layer, so that every reader of adapters applies
+it, live or merged.
+
+A conversion draws z from the prior, mean + exp(log_scale) * noise, where the noise is 0.66666 of a normal one in RVC.
+Less of it is a clearer, calmer voice (so-vits-svc has it as `noise_scale`, 0.4 by default). To multiply the noise by a
+share is to add log(share) to every log_scale: a bias of enc_p.proj, and an adapter has no biases. But what enc_p.proj
+is given comes from a layer norm, x = gamma * n + beta, and the n of a frame sum to 0. So (1 / gamma) · x is the same
+number for every frame, K = sum(beta / gamma), and
+
+    left = log(share) in the rows of log_scale, 0 in those of mean;    right = 1 / (gamma * K)
+
+adds log(share) exactly: a LoRA of rank 1. As any other delta it is multiplied by the strength.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import asdict
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..lora import Adapter, LoRAConfig
+from ..lora.lora_layer import LoRAConv1d, LoRALinear
+
+LAYER, BESIDE = "enc_p.proj", "enc_p.emb_phone"
+"""The layer that gives mean and log_scale; the other one of its target, which gets a delta of zeros."""
+TARGET = "enc_p_io"
+MOST_GAIN = 200.0
+"""A frame's length over K: above it fp16 rounds the delta too coarsely (at 200, to about 8% of log(share))."""
+
+
+class LastNorm(NamedTuple):
+    """What stands before LAYER. gamma, beta: (channels,), fp64; constant: K."""
+
+    gamma: Tensor
+    beta: Tensor
+    constant: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether K is far enough from 0 for a delta."""
+        return math.isfinite(self.constant) and math.sqrt(len(self.gamma)) <= MOST_GAIN * abs(self.constant)
+
+
+def last_norm(network: nn.Module) -> LastNorm:
+    """That of a network's text encoder."""
+    encoder: Any = network.enc_p
+    norm = list(encoder.encoder.norm_layers_2)[-1]
+    gamma, beta = norm.gamma.detach().double().cpu(), norm.beta.detach().double().cpu()
+    return LastNorm(gamma, beta, float((beta / gamma).sum()))
+
+
+def shift(network: nn.Module, change: float) -> Tuple[Tensor, Tensor]:
+    """(left, right), (2 * channels of z, 1) and (1, channels): the delta of LAYER that adds `change` to log_scale."""
+    norm, layer = last_norm(network), network.enc_p.proj  # type: ignore[union-attr]
+    left = torch.zeros(layer.out_channels, 1)  # type: ignore[arg-type, union-attr]
+    left[len(left) // 2:] = change
+    return left, (1 / (norm.gamma * norm.constant)).float()[None]
+
+
+def settable(network: nn.Module, config: LoRAConfig) -> bool:
+    """Whether the noise of a voice of these layers can be set: the base allows it, and nothing else changes LAYER."""
+    return config.target_of(LAYER) is None and config.target_of(BESIDE) is None and last_norm(network).usable
+
+
+def with_shift(tensors: Mapping[str, Tensor], config: LoRAConfig, network: nn.Module,
+               share: float) -> Tuple[Dict[str, Tensor], LoRAConfig]:
+    """An adapter's tensors and configuration, heard with `share` of RVC's noise; it must be `settable`."""
+    left, right = shift(network, math.log(share))
+    encoder: Any = network.enc_p
+    # two vectors of one length round best
+    even = float((right.norm() / left.norm()).sqrt())
+    own = {LAYER: (LoRAConv1d, encoder.proj, left * even, right / even),
+           BESIDE: (LoRALinear, encoder.emb_phone, None, None)}
+    more: Dict[str, Tensor] = {}
+    for path, (kind, layer, b, a) in own.items():
+        shapes = kind.file_shapes(layer, 1)
+        for key, value in zip(kind.KEYS, (a, b)):
+            shape = shapes[key]
+            more[f"{path}.{key}"] = torch.zeros(shape) if value is None else value.reshape(shape)
+    return {**tensors, **more}, with_target(config)
+
+
+def with_target(config: LoRAConfig) -> LoRAConfig:
+    """A configuration that knows the layers of the noise; as it is where it knows them already."""
+    if config.target_of(LAYER) is not None or config.target_of(BESIDE) is not None:
+        return config
+    values = asdict(config)
+    values["targets"][TARGET] = {"r": 1, "lora_alpha": 1}
+    return LoRAConfig.from_dict(values)
+
+
+def noise_alone(adapter: Adapter) -> Set[str]:
+    """The names of an adapter's tensors that do nothing but set the noise; none where these layers were trained."""
+    layers = adapter.layers()
+    if LAYER not in layers or BESIDE not in layers:
+        return set()
+    if any(bool(tensor.any()) for tensor in layers[BESIDE].values()):
+        return set()
+    return {f"{path}.{key}" for path in (LAYER, BESIDE) for key in layers[path]}
+
+
+@contextlib.contextmanager
+def heard_with(network: nn.Module, share: float) -> Iterator[None]:
+    """While the block runs, the network's prior has `share` of its noise, as `with_shift` gives it."""
+    if share == 1:
+        yield
+        return
+
+    def lower(_module: nn.Module, _given: Any, out: Tuple[Tensor, Tensor, Tensor]) -> Tuple[Tensor, Tensor, Tensor]:
+        mean, log_scale, mask = out
+        return mean, log_scale + math.log(share) * mask, mask
+
+    handle = network.enc_p.register_forward_hook(lower)  # type: ignore[union-attr, operator]
+    try:
+        yield
+    finally:
+        handle.remove()
