@@ -3,6 +3,7 @@ ours."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from bench.rvc_recipe import RVCStep, training_clips
 from LoraModel.files import atomic_file
 from LoraModel.host import Host
+from LoraModel.lora.lora_utils import taken_off
 from LoraModel.messages import tr
 from LoraModel.models import BaseInfo, read_checkpoint
 from LoraModel.models.voice_file import save_model, small_model
@@ -141,7 +143,10 @@ class LoRATraining(Training):
         self.trainer.step(indices)
 
     def _listen(self) -> List[Reconstructed]:
-        return self.trainer.evaluate()[1]
+        # at the beginning as the plain base, which has RVC's own noise
+        base = self.trainer.done_steps == 0
+        with taken_off(self.trainer.model.injection) if base else contextlib.nullcontext():
+            return self.trainer.evaluate()[1]
 
     def _learnt(self) -> Dict[str, Any]:
         return self.trainer.state()
