@@ -102,7 +102,7 @@ def _row(adapters: Sequence[Tuple[Adapter, float]], table: Optional[Tensor]) -> 
                                 adapter_name=adapter.name, speaker=adapter.speaker)
             moved = table[adapter.speaker].float() - table[0].float()
             if delta is not None and delta.shape != moved.shape:
-                raise _other_base(adapter)
+                raise other_base(adapter)
             delta = moved if delta is None else delta + moved
         if delta is not None and row is not None and delta.shape != row.shape:
             raise UserError("the layer {path} has other shapes in these adapters: they are of different bases",
@@ -123,7 +123,8 @@ def _metadata(adapters: Sequence[Tuple[Adapter, float]]) -> Dict[str, Any]:
     return {**kept, "speaker": "0", "notes": f"blend: {mixture}", "pitch": "" if pitch is None else pitch.to_text()}
 
 
-def _other_base(adapter: Adapter) -> UserError:
+def other_base(adapter: Adapter) -> UserError:
+    """That the base which was given is not the one of an adapter."""
     return UserError("adapter {adapter_name!r} was trained on base {base_name} ({base_hash}…), --base_model is another "
                      "one: give that base", adapter_name=adapter.name, base_name=adapter.metadata["base_name"],
                      base_hash=adapter.metadata["base_hash"][:8])
@@ -148,7 +149,7 @@ def table_of(base: Path, adapters: Sequence[Tuple[Adapter, float]] = (), force: 
             found = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
             for adapter, _ in adapters:
                 if adapter.metadata["base_hash"] != found:
-                    raise _other_base(adapter)
+                    raise other_base(adapter)
         table = file.tensor(form.weights["emb_g.weight"]).float()
     if not bool(torch.isfinite(table).all()):
         raise UserError("{base} is damaged: {key} holds values that are no numbers (NaN or infinity). Download it "

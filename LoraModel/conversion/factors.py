@@ -18,6 +18,7 @@ from ..lora import Adapter, LoRAConfig
 from ..lora.adapter_layer import component_axes, kind_in_file
 from ..lora.targets import TARGETS, has_rank
 from ..messages import Text, UserError
+from ..models.prior_noise import noise_layers
 from .budget import header_bytes, tensor_bytes
 
 ROW = "lora_row.weight"
@@ -139,15 +140,17 @@ def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
     products = products_of(adapter)
     made: Dict[str, Product] = {}
     lost, whole, worst = 0.0, 0.0, ("", -1.0)
+    noise = noise_layers(adapter)
     for path, product in products.items():
         target = adapter.config.target_of(path) or ""
         wanted = min(ranks.get(target, product.rank), product.rank, *product.left.shape, *product.right.shape)
         smaller = cut(product, wanted) if wanted < product.rank else product
-        energy = product.energy()
+        # the noise's, of rank 1, would hide what the others lose
+        energy = product.energy() if path not in noise else 0.0
         left = torch.cat([product.left, -smaller.left], 1)
         gone = (
             product._replace(left=left, right=torch.cat([product.right, smaller.right], 0)).energy()
-            if smaller is not product
+            if smaller is not product and path not in noise
             else 0.0
         )
         lost, whole = lost + gone, whole + energy

@@ -12,6 +12,7 @@ from ..lora import Adapter, load_adapter
 from ..lora.adapter_metadata import PREVIEW_KINDS, one_line, preview_sound
 from ..messages import Text, tr
 from ..models import model_kind, read_checkpoint
+from ..models.prior_noise import noise_layers
 from ..names import shown
 from .factors import exact_of, products_of, row_of
 
@@ -51,13 +52,18 @@ def describe_adapter(path: Path) -> List[str]:
             tr("  {name} ({part}): {layers} layers, rank {rank}, size of the change {size:.3g}",
                name=PARTS.get(part, part), part=part, layers=layers, rank=rank, size=size)
         )
+    if noise_layers(adapter):
+        lines.append(tr("  the noise that the voice is heard with (a shift of the text encoder's log scale)"))
     return lines
 
 
 def changes(adapter: Adapter) -> Dict[str, Tuple[int, List[int], float]]:
     """(layers, their ranks, root of the sum of squares of the deltas) of each part of the network."""
     found: Dict[str, Tuple[int, List[int], float]] = {}
+    noise = noise_layers(adapter)
     for path, product in products_of(adapter).items():
+        if path in noise:  # of another kind and size than what is learnt
+            continue
         part = one_line(path.partition(".")[0], 40)
         layers, ranks, energy = found.get(part, (0, [], 0.0))
         found[part] = (layers + 1, [*ranks, product.rank], energy + product.energy())

@@ -93,14 +93,14 @@ def with_target(config: LoRAConfig) -> LoRAConfig:
     return LoRAConfig.from_dict(values)
 
 
-def noise_alone(adapter: Adapter) -> Set[str]:
-    """The names of an adapter's tensors that do nothing but set the noise; none where these layers were trained."""
+def noise_layers(adapter: Adapter) -> Set[str]:
+    """The layers of an adapter that do nothing but set the noise; none where they were trained."""
     layers = adapter.layers()
     if LAYER not in layers or BESIDE not in layers:
         return set()
     if any(bool(tensor.any()) for tensor in layers[BESIDE].values()):
         return set()
-    return {f"{path}.{key}" for path in (LAYER, BESIDE) for key in layers[path]}
+    return {LAYER, BESIDE}
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from typing import Optional
 
 from LoraModel import commands
 from LoraModel.conversion import command as voice_command
+from LoraModel.conversion.blend import other_base
 from LoraModel.conversion.factors import bytes_of, ranks_within, resized
 from LoraModel.conversion.files import check_adapter_output
 from LoraModel.conversion.inspect import describe
@@ -43,7 +44,6 @@ from LoraModel.host import find_checkout, find_host
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.options import WORDS, add_word_options
 from LoraModel.lora import Adapter, load_adapter, save_adapter
-from LoraModel.lora.adapter_file import check_base
 from LoraModel.lora.adapter_metadata import checked_field
 from LoraModel.messages import UserError, tr
 from LoraModel.models import load_base_beside_config
@@ -148,7 +148,8 @@ def _with_noise(adapter: Adapter, args: argparse.Namespace, root: Optional[Path]
     """An adapter that is heard with another share of RVC's noise."""
     base = load_base_beside_config(to_read(args.base_model, root), find_host(args.rvc_root), args.sample_rate,
                                    args.config_json)
-    check_base(adapter, base.info.base_hash, base.info.name)
+    if adapter.metadata["base_hash"] != base.info.base_hash:
+        raise other_base(adapter)
     adapter.check(base.network)
     had = share_of(adapter, base.network)
     made = with_noise(adapter, base.network, args.noise)

@@ -8,7 +8,7 @@ from ..lora import Adapter
 from ..lora.adapter_file import check_base, tensors_hash
 from ..messages import UserError
 from ..models import BaseInfo, SynthesizerLoRA
-from ..models.prior_noise import noise_alone
+from ..models.prior_noise import noise_layers
 
 
 def identity(adapter: Adapter) -> str:
@@ -24,9 +24,9 @@ def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> Non
     check_base(adapter, info.base_hash, info.name)
     wanted = {name: tuple(parameter.shape) for name, parameter in model.injection.tensors().items()}
     found = {name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()}
-    for name in noise_alone(adapter):  # of the run's own, at each save
-        if name not in wanted:
-            del found[name]
+    own = noise_layers(adapter)  # the run sets it by itself, at each save
+    for name in [name for name in found if name not in wanted and name.rpartition(".lora_")[0] in own]:
+        del found[name]
     for name in sorted(set(wanted) ^ set(found)):
         if name in wanted:
             raise UserError("--init: adapter {adapter!r} has no {name}, which this run trains: choose the preset that "

@@ -9,13 +9,15 @@ from adapter_data import METADATA, saved
 from training_data import BASE, one_thread
 
 from LoraModel.conversion.blend import blend
+from LoraModel.conversion.factors import resized
+from LoraModel.conversion.inspect import changes, describe_adapter
 from LoraModel.conversion.noise import share_of, with_noise
 from LoraModel.host import find_host
 from LoraModel.inference import VoiceLoader
 from LoraModel.lora import Adapter, LoRAConfig, extract, inject, load_adapter, save_adapter
 from LoraModel.messages import UserError, cli
 from LoraModel.models import load_base_beside_config
-from LoraModel.models.prior_noise import noise_alone
+from LoraModel.models.prior_noise import noise_layers
 from LoraModel.scripts import convert_model
 from LoraModel.training.start import check_start
 
@@ -109,9 +111,18 @@ def test_blends_and_starts(base):
     check_start(plain, Model, base.info)
     check_start(less, Model, base.info)  # what sets the noise is of the run's own
     own = with_noise(made(base, enc_p_io=True, flow=True, spk_row=True), base.network, 0.5)
-    assert not noise_alone(own)
+    assert noise_layers(less) == {"enc_p.proj", "enc_p.emb_phone"} and not noise_layers(own)
     with pytest.raises(UserError, match="which this run does not train"):
         check_start(own, Model, base.info)
+
+
+def test_what_others_lose_and_change_is_told_without_it(base):
+    plain = made(base, flow={"r": 3, "lora_alpha": 3})
+    less = with_noise(plain, base.network, 0.45)
+    one, two = resized(plain, {"flow": 1}), resized(less, {"flow": 1})
+    assert two.error == pytest.approx(one.error, rel=1e-4) and two.worst[0] == one.worst[0]
+    assert share_of(two.adapter, base.network) == pytest.approx(0.45, rel=1e-4)
+    assert changes(less).keys() == changes(plain).keys() == {"flow"}
 
 
 def test_a_base_that_does_not_allow_it(base):
@@ -148,4 +159,5 @@ def test_the_command(base, tmp_path, capsys):
     assert command(foreign, "--output", tmp_path / "c.safetensors") == 2
     assert "was trained on base" in capsys.readouterr().err
     assert not (tmp_path / "c.safetensors").exists()
+    assert "noise that the voice is heard with" in describe_adapter(out)[-1]
     assert json.loads(back.metadata["lora_config"])["targets"].keys() == {"flow", "spk_row"}
