@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from bench.common import finish, table
-from bench.remedies import OWN_SETTINGS, full_training, lora_training
+from bench.remedies import full_training, lora_training, settings_of
 from bench.trainings import Training, take_turns
-from bench.voices import ALL_CLIPS, DEMO_BASE, judged, judges_of, quick_inputs, voice_arguments
-from bench.words import RATE, SENTENCES, SOURCES, Said, converted, edits_of, spoken
+from bench.voices import DEMO_BASE, judged, judges_of, quick_inputs, voice_arguments
+from bench.words import RATE, SENTENCES, SOURCES, converted, edits_of, in_turn, spoken, word_difference
 from LoraModel.evaluation.bootstrap import Interval, bootstrap, pooled
 from LoraModel.evaluation.compare import Judges
 from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
@@ -51,7 +51,7 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.inference.audio import audio_files, read_audio
 from LoraModel.inference.stand_in import median_pitch
 from LoraModel.messages import cli
-from LoraModel.training import TrainConfig, prepare
+from LoraModel.training import prepare
 from LoraModel.training.settings_file import read_config_file
 
 BASE = "base alone"
@@ -64,15 +64,13 @@ class Sentences:
     """What is converted: sentences by two speakers in turn.
 
     Attributes:
-        texts: the sentences. turns: by whom. clips: (samples,) each, at 16 kHz. pitches: of each speaker, Hz.
+        said: the sentences. pitches: of each speaker, Hz.
         listener: None leaves words out; together: so many sentences are recognised at once.
     """
 
     def __init__(self, clips: Dict[str, Sequence[np.ndarray]], texts: Sequence[str], asr: Optional[str],
                  together: int):
-        self.texts = texts
-        self.turns = [list(clips)[number % len(clips)] for number in range(len(texts))]
-        self.clips = [clips[voice][number] for number, voice in enumerate(self.turns)]
+        self.said = in_turn(clips, texts)
         self.pitches = {voice: median_pitch(own) for voice, own in clips.items()}
         self.listener, self.together = Listener(asr) if asr else None, together
 
@@ -90,16 +88,16 @@ def measured(loader: VoiceLoader, spoken: Sentences, target: Sequence[np.ndarray
     """The sentences in the voice that is applied: its figures, and for each sentence edits and words."""
     middle = median_pitch(target)
     semitones = {voice: round(12 * float(np.log2(middle / pitch))) for voice, pitch in spoken.pitches.items()}
-    clips = converted(loader, [Said(*one) for one in zip(spoken.clips, spoken.texts, spoken.turns)], semitones, label)
+    clips = converted(loader, spoken.said, semitones, label)
     found: Dict[str, Any] = {}
     if spoken.listener is not None:
-        found["edits"], found["words"] = edits_of(spoken.listener, clips, spoken.texts, spoken.together)
+        found["edits"], found["words"] = edits_of(spoken.listener, clips, [one.text for one in spoken.said],
+                                                   spoken.together)
         found["word_error"] = sum(found["edits"]) / sum(found["words"])
     row = judged([(clip, None) for clip in clips], target, RATE, judges)
     if "similarity" in row:
-        own = [judged([(clip, None) for voice, clip in zip(spoken.turns, clips) if voice == each],
-                      [clip for voice, clip in zip(spoken.turns, spoken.clips) if voice == each], RATE,
-                      Judges(judges.encoder))
+        own = [judged([(clip, None) for one, clip in zip(spoken.said, clips) if one.voice == each],
+                      [one.audio for one in spoken.said if one.voice == each], RATE, Judges(judges.encoder))
                for each in spoken.pitches]
         row["leak"] = float(np.mean([each["similarity"] for each in own]))
     row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]),
@@ -110,10 +108,7 @@ def measured(loader: VoiceLoader, spoken: Sentences, target: Sequence[np.ndarray
 def measure_recipe(data: Path, name: str, recipe: Dict[str, Any], args: Any, spoken: Sentences, judges: Judges,
                    folder: Path) -> Dict[str, Any]:
     """Train by one recipe on one voice, and listen."""
-    settings = TrainConfig.from_dict({
-        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
-        "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed,
-        **{key: value for key, value in recipe.items() if key not in OWN_SETTINGS}})
+    settings = settings_of(recipe, data, folder / name, args)
     trainer = prepare(settings)
     small = Path(args.small_d) if args.small_d else None
     if recipe.get("full"):
@@ -168,10 +163,7 @@ def more_errors(voices: Dict[str, Dict[str, Any]], name: str, other: str) -> Opt
     if not pairs:
         return None
 
-    def statistic(ours: np.ndarray, theirs: np.ndarray, words: np.ndarray) -> np.ndarray:
-        return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / words.sum(axis=-1)
-
-    groups = [([one["edits"], two["edits"], one["words"]], statistic) for one, two in pairs]
+    groups = [([one["edits"], two["edits"], one["words"]], word_difference) for one, two in pairs]
     return pooled(groups) if len(groups) > 1 else bootstrap(*groups[0])
 
 

@@ -23,15 +23,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import finish, table
-from bench.remedies import OWN_SETTINGS, lora_training
+from bench.remedies import lora_training, settings_of
 from bench.time_to_quality import gain
 from bench.trainings import LoRATraining, take_turns
-from bench.voices import ALL_CLIPS, each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
+from bench.voices import each_voice, judged, judges_of, named, quick_inputs, references_of, voice_arguments
 from LoraModel.evaluation.bootstrap import pooled
 from LoraModel.evaluation.compare import Judges
 from LoraModel.host import hush_torch
 from LoraModel.messages import cli
-from LoraModel.training import TrainConfig, prepare
+from LoraModel.training import prepare
 from LoraModel.training.settings_file import read_config_file
 
 
@@ -41,10 +41,7 @@ def measure_voice(data: Path, args: Any, recipes: Dict[str, Dict[str, Any]], fol
     trainings: List[LoRATraining] = []
     begun: List[float] = []
     for name, settings in recipes.items():
-        trainer = prepare(TrainConfig.from_dict({
-            "base_model": str(args.base), "data_dir": str(data), "output_dir": str(folder / name), "name": data.name,
-            "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed,
-            **{key: value for key, value in settings.items() if key not in OWN_SETTINGS}}))
+        trainer = prepare(settings_of(settings, data, folder / name, args))
         trainings.append(lora_training(trainer, settings, Path(args.small_d) if args.small_d else None, args.points,
                                        name))
         begun.append(trainings[-1].seconds)

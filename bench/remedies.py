@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.rvc_recipe import RVCStep
 from bench.small_discriminator import SmallDiscriminator
 from bench.trainings import FullTraining, LoRATraining
+from bench.voices import ALL_CLIPS
 from LoraModel.conversion.content import Piece, piece
 from LoraModel.conversion.distill import run_prior
 from LoraModel.inference import content_encoder
@@ -148,6 +149,15 @@ class Remedies(Objective):
         if self._beside == "whole":
             found["gen"] = sum(((1 - score) ** 2).mean() for score in scores)
         return found
+
+
+def settings_of(recipe: Dict[str, Any], data: Path, output: Path, args: Any) -> TrainConfig:
+    """The trainer's settings by a recipe on one voice; all of its clips that are kept out are measured. args: those of
+    a benchmark that trains voices (`voice_arguments`), and `epochs`."""
+    return TrainConfig.from_dict({
+        "base_model": str(args.base), "data_dir": str(data), "output_dir": str(output), "name": data.name,
+        "epochs": args.epochs, "device": args.device, "valid_clips": ALL_CLIPS, "seed": args.seed,
+        **{key: value for key, value in recipe.items() if key not in OWN_SETTINGS}})
 
 
 def lora_training(trainer: Trainer, recipe: Dict[str, Any], small: Optional[Path], points: int,

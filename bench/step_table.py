@@ -93,10 +93,13 @@ def measure_time(folder: Path, recipes: Dict[str, Dict[str, Any]], quick: bool,
             if turn:
                 seconds[name].append(taken)
     first = next(iter(recipes))
-    clips = {name: trainer.config.batch_size for name, trainer in trainers.items()}
-    return {name: {"seconds": sorted(own)[len(own) // 2], **ratio(own, seconds[first], "ratio_step"),
-                   "ratio_clip": round(ratio(own, seconds[first], "x")["x"] * clips[first] / clips[name], 4),
-                   "adapter": trainers[name].model.count().adapter} for name, own in seconds.items()}
+    figures: Dict[str, Dict[str, float]] = {}
+    for name, trainer in trainers.items():
+        step, clips = ratio(seconds[name], seconds[first], "ratio_step"), trainer.config.batch_size
+        figures[name] = {"seconds": sorted(seconds[name])[repeats // 2], **step,
+                         "ratio_clip": round(step["ratio_step"] * trainers[first].config.batch_size / clips, 4),
+                         "adapter": trainer.model.count().adapter}
+    return figures
 
 
 def peak(folder: Path, recipe: Dict[str, Any], quick: bool) -> int:

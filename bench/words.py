@@ -90,12 +90,14 @@ def words_row(edits: Sequence[int], words: Sequence[int]) -> Dict[str, float]:
     return {"word_error": found.value, "word_error_low": found.low, "word_error_high": found.high}
 
 
+def word_difference(ours: np.ndarray, theirs: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Word error of one less another's on the same sentences: edits and words, (..., sentences) -> (...,)."""
+    return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / words.sum(axis=-1)
+
+
 def difference(one: Sequence[int], other: Sequence[int], words: Sequence[int], name: str) -> Dict[str, float]:
     """Word error of `one` less that of `other` on the same sentences, with its interval."""
-    def statistic(ours: np.ndarray, theirs: np.ndarray, many: np.ndarray) -> np.ndarray:
-        return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / many.sum(axis=-1)
-
-    found = bootstrap([list(one), list(other), list(words)], statistic)
+    found = bootstrap([list(one), list(other), list(words)], word_difference)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
@@ -110,14 +112,18 @@ def adapters_of(args: Any, loader: VoiceLoader, folder: Path) -> Iterator[Tuple[
             yield f"adapter {number}, noise {share:g}", save_adapter(path, made.tensors, made.config, made.metadata)
 
 
+def in_turn(clips: Dict[str, Sequence[np.ndarray]], texts: Sequence[str]) -> List[Said]:
+    """Each text by one of the voices, who take turns. clips: of each voice, what it says of every text."""
+    turns = [list(clips)[number % len(clips)] for number in range(len(texts))]
+    return [Said(clips[voice][number], texts[number], voice) for number, voice in enumerate(turns)]
+
+
 def sayings(args: Any, texts: Sequence[str], folder: Path) -> List[Said]:
     """What is converted."""
     own = {voice: spoken(voice, texts, folder) for voice in SOURCES}
+    said = in_turn(own, texts)
     if args.each:
         said = [Said(clip, text, voice) for voice in SOURCES for clip, text in zip(own[voice], texts)]
-    else:
-        said = [Said(own[voice][number], text, voice) for number, text in enumerate(texts)
-                for voice in [SOURCES[number % len(SOURCES)]]]
     return said + (person(Path(args.person)) if args.person else [])
 
 
@@ -151,10 +157,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     def measure(name: str, clips: Sequence[np.ndarray], own: Sequence[Said] = said) -> None:
         counted[name] = edits_of(listener, clips, [one.text for one in own], args.together)
         row = words_row(*counted[name])
-        for base in (["base"] if name.startswith("adapter") else []):
+        if name.startswith("adapter"):
             first = next(key for key in counted if key.startswith("adapter"))
-            row.update(difference(counted[name][0], counted[base][0], counted[name][1], "more"))
-            row.update(difference(counted[name][0], counted[first][0], counted[name][1], "than_first"))
+            for other, key in (("base", "more"), (first, "than_first")):
+                row.update(difference(counted[name][0], counted[other][0], counted[name][1], key))
         row.update(judged([(clip, None) for clip in clips], target[-6:], RATE, judges))
         row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]), real))
         rows[name] = {key: round(float(value), 4) for key, value in row.items()}

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ..lora import Adapter
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
 from ..messages import UserError
-from ..models.prior_noise import BESIDE, LAYER, LastNorm, last_norm, shift
-from ..training.config import LEAST_NOISE, MOST_NOISE
+from ..models.prior_noise import BESIDE, LAYER, LastNorm, check_share, last_norm, unit_shift
 from .factors import Product, adapter_of, products_of
 
 PARALLEL = 0.999
@@ -55,17 +54,15 @@ def with_noise(adapter: Adapter, network: nn.Module, share: float) -> Adapter:
     Raises:
         UserError: the base does not allow it, or the adapter is damaged.
     """
-    if not LEAST_NOISE <= share <= MOST_NOISE:
-        raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=share, low=LEAST_NOISE,
-                        high=MOST_NOISE)
+    check_share(share)
     norm, products = _norm_of(network), products_of(adapter)
     layers: Any = network.enc_p
-    learnt = products.pop(LAYER, _nothing(LoRAConv1d, layers.proj))
-    learnt = _without(learnt, shift(network, 0.0)[1][0])
+    left, right = unit_shift(network)
+    learnt = _without(products.pop(LAYER, _nothing(LoRAConv1d, layers.proj)), right[0])
     change = math.log(share) - _shift(learnt, norm)
     if abs(change) >= SMALL:
-        left, right = shift(network, change)
-        learnt = learnt._replace(left=torch.cat([learnt.left, left], 1), right=torch.cat([learnt.right, right]))
+        learnt = learnt._replace(left=torch.cat([learnt.left, left * change], 1),
+                                 right=torch.cat([learnt.right, right]))
     other = products.pop(BESIDE, _nothing(LoRALinear, layers.emb_phone))
     rank = max(learnt.rank, other.rank if other.energy() else 0)
     if rank:  # the target's two layers are of one rank

@@ -24,12 +24,26 @@ from torch import Tensor, nn
 
 from ..lora import Adapter, LoRAConfig
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
+from ..messages import UserError
+from ..names import bare
 
+LEAST, MOST = 0.05, 4.0
+"""Of a share of RVC's noise."""
 LAYER, BESIDE = "enc_p.proj", "enc_p.emb_phone"
 """The layer that gives mean and log_scale; the other one of its target, which gets a delta of zeros."""
 TARGET = "enc_p_io"
 MOST_GAIN = 200.0
 """A frame's length over K: above it fp16 rounds the delta too coarsely (at 200, to about 8% of log(share))."""
+
+
+def check_share(share: Any) -> None:
+    """
+    Raises:
+        UserError: it is no number, or out of its limits.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not LEAST <= share <= MOST:
+        raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=bare(share), low=LEAST,
+                        high=MOST)
 
 
 class LastNorm(NamedTuple):
@@ -53,11 +67,11 @@ def last_norm(network: nn.Module) -> LastNorm:
     return LastNorm(gamma, beta, float((beta / gamma).sum()))
 
 
-def shift(network: nn.Module, change: float) -> Tuple[Tensor, Tensor]:
-    """(left, right), (2 * channels of z, 1) and (1, channels): the delta of LAYER that adds `change` to log_scale."""
+def unit_shift(network: nn.Module) -> Tuple[Tensor, Tensor]:
+    """(left, right), (2 * channels of z, 1) and (1, channels): the delta of LAYER that adds 1 to log_scale."""
     norm, layer = last_norm(network), network.enc_p.proj  # type: ignore[union-attr]
     left = torch.zeros(layer.out_channels, 1)  # type: ignore[arg-type, union-attr]
-    left[len(left) // 2:] = change
+    left[len(left) // 2:] = 1.0
     return left, (1 / (norm.gamma * norm.constant)).float()[None]
 
 
@@ -69,18 +83,16 @@ def settable(network: nn.Module, config: LoRAConfig) -> bool:
 def with_shift(tensors: Mapping[str, Tensor], config: LoRAConfig, network: nn.Module,
                share: float) -> Tuple[Dict[str, Tensor], LoRAConfig]:
     """An adapter's tensors and configuration, heard with `share` of RVC's noise; it must be `settable`."""
-    left, right = shift(network, math.log(share))
     encoder: Any = network.enc_p
-    # two vectors of one length round best
-    even = float((right.norm() / left.norm()).sqrt())
-    own = {LAYER: (LoRAConv1d, encoder.proj, left * even, right / even),
-           BESIDE: (LoRALinear, encoder.emb_phone, None, None)}
-    more: Dict[str, Tensor] = {}
-    for path, (kind, layer, b, a) in own.items():
-        shapes = kind.file_shapes(layer, 1)
-        for key, value in zip(kind.KEYS, (a, b)):
-            shape = shapes[key]
-            more[f"{path}.{key}"] = torch.zeros(shape) if value is None else value.reshape(shape)
+    kinds = {LAYER: (LoRAConv1d, encoder.proj), BESIDE: (LoRALinear, encoder.emb_phone)}
+    more = {f"{path}.{key}": torch.zeros(shape) for path, (kind, layer) in kinds.items()
+            for key, shape in kind.file_shapes(layer, 1).items()}
+    left, right = unit_shift(network)
+    left = left * math.log(share)
+    even = float((right.norm() / left.norm()).sqrt())  # two vectors of one length round best
+    for key, factor in zip(LoRAConv1d.KEYS, (right / even, left * even)):
+        name = f"{LAYER}.{key}"
+        more[name] = factor.reshape(more[name].shape)
     return {**tensors, **more}, with_target(config)
 
 

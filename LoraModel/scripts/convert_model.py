@@ -46,10 +46,10 @@ from LoraModel.inference.options import WORDS, add_word_options
 from LoraModel.lora import Adapter, load_adapter, save_adapter
 from LoraModel.lora.adapter_metadata import checked_field
 from LoraModel.messages import UserError, tr
-from LoraModel.models import load_base_beside_config
+from LoraModel.models import load_base_beside_config, prior_noise
 from LoraModel.models.voice_file import check_output, save_model, small_model
 from LoraModel.places import to_read, to_write
-from LoraModel.training.config import LEAST_NOISE, MOST_NOISE, TrainConfig
+from LoraModel.training import TrainConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
     noise = forms.add_parser("noise", help=tr("an adapter whose voice is heard with less of RVC's noise, or more"))
     _add_file(noise)
     noise.add_argument("--base_model", type=commands.path, required=True, help=tr("the base that it was trained on"))
-    noise.add_argument("--noise", type=commands.number(LEAST_NOISE, MOST_NOISE), default=TrainConfig.noise, help=tr(
-        "share of RVC's own noise: below 1 a clearer, calmer voice, 1 RVC's own"))
+    noise.add_argument("--noise", type=commands.number(prior_noise.LEAST, prior_noise.MOST), default=TrainConfig.noise,
+                       help=tr("share of RVC's own noise: below 1 a clearer, calmer voice, 1 RVC's own"))
     noise.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number"))
     _add_output(noise)
     commands.add_base_form(noise)

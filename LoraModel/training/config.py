@@ -9,13 +9,13 @@ from ..lora import LoRAConfig
 from ..lora.adapter_metadata import checked_field
 from ..messages import UserError, listing
 from ..models import DEFAULT_PRESET
+from ..models.prior_noise import check_share
 from ..names import bare, shown
 from .settings_file import own_names, unknown_key
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 MOST, MOST_WHOLE = 10**6, 10**12
 """Of a number, and of a whole number."""
-LEAST_NOISE, MOST_NOISE = 0.05, 4.0
 AUTO = "auto"
 """For `epochs`: train until nothing improves."""
 
@@ -145,10 +145,7 @@ class TrainConfig:
         if self.lora is not None and not isinstance(self.lora, dict):
             raise UserError("lora={lora} must be an object such as {{\"r\": 4, \"targets\": {{\"ups\": true}}}}",
                             lora=bare(self.lora))
-        self._number("noise")
-        if not LEAST_NOISE <= self.noise <= MOST_NOISE:
-            raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=self.noise,
-                            low=LEAST_NOISE, high=MOST_NOISE)
+        check_share(self.noise)
         if not self.lr > 0:
             raise UserError("lr={lr!r} must be above 0", lr=self.lr)
         if not 0 < self.valid_fraction < 1:

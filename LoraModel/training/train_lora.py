@@ -31,10 +31,10 @@ from LoraModel.inference.options import add_preview_option, add_word_options
 from LoraModel.inference.preview import Previewer
 from LoraModel.lora import Adapter, load_adapter
 from LoraModel.messages import UserError, tr
-from LoraModel.models import PRESETS, load_base_beside_config
+from LoraModel.models import PRESETS, load_base_beside_config, prior_noise
 from LoraModel.training import ranks
 from LoraModel.training.build import prepare
-from LoraModel.training.config import AUTO, LEAST_NOISE, MOST_NOISE, PRECISIONS, TrainConfig
+from LoraModel.training.config import AUTO, PRECISIONS, TrainConfig
 from LoraModel.training.heldout import Score
 from LoraModel.training.in_programs import with_recordings_prepared
 from LoraModel.training.publishing import put_into_list
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes the GPU where there is one"))
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
                                                    "newer GPUs and CPUs"))
-    add("--noise", type=commands.number(LEAST_NOISE, MOST_NOISE), help=tr(
+    add("--noise", type=commands.number(prior_noise.LEAST, prior_noise.MOST), help=tr(
         "share of RVC's own noise that the voice is heard with: less is clearer and calmer, 1 is RVC's own"))
     add("--seed", type=commands.seed, help=tr("seed of all random numbers: the same seed trains the same adapter "
                                               "again"))
