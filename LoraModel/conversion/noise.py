@@ -11,22 +11,13 @@ from torch import Tensor, nn
 
 from ..lora import Adapter
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
-from ..messages import UserError
-from ..models.prior_noise import BESIDE, LAYER, LastNorm, check_share, last_norm, unit_shift
+from ..models.prior_noise import BESIDE, LAYER, check_share, shift_of, unit_shift, usable_norm
 from .factors import Product, adapter_of, products_of
 
 PARALLEL = 0.999
 """Cosine from which a component of the layer's delta is one of ours, as a file has rounded it."""
 SMALL = 0.003
 """A change of log_scale that is none."""
-
-
-def _norm_of(network: nn.Module) -> LastNorm:
-    norm = last_norm(network)
-    if not norm.usable:
-        raise UserError("the noise of this base's voices cannot be set: its text encoder's last layer norm leaves "
-                        "nothing constant. Keep the adapter as it is")
-    return norm
 
 
 def share_of(adapter: Adapter, network: nn.Module) -> float:
@@ -36,13 +27,7 @@ def share_of(adapter: Adapter, network: nn.Module) -> float:
     layer norm's beta.
     """
     product = products_of(adapter).get(LAYER)
-    return 1.0 if product is None else math.exp(_shift(product, _norm_of(network)))
-
-
-def _shift(product: Product, norm: LastNorm) -> float:
-    """What a delta of LAYER adds to log_scale, mean over channels."""
-    added = product.left.double() @ (product.right.double() @ norm.beta)  # (the mean's rows and log_scale's,)
-    return float(added[len(added) // 2:].mean())
+    return 1.0 if product is None else math.exp(shift_of(product.left, product.right, usable_norm(network)))
 
 
 def with_noise(adapter: Adapter, network: nn.Module, share: float) -> Adapter:
@@ -55,11 +40,11 @@ def with_noise(adapter: Adapter, network: nn.Module, share: float) -> Adapter:
         UserError: the base does not allow it, or the adapter is damaged.
     """
     check_share(share)
-    norm, products = _norm_of(network), products_of(adapter)
+    norm, products = usable_norm(network), products_of(adapter)
     layers: Any = network.enc_p
     left, right = unit_shift(network)
     learnt = _without(products.pop(LAYER, _nothing(LoRAConv1d, layers.proj)), right[0])
-    change = math.log(share) - _shift(learnt, norm)
+    change = math.log(share) - shift_of(learnt.left, learnt.right, norm)
     if abs(change) >= SMALL:
         learnt = learnt._replace(left=torch.cat([learnt.left, left * change], 1),
                                  right=torch.cat([learnt.right, right]))

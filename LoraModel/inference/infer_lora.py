@@ -170,7 +170,7 @@ def main(argv: Optional[list] = None) -> int:
     if options.index is not None:
         check_index(options.index, voice.network.enc_p.emb_phone.in_features)
     converter = Converter(voice, device)
-    voice.set_adapters(loaded, any_strength=args.any_strength)
+    voice.set_adapters(loaded, any_strength=args.any_strength, noise=args.noise)
     if args.transpose != AUTO and args.transpose and not voice.info.f0:
         print(tr("note: --transpose changes nothing: this base has no pitch"), file=sys.stderr)
     failed, ours = [], False
@@ -186,11 +186,11 @@ def main(argv: Optional[list] = None) -> int:
                 options = replace(options, transpose=transposition(voice, sound, args.transpose, source))
                 title = voice.title
                 if goal:
-                    voice.set_adapters(goal, any_strength=args.any_strength)
+                    voice.set_adapters(goal, any_strength=args.any_strength, noise=args.noise)
                     last = transposition(voice, sound, args.transpose, source)
                     title = f"{title} → {voice.title}"
                     audio = convert_morphing(converter, sound, loaded, goal, options, (options.transpose, last), tell)
-                    voice.set_adapters(loaded, any_strength=args.any_strength)
+                    voice.set_adapters(loaded, any_strength=args.any_strength, noise=args.noise)
                 else:
                     audio = converter(sound, options, tell)
             write_audio(target, audio, voice.info.sample_rate, mark_of(title, not args.no_mark))

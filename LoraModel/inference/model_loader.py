@@ -21,6 +21,7 @@ from ..lora.adapter_bytes import Stamp, stamp_of
 from ..lora.voice_pitch import VoicePitch, pitch_of_blend
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
+from ..models.prior_noise import LAYER, set_share
 from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
@@ -66,10 +67,12 @@ class Applied(NamedTuple):
 
 
 class Blend(NamedTuple):
-    """Adapters with their strengths, and the weights that they make, prepared beside the network."""
+    """Adapters with their strengths, the share of RVC's noise that was asked for (None: the voices' own), and the
+    weights that they make, prepared beside the network."""
 
     applied: Tuple[Applied, ...]
     weights: Prepared
+    noise: Optional[float] = None
 
 
 class VoiceLoader:
@@ -104,6 +107,7 @@ class VoiceLoader:
         self._preparing = threading.RLock()  # taken after `lock` or without it; who holds it never waits for `lock`
         self._live = LiveWeights(self.network, keep=True)
         self._applied: List[Applied] = []
+        self._noise: Optional[float] = None
         # A file is read again when it has changed, an adapter checked once. What was used longest ago is let go.
         self._files: Recent[_Read] = Recent(KEPT_BYTES, lambda read: _size(read.adapter.tensors.values()))
         self._products: Recent[_Checked] = Recent(
@@ -133,10 +137,17 @@ class VoiceLoader:
         return pitch_of_blend([(adapter.metadata, strength) for adapter, strength in self._applied])
 
     @property
+    def noise(self) -> Optional[float]:
+        """The share of RVC's own noise that was asked for; None where the voices' own is heard."""
+        return self._noise
+
+    @property
     def title(self) -> str:
-        """What the voice is called: its adapters' names and strengths, the base's where none is applied."""
-        return " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}"
-                          for one, strength in self._applied) or self.info.name
+        """What the voice is called: its adapters' names and strengths, the base's where none is applied, and the noise
+        that was asked for."""
+        names = " + ".join(one.name if strength == 1 else f"{strength:g} x {one.name}"
+                           for one, strength in self._applied) or self.info.name
+        return names if self._noise is None else f"{names}, noise {self._noise:g}"
 
     def as_model(self, name: str = "") -> Dict[str, Any]:
         """The voice that is applied as RVC's small model, for `models.voice_file.save_model`.
@@ -145,8 +156,10 @@ class VoiceLoader:
             name: what the model says of itself; "" for the adapters' names and strengths.
         """
         with self.lock:
-            names = name or (self.title if self._applied else "")
-            changed = sorted({path for adapter, _ in self._applied for path in adapter.layers()})
+            plain = not self._applied and self._noise is None
+            names = name or ("" if plain else self.title)
+            changed = sorted({*(path for adapter, _ in self._applied for path in adapter.layers()),
+                              *([LAYER] if self._noise is not None else [])})
             return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed,
                                self.pitch)
 
@@ -203,7 +216,7 @@ class VoiceLoader:
                             speakers=self.info.speakers)
 
     def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False,
-                     any_strength: bool = False) -> None:
+                     any_strength: bool = False, noise: Optional[float] = None) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at
         all. Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained
         on.
@@ -212,29 +225,31 @@ class VoiceLoader:
             adapters: (file or adapter, strength) pairs.
             force: as `load` takes it.
             any_strength: take strengths beyond 0 to 1.5, from -100 to 100.
+            noise: share of RVC's own noise that the voice, or the base alone, is heard with, 0.05 to 4; None for what
+                the adapters bring themselves (`models.prior_noise`).
 
         Raises:
-            UserError: as `load`; a strength that is no number or out of range. The voice that was applied before stays
-                applied.
+            UserError: as `load`; a strength or a noise that is no number or out of range; a base whose noise cannot be
+                set. The voice that was applied before stays applied.
         """
         with self.lock, self._preparing:
             chosen = self._choose(adapters, force, any_strength)
             try:
-                self._live.write_products(self._sum(chosen))
+                self._live.write_products(self._sum(chosen, noise))
             except BaseException:
                 if not self._live.touched:  # the voice before could not be written again either
-                    self._applied = []
+                    self._applied, self._noise = [], None
                 raise
-            self._applied = chosen
+            self._applied, self._noise = chosen, noise
 
     def morph(self, start: Sequence[Tuple[Source, float]], end: Sequence[Tuple[Source, float]], t: float,
-              force: bool = False, any_strength: bool = False) -> None:
+              force: bool = False, any_strength: bool = False, noise: Optional[float] = None) -> None:
         """Make the network the blend that lies at `t` between two: every strength on the straight line from the one to
         the other, 0 where a blend has no such adapter.
 
         Args:
             start, end: (file or adapter, strength) pairs. t: 0 is `start`, 1 is `end`.
-            force, any_strength: as `set_adapters` takes them.
+            force, any_strength, noise: as `set_adapters` takes them.
 
         Raises:
             UserError: as `set_adapters`; `t` is no number from 0 to 1.
@@ -247,14 +262,14 @@ class VoiceLoader:
                 key = id(source) if isinstance(source, Adapter) else Path(source).absolute()
                 before = mixed.get(key, (source, 0.0))[1]
                 mixed[key] = (source, before + share * check_strength(strength, any_strength))
-        self.set_adapters(list(mixed.values()), force, any_strength)
+        self.set_adapters(list(mixed.values()), force, any_strength, noise)
 
     def prepare(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False,
-                spare: Optional[Blend] = None) -> Blend:
+                noise: Optional[float] = None, spare: Optional[Blend] = None) -> Blend:
         """A blend's weights beside the network, for `exchange`: made while conversions go on, by another thread.
 
         Args:
-            adapters, force, any_strength: as `set_adapters` takes them.
+            adapters, force, any_strength, noise: as `set_adapters` takes them.
             spare: a blend that is not in use and never will be again, whose memory is taken.
 
         Raises:
@@ -262,18 +277,18 @@ class VoiceLoader:
         """
         with self._preparing:
             chosen = self._choose(adapters, force, any_strength)
-            return Blend(tuple(chosen),
-                         self._live.make(self._sum(chosen), spare.weights if spare is not None else None))
+            weights = self._live.make(self._sum(chosen, noise), spare.weights if spare is not None else None)
+            return Blend(tuple(chosen), weights, noise)
 
-    def factors(self, adapters: Sequence[Tuple[Source, float]],
-                force: bool = False) -> Dict[str, Tuple[Tensor, Tensor]]:
+    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False,
+                noise: Optional[float] = None) -> Products:
         """The products of a blend, for `lora.rows.rows_adapted`: low-rank factors by module path, nothing applied.
 
         Raises:
             UserError: as `set_adapters`.
         """
         with self._preparing:
-            return self._sum(self._choose(adapters, force, False))
+            return self._sum(self._choose(adapters, force, False), noise)
 
     def exchange(self, blend: Blend, in_place: bool = False) -> None:
         """Make a prepared blend what conversions hear: pointers change hands, which takes less than a millisecond.
@@ -283,13 +298,13 @@ class VoiceLoader:
         """
         with self.lock:
             self._live.exchange(blend.weights, in_place)
-            self._applied = list(blend.applied)
+            self._applied, self._noise = list(blend.applied), blend.noise
 
     def unload(self) -> None:
         """Give the base back, bit for bit."""
         with self.lock, self._preparing:
             self._live.restore()
-            self._applied = []
+            self._applied, self._noise = [], None
 
     def _choose(self, adapters: Sequence[Tuple[Source, float]], force: bool, any_strength: bool) -> List[Applied]:
         chosen = []
@@ -313,8 +328,9 @@ class VoiceLoader:
             known = self._products.put(id(adapter), _Checked(adapter, adapter.products(self.network)))
         return known.products
 
-    def _sum(self, chosen: Sequence[Applied]) -> Products:
-        """The products of the blend: factors side by side, of rank r1 + r2 + …, with the strength in the left one."""
+    def _sum(self, chosen: Sequence[Applied], noise: Optional[float]) -> Products:
+        """The products of the blend: factors side by side, of rank r1 + r2 + …, with the strength in the left one; and
+        what sets its noise."""
         parts: Dict[str, List[Tuple[Tensor, Tensor]]] = {}
         for adapter, strength in chosen:
             for path, (left, right) in self._factors(adapter).items():
@@ -327,7 +343,7 @@ class VoiceLoader:
         }
         if chosen:
             products[SPEAKERS] = self._rows(chosen)
-        return products
+        return products if noise is None else set_share(products, self.network, noise)
 
     def _rows(self, chosen: Sequence[Applied]) -> Tuple[Tensor, Tensor]:
         """What makes row 0 of the speaker table, and each row that one of the voices was trained on, the blend's own

@@ -8,6 +8,7 @@ from typing import Any
 from .. import commands
 from ..lora.adapter_metadata import CONSENT, checked_field
 from ..messages import tr
+from ..models import prior_noise
 from .adapter_choice import weight_of
 from .model_loader import FREE_STRENGTH
 
@@ -78,3 +79,11 @@ def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> N
                    default=[], help=tr("strength of each adapter, in their order, in place of the colons: 0 (the "
                                        "base) to 1.5; give one for each (default: 1)"))
     commands.add_any_strength(p)
+    add_noise_option(p)
+
+
+def add_noise_option(p: argparse.ArgumentParser) -> None:
+    """The option of every command that converts with a voice or writes one as it is heard."""
+    p.add_argument("--noise", type=commands.number(prior_noise.LEAST, prior_noise.MOST), help=tr(
+        "share of RVC's own noise that the voice is heard with: less is clearer and calmer, 1 is RVC's own (default: "
+        "what the adapters were trained with, usually 0.45; RVC's own without an adapter)"))

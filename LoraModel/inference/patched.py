@@ -44,14 +44,15 @@ def patch(vc: Optional[Type[Any]] = None, host: Optional[Host] = None) -> Host:
     host = host or find_host()
 
     def set_adapters(self: nn.Module, adapters: Sequence[Tuple[Source, float]], force: bool = False,
-                     any_strength: bool = False) -> None:
-        """Make the weights base + the sum of strength * delta, in place; conversions under way are waited for.
+                     any_strength: bool = False, noise: Optional[float] = None) -> None:
+        """Make the weights base + the sum of strength * delta, in place; conversions under way are waited for. The
+        arguments are those of `VoiceLoader.set_adapters`.
 
         Raises:
             UserError: a missing or damaged file, another base, other shapes. What was applied stays applied.
         """
         with in_use.change():
-            voice_of(self, host).set_adapters(adapters, force, any_strength)
+            voice_of(self, host).set_adapters(adapters, force, any_strength, noise)
 
     def unload_adapters(self: nn.Module) -> None:
         """Give the base back, bit for bit."""

@@ -33,7 +33,7 @@ from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.audio import check_writable, read_audio, write_audio
 from LoraModel.inference.marking import mark_of
-from LoraModel.inference.options import add_device_options, add_mark_option
+from LoraModel.inference.options import add_device_options, add_mark_option, add_noise_option
 from LoraModel.messages import UserError, tr
 from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
 from LoraModel.realtime.voice import RealtimeVoice
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=commands.seed, default=0, help=tr("seed of all random numbers: the same seed gives "
                                                                     "the same audio again"))
     commands.add_any_strength(p)
+    add_noise_option(p)
     add_device_options(p)
     add_mark_option(p)
     return p
@@ -84,7 +85,7 @@ def main(argv: Optional[list] = None) -> int:
     check_f0_method(host, args.f0_method)
     files = [find_adapter(path, host.root) for path in args.lora_weights]
     names = names_of(files)
-    switches = [Switch(0.0, {files[0]: 1.0})] if files else []
+    switches = [Switch(0.0, {files[0]: 1.0} if files else {})] if files or args.noise is not None else []
     switches += [parse_switch(text, names, args.any_strength) for text in args.switch]
     read = [args.base_model, args.input, args.index, args.config_json]
     inputs = [*files, *(host.resolve(path) for path in read if path is not None)]
@@ -112,7 +113,7 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     sound = read_audio(live.voice.host.resolve(args.input), live.rate)
     with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
         played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force,
-                      args.any_strength)
+                      args.any_strength, args.noise)
     voices = " + ".join(dict.fromkeys(file.stem for switch in switches for file in switch.voice))
     write_audio(args.output, played.sound, live.rate, mark_of(voices or live.voice.title, not args.no_mark))
     if args.json:
@@ -127,8 +128,7 @@ def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path],
 
     if args.switch:
         raise UserError("--switch is for a recording: with a microphone, type the voices")
-    if files:
-        live.use([(files[0], 1.0)], args.force, args.any_strength).result()
-    stream = talk(live, args.device_in, args.device_out, names, args.any_strength)
+    live.use([(files[0], 1.0)] if files else [], args.force, args.any_strength, args.noise).result()
+    stream = talk(live, args.device_in, args.device_out, names, args.any_strength, args.noise)
     print(tr("{late} blocks came too late", late=stream.late))
     return 0

@@ -79,7 +79,8 @@ class Voice:
         """The names and strengths of the adapters that are applied; empty for the plain base."""
         return [(adapter.name, strength) for adapter, strength in self.loader.applied]
 
-    def set_adapters(self, adapters: Adapters = (), force: bool = False, any_strength: bool = False) -> None:
+    def set_adapters(self, adapters: Adapters = (), force: bool = False, any_strength: bool = False,
+                     noise: Optional[float] = None) -> None:
         """Make the voice base + the sum of strength * adapter; without arguments it is the plain base again, bit for
         bit.
 
@@ -88,16 +89,18 @@ class Voice:
                 training run, or what `load_adapter` gave.
             force: take adapters of another base of the same shapes. any_strength: take strengths beyond 0 to 1.5, from
                 -100 to 100.
+            noise: share of RVC's own noise to hear it with, 0.05 to 4: less is calmer and clearer, 1 is RVC's own;
+                None for the adapters' own (0.45 as they are trained).
 
         Raises:
-            UserError: no such file, another base, a strength that cannot be. The voice before stays.
+            UserError: no such file, another base, a strength or a noise that cannot be. The voice before stays.
         """
         if isinstance(adapters, (str, os.PathLike, Adapter)):
             adapters = [adapters]
         pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(one, 1.0) for one in adapters]
         chosen = [(one if isinstance(one, Adapter) else find_adapter(one, self.host.root), strength) for one,
                   strength in pairs]
-        self.loader.set_adapters(chosen, force, any_strength)
+        self.loader.set_adapters(chosen, force, any_strength, noise)
 
     def convert(self, source: Union[PathLike, np.ndarray], output: Optional[PathLike] = None,
                 transpose: Union[float, str] = AUTO, index: Optional[PathLike] = None, mark: bool = True,
@@ -146,12 +149,12 @@ class Voice:
     def _ready(self) -> Converter:
         """The converter; made when it is first needed, since in a checkout it loads HuBERT and moves the network."""
         if self._converter is None:
-            applied = self.loader.applied
+            applied, noise = self.loader.applied, self.loader.noise
             self.loader.unload()
             try:
                 self._converter = Converter(self.loader, self._device)
             finally:
-                self.loader.set_adapters(applied, any_strength=True)
+                self.loader.set_adapters(applied, any_strength=True, noise=noise)
         return self._converter
 
     def merge(self, output: PathLike, name: str = "", force: bool = False) -> Path:

@@ -29,6 +29,8 @@ from ..names import bare
 
 LEAST, MOST = 0.05, 4.0
 """Of a share of RVC's noise."""
+MAX_NOISE = 1.5
+"""Where the sliders end. Theirs start at 0, which stands for the voice's own."""
 LAYER, BESIDE = "enc_p.proj", "enc_p.emb_phone"
 """The layer that gives mean and log_scale; the other one of its target, which gets a delta of zeros."""
 TARGET = "enc_p_io"
@@ -65,6 +67,48 @@ def last_norm(network: nn.Module) -> LastNorm:
     norm = list(encoder.encoder.norm_layers_2)[-1]
     gamma, beta = norm.gamma.detach().double().cpu(), norm.beta.detach().double().cpu()
     return LastNorm(gamma, beta, float((beta / gamma).sum()))
+
+
+def usable_norm(network: nn.Module) -> LastNorm:
+    """`last_norm`.
+
+    Raises:
+        UserError: it leaves nothing constant.
+    """
+    norm = last_norm(network)
+    if not norm.usable:
+        raise UserError("the noise of this base's voices cannot be set: its text encoder's last layer norm leaves "
+                        "nothing constant. Leave the noise as it is")
+    return norm
+
+
+def shift_of(left: Tensor, right: Tensor, norm: LastNorm) -> float:
+    """What a delta of LAYER, (2 * channels of z, rank) @ (rank, channels), adds to log_scale at the layer norm's beta:
+    the mean over channels. For a delta of `unit_shift`'s direction it is that of every frame."""
+    added = left.double().cpu() @ (right.double().cpu() @ norm.beta)  # (the mean's rows and log_scale's,)
+    return float(added[len(added) // 2:].mean())
+
+
+def set_share(products: Mapping[str, Tuple[Tensor, Tensor]], network: nn.Module,
+              share: float) -> Dict[str, Tuple[Tensor, Tensor]]:
+    """The products of a blend, heard with `share` of RVC's noise whatever its voices bring themselves.
+
+    Args:
+        products: (left, right) by layer, as `LiveWeights.write_products` takes them. network: the base's; its last
+            layer norm is read, nothing is changed.
+
+    Raises:
+        UserError: a share out of its limits, or a base that does not allow it.
+    """
+    check_share(share)
+    norm, own = usable_norm(network), products.get(LAYER)
+    change = math.log(share) - (shift_of(*own, norm) if own is not None else 0.0)
+    device = network.enc_p.proj.weight.device  # type: ignore[union-attr]
+    left, right = (factor.to(device) for factor in unit_shift(network))
+    pair = left * change, right
+    if own is not None:
+        pair = torch.cat([own[0], pair[0]], 1), torch.cat([own[1], pair[1]], 0)
+    return {**products, LAYER: pair}
 
 
 def unit_shift(network: nn.Module) -> Tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from ..host import Host
 from ..inference.model_loader import Applied, Blend, Source, VoiceLoader, check_strength
 from ..lora import Adapter
+from ..models.prior_noise import check_share
 
 Wanted = Union[Mapping[Source, float], Iterable[Tuple[Source, float]]]
 """Adapters, or their files, with their strengths; empty for the plain base."""
@@ -33,8 +34,9 @@ _Key = Tuple[Any, ...]
 class _Request:
     """A blend that was asked for and is not ready."""
 
-    def __init__(self, key: _Key, chosen: List[Tuple[Source, float]], force: bool, any_strength: bool):
-        self.key, self.chosen, self.force, self.any_strength = key, chosen, force, any_strength
+    def __init__(self, key: _Key, chosen: List[Tuple[Source, float]], force: bool, any_strength: bool,
+                 noise: Optional[float]):
+        self.key, self.chosen, self.force, self.any_strength, self.noise = key, chosen, force, any_strength, noise
         self.answer: Future[bool] = Future()
         self.answer.set_running_or_notify_cancel()
 
@@ -63,12 +65,13 @@ class VoiceChanges:
         self.held = 0.0
         """Seconds that the last change of voice held the audio thread."""
 
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False,
+            noise: Optional[float] = None) -> Future[bool]:
         """Ask for a blend; returns at once, from any thread. Of several requests the last one counts.
 
         Args:
             adapters: {adapter or file: strength}, or pairs of them; empty for the plain base.
-            force, any_strength: as `VoiceLoader.set_adapters` takes them.
+            force, any_strength, noise: as `VoiceLoader.set_adapters` takes them.
 
         Returns:
             What becomes of it. `result()` is True when the next block will be heard in this voice, False when a later
@@ -76,11 +79,10 @@ class VoiceChanges:
             in use then stays.
 
         Raises:
-            UserError: a strength that is no number or out of range.
+            UserError: a strength or a noise that is no number or out of range.
         """
-        pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
-        chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
-        request = _Request(self._key(chosen, force), chosen, force, any_strength)
+        chosen = _checked(adapters, any_strength, noise)
+        request = _Request(self._key(chosen, force, noise), chosen, force, any_strength, noise)
         with self._turn:
             if self._closed:
                 raise RuntimeError("this stream is closed")
@@ -99,19 +101,19 @@ class VoiceChanges:
             self._turn.notify_all()
         return request.answer
 
-    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
+    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False,
+                noise: Optional[float] = None) -> None:
         """Prepare a blend now, in the calling thread, and keep it: a later `use` of it is there at once.
 
         Raises:
             UserError: as `use` and its answer.
         """
-        pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
-        chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
-        key = self._key(chosen, force)
+        chosen = _checked(adapters, any_strength, noise)
+        key = self._key(chosen, force, noise)
         with self._turn:
             if key in self._kept:
                 return
-        blend = self.voice.prepare(self._resolved(chosen), force, any_strength)
+        blend = self.voice.prepare(self._resolved(chosen), force, any_strength, noise)
         with self._turn:
             self._kept[key] = blend
             self._trim()
@@ -153,12 +155,13 @@ class VoiceChanges:
     def _resolved(self, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:
         return _resolved(self.voice.host, chosen)
 
-    def _key(self, chosen: Sequence[Tuple[Source, float]], force: bool) -> _Key:
-        return (force, *key_of(self.voice.host, chosen))
+    def _key(self, chosen: Sequence[Tuple[Source, float]], force: bool, noise: Optional[float]) -> _Key:
+        return (force, noise, *key_of(self.voice.host, chosen))
 
     def _set_ready(self, key: _Key, blend: Blend) -> None:
         self._kept.move_to_end(key)
-        self._ready = None if blend is self._shown and list(blend.applied) == self.voice.applied else blend
+        there = blend is self._shown and (list(blend.applied), blend.noise) == (self.voice.applied, self.voice.noise)
+        self._ready = None if there else blend
 
     def _work(self) -> None:
         while True:
@@ -171,7 +174,8 @@ class VoiceChanges:
                 spare = self._trim(fresh=True)
             assert request is not None
             try:
-                blend = self.voice.prepare(self._resolved(request.chosen), request.force, request.any_strength, spare)
+                blend = self.voice.prepare(self._resolved(request.chosen), request.force, request.any_strength,
+                                           request.noise, spare)
             except BaseException as error:  # reported to whoever asked; the thread goes on
                 request.answer.set_exception(error)
                 continue
@@ -216,19 +220,33 @@ class ChangingVoice:
         """Seconds that the last change of voice held the audio thread."""
         return self._changes.held
 
-    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> Future[bool]:
+    def use(self, adapters: Wanted, force: bool = False, any_strength: bool = False,
+            noise: Optional[float] = None) -> Future[bool]:
         """Change the voice: at any time, from any thread; returns at once, and is heard from the next block on
         (`VoiceChanges.use`).
 
         Args:
             adapters: {file or adapter: strength}, such as {"anna.safetensors": 0.7, "bob.safetensors": 0.3}; {} for
-                the plain base.
+                the plain base. noise: share of RVC's own noise, 0.05 to 4; None for the adapters' own.
         """
-        return self._changes.use(adapters, force, any_strength)
+        return self._changes.use(adapters, force, any_strength, noise)
 
-    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False) -> None:
+    def prepare(self, adapters: Wanted, force: bool = False, any_strength: bool = False,
+                noise: Optional[float] = None) -> None:
         """Make a voice ready before it is asked for, so that a `use` of it is heard from the next block on."""
-        self._changes.prepare(adapters, force, any_strength)
+        self._changes.prepare(adapters, force, any_strength, noise)
+
+
+def _checked(adapters: Wanted, any_strength: bool, noise: Optional[float]) -> List[Tuple[Source, float]]:
+    """What is asked for, as pairs.
+
+    Raises:
+        UserError: a strength or a noise that cannot be.
+    """
+    if noise is not None:
+        check_share(noise)
+    pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
+    return [(source, check_strength(strength, any_strength)) for source, strength in pairs]
 
 
 def _resolved(host: Host, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:

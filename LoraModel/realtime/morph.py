@@ -32,9 +32,11 @@ def convert_morphing(converter: Converter, audio: np.ndarray, start: Blend, end:
         transposes: semitones at the beginning and at the end, in place of the options' own.
 
     Returns:
-        (samples,) at the base's rate, as long as the recording. The voice of the end stays applied.
+        (samples,) at the base's rate, as long as the recording. The voice of the end stays applied, and the noise that
+        was asked for is kept.
     """
     voice, rate = converter.voice, converter.voice.info.sample_rate
+    noise = voice.noise
     step, lead = int(STEP * INPUT_RATE), int(LEAD * INPUT_RATE)
     joiner = Joiner(int(STEP * rate), int(FADE * rate), int(SEARCH * rate))
     count = max(1, -(-len(audio) // step))
@@ -43,7 +45,7 @@ def convert_morphing(converter: Converter, audio: np.ndarray, start: Blend, end:
     for index in range(count):
         progress(index / count)
         t = index / (count - 1) if count > 1 else 0.5
-        voice.morph(start, end, t)
+        voice.morph(start, end, t, noise=noise)
         window = padded[index * step:index * step + 2 * lead + step + INPUT_RATE // 5]
         made = converter(window, replace(options, transpose=transposes[0] + t * (transposes[1] - transposes[0])))
         first = int(LEAD * rate)

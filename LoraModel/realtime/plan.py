@@ -76,13 +76,14 @@ def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) 
 
 
 def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],
-         progress: Optional[Callable[[float], None]] = None, force: bool = False, any_strength: bool = False) -> Played:
+         progress: Optional[Callable[[float], None]] = None, force: bool = False, any_strength: bool = False,
+         noise: Optional[float] = None) -> Played:
     """Feed a recording block by block, with each change of voice from the block on that its time falls into.
 
     Args:
         sound: (samples,) at the stream's rate.
         progress: called with the share that is done.
-        force, any_strength: as `RealtimeVoice.use` takes them.
+        force, any_strength, noise: as `RealtimeVoice.use` takes them.
 
     Raises:
         UserError: an adapter that cannot be used.
@@ -100,7 +101,7 @@ def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],
             due.append(waiting.pop(0))
         for switch in due:
             asked = time.perf_counter()
-            live.use(switch.voice, force, any_strength).result()
+            live.use(switch.voice, force, any_strength, noise).result()
             changes.append({"asked_seconds": switch.at, "heard_seconds": round(index * size / live.rate, 4),
                             "voice": {path.name: strength for path, strength in switch.voice.items()},
                             "ready_ms": round(1000 * (time.perf_counter() - asked), 3)})

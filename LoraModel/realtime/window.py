@@ -18,10 +18,12 @@ from ..inference.model_loader import MAX_STRENGTH
 from ..lora import load_adapter
 from ..messages import UserError, tr
 from ..models.catalog import Catalog
+from ..models.prior_noise import MAX_NOISE
 from .rvc_class import base_for, choose_base, patch_realtime_class, rvc_lora_voices
 
-VOICE, STRENGTH, SAID, REFRESH, HOT_KEY, NEWS = (
-    "rvc_lora_voice", "rvc_lora_strength", "rvc_lora_said", "rvc_lora_refresh", "rvc_lora_key", "rvc_lora_news")
+VOICE, STRENGTH, NOISE, SAID, REFRESH, HOT_KEY, NEWS = (
+    "rvc_lora_voice", "rvc_lora_strength", "rvc_lora_noise", "rvc_lora_said", "rvc_lora_refresh", "rvc_lora_key",
+    "rvc_lora_news")
 HOT_KEYS = 9
 """Keys 1 to 9 choose the first nine voices, 0 the plain base."""
 
@@ -38,7 +40,7 @@ def setup(namespace: Dict[str, Any]) -> None:
         return launcher(self)
 
     def checked(self: Any, values: Dict[str, Any]) -> Any:
-        panel.wanted = values.get(VOICE, ""), values.get(STRENGTH, 1.0)
+        panel.wanted = values.get(VOICE, ""), values.get(STRENGTH, 1.0), values.get(NOISE, 0.0)
         panel.path = str(values.get("pth_path", "")).strip()
         return set_values(self, values) if panel.can_start(values) else False
 
@@ -73,7 +75,7 @@ class Panel:
         self.owner: Any = None
         self._window: Any = None
         self._names: List[str] = []
-        self.wanted: Tuple[str, float] = ("", 1.0)
+        self.wanted: Tuple[str, float, float] = ("", 1.0, 0.0)
         self.path = ""
 
     @property
@@ -111,7 +113,10 @@ class Panel:
             [sg.Text(tr("strength")),
              sg.Slider(range=(0, MAX_STRENGTH), resolution=0.05, default_value=1.0, orientation="h", key=STRENGTH,
                        enable_events=True),
-             sg.Text(tr("keys 1 to 9: the first voices, 0: the base"), key=SAID, size=(52, 2))],
+             sg.Text(tr("noise (0: the voice's own)")),
+             sg.Slider(range=(0, MAX_NOISE), resolution=0.05, default_value=0.0, orientation="h", key=NOISE,
+                       enable_events=True)],
+            [sg.Text(tr("keys 1 to 9: the first voices, 0: the base"), key=SAID, size=(52, 2))],
         ])
 
     # What happens in it
@@ -128,7 +133,7 @@ class Panel:
         elif event.startswith(HOT_KEY):
             self._key(int(event[len(HOT_KEY):]), values)
         else:
-            self.use(values[VOICE], values[STRENGTH])
+            self.use(values[VOICE], values[STRENGTH], values[NOISE])
         return True
 
     def _key(self, number: int, values: Any) -> None:
@@ -137,17 +142,17 @@ class Panel:
             return
         name = self._names[number - 1] if number else self.plain
         self._window[VOICE].update(value=name)
-        self.use(name, values[STRENGTH])
+        self.use(name, values[STRENGTH], values[NOISE])
 
-    def use(self, name: str, strength: float) -> None:
-        """Change the stream to a voice of the list; what is wrong stands in the frame."""
+    def use(self, name: str, strength: float, noise: float) -> None:
+        """Change the stream to a voice of the list; what is wrong stands in the frame. noise: 0 for the voice's own."""
         rvc = getattr(self.owner, "rvc", None)
         if rvc is None:
             self.say(tr("used as soon as the stream runs"))
             return
         try:
             wanted = {self.catalog.adapter_path(name): float(strength)} if name in self._names else {}
-            answer = rvc_lora_voices(rvc).use(wanted)
+            answer = rvc_lora_voices(rvc).use(wanted, noise=float(noise) or None)
         except UserError as error:
             self.say(str(error))
             return
@@ -191,11 +196,15 @@ class Panel:
 
     def started(self) -> None:
         """The voice of the list, on the stream that has just begun."""
-        if self.wanted[0] in self._names:
-            self.use(*self.wanted)
-        else:  # an adapter that was given as the voice stays the voice
+        name, strength, noise = self.wanted
+        if name not in self._names:  # an adapter that was given as the voice stays the voice
             given = Path(self.path).absolute() if self.path else None
-            name = next((name for name in self._names if self.catalog.adapter_path(name).absolute() == given), None)
-            if name is not None:
+            name = next((name for name in self._names if self.catalog.adapter_path(name).absolute() == given), "")
+            if name:
                 self._window[VOICE].update(value=name)
+            elif not self.path.lower().endswith(".safetensors"):
+                name = self.plain
+            name = name if noise else ""  # without it, it is heard as it should be already
+        if name:
+            self.use(name, strength, noise)
         self._window[STRENGTH].set_focus()  # away from the field of the path, into which hot keys would be typed

@@ -57,7 +57,7 @@ def main(argv: Optional[list] = None) -> int:
         voice = VoiceLoader(base, host, "cpu", args.sample_rate, args.config_json)
         bar.update()
         loaded = [(voice.load(file, args.force), strength) for file, (_, strength) in zip(files, adapters)]
-        voice.set_adapters(loaded, any_strength=args.any_strength)
+        voice.set_adapters(loaded, any_strength=args.any_strength, noise=args.noise)
         bar.update()
         save_model(output, voice.as_model(args.name or ""))
         bar.update()

@@ -35,10 +35,10 @@ def page(tmp_path_factory):
     """The page of `python run.py app`, not served -> (its folder, [(name, function, number of inputs)])."""
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     from LoraModel.webui import app
-    from LoraModel.webui.panel import inference_panel
+    from LoraModel.webui.panel import slider_rest
 
     root = tmp_path_factory.mktemp("page")
-    drag, inference_panel._DRAG = inference_panel._DRAG, 0.0
+    drag, slider_rest.DRAG = slider_rest.DRAG, 0.0
     blocks = app.build(root)
     events = []
     for dependency, function in zip(blocks.config["dependencies"], blocks.fns):
@@ -46,7 +46,7 @@ def page(tmp_path_factory):
             events.append((dependency["api_name"] or getattr(function.fn, "__name__", "?"), function.fn,
                            len(dependency["inputs"])))
     yield root, events
-    inference_panel._DRAG = drag
+    slider_rest.DRAG = drag
 
 
 def _files(root):

@@ -1,10 +1,12 @@
 """What the panel's tests share: a furnished assets/ folder, a converter with RVC's attributes, and what has to be
 refused."""
 
+import importlib.util
 import json
 import shutil
 from types import SimpleNamespace
 
+import pytest
 import torch
 from voice_data import BASE, make_adapter
 
@@ -14,6 +16,10 @@ from LoraModel.models.voice_file import small_model
 
 LIBRARY = Host("library")
 BASE_NAME = "pretrained_v2/f0G16k.pth"
+NOTHING = {"__type__": "update"}
+"""What an event answers for a component that stays as it is."""
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None,
+                                  reason="gradio is not installed here; run.py's .venv has it")
 REFUSED = [
     (BASE_NAME, "lora/other.safetensors", "trained on the base other .*the chosen base is f0G16k .*: choose the "
      "adapter's own", "训练自底模 other"),
@@ -71,3 +77,22 @@ class Pipeline:
 
     def __init__(self, rate, config):
         self.rate = rate
+
+
+def panel(files, language="en_US", **more):
+    """The panel in a page of its own with RVC's components around it -> (panel, the script's names)."""
+    import gradio as gr
+
+    from LoraModel.webui.panel import inference_panel
+
+    names = {"vc": Converter(), "i18n": SimpleNamespace(language=language), "rvc_lora_host": LIBRARY,
+             "rvc_lora_root": files, **more}
+    with gr.Blocks() as app:
+        names["app"], names["sid0"], names["spk_item"] = app, gr.Dropdown(choices=[]), gr.Slider(0, 9)
+        names["clean_button"], names["refresh_button"] = gr.Button(), gr.Button()
+        inference_panel.build(names)
+        for name in ("file_index1", "file_index2", "file_index3", "file_index4"):
+            names[name] = gr.Textbox()
+        names["protect0"], names["protect1"] = gr.Slider(0, 1), gr.Slider(0, 1)
+        inference_panel.attach(names)
+    return names[inference_panel.PANEL], names

@@ -128,6 +128,24 @@ def test_a_change_of_voice_is_heard_from_the_next_block_and_the_base_comes_back(
         assert np.array_equal(sound, (changed if 3 <= index < 6 else base)[index])
 
 
+def test_another_noise_is_another_voice_and_is_heard_as_set_adapters_makes_it(stream, adapters, speech):
+    live, plain = stream(), stream()
+    live.use({adapters[0]: 1.0}).result()
+    own = np.concatenate(fed(live, speech[:8000]))
+    live.reset()
+    live.use({adapters[0]: 1.0}, noise=0.1).result()
+    less = np.concatenate(fed(live, speech[:8000]))
+    plain.voice.set_adapters([(adapters[0], 1.0)], noise=0.1)
+    assert np.array_equal(less, np.concatenate(fed(plain, speech[:8000]))) and not np.array_equal(less, own)
+    live.prepare({adapters[0]: 1.0}, noise=0.2)
+    live.reset()
+    assert live.use({adapters[0]: 1.0}).result() is True  # kept from before
+    assert np.array_equal(own, np.concatenate(fed(live, speech[:8000])))
+    for wrong in (0, 9, float("nan"), "0.5", [0.5]):
+        with pytest.raises(UserError, match="noise"):
+            live.use({adapters[0]: 1.0}, noise=wrong)
+
+
 def test_a_voice_asked_for_again_is_there_at_once(stream, adapters, monkeypatch):
     live = stream()
     live.use({adapters[0]: 1.0}).result()

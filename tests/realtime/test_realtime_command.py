@@ -54,7 +54,8 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
     out, figures = tmp_path / "out.wav", tmp_path / "figures.json"
     argv = ["--base_model", str(BASE), "--lora_weights", *map(str, adapters), "--input", str(recording), "--output",
             str(out), "--json", str(figures),
-            "--block", "0.1", "--context", "0.2", "--switch", "0.32:two", "0.5:one=0.5,two=0.5", "--device", "cpu"]
+            "--block", "0.1", "--context", "0.2", "--switch", "0.32:two", "0.5:one=0.5,two=0.5", "--device", "cpu",
+            "--noise", "0.3"]
     assert realtime.main(argv) == 0
     told = json.loads(figures.read_text())
     assert [change["heard_seconds"] for change in told["changes"]] == [0.0, 0.3, 0.5]
@@ -66,7 +67,8 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
     with RealtimeVoice(BASE, block=0.1, context=0.2) as live:
         played = play(live, read_audio(recording, 16000),
                       [Switch(0.0, {adapters[0]: 1.0}), Switch(0.32, {adapters[1]: 1.0}),
-                       Switch(0.5, {adapters[0]: 0.5, adapters[1]: 0.5})])
+                       Switch(0.5, {adapters[0]: 0.5, adapters[1]: 0.5})], noise=0.3)
+        assert live.voice.noise == 0.3
     np.testing.assert_allclose(sound, played.sound, atol=1 / 32000)
 
 

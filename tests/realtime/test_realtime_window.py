@@ -18,7 +18,7 @@ from LoraModel.install import webui_script
 from LoraModel.messages import UserError
 from LoraModel.models.catalog import Catalog
 from LoraModel.realtime import rvc_class, window
-from LoraModel.realtime.window import HOT_KEY, SAID, STRENGTH, VOICE, Panel
+from LoraModel.realtime.window import HOT_KEY, NOISE, SAID, STRENGTH, VOICE, Panel
 
 run, source = installing.run, installing.source  # fixtures
 
@@ -134,7 +134,7 @@ class Window(dict):
         self.events.append((key, {key: value, **self.values()}))
 
     def values(self):
-        return {VOICE: self[VOICE].value or "", STRENGTH: 0.5}
+        return {VOICE: self[VOICE].value or "", STRENGTH: 0.5, NOISE: 0.0}
 
     def read(self, timeout=None):
         return self.events.pop(0)
@@ -159,12 +159,13 @@ class Voices:
     """As `rvc_lora_voices` gives them."""
 
     def __init__(self):
-        self.used = []
+        self.used, self.noises = [], []
 
-    def use(self, wanted):
+    def use(self, wanted, noise):
         if "fails" in self.__dict__:
             raise UserError(self.fails)
         self.used.append({path.name: strength for path, strength in wanted.items()})
+        self.noises.append(noise)
         answer = Future()
         answer.set_result(True)
         return answer
@@ -183,7 +184,7 @@ def shown(root, monkeypatch):
 
 def test_the_frame_stands_in_rvcs_window_and_in_no_other(shown):
     panel, opened, _ = shown
-    assert len(opened.layout) == 3 and {VOICE, STRENGTH, SAID, "pth_path", "start_vc"} <= set(opened)
+    assert len(opened.layout) == 3 and {VOICE, STRENGTH, NOISE, SAID, "pth_path", "start_vc"} <= set(opened)
     assert opened[VOICE].args[0] == [panel.plain, "lora/anna.safetensors", "lora/bob.safetensors"]
     assert sorted(opened.bound) == [f"<KeyPress-{key}>" for key in range(10)]
     assert len(panel.window("another", layout=[[Element()]]).layout) == 1
@@ -192,10 +193,13 @@ def test_the_frame_stands_in_rvcs_window_and_in_no_other(shown):
 def test_choosing_a_voice_acts_at_once_and_rvc_never_sees_our_events(shown):
     panel, opened, voices = shown
     opened[VOICE].value = "lora/bob.safetensors"
-    opened.events = [(VOICE, opened.values()), (STRENGTH, {VOICE: "lora/bob.safetensors", STRENGTH: 0.25}),
-                     (VOICE, {VOICE: panel.plain, STRENGTH: 1.0}), ("pitch", {"pitch": 3})]
+    opened.events = [(VOICE, opened.values()), (STRENGTH, {VOICE: "lora/bob.safetensors", STRENGTH: 0.25,
+                                                                            NOISE: 0.0}),
+                     (NOISE, {VOICE: "lora/bob.safetensors", STRENGTH: 0.25, NOISE: 0.3}),
+                     (VOICE, {VOICE: panel.plain, STRENGTH: 1.0, NOISE: 0.3}), ("pitch", {"pitch": 3})]
     assert opened.read() == ("pitch", {"pitch": 3})  # another event would end RVC's stream
-    assert voices.used == [{"bob.safetensors": 0.5}, {"bob.safetensors": 0.25}, {}]
+    assert voices.used == [{"bob.safetensors": 0.5}, *[{"bob.safetensors": 0.25}] * 2, {}]
+    assert voices.noises == [None, None, 0.3, 0.3]  # 0 is the voice's own
     event, values = opened.events[0]
     # told to the window by an event: it is no other thread's to touch
     assert event == window.NEWS and "bob" in values[window.NEWS]
@@ -216,28 +220,39 @@ def test_hot_keys_choose_unless_something_is_typed(shown):
 def test_what_is_wrong_is_said_in_the_frame(shown, root):
     panel, opened, voices = shown
     voices.fails = "another base"
-    panel.use("lora/bob.safetensors", 1.0)
+    panel.use("lora/bob.safetensors", 1.0, 0.0)
     assert opened[SAID].value == "another base"
-    panel.use("lora/bob.safetensors", 1.0)
+    panel.use("lora/bob.safetensors", 1.0, 0.0)
     (root / "assets/lora/bob.safetensors").unlink()
-    panel.use("lora/bob.safetensors", 1.0)
+    panel.use("lora/bob.safetensors", 1.0, 0.0)
     assert "no adapter" in opened[SAID].value
     panel.owner.rvc = None
-    panel.use("lora/anna.safetensors", 1.0)
+    panel.use("lora/anna.safetensors", 1.0, 0.0)
     assert "as soon as the stream runs" in opened[SAID].value
 
 
 def test_the_voice_of_the_list_is_heard_when_the_stream_starts(shown):
     panel, opened, voices = shown
-    panel.wanted = ("lora/anna.safetensors", 0.75)
+    panel.wanted = ("lora/anna.safetensors", 0.75, 0.0)
     panel.started()
-    panel.wanted = (panel.plain, 1.0)
+    panel.wanted = (panel.plain, 1.0, 0.0)
     panel.started()
     assert voices.used == [{"anna.safetensors": 0.75}] and opened[VOICE].value is None
     panel.path = str(panel.catalog.loras / "bob.safetensors")  # given as the voice: the class has it on already
     panel.started()
     assert len(voices.used) == 1 and opened[VOICE].value == "lora/bob.safetensors"
     assert Element.focused is opened[STRENGTH]  # hot keys are typed into no field
+
+
+def test_the_noise_of_the_slider_is_heard_when_the_stream_starts(shown, tmp_path):
+    panel, opened, voices = shown
+    panel.wanted = (panel.plain, 0.75, 0.3)
+    panel.started()
+    panel.path = str(panel.catalog.loras / "bob.safetensors")
+    panel.started()
+    panel.path = str(tmp_path / "elsewhere.safetensors")  # on already, and in no list: it is not taken off
+    panel.started()
+    assert voices.used == [{}, {"bob.safetensors": 0.75}] and voices.noises == [0.3, 0.3]
 
 
 def test_a_base_that_is_not_in_the_checkout_is_asked_for(root, library, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 call it."""
 
 import base64
-import importlib.util
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import pytest
 import soundfile
 import standin_hosts
 import torch
-from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
+from panel_data import BASE_NAME, LIBRARY, NOTHING, REFUSED, Converter, furnish, needs_gradio, panel
 from torch_version import SINCE_2
 from voice_data import BASE, make_adapter
 
@@ -28,7 +27,6 @@ from LoraModel.install import webui_script
 from LoraModel.lora.adapter_file import edit_metadata
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTHING = {"__type__": "update"}
 SPEECH = BASE.parents[1] / "recordings" / "source" / "01.flac"
 
 
@@ -40,29 +38,6 @@ def files(tmp_path_factory):
     pitch = json.dumps({"median": hertz, "low": 0.8 * hertz, "high": 1.2 * hertz})
     make_adapter(root / "assets/lora/pitched.safetensors", LIBRARY, 7, name="pitched", pitch=pitch)
     return root
-
-
-needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None,
-                                  reason="gradio is not installed here; run.py's .venv has it")
-
-
-def panel(files, language="en_US", **more):
-    """The panel in a page of its own with RVC's components around it -> (panel, the script's names)."""
-    import gradio as gr
-
-    from LoraModel.webui.panel import inference_panel
-
-    names = {"vc": Converter(), "i18n": SimpleNamespace(language=language), "rvc_lora_host": LIBRARY,
-             "rvc_lora_root": files, **more}
-    with gr.Blocks() as app:
-        names["app"], names["sid0"], names["spk_item"] = app, gr.Dropdown(choices=[]), gr.Slider(0, 9)
-        names["clean_button"], names["refresh_button"] = gr.Button(), gr.Button()
-        inference_panel.build(names)
-        for name in ("file_index1", "file_index2", "file_index3", "file_index4"):
-            names[name] = gr.Textbox()
-        names["protect0"], names["protect1"] = gr.Slider(0, 1), gr.Slider(0, 1)
-        inference_panel.attach(names)
-    return names[inference_panel.PANEL], names
 
 
 @needs_gradio
@@ -80,7 +55,7 @@ def test_every_event_answers_for_all_its_outputs(files):
         assert len(answer) == shown == 20
     assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(
         events["lora_merge"]["outputs"])
-    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 13
+    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 14
 
 
 @needs_gradio
@@ -100,7 +75,7 @@ def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(fil
         inference_panel.attach(names)
     made = names[inference_panel.PANEL]
     inside = [child for block in row.children for child in (getattr(block, "children", None) or [block])]
-    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 14
+    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 15
     assert len([event for event in app.config["dependencies"] if event["queue"] is not False]) == 0
     choose = made.voices.vc.rvc_lora_transpose
     made.voices.release()

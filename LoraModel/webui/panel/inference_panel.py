@@ -9,12 +9,9 @@ nothing.
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 import logging
 import os
-import threading
-import time
 import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -31,8 +28,10 @@ from ..page_scripts import HEAD, SEARCH, TO_INFERENCE
 from ..text import translator
 from .blend_rows import BlendRows, Update, update
 from .merge_row import MergeRow
+from .noise_slider import NoiseSlider
 from .panel_answers import PanelAnswers
 from .pitch_tick import PitchTick
+from .slider_rest import SliderRest
 from .voices import Extras, Voices
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ PANEL = "rvc_lora_panel"
 """Where the panel is kept among the script's names."""
 TRY = "rvc_lora_try"
 """Where the Train tab keeps its button "Try this voice" and the experiment's name, among the script's names."""
-_DRAG = 0.15  # seconds: a slider that is dragged sends every step; only one that rests for so long is acted on
 
 
 def build(namespace: Dict[str, Any]) -> Panel:
@@ -89,7 +87,8 @@ class Panel(PanelAnswers):
         self._sid: Optional[Any] = namespace.get("sid0")
         self.merge = MergeRow(self.voices, self.tr, lambda error: self._failed(error, still=False))
         self.pitch = PitchTick(self.voices, self.tr)
-        self._tickets, self._last_ticket, self._lock = itertools.count(1), 0, threading.Lock()
+        self.noise = NoiseSlider(self.voices, self.tr, self._said, self._failed)
+        self._rest = SliderRest()  # of the strengths
         self._refused_rows: Optional[Extras] = None
         self._refused: Optional[Tuple[Any, ...]] = None  # the choice that failed last: it is not tried again by itself
 
@@ -111,6 +110,7 @@ class Panel(PanelAnswers):
                                                    elem_id="lora_adapter")
                         self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1,
                                                   **info("strength", tr("Strength")), interactive=True)
+                        self.noise.component(info)
                 with gr.Column(scale=1, min_width=180):
                     if "allow_custom_value" not in inspect.signature(gr.Dropdown.__init__).parameters:
                         search = gr.Textbox(**info("search", tr("Search the adapters")), interactive=True)
@@ -175,6 +175,7 @@ class Panel(PanelAnswers):
         self.status.change(None, [self.status], [self.box], _js=HEAD, queue=False)
         self.answered.change(self.settle, [*chosen, *(sid or [self.asked]), *rows.values], shown, show_progress=False,
                              queue=False)
+        self.noise.events(self.status, self.answered)
         if TRY in namespace:
             button, name = namespace[TRY]
             show = TO_INFERENCE.replace("TITLES", json.dumps([self.tr("LoRA Train")]))
@@ -193,8 +194,8 @@ class Panel(PanelAnswers):
         self.pitch.attach(namespace)
         root = Context.root_block
         if root is not None:
-            root.load(self.page_opened, [], [*loaded, self.strength, self.player, *rows.outputs, *self.pitch.ticks],
-                      queue=False)
+            root.load(self.page_opened, [], [*loaded, self.strength, self.player, *rows.outputs, self.noise.slider,
+                                             *self.pitch.ticks], queue=False)
 
     def merge_into(self, name: Any) -> List[Any]:
         """Write the merged voice; RVC's own list shows it at once."""
@@ -304,7 +305,7 @@ class Panel(PanelAnswers):
 
     def change_strength(self, base: Any, adapter: Any, strength: Any) -> List[Any]:
         """Act on a slider once it rests; the steps on the way there are let go."""
-        stale = self._stale()
+        stale = self._rest.passed()
         state, status = self.voices.state, update()
         # What is chosen and is not what is loaded: its own event says why.
         if not stale and state is not None and state[:2] == (self._text(base) or state.base,
@@ -315,13 +316,6 @@ class Panel(PanelAnswers):
                 self._refused = (state.base, state.adapter, strength)
                 status = self._failed(error)
         return [status, uuid.uuid4().hex]
-
-    def _stale(self) -> bool:
-        """Wait as long as a slider must rest; whether another change came meanwhile."""
-        with self._lock:
-            ticket = self._last_ticket = next(self._tickets)
-        time.sleep(_DRAG)
-        return ticket != self._last_ticket
 
     def take_off(self) -> List[Any]:
         """The adapter off, the base as it was."""
@@ -351,7 +345,7 @@ class Panel(PanelAnswers):
         extras = self._chosen_rows(rows)
         if self.voices.state is not None and extras == self.voices.state.extras:
             return [update(), update()]
-        if self._stale():
+        if self._rest.passed():
             return [update(), uuid.uuid4().hex]
         state = self.voices.state
         mine = state is not None and state[:2] == (self._text(base) or state.base, self._adapter(adapter))
@@ -381,4 +375,4 @@ class Panel(PanelAnswers):
         status, metadata, *values = self._shown()
         lists = [{**choices, **value} for choices, value in zip(self.lists(), values)]
         return [status, metadata, *lists, update() if state is None else state.strength, *self._blend_shown(state)[1:],
-                *self.pitch.opened()]
+                self.voices.noise, *self.pitch.opened()]

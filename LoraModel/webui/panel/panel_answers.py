@@ -81,14 +81,16 @@ class PanelAnswers:
     def _said(self, state: Optional[State]) -> str:
         if state is None:
             return self.tr("No LoRA voice: choose an adapter, or a voice in RVC's own list above.")
-        if not state.adapter and not state.extras:
-            return self.tr("{base}, the base alone", base=state.base)
         status = self.tr("on {base}", base=state.base)
+        if not state.adapter and not state.extras:
+            status = self.tr("{base}, the base alone", base=state.base)
         if state.adapter:
             status = self.tr("{adapter}\non {base}\nstrength {strength:g}", adapter=state.adapter, base=state.base,
                            strength=state.strength)
-        return status + "".join(self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
-                              for name, strength in state.extras)
+        more = [self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
+                for name, strength in state.extras]
+        more += [self.tr("\nnoise {noise:g} of RVC's own", noise=state.noise)] if state.noise else []
+        return status + "".join(more)
 
     def _failed(self, error: Exception, still: bool = True) -> str:
         if not isinstance(error, UserError):

@@ -14,6 +14,7 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 import torch
 
+from ... import entries
 from ...conversion.blend import blend, table_of
 from ...host import Host
 from ...host.converter import Converter, Installed
@@ -26,10 +27,11 @@ from ...inference.transpose import Transposition, choose_transposition
 from ...lora import Adapter, load_adapter, save_adapter
 from ...lora.adapter_file import read_metadata
 from ...lora.adapter_metadata import Part, read_parts
-from ...messages import UserError
+from ...messages import Text, UserError
 from ...models import Base, load_base_beside_config
 from ...models.catalog import Catalog, kind_of, stamp_of
-from ...models.voice_file import save_model, small_model
+from ...models.prior_noise import MAX_NOISE, check_share
+from ...models.voice_file import save_model
 from ...names import plain_name
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class State(NamedTuple):
     f0: bool
     extras: Extras = ()
     """Further voices of a blend, with their strengths."""
+    noise: float = 0.0
+    """Share of RVC's own noise that was asked for; 0 for the voices' own."""
 
 
 class Voices:
@@ -72,6 +76,12 @@ class Voices:
         self._base_stamp: Tuple[int, int] = (0, 0)
         self._loaded: Optional[Adapter] = None  # which `_adapter` is, also at strength 0
         self._extras: Tuple[Tuple[str, float, Adapter], ...] = ()
+        self._noise = 0.0
+
+    @property
+    def noise(self) -> float:
+        """Share of RVC's own noise that whatever is loaded here is heard with; 0 for the voices' own."""
+        return self._noise
 
     @property
     def state(self) -> Optional[State]:
@@ -81,7 +91,7 @@ class Voices:
             return None
         speaker = self._loaded.speaker if self._loaded is not None else 0
         return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0,
-                     tuple(extra[:2] for extra in self._extras))
+                     tuple(extra[:2] for extra in self._extras), self._noise)
 
     def load(self, base: str, adapter: str = "", strength: float = 1.0,
              extras: Optional[Sequence[Tuple[str, float]]] = None) -> Optional[State]:
@@ -126,12 +136,31 @@ class Voices:
             if not fresh and loaded is self._loaded and same and (loaded is None or strength == self._strength):
                 return now
             with in_use.change():
-                voice.set_adapters(_pairs(loaded, strength, more))
+                voice.set_adapters(_pairs(loaded, strength, more), noise=self._noise or None)
                 if fresh:
                     self._install(voice)
                 self._base, self._base_stamp, self._adapter, self._loaded, self._strength = (base, stamp, adapter,
                                                                                              loaded, strength)
                 self._extras = more
+            return self.state
+
+    def set_noise(self, noise: Any) -> Optional[State]:
+        """Hear what is loaded, and what will be, with another share of RVC's own noise.
+
+        Args:
+            noise: 0 for what each voice brings itself, else 0.05 to 1.5.
+
+        Raises:
+            UserError: it is no such number, or the base that is loaded does not allow it. The noise stays as it was.
+        """
+        wanted = entries.number(noise, Text("the noise"), 0, MAX_NOISE)
+        if wanted:
+            check_share(wanted)
+        with self._turn:
+            if wanted != self._noise and self.state is not None and self._voice is not None:
+                with in_use.change():
+                    self._voice.set_adapters(_pairs(self._loaded, self._strength, self._extras), noise=wanted or None)
+            self._noise = wanted
             return self.state
 
     def unload(self) -> Optional[State]:
@@ -140,7 +169,7 @@ class Voices:
             if self.state is None or self._voice is None:
                 return None
             with in_use.change():
-                self._voice.unload()
+                self._voice.set_adapters([], noise=self._noise or None)
                 self._adapter, self._loaded, self._extras = "", None, ()
             return self.state
 
@@ -157,7 +186,8 @@ class Voices:
                 torch.cuda.empty_cache()
 
     def merge(self, name: str) -> Path:
-        """Write what is loaded as NAME.pth, which RVC's own list shows: base plus adapter at its strength.
+        """Write what is loaded as NAME.pth, which RVC's own list shows: base plus adapter at its strength, with the
+        noise that it is heard with.
 
         It is computed in fp32 from the files; the loaded network is not touched.
 
@@ -181,13 +211,10 @@ class Voices:
             if self._voice is None or voice.info.base_hash != self._voice.info.base_hash:
                 raise UserError("{base} has changed since it was loaded: choose the base and the adapter again",
                                 base=now.base)
-            voice.set_adapters(pairs)
-            named = " + ".join(f"{adapter.name} x {strength:g}" for adapter, strength in pairs)
-            layers = sorted({layer for adapter, _ in pairs for layer in adapter.layers()})
+            voice.set_adapters(pairs, noise=self._noise or None)
             path = weights / f"{text}.pth"
             with _written(path):
-                save_model(path, small_model(voice.network, voice.info, f"{named} (RVC-LoRA, base {voice.info.name})",
-                                             layers))
+                save_model(path, voice.as_model())
             return path
 
     def save_blend(self, name: str) -> Path:
