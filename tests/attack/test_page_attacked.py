@@ -68,8 +68,8 @@ def _answered(name, function, values):
 def test_every_event_answers_every_wrong_value_in_words(page, attack_rounds):
     root, events = page
     names = {name for name, _, _ in events}
-    assert {"lora_load", "lora_unload", "lora_refresh", "lora_merge", "lora_train_start", "lora_train_stop",
-            "lora_train_resume", "lora_train_status",
+    assert {"lora_load", "lora_noise", "lora_unload", "lora_refresh", "lora_merge", "lora_train_start",
+            "lora_train_stop", "lora_train_resume", "lora_train_status",
             "infer_convert", "infer_change_voice", "tick", "begin", "settle", "choose_bases", "choose_adapter"} <= names
     before, rng, calls = _files(root), random.Random(0), 0
     for name, function, count in events:
@@ -100,6 +100,12 @@ def test_one_wrong_value_among_good_ones_is_named(page, attack_rounds):
                 continue
             said = functions["lora_load"](*loaded[:place], value, *loaded[place + 1:])[0]
             assert said.startswith("Error: ") and len(said) < 700, (place, value, said)
+    functions["lora_noise"](0.3)
+    for value in WRONG:
+        if isinstance(value, bool) or value not in (0, 0.5):
+            said = functions["lora_noise"](value)[0]
+            assert said.startswith("Error: ") and len(said) < 700, (value, said)
+    functions["lora_noise"](0)
     assert functions["lora_load"](*loaded)[0] == "pretrained_v2/f0G16k.pth, the base alone"
     assert _files(root) == before
 
@@ -108,7 +114,7 @@ def test_a_live_page_answers_wrong_values_in_words(tmp_path, attack_rounds):
     pytest.importorskip("gradio", reason="gradio is not installed here; run.py's .venv has it")
     rng = random.Random(1)
     inputs = {"lora_train_start": 14, "lora_train_stop": 1, "lora_train_resume": 2, "lora_train_status": 1,
-              "lora_load": 3, "lora_merge": 1}
+              "lora_load": 3, "lora_noise": 1, "lora_merge": 1}
     command = [str(ROOT / "LoraModel/webui/app.py"), "--data_dir", str(tmp_path / "data")]
     with served(command, tmp_path, tmp_path / "log", RVC_LORA_LANG="en") as address:
         for name, count in inputs.items():

@@ -42,4 +42,16 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
         page.locator("button:visible", has_text="Remove the adapter").first.click()  # and at once another
         choose("LoRA adapter", "anna.safetensors")
         shows("weights/lisa.pth", "lora/anna.safetensors", "lora/anna.safetensors\non weights/lisa.pth")
+        noise = field(page, "Noise")  # dragged: only where it comes to rest is acted on
+        box = noise.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        for step in range(20):
+            page.mouse.move(box["x"] + box["width"] * (0.33 + 0.02 * step), box["y"] + box["height"] / 2)
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        shows("weights/lisa.pth", "lora/anna.safetensors", f"strength 1\nnoise {float(noise.input_value()):g} of RVC's")
+        page.reload()
+        shows("weights/lisa.pth", "lora/anna.safetensors", "strength 1\nnoise ")
+        assert float(field(page, "Noise").input_value()) > 0.5
         page.close()

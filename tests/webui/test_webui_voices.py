@@ -272,7 +272,7 @@ def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expecte
     assert path == tmp_path / "assets/weights/anna.pth" and "anna.pth" in voices.catalog.full_voices()
     model = torch.load(str(path), map_location="cpu", weights_only=True)
     assert (model["sr"], model["f0"], model["version"], len(model["config"])) == ("16k", 1, "v2",
-                                                                                  18) and "anna x 0.8" in model["info"]
+                                                                                  18) and "0.8 x anna" in model["info"]
     heard = expected(tmp_path / "assets/lora/anna.safetensors", 0.8)
     assert set(model["weight"]) == set(heard)
     assert all(torch.allclose(tensor.float(), heard[name], atol=1e-3, rtol=2e-3) for name,

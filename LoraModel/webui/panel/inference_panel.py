@@ -110,6 +110,7 @@ class Panel(PanelAnswers):
                                                    elem_id="lora_adapter")
                         self.strength = gr.Slider(minimum=0, maximum=MAX_STRENGTH, step=0.05, value=1,
                                                   **info("strength", tr("Strength")), interactive=True)
+                    with gr.Row():
                         self.noise.component(info)
                 with gr.Column(scale=1, min_width=180):
                     if "allow_custom_value" not in inspect.signature(gr.Dropdown.__init__).parameters:
