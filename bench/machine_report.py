@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from bench.machine_stages import BASE, FULL, LORA, Task
+from bench.machine_stages import BASE, FULL, LORA, OTHER_NOISE, Task
 from bench.trainings import FULL as FULL_TRAINING
 from bench.trainings import LORA as LORA_TRAINING
 from LoraModel.charts import line_chart
@@ -108,7 +108,7 @@ def contents_of(task: Task, found: Dict[str, Dict[str, Any]], with_names: bool) 
             },
         }
 
-    labels = [REAL, BASE, LORA, FULL]
+    labels = [REAL, BASE, LORA, FULL, *(label for label, _ in OTHER_NOISE)]
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -234,7 +234,9 @@ def write_reports(
     atomic_write(
         data, json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     )
-    names: List[Union[Text, str]] = [Text("real recordings"), Text("base alone"), LORA, Text("RVC’s recipe")]
+    names: List[Union[Text, str]] = [Text("real recordings"), Text("base alone"), LORA, Text("RVC’s recipe"),
+                                     Text("RVC-LoRA, RVC’s noise"), Text("RVC’s recipe, less noise")]
+    names = names[:len(contents["models"])]
     lead = page.two("A voice trained by RVC’s own recipe and by RVC-LoRA on one machine, from the same base and "
                     "recordings.")
     body = [page.header(page.two("On my machine"), lead, _tiles(contents))]
@@ -258,4 +260,4 @@ def write_reports(
     if with_audio:
         body += [page.heading(Text("Listen")), _players(task)]
     body.append(_facts(contents))
-    return page.write_page(folder / "report.html", "on my machine", body, 4, charts=2), data
+    return page.write_page(folder / "report.html", "on my machine", body, 4 if len(names) == 4 else 3, charts=2), data

@@ -15,13 +15,19 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from LoraModel.files import atomic_write, bounded_json
 from LoraModel.host import experiment as layout
+from LoraModel.host import find_host
 from LoraModel.inference.audio import audio_files
 from LoraModel.messages import UserError, tr
+from LoraModel.models import load_base_beside_config
+from LoraModel.models.prior_noise import last_norm
+from LoraModel.training import TrainConfig
 
 CODE = Path(__file__).resolve().parents[1]
 DEMO = CODE / "LoraModel" / "demo"
 FULL, LORA, BASE = "RVC", "RVC-LoRA", "base"
 """What the two trainings and the base alone are called in the report."""
+OTHER_NOISE = (("RVC-LoRA, RVC's noise", 1.0), ("RVC, less noise", TrainConfig.noise))
+"""What both voices are called with the other one's noise, and the shares of RVC's own: for a base that allows it."""
 TRAINING_SHARE = 0.7
 """Of the hours; the rest is for preparing, measuring and judging."""
 LORA_EPOCHS = 2
@@ -245,6 +251,7 @@ def judge(task: Task) -> Dict[str, Any]:
         models["full"],
         "--label",
         FULL,
+        *other_noise(task, models),
         "--recordings",
         recordings,
         "--sources",
@@ -257,6 +264,18 @@ def judge(task: Task) -> Dict[str, Any]:
     options += ["--device", task.device] if task.device == "cpu" else []
     run(task, "LoraModel/evaluation/evaluate.py", options)
     return json.loads((task.folder / "judged" / "report.json").read_text(encoding="utf-8"))
+
+
+def other_noise(task: Task, models: Dict[str, Any]) -> List[Any]:
+    """Both voices once more, each with the other one's noise: options of evaluate.py; none for a base whose noise
+    cannot be set."""
+    host = find_host(task.root)
+    network = load_base_beside_config(task.base, host, task.rate, task.config_json).network
+    if not last_norm(network).usable:
+        return []
+    ours, theirs = OTHER_NOISE
+    return ["--adapter", models["LoRA"], "--label", ours[0], "--noise", ours[1],
+            "--model", models["full"], "--label", theirs[0], "--noise", theirs[1]]
 
 
 STAGES: Dict[str, Callable[[Task], Dict[str, Any]]] = {

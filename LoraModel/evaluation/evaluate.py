@@ -53,7 +53,7 @@ from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
 from LoraModel.inference.model_loader import FREE_STRENGTH, VoiceLoader, check_strength
-from LoraModel.inference.options import add_conversion_options
+from LoraModel.inference.options import add_conversion_options, add_noise_option
 from LoraModel.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import Text, UserError, in_every_language, tr
@@ -75,6 +75,7 @@ class Entry:
     base: Optional[str] = None
     label: Optional[str] = None
     strength: float = 1.0
+    noise: Optional[float] = None
     index: Optional[str] = None
     speaker: Optional[int] = None
 
@@ -99,7 +100,7 @@ class _Opens(argparse.Action):
 
 
 class _Describes(argparse.Action):
-    """--label, --strength, --index, --speaker: of the entry before."""
+    """--label, --strength, --noise, --index, --speaker: of the entry before."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option: Optional[str] = None) -> None:
@@ -116,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
     p = commands.Parser(prog="evaluate.py", description=tr("Compare voices on recordings kept out of training: a "
                                                            "table, JSON and a report to listen to. Models are "
                                                            "compared in the order in which they are named; --label, "
-                                                           "--strength, --index and --speaker belong to the model "
-                                                           "named just before."))
+                                                           "--strength, --noise, --index and --speaker belong to the "
+                                                           "model named just before."))
     p.set_defaults(entries=[])
     p.add_argument("--base", action=_Opens, type=commands.path, metavar="B.pth",
                    help=tr("a base: compared by itself, and the one that the --adapter options after it are on "
@@ -130,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--strength", action=_Describes, type=commands.number(-FREE_STRENGTH, FREE_STRENGTH), help=tr(
         "the adapter's strength, 0 to 1.5 (default: 1)"))
     commands.add_any_strength(p)
+    add_noise_option(p, _Describes)
     p.add_argument("--index", action=_Describes, type=commands.path, help=tr(
         "the model's added_….index (default: none)"))
     p.add_argument("--speaker", action=_Describes, type=commands.whole(0, 10**6),
@@ -205,7 +207,7 @@ class Session:
     def _measure(self, entry: Entry, converter: Converter, done: Any) -> Result:
         loader, args = converter.voice, self.args
         loader.set_adapters([(self.host.resolve(entry.file), entry.strength)] if entry.kind == "adapter" else [],
-                            args.force, args.any_strength)
+                            args.force, args.any_strength, entry.noise)
         index = self.host.resolve(entry.index) if entry.index else None
         if index is not None:
             check_index(index, loader.network.enc_p.emb_phone.in_features)
@@ -229,7 +231,8 @@ class Session:
         about = {"file": entry.file, "base": info.name,
                  "base_file": entry.base or (entry.file if entry.kind == "base" else None),
                  "base_hash": info.base_hash, "sample_rate": info.sample_rate, "rvc_version": info.version,
-                 "f0": info.f0, "strength": entry.strength if entry.kind == "adapter" else None, "index": entry.index,
+                 "f0": info.f0, "strength": entry.strength if entry.kind == "adapter" else None,
+                 "noise": round(loader.heard_noise, 3), "index": entry.index,
                  "speaker": loader.speaker if entry.speaker is None else entry.speaker,
                  "seconds_converting": round(seconds, 3)}
         return Result(entry.kind, str(entry.label), about, clips, sources, own, other)

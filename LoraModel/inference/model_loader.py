@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import math
 import numbers
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..lora.adapter_bytes import Stamp, stamp_of
 from ..lora.voice_pitch import VoicePitch, pitch_of_blend
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
-from ..models.prior_noise import LAYER, set_share
+from ..models.prior_noise import LAYER, last_norm, set_share, shift_of
 from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
@@ -140,6 +141,16 @@ class VoiceLoader:
     def noise(self) -> Optional[float]:
         """The share of RVC's own noise that was asked for; None where the voices' own is heard."""
         return self._noise
+
+    @property
+    def heard_noise(self) -> float:
+        """The share of RVC's own noise that is heard: what was asked for, else what the adapters bring; 1 is RVC's."""
+        if self._noise is not None:
+            return self._noise
+        with self._preparing:
+            norm = last_norm(self.network)
+            brought = [(strength, self._factors(adapter).get(LAYER)) for adapter, strength in self._applied]
+            return math.exp(sum(strength * shift_of(*factors, norm) for strength, factors in brought if factors))
 
     @property
     def title(self) -> str:

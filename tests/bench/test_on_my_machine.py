@@ -233,6 +233,11 @@ def test_a_quick_run_is_killed_goes_on_and_leaves_no_process(tmp_path):
     assert contents["quick"] is True and contents["costs"]["switch_ms"] == 40.0
     for points in contents["training"]["curves"].values():
         assert points[-1]["steps"] > 0 and points[-1]["log_mel_l1"] != points[0]["log_mel_l1"]
+    assert [model["label"] for model in contents["models"]] == [
+        "real recordings", "base", "RVC-LoRA", "RVC", *(label for label, _ in machine_stages.OTHER_NOISE)]
+    ours, theirs = ([contents["models"][at]["recordings"]["means"]["mel_l1"] for at in pair] for pair in ((2, 4),
+                                                                                                         (3, 5)))
+    assert ours[0] != ours[1] and theirs[0] != theirs[1]
     for model in contents["models"][1:]:
         assert {"mel_l1", "global_variance", "modulation_db", "content"} <= set(model["recordings"]["means"])
         assert {"global_variance", "high_db"} <= set(model["sources"]["means"])

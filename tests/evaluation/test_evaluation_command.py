@@ -91,6 +91,16 @@ def test_strength_0_is_the_base(done):
                for figure in adapter["recordings"]["difference"].values())
 
 
+def test_each_model_is_heard_with_the_noise_that_is_named_after_it(places, adapters, tmp_path, capsys):  # noqa: F811
+    arguments = ["--base", BASE, "--model", BASE, "--label", "less", "--noise", "0.3", "--adapter", adapters[0],
+                 "--recordings", places / "target" / "a.wav", "--out", tmp_path, "--no_dnsmos", "--no_similarity"]
+    assert cli(evaluate.main, list(map(str, arguments))) == 0
+    models = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["models"][1:]
+    assert [model["about"]["noise"] for model in models] == [1, 0.3, 1]
+    base, less, _ = (model["recordings"]["clips"] for model in models)
+    assert base[0]["mel_l1"] != less[0]["mel_l1"]
+
+
 def test_json_says_what_was_measured(done):
     out, _, contents = done
     assert json.loads((out / "copy" / "figures.json").read_text(encoding="utf-8")) == contents
@@ -199,6 +209,8 @@ def test_recordings_that_cannot_be_used_get_one_line(kind, said, tmp_path, capsy
     (["--adapter", "a.safetensors"], "has no base"),
     (["--label", "x", "--base", str(BASE)], "--label belongs to a model"),
     (["--base", str(BASE), "--strength", "0.5"], "--strength is an adapter's"),
+    (["--noise", "0.5", "--base", str(BASE)], "--noise belongs to a model"),
+    (["--base", str(BASE), "--noise", "0"], "argument --noise"),
     (["--base", "nowhere.pth"], "nowhere.pth"),
     (["--base", str(BASE), "--adapter", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--base", str(BASE), "--adapter", str(BASE)], "f0G16k.pth"),

@@ -52,10 +52,12 @@ def test_it_is_what_was_asked_for_whatever_the_adapter_brings(voice, calm, stren
     plain = prior(voice)
     voice.set_adapters([(calm, strength)])
     assert shares(voice, plain) == pytest.approx(2 * [OWN**strength], rel=0.01)
+    assert voice.heard_noise == pytest.approx(OWN**strength, rel=1e-3) and voice.noise is None
     voice.set_adapters([(calm, strength)], noise=noise)
     assert shares(voice, plain) == pytest.approx(2 * [noise], rel=0.01)
     assert torch.equal(prior(voice)[0], plain[0])  # what is spoken stays
-    assert voice.noise == noise and voice.title.endswith(f"calm, noise {noise:g}" if strength else f"noise {noise:g}")
+    assert voice.heard_noise == voice.noise == noise
+    assert voice.title.endswith(f"calm, noise {noise:g}" if strength else f"noise {noise:g}")
 
 
 def test_of_the_base_alone_and_of_a_blend_and_it_goes_as_it_came(voice, calm, adapters):  # noqa: F811

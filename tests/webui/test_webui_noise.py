@@ -5,7 +5,9 @@ import torch
 from panel_data import BASE_NAME, LIBRARY, NOTHING, Converter, furnish, needs_gradio, panel
 from voice_data import BASE
 
+from LoraModel.conversion.noise import with_noise
 from LoraModel.inference import VoiceLoader
+from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.catalog import Catalog
@@ -43,7 +45,7 @@ def test_the_noise_acts_on_whatever_is_loaded_and_a_merged_voice_keeps_it(voices
     path.unlink()
     voices.unload()
     assert heard("", 1.0, 1.5)
-    assert voices.set_noise(0).noise == 0 and heard("", 1.0, None)
+    assert voices.set_noise(0).noise == 0 and heard("", 1.0, None) and voices.state.heard == 1
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 0.01, 1.6, float("nan"), None, "much", [1], {}])
@@ -78,3 +80,9 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
     assert "Error" in made.noise.settle(9)[0] and made.noise.settle(9) == [NOTHING, NOTHING]
     assert made.voices.noise == made.page_opened()[13] == 0.3
     assert "the base alone\nnoise 0.3" in made.take_off()[0]
+    assert "noise" not in made.noise.change(0)[0]
+    anna = load_adapter(files / "assets/lora/anna.safetensors")
+    calm = with_noise(anna, made.voices.vc.net_g, 0.45)  # as training makes them
+    save_adapter(files / "assets/lora/calm.safetensors", calm.tensors, calm.config, calm.metadata)
+    assert made.load(BASE_NAME, "lora/calm.safetensors", 1)[0].endswith("strength 1\nnoise 0.45 of RVC's own")
+    assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("noise 0.67 of RVC's own")

@@ -89,7 +89,8 @@ class PanelAnswers:
                            strength=state.strength)
         more = [self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
                 for name, strength in state.extras]
-        more += [self.tr("\nnoise {noise:g} of RVC's own", noise=state.noise)] if state.noise else []
+        noise = round(state.heard, 2)
+        more += [self.tr("\nnoise {noise:g} of RVC's own", noise=noise)] if noise != 1 else []
         return status + "".join(more)
 
     def _failed(self, error: Exception, still: bool = True) -> str:

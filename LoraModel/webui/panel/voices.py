@@ -55,6 +55,8 @@ class State(NamedTuple):
     """Further voices of a blend, with their strengths."""
     noise: float = 0.0
     """Share of RVC's own noise that was asked for; 0 for the voices' own."""
+    heard: float = 1.0
+    """Share of it that is heard."""
 
 
 class Voices:
@@ -91,7 +93,7 @@ class Voices:
             return None
         speaker = self._loaded.speaker if self._loaded is not None else 0
         return State(self._base, self._adapter, self._strength, speaker, voice.info.speakers, voice.info.f0,
-                     tuple(extra[:2] for extra in self._extras), self._noise)
+                     tuple(extra[:2] for extra in self._extras), self._noise, voice.heard_noise)
 
     def load(self, base: str, adapter: str = "", strength: float = 1.0,
              extras: Optional[Sequence[Tuple[str, float]]] = None) -> Optional[State]:
