@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from ..lora import Adapter, LoRAConfig
+from ..lora.lora_config import TargetConfig
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
 from ..messages import UserError
 from ..names import bare
+from .targets import PRESETS
 
 LEAST, MOST = 0.05, 4.0
 """Of a share of RVC's noise."""
@@ -147,6 +149,14 @@ def with_target(config: LoRAConfig) -> LoRAConfig:
     values = asdict(config)
     values["targets"][TARGET] = {"r": 1, "lora_alpha": 1}
     return LoRAConfig.from_dict(values)
+
+
+def told_targets(config: LoRAConfig) -> Dict[str, TargetConfig]:
+    """The targets of an adapter that were trained, as far as its configuration tells: without TARGET where it is as
+    `with_target` adds it and the preset has none."""
+    own = PRESETS.get(config.preset, {TARGET: (0, 0)})
+    return {name: target for name, target in config.targets.items()
+            if name != TARGET or name in own or (target.r, target.lora_alpha) != (1, 1)}
 
 
 def noise_layers(adapter: Adapter) -> Set[str]:

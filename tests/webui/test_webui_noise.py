@@ -78,11 +78,13 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
     assert made.noise.settle(0) == [NOTHING, NOTHING]
     assert "noise 0.3" in made.noise.settle(0.3)[0]  # a change that the page dropped
     assert "Error" in made.noise.settle(9)[0] and made.noise.settle(9) == [NOTHING, NOTHING]
-    assert made.voices.noise == made.page_opened()[13] == 0.3
+    assert made.voices.noise == made.page_opened()[16] == 0.3
     assert "the base alone\nnoise 0.3" in made.take_off()[0]
     assert "noise" not in made.noise.change(0)[0]
     anna = load_adapter(files / "assets/lora/anna.safetensors")
     calm = with_noise(anna, made.voices.vc.net_g, 0.45)  # as training makes them
     save_adapter(files / "assets/lora/calm.safetensors", calm.tensors, calm.config, calm.metadata)
     assert made.load(BASE_NAME, "lora/calm.safetensors", 1)[0].endswith("strength 1\nnoise 0.45 of RVC's own")
+    assert "Rank: balanced: dec_in 2, flow 2, resblocks 1, ups 3\n" in made._details(
+        "lora/calm.safetensors")  # its noise is no rank that was trained
     assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("noise 0.67 of RVC's own")

@@ -11,6 +11,7 @@ from ...lora import LoRAConfig
 from ...lora.adapter_file import read_metadata
 from ...lora.adapter_metadata import losses
 from ...lora.targets import has_rank
+from ...models.prior_noise import told_targets
 from ..text import Tr
 
 
@@ -56,7 +57,7 @@ def _ranks(own: Dict[str, str], tr: Tr) -> str:
         config = LoRAConfig.from_json(own["lora_config"])
     except (ValueError, TypeError):
         return tr("cannot be read")
-    parts = ", ".join(f"{name} {target.r}" for name, target in config.targets.items() if has_rank(name))
+    parts = ", ".join(f"{name} {target.r}" for name, target in told_targets(config).items() if has_rank(name))
     return f"{own.get('preset') or config.preset}: {parts}"
 
 

@@ -31,13 +31,15 @@ class BlendRows:
         self.gr, self.tr, self.names = gr, tr, names
         self.adapters: List[Any] = []
         self.strengths: List[Any] = []
+        self.lines: List[Any] = []  # each holds one of both; Gradio draws one that is in sight though nothing in it is
 
     def make(self, info: Help) -> None:
         """Make the rows, which are not seen until they are asked for, and their buttons. info: gives them their help
         text."""
         gr, tr = self.gr, self.tr
         for number in range(2, MOST_VOICES + 1):
-            with gr.Row():
+            with gr.Row(visible=False) as line:
+                self.lines.append(line)
                 self.adapters.append(gr.Dropdown(
                     **info("more_adapter", tr("LoRA adapter {number}", number=number)), choices=self.names(),
                     interactive=True, visible=False))
@@ -47,6 +49,7 @@ class BlendRows:
         with gr.Row():
             self.add = gr.Button(tr("Add a voice to the blend"))
             self.remove = gr.Button(tr("Remove the last voice"))
+        with gr.Row(visible=False):
             self.count = gr.Number(value=0, visible=False, precision=0)
 
     @property
@@ -56,9 +59,9 @@ class BlendRows:
 
     @property
     def outputs(self) -> List[Any]:
-        """The components that an answer writes: the rows' values, and how many rows are seen. (A script's client knows
-        no row, and calls no event that answers for one.)"""
-        return [*self.values, self.count]
+        """The components that an answer writes: the rows' values, the rows themselves, and how many of them are seen.
+        (A script's client knows no row, and calls no event that answers for one.)"""
+        return [*self.values, *self.lines, self.count]
 
     def lists(self) -> List[Update]:
         """The adapters that there are now, for each row."""
@@ -80,7 +83,7 @@ class BlendRows:
         none = self.names()[0]
         padded: List[Tuple[str, float]] = [*extras, *[(none, 1.0)] * (ROWS - len(extras))]
         return [*(update(value=value, visible=row < len(extras)) for row, pair in enumerate(padded) for value in pair),
-                update(value=len(extras))]
+                *self._lines(len(extras)), update(value=len(extras))]
 
     def more(self, count: Any) -> List[Update]:
         """One row more in sight."""
@@ -94,7 +97,12 @@ class BlendRows:
         return changes
 
     def _visible(self, count: int) -> List[Update]:
-        return [*(update(visible=row < count) for row in range(ROWS) for _ in range(2)), update(value=count)]
+        return [*(update(visible=row < count) for row in range(ROWS) for _ in range(2)), *self._lines(count),
+                update(value=count)]
+
+    @staticmethod
+    def _lines(count: int) -> List[Update]:
+        return [update(visible=row < count) for row in range(ROWS)]
 
     @staticmethod
     def _whole(count: Any) -> int:

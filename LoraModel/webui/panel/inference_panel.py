@@ -127,9 +127,10 @@ class Panel(PanelAnswers):
                                           interactive=False)
             self.player = gr.HTML(visible=False)
             self.merge.components(info)
-            self.asked = gr.Button("", visible=False)  # of scripts alone
-            # another text with every answer that concerns what is loaded
-            self.answered = gr.Textbox(visible=False)
+            with gr.Row(visible=False):  # Gradio 3.14 draws a line where a field out of sight stands by itself
+                self.asked = gr.Button("", visible=False)  # of scripts alone
+                # another text with every answer that concerns what is loaded
+                self.answered = gr.Textbox(visible=False)
             info.fold()
 
     def _adapter_names(self) -> List[str]:
