@@ -1,9 +1,11 @@
 """The panel's noise: of whatever is loaded, said, refused, and kept by a merged voice."""
 
+import json
+
 import pytest
 import torch
 from panel_data import BASE_NAME, LIBRARY, NOTHING, Converter, furnish, needs_gradio, panel
-from voice_data import BASE
+from voice_data import BASE, make_adapter
 
 from LoraModel.conversion.noise import with_noise
 from LoraModel.inference import VoiceLoader
@@ -88,3 +90,13 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
     assert "Rank: balanced: dec_in 2, flow 2, resblocks 1, ups 3\n" in made._details(
         "lora/calm.safetensors")  # its noise is no rank that was trained
     assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("noise 0.67 of RVC's own")
+
+
+def test_a_merged_voice_tells_its_pitch_as_its_adapter_does(voices, files):
+    pitch = {"median": 110.0, "low": 90.0, "high": 140.0}
+    make_adapter(files / "assets/lora/deep.safetensors", LIBRARY, 8, name="deep", pitch=json.dumps(pitch))
+    voices.load(BASE_NAME, "lora/deep.safetensors", 1.0)
+    merged = voices.merge("deep")
+    assert VoiceLoader(merged, LIBRARY).pitch.median == 110.0
+    voices.load("weights/deep.pth")
+    assert voices.state.base == "weights/deep.pth"
