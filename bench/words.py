@@ -1,20 +1,21 @@
 """Are the words still there after a conversion? Word error and sharpness of the demo's base and of adapters on it.
 
 python bench/words.py --asr DIR [--adapters demo_output/adapter.safetensors …] [--sentences 48] [--each] [--person DIR]
-    [--noise 1 0.45] [--together 4] [--json FILE]
+    [--noise 1 0.45] [--conversions 2] [--together 4] [--json FILE]
 
 Two voices that are not the target's (flite's slt and awb) say half of bench/sentences.txt each (with --each all of it);
 they are converted to the demo's target (flite's rms) at its pitch. --person adds recordings of somebody with their
-texts beside them (NAME.wav, NAME.txt). --noise measures each adapter at several shares of RVC's noise
-(`LoraModel/conversion/noise.py`). `more` is an adapter's word error less the base's on the same sentences, `than_first`
-less the first adapter's (paired bootstrap). DIR is a faster-whisper model's folder. Needs flite (Debian, Ubuntu: apt
-install flite) and requirements-asr.txt; similarity and DNSMOS come from the judges of requirements.txt.
+texts beside them (NAME.wav, NAME.txt). --noise measures each adapter at several shares of RVC's noise. --conversions
+converts each sentence several times, each time with other random numbers, and counts the mean. `more` is an adapter's
+word error less the base's on the same sentences, `than_first` less the first adapter's (paired bootstrap); where there
+are several, "all adapters" is the mean over them, such as over several trainings of one voice. DIR is a faster-whisper
+model's folder. Needs flite (Debian, Ubuntu: apt install flite) and requirements-asr.txt; similarity and DNSMOS come
+from the judges of requirements.txt.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -27,7 +28,6 @@ from tqdm import tqdm
 from bench.common import arguments, finish, table
 from bench.make_recordings import speak
 from bench.voices import DEMO_BASE, judged, judges_of
-from LoraModel.conversion.noise import with_noise
 from LoraModel.evaluation.bootstrap import bootstrap, ratio_interval
 from LoraModel.evaluation.texture import mean_texture, texture, texture_figures
 from LoraModel.evaluation.words import Listener, text_beside, word_edits
@@ -36,7 +36,6 @@ from LoraModel.inference import ConvertOptions, VoiceLoader
 from LoraModel.inference.audio import audio_files, read_audio
 from LoraModel.inference.convert import convert
 from LoraModel.inference.stand_in import coarse_pitch, content_features, median_pitch, pitch
-from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import cli
 
 SENTENCES = Path(__file__).with_name("sentences.txt")
@@ -77,6 +76,13 @@ def joined(clips: Sequence[np.ndarray], together: int) -> List[np.ndarray]:
     return [np.concatenate([part for clip in group for part in (clip, pause)][:-1]) for group in groups]
 
 
+class Counted(NamedTuple):
+    """Of each sentence the edits that make its text of what is heard, a mean over conversions, and its words."""
+
+    edits: List[float]
+    words: List[float]
+
+
 def edits_of(listener: Listener, clips: Sequence[np.ndarray], texts: Sequence[str],
              together: int) -> Tuple[List[int], List[int]]:
     """(edits, words) of the clips, so many of them recognised at once."""
@@ -84,7 +90,12 @@ def edits_of(listener: Listener, clips: Sequence[np.ndarray], texts: Sequence[st
                       [" ".join(texts[first:first + together]) for first in range(0, len(clips), together)], "en")
 
 
-def words_row(edits: Sequence[int], words: Sequence[int]) -> Dict[str, float]:
+def means(counts: Sequence[Sequence[float]]) -> List[float]:
+    """Of several counts of the same sentences, each sentence's mean."""
+    return [float(np.mean(own)) for own in zip(*counts)]
+
+
+def words_row(edits: Sequence[float], words: Sequence[float]) -> Dict[str, float]:
     """Word error over all clips, with a bootstrap interval over them."""
     found = ratio_interval(edits, words)
     return {"word_error": found.value, "word_error_low": found.low, "word_error_high": found.high}
@@ -95,21 +106,19 @@ def word_difference(ours: np.ndarray, theirs: np.ndarray, words: np.ndarray) -> 
     return (ours.sum(axis=-1) - theirs.sum(axis=-1)) / words.sum(axis=-1)
 
 
-def difference(one: Sequence[int], other: Sequence[int], words: Sequence[int], name: str) -> Dict[str, float]:
+def difference(one: Sequence[float], other: Sequence[float], words: Sequence[float], name: str) -> Dict[str, float]:
     """Word error of `one` less that of `other` on the same sentences, with its interval."""
     found = bootstrap([list(one), list(other), list(words)], word_difference)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def adapters_of(args: Any, loader: VoiceLoader, folder: Path) -> Iterator[Tuple[str, Path]]:
-    """Each adapter's name and file, at each share of noise that is asked for."""
+def adapters_of(args: Any) -> Iterator[Tuple[str, Path, Optional[float]]]:
+    """Each adapter's name and file, at each share of noise that is asked for; None for its own."""
     for number, file in enumerate(map(Path, args.adapters), 1):
         if not args.noise:
-            yield f"adapter {number}", file
+            yield f"adapter {number}", file, None
         for share in args.noise or ():
-            made = with_noise(load_adapter(file), loader.network, share)
-            path = folder / f"{number}-{share:g}.safetensors"
-            yield f"adapter {number}, noise {share:g}", save_adapter(path, made.tensors, made.config, made.metadata)
+            yield f"adapter {number}, noise {share:g}", file, share
 
 
 def in_turn(clips: Dict[str, Sequence[np.ndarray]], texts: Sequence[str]) -> List[Said]:
@@ -138,6 +147,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--person", metavar="DIR", help="recordings with their texts beside them (default: none)")
     parser.add_argument("--noise", type=float, nargs="+", help="shares of RVC's noise at which each adapter is "
                         "measured (default: as the adapter is)")
+    parser.add_argument("--conversions", type=int, default=1, help="of each sentence, whose mean counts")
     parser.add_argument("--together", type=int, default=1, help="sentences that the recogniser hears at once: its "
                         "time is that of 30 s of speech, whatever it is given")
     parser.add_argument("--folder", default="demo_output/words", help="where the recordings are kept")
@@ -151,39 +161,53 @@ def main(argv: Optional[List[str]] = None) -> int:
         [one.audio for one in said if one.voice == voice]))) for voice in voices}
     figures: Dict[str, Any] = {"sentences": len(said), "semitones": semitones}
     rows: Dict[str, Dict[str, float]] = {}
-    counted: Dict[str, Tuple[List[int], List[int]]] = {}
+    counted: Dict[str, Counted] = {}
     real = mean_texture([texture(clip, RATE) for clip in target])
 
-    def measure(name: str, clips: Sequence[np.ndarray], own: Sequence[Said] = said) -> None:
-        counted[name] = edits_of(listener, clips, [one.text for one in own], args.together)
-        row = words_row(*counted[name])
-        if name.startswith("adapter"):
+    def compared(name: str) -> Dict[str, float]:
+        """Its words, and for adapters how many more it loses than the base and than the first adapter."""
+        own = counted[name]
+        row = words_row(*own)
+        if name not in ("source", "target", "base"):
             first = next(key for key in counted if key.startswith("adapter"))
             for other, key in (("base", "more"), (first, "than_first")):
-                row.update(difference(counted[name][0], counted[other][0], counted[name][1], key))
-        row.update(judged([(clip, None) for clip in clips], target[-6:], RATE, judges))
-        row.update(texture_figures(mean_texture([texture(clip, RATE) for clip in clips]), real))
-        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
+                row.update(difference(own.edits, counted[other].edits, own.words, key))
+        return row
 
-    measure("source", [one.audio for one in said])
-    measure("target", target, [Said(clip, text, TARGET) for clip, text in zip(target, texts)])
+    def measure(name: str, rounds: Sequence[Sequence[np.ndarray]], own: Sequence[Said] = said) -> None:
+        heard = [edits_of(listener, clips, [one.text for one in own], args.together) for clips in rounds]
+        counted[name] = Counted(means([edits for edits, _ in heard]), [float(count) for count in heard[0][1]])
+        clips = [clip for each in rounds for clip in each]
+        rows[name] = {**compared(name), **judged([(clip, None) for clip in clips], target[-6:], RATE, judges),
+                      **texture_figures(mean_texture([texture(clip, RATE) for clip in clips]), real)}
+
+    def all_rounds(name: str) -> List[List[np.ndarray]]:
+        return [converted(loader, said, semitones, name, seed) for seed in range(args.conversions)]
+
+    measure("source", [[one.audio for one in said]])
+    measure("target", [target], [Said(clip, text, TARGET) for clip, text in zip(target, texts)])
     loader = VoiceLoader(Path(args.base), find_host())
-    measure("base", converted(loader, said, semitones, "base"))
-    with tempfile.TemporaryDirectory() as temporary:
-        for name, file in adapters_of(args, loader, Path(temporary)):
-            loader.set_adapters([(file, 1.0)])
-            measure(name, converted(loader, said, semitones, name))
-            loader.unload()
+    measure("base", all_rounds("base"))
+    for name, file, share in adapters_of(args):
+        loader.set_adapters([(file, 1.0)], noise=share)
+        measure(name, all_rounds(name))
+    ours = [name for name in counted if name.startswith("adapter")]
+    if len(ours) > 1 and not args.noise:
+        counted["all adapters"] = Counted(means([counted[name].edits for name in ours]), counted["base"].words)
+        others = {key: float(np.mean([rows[name][key] for name in ours])) for key in rows[ours[0]]}
+        rows["all adapters"] = {**others, **compared("all adapters")}
+    rows.update({name: {key: round(float(value), 4) for key, value in row.items()} for name, row in rows.items()})
     columns = sorted({key for row in rows.values() for key in row})
     print(table([["figure", *rows], *([key, *(row.get(key, np.nan) for row in rows.values())] for key in columns)]))
     finish({**figures, **rows}, args.json)
     return 0
 
 
-def converted(loader: VoiceLoader, said: Sequence[Said], semitones: Dict[str, int], label: str) -> List[np.ndarray]:
-    """What is said, in the voice that is applied."""
-    return [convert(loader, one.audio, ConvertOptions(transpose=semitones[one.voice]), content_features, pitch,
-                    coarse_pitch)
+def converted(loader: VoiceLoader, said: Sequence[Said], semitones: Dict[str, int], label: str,
+              seed: int = 0) -> List[np.ndarray]:
+    """What is said, in the voice that is applied. seed: of all noise."""
+    return [convert(loader, one.audio, ConvertOptions(transpose=semitones[one.voice], seed=seed), content_features,
+                    pitch, coarse_pitch)
             for one in tqdm(said, desc=str(label), unit="clip")]
 
 

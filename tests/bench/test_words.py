@@ -70,5 +70,19 @@ def test_adapters_at_shares_of_noise(tmp_path, monkeypatch, capsys):
         assert found[name]["word_error"] == pytest.approx(7 / 15, abs=1e-4)
         assert found[name]["more"] == pytest.approx(1 / 3, abs=1e-4)
         assert found[name]["than_first"] == 0
+    assert "all adapters" not in found  # of shares there is no mean
     assert found["adapter 1, noise 1"]["hnr_db"] != found["adapter 1, noise 0.45"]["hnr_db"]
     assert "word_error" in capsys.readouterr().out
+    Listener.heard, Listener.real = 0, 5 + 2 + 2 * 5  # the base is converted twice
+    assert cli(words.main, ["--asr", "x", "--adapters", str(file), str(file), "--each", "--person", str(person),
+                            "--conversions", "2", "--no_judges", "--json", str(out)]) == 0
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert Listener.heard == 5 + 2 + 3 * 2 * 5
+    assert found["all adapters"]["word_error"] == found["adapter 2"]["word_error"] == pytest.approx(7 / 15, abs=1e-4)
+    assert found["all adapters"]["more"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_conversions_and_trainings_count_by_their_mean():
+    assert words.means([[1, 0, 4], [3, 0, 0]]) == [2, 0, 2]
+    row = words.words_row(words.means([[1, 0], [2, 1]]), [10.0, 10.0])
+    assert row["word_error"] == pytest.approx(0.1)
