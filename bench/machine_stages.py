@@ -267,12 +267,12 @@ def judge(task: Task) -> Dict[str, Any]:
 
 
 def other_noise(task: Task, models: Dict[str, Any]) -> List[Any]:
-    """Both voices once more, each with the other one's noise: options of evaluate.py; none for a base whose noise
-    cannot be set."""
+    """Both voices once more, each with the other one's noise: options of evaluate.py; none where the noise of one of
+    them cannot be set."""
     host = find_host(task.root)
-    network = load_base_beside_config(task.base, host, task.rate, task.config_json).network
-    if not last_norm(network).usable:
-        return []
+    for file in (task.base, models["full"]):  # full fine-tuning moves the layer norm
+        if not last_norm(load_base_beside_config(file, host, task.rate, task.config_json).network).usable:
+            return []
     ours, theirs = OTHER_NOISE
     return ["--adapter", models["LoRA"], "--label", ours[0], "--noise", ours[1],
             "--model", models["full"], "--label", theirs[0], "--noise", theirs[1]]

@@ -4,8 +4,8 @@ python evaluation/evaluate.py --base f0G40k.pth --adapter voice.safetensors --mo
 OUT/filelists/heldout.txt
 
 Models are compared in the order in which they are named. Each `--base` is a model by itself and what the `--adapter`
-after it sit on; each `--model` is a full voice. `--label`, `--strength`, `--index` and `--speaker` belong to the model
-named just before.
+after it sit on; each `--model` is a full voice. `--label`, `--strength`, `--noise`, `--index` and `--speaker` belong to
+the model named just before.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ from LoraModel.host.pipeline import check_f0_method
 from LoraModel.inference.adapter_choice import find_adapter
 from LoraModel.inference.convert import ConvertOptions, check_index
 from LoraModel.inference.converter import Converter, choose_device
-from LoraModel.inference.model_loader import FREE_STRENGTH, VoiceLoader, check_strength
+from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_conversion_options, add_noise_option
+from LoraModel.inference.strength import FREE_STRENGTH, check_strength
 from LoraModel.judges import SpeakerEncoder, SpeechQuality
 from LoraModel.lora.adapter_file import read_metadata
 from LoraModel.messages import Text, UserError, in_every_language, tr

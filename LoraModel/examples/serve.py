@@ -36,7 +36,7 @@ from LoraModel.faults import describe_fault
 from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.inference.convert import INPUT_RATE
 from LoraModel.inference.marking import mark_of
-from LoraModel.inference.model_loader import check_strength
+from LoraModel.inference.strength import check_strength
 from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
 from LoraModel.paths import printable

@@ -14,7 +14,7 @@ from ..files import bounded_json
 from ..messages import UserError, tr
 from ..paths import clean_path, printable
 from ..places import to_read
-from .model_loader import FREE_STRENGTH, check_strength
+from .strength import FREE_STRENGTH, check_strength
 
 RUN_NAMES = ("lora.pth", "lora.safetensors")
 """Names that stand for the adapter of the run in whose folder they would be."""

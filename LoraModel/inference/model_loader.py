@@ -7,7 +7,6 @@ nothing.
 
 from __future__ import annotations
 
-import math
 import numbers
 import threading
 from pathlib import Path
@@ -22,16 +21,13 @@ from ..lora.adapter_bytes import Stamp, stamp_of
 from ..lora.voice_pitch import VoicePitch, pitch_of_blend
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
-from ..models.prior_noise import LAYER, last_norm, set_share, shift_of
+from ..models.prior_noise import LAYER, brought, check_share, set_share
 from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
+from .strength import check_strength
 
 Source = Union[str, Path, Adapter]
-MAX_STRENGTH = 1.5
-"""Beyond it a voice is no voice any more: at 30 the audio is a constant at full scale."""
-FREE_STRENGTH = 100.0
-"""What is allowed with `any_strength`."""
 SPEAKERS = "emb_g"
 """The path of the speaker table in every network of RVC's."""
 KEPT_BYTES = 64 * 2**20
@@ -143,14 +139,19 @@ class VoiceLoader:
         return self._noise
 
     @property
+    def plain(self) -> bool:
+        """Whether the network is the base as its file has it."""
+        return not self._applied and self._noise is None
+
+    @property
     def heard_noise(self) -> float:
-        """The share of RVC's own noise that is heard: what was asked for, else what the adapters bring; 1 is RVC's."""
+        """The share of RVC's own noise that is heard: what was asked for, else what the base's file and the adapters
+        bring; 1 is RVC's."""
         if self._noise is not None:
             return self._noise
         with self._preparing:
-            norm = last_norm(self.network)
-            brought = [(strength, self._factors(adapter).get(LAYER)) for adapter, strength in self._applied]
-            return math.exp(sum(strength * shift_of(*factors, norm) for strength, factors in brought if factors))
+            parts = [(strength, self._factors(adapter).get(LAYER)) for adapter, strength in self._applied]
+        return self.info.noise * brought(parts, self.network)
 
     @property
     def title(self) -> str:
@@ -167,19 +168,18 @@ class VoiceLoader:
             name: what the model says of itself; "" for the adapters' names and strengths.
         """
         with self.lock:
-            plain = not self._applied and self._noise is None
-            names = name or ("" if plain else self.title)
+            names = name or ("" if self.plain else self.title)
             changed = sorted({*(path for adapter, _ in self._applied for path in adapter.layers()),
                               *([LAYER] if self._noise is not None else [])})
             return small_model(self.network, self.info, f"{names} (RVC-LoRA, base {self.info.name})".strip(), changed,
-                               self.pitch)
+                               self.pitch, self.heard_noise)
 
     def move(self, device: Union[str, torch.device], half: bool = False) -> None:
         """Take the network to another device, and to fp16, as RVC runs it on most GPUs. Only with no adapter
         applied."""
         with self.lock, self._preparing:
-            if self._applied:
-                raise ValueError("move the network before an adapter is applied")
+            if not self.plain:
+                raise ValueError("move the network before an adapter or a noise is applied")
             self.device = torch.device(device)
             self.network.to(self.device)
             self.network.to(torch.float16 if half else torch.float32)
@@ -245,6 +245,7 @@ class VoiceLoader:
         """
         with self.lock, self._preparing:
             chosen = self._choose(adapters, force, any_strength)
+            noise = None if noise is None else check_share(noise)
             try:
                 self._live.write_products(self._sum(chosen, noise))
             except BaseException:
@@ -288,18 +289,18 @@ class VoiceLoader:
         """
         with self._preparing:
             chosen = self._choose(adapters, force, any_strength)
+            noise = None if noise is None else check_share(noise)
             weights = self._live.make(self._sum(chosen, noise), spare.weights if spare is not None else None)
             return Blend(tuple(chosen), weights, noise)
 
-    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False,
-                noise: Optional[float] = None) -> Products:
+    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> Products:
         """The products of a blend, for `lora.rows.rows_adapted`: low-rank factors by module path, nothing applied.
 
         Raises:
             UserError: as `set_adapters`.
         """
         with self._preparing:
-            return self._sum(self._choose(adapters, force, False), noise)
+            return self._sum(self._choose(adapters, force, False), None)
 
     def exchange(self, blend: Blend, in_place: bool = False) -> None:
         """Make a prepared blend what conversions hear: pointers change hands, which takes less than a millisecond.
@@ -354,7 +355,7 @@ class VoiceLoader:
         }
         if chosen:
             products[SPEAKERS] = self._rows(chosen)
-        return products if noise is None else set_share(products, self.network, noise)
+        return products if noise is None else set_share(products, self.network, noise, self.info.noise)
 
     def _rows(self, chosen: Sequence[Applied]) -> Tuple[Tensor, Tensor]:
         """What makes row 0 of the speaker table, and each row that one of the voices was trained on, the blend's own
@@ -382,17 +383,3 @@ class VoiceLoader:
         left = torch.zeros(len(table), len(rows), dtype=torch.float32, device=table.device)
         left[rows, range(len(rows))] = 1
         return left, right.float()
-
-
-def check_strength(strength: Any, any_strength: bool = False) -> float:
-    """A strength as a number: 0 to 1.5, or anything from -100 to 100 with `any_strength`.
-
-    Raises:
-        UserError: it is no finite number, or out of range.
-    """
-    good = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
-    lowest, highest = (-FREE_STRENGTH, FREE_STRENGTH) if any_strength else (0, MAX_STRENGTH)
-    if not good or not lowest <= strength <= highest:
-        raise UserError("strength {strength} is not between {lowest} and {highest}: 0 is the plain base, 1 the voice "
-                        "as trained", strength=shown(strength), lowest=lowest, highest=highest)
-    return float(strength)

@@ -10,7 +10,7 @@ from ..lora.adapter_metadata import CONSENT, checked_field
 from ..messages import tr
 from ..models import prior_noise
 from .adapter_choice import weight_of
-from .model_loader import FREE_STRENGTH
+from .strength import FREE_STRENGTH
 
 
 def add_conversion_options(p: argparse.ArgumentParser) -> None:
@@ -67,10 +67,9 @@ def add_device_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--force", action="store_true", help=tr("accept an adapter of another base"))
 
 
-def add_adapter_options(p: argparse.ArgumentParser, required: bool = False) -> None:
+def add_adapter_options(p: argparse.ArgumentParser) -> None:
     """The options of every command that puts adapters on a base: which, and how strongly."""
     p.add_argument("--lora_weights", action="extend", nargs="+", type=commands.option(weight_of), default=[],
-                   required=required,
                    metavar="ADAPTER[:STRENGTH]", help=tr("adapters (.safetensors), or the folders of their training "
                                                          "runs, each with its strength behind a colon if it is not 1; "
                                                          "several are blended: A.safetensors:0.7 B.safetensors:0.3 "

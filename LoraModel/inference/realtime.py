@@ -129,6 +129,6 @@ def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path],
     if args.switch:
         raise UserError("--switch is for a recording: with a microphone, type the voices")
     live.use([(files[0], 1.0)] if files else [], args.force, args.any_strength, args.noise).result()
-    stream = talk(live, args.device_in, args.device_out, names, args.any_strength, args.noise)
+    stream = talk(live, args.device_in, args.device_out, names, args.any_strength, args.noise, args.force)
     print(tr("{late} blocks came too late", late=stream.late))
     return 0

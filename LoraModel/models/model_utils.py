@@ -20,6 +20,7 @@ from .checkpoint_file import damaged, open_checkpoint, read_checkpoint
 from .configuration import Missing, WrongValue, checked, config_list, misfits, read_config_json
 from .model_form import ModelForm, normalise
 from .model_kind import kind_of, rate_from_shapes
+from .prior_noise import share_told
 
 __all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base",
            "load_base_beside_config",
@@ -42,7 +43,8 @@ class BaseInfo:
         version: "v1" or "v2". f0: whether it takes pitch. sample_rate: Hz.
         has_posterior: whether enc_q is there, which training needs and RVC's small files drop.
         base_hash: SHA-256 of the tensors that inference uses (without enc_q), see `lora.tensors_hash`.
-        pitch: how high a merged voice speaks, where its file tells.
+        pitch: how high a merged voice speaks, where its file tells. noise: the share of RVC's own noise that it was
+        merged with.
     """
 
     name: str
@@ -54,6 +56,7 @@ class BaseInfo:
     has_posterior: bool
     base_hash: str
     pitch: Optional[VoicePitch] = None
+    noise: float = 1.0
 
     @property
     def speakers(self) -> int:
@@ -107,7 +110,7 @@ def load_base(
     network.float().eval().requires_grad_(False)
     base_hash = tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
     info = BaseInfo(path.stem, path, config, version, f0, int(config[-1]), has_posterior, base_hash,
-                    pitch_told(form.beside, MODEL_KEY))
+                    pitch_told(form.beside, MODEL_KEY), share_told(form.beside))
     return Base(network, info)
 
 

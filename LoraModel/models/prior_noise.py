@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 from dataclasses import asdict
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -33,21 +34,35 @@ LEAST, MOST = 0.05, 4.0
 """Of a share of RVC's noise."""
 MAX_NOISE = 1.5
 """Where the sliders end. Theirs start at 0, which stands for the voice's own."""
+MODEL_KEY = "voice_noise"
+"""Under which a merged model's file has the share that it is heard with; RVC passes over it."""
 LAYER, BESIDE = "enc_p.proj", "enc_p.emb_phone"
 """The layer that gives mean and log_scale; the other one of its target, which gets a delta of zeros."""
 TARGET = "enc_p_io"
+FAR = 10.0
+"""Of a logarithm, beyond which a share says nothing any more."""
 MOST_GAIN = 200.0
 """A frame's length over K: above it fp16 rounds the delta too coarsely (at 200, to about 8% of log(share))."""
 
 
-def check_share(share: Any) -> None:
+def check_share(share: Any) -> float:
     """
     Raises:
         UserError: it is no number, or out of its limits.
     """
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not LEAST <= share <= MOST:
+    good = isinstance(share, numbers.Real) and not isinstance(share, bool)
+    if not good or not LEAST <= share <= MOST:
         raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=bare(share), low=LEAST,
                         high=MOST)
+    return float(share)
+
+
+def share_told(fields: Mapping[str, Any]) -> float:
+    """The share of RVC's noise that a merged model's file was written with; 1.0 where it tells nothing, or nothing that
+    can be."""
+    value = fields.get(MODEL_KEY)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and LEAST / 10 <= value <= 10 * MOST
+    return float(value) if good else 1.0  # type: ignore[arg-type]
 
 
 class LastNorm(NamedTuple):
@@ -80,7 +95,7 @@ def usable_norm(network: nn.Module) -> LastNorm:
     norm = last_norm(network)
     if not norm.usable:
         raise UserError("the noise of this base's voices cannot be set: its text encoder's last layer norm leaves "
-                        "nothing constant. Leave the noise as it is")
+                        "nothing constant. Leave out --noise, and set it to 0 on the page")
     return norm
 
 
@@ -91,25 +106,38 @@ def shift_of(left: Tensor, right: Tensor, norm: LastNorm) -> float:
     return float(added[len(added) // 2:].mean())
 
 
-def set_share(products: Mapping[str, Tuple[Tensor, Tensor]], network: nn.Module,
-              share: float) -> Dict[str, Tuple[Tensor, Tensor]]:
+def brought(parts: Iterable[Tuple[float, Optional[Tuple[Tensor, Tensor]]]], network: nn.Module) -> float:
+    """The share of the base's noise that adapters bring together.
+
+    Args:
+        parts: each one's strength, and its (left, right) of LAYER or None.
+
+    Returns:
+        A finite number above 0, whatever a stranger's file holds.
+    """
+    norm = last_norm(network)
+    added = sum(strength * shift_of(*pair, norm) for strength, pair in parts if pair is not None)
+    return math.exp(min(max(added, -FAR), FAR)) if math.isfinite(added) else 1.0
+
+
+def set_share(products: Mapping[str, Tuple[Tensor, Tensor]], network: nn.Module, share: float,
+              own: float = 1.0) -> Dict[str, Tuple[Tensor, Tensor]]:
     """The products of a blend, heard with `share` of RVC's noise whatever its voices bring themselves.
 
     Args:
         products: (left, right) by layer, as `LiveWeights.write_products` takes them. network: the base's; its last
-            layer norm is read, nothing is changed.
+            layer norm is read, nothing is changed. own: the share that the base itself was written with.
 
     Raises:
         UserError: a share out of its limits, or a base that does not allow it.
     """
-    check_share(share)
-    norm, own = usable_norm(network), products.get(LAYER)
-    change = math.log(share) - (shift_of(*own, norm) if own is not None else 0.0)
+    norm, known = usable_norm(network), products.get(LAYER)
+    change = math.log(check_share(share) / own) - (shift_of(*known, norm) if known is not None else 0.0)
     device = network.enc_p.proj.weight.device  # type: ignore[union-attr]
     left, right = (factor.to(device) for factor in unit_shift(network))
     pair = left * change, right
-    if own is not None:
-        pair = torch.cat([own[0], pair[0]], 1), torch.cat([own[1], pair[1]], 0)
+    if known is not None:
+        pair = torch.cat([known[0], pair[0]], 1), torch.cat([known[1], pair[1]], 0)
     return {**products, LAYER: pair}
 
 

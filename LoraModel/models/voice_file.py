@@ -14,6 +14,7 @@ from ..lora.adapter_metadata import one_line
 from ..lora.voice_pitch import MODEL_KEY, VoicePitch
 from ..messages import UserError
 from .model_utils import BaseInfo
+from .prior_noise import MODEL_KEY as NOISE_KEY
 
 LONGEST_NOTE = 1000
 """Characters of what a model says of itself."""
@@ -46,10 +47,11 @@ def half_weights(network: nn.Module, changed: Any = ()) -> Dict[str, Tensor]:
 
 
 def small_model(
-    network: nn.Module, info: BaseInfo, note: str, changed: Any = (), pitch: Optional[VoicePitch] = None
+    network: nn.Module, info: BaseInfo, note: str, changed: Any = (), pitch: Optional[VoicePitch] = None,
+    noise: float = 1.0
 ) -> Dict[str, Any]:
     """What RVC's `VC.get_vc` loads: weight, config, info, sr, f0, version; beside it, where that is known, how high
-    the voice speaks.
+    the voice speaks, and with which share of RVC's noise it does so where that is another.
 
     note: what the model says of itself; it is stored on one line, without control characters.
     """
@@ -58,6 +60,7 @@ def small_model(
         "info": one_line(note, LONGEST_NOTE),
         "sr": f"{info.sample_rate // 1000}k",
         "f0": int(info.f0), "version": info.version, **({MODEL_KEY: pitch.to_text()} if pitch is not None else {}),
+        **({NOISE_KEY: round(noise, 4)} if round(noise, 4) != 1 else {}),
     }
 
 

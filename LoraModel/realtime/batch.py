@@ -136,7 +136,7 @@ class VoiceBatch:
         pitch = torch.from_numpy(hertz.astype(np.float32))[:, skip:skip + length].to(device)
         first = max(skip - FLOW_CONTEXT, 0)
         with self.voice.lock:
-            if self.voice.applied:
+            if not self.voice.plain:
                 raise UserError("a voice is applied to this base: unload it before batches are converted on it")
             with rows_adapted(network, rows):
                 # (rows, gin, 1)

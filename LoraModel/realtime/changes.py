@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..host import Host
-from ..inference.model_loader import Applied, Blend, Source, VoiceLoader, check_strength
+from ..inference.model_loader import Applied, Blend, Source, VoiceLoader
+from ..inference.strength import check_strength
 from ..lora import Adapter
 from ..models.prior_noise import check_share
 
@@ -81,7 +82,7 @@ class VoiceChanges:
         Raises:
             UserError: a strength or a noise that is no number or out of range.
         """
-        chosen = _checked(adapters, any_strength, noise)
+        chosen, noise = _checked(adapters, any_strength, noise)
         request = _Request(self._key(chosen, force, noise), chosen, force, any_strength, noise)
         with self._turn:
             if self._closed:
@@ -108,7 +109,7 @@ class VoiceChanges:
         Raises:
             UserError: as `use` and its answer.
         """
-        chosen = _checked(adapters, any_strength, noise)
+        chosen, noise = _checked(adapters, any_strength, noise)
         key = self._key(chosen, force, noise)
         with self._turn:
             if key in self._kept:
@@ -237,16 +238,16 @@ class ChangingVoice:
         self._changes.prepare(adapters, force, any_strength, noise)
 
 
-def _checked(adapters: Wanted, any_strength: bool, noise: Optional[float]) -> List[Tuple[Source, float]]:
-    """What is asked for, as pairs.
+def _checked(adapters: Wanted, any_strength: bool,
+             noise: Optional[float]) -> Tuple[List[Tuple[Source, float]], Optional[float]]:
+    """What is asked for, the adapters as pairs.
 
     Raises:
         UserError: a strength or a noise that cannot be.
     """
-    if noise is not None:
-        check_share(noise)
     pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
-    return [(source, check_strength(strength, any_strength)) for source, strength in pairs]
+    chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
+    return chosen, None if noise is None else check_share(noise)
 
 
 def _resolved(host: Host, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:

@@ -69,12 +69,12 @@ class DeviceStream:
 
 
 def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path],
-         any_strength: bool = False, noise: Optional[float] = None,
+         any_strength: bool = False, noise: Optional[float] = None, force: bool = False,
          lines: Optional[Iterable[str]] = None) -> DeviceStream:
     """Convert from one device to the other until the input ends or says "q"; each other line is a voice. A voice that
     cannot be had is named, and the one before stays.
 
-    noise: as `RealtimeVoice.use` takes it. lines: None for standard input.
+    any_strength, noise, force: as `RealtimeVoice.use` takes them. lines: None for standard input.
     """
     lines = lines if lines is not None else sys.stdin or ()
     faults: List[BaseException] = []
@@ -89,7 +89,7 @@ def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str
             if not line.strip():
                 continue
             try:
-                live.use(parse_voice(line, names, any_strength), any_strength=any_strength, noise=noise).result()
+                live.use(parse_voice(line, names, any_strength), force, any_strength, noise).result()
             except (UserError, OSError, MemoryError) as error:
                 print(printable(str(describe_fault(error))), file=sys.stderr)
     if faults:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..commands import parse_number
-from ..inference.model_loader import FREE_STRENGTH, check_strength
+from ..inference.strength import FREE_STRENGTH, check_strength
 from ..messages import UserError
 from ..names import shown
 from .voice import RealtimeVoice

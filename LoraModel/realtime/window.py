@@ -2,8 +2,8 @@
 
 `setup` is called with the script's own `globals()` just before `gui = GUI()`. It patches the realtime class, and
 stands before the script's `sg` (FreeSimpleGUI): the window that the script lays out gets a frame "LoRA voice" with a
-list, a strength and a button, and events of that frame are answered inside `Window.read`, before the script sees them,
-which ends its stream at an event that it does not know.
+list, a strength, a noise and a button, and events of that frame are answered inside `Window.read`, before the script
+sees them, which ends its stream at an event that it does not know.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..host import find_host
 from ..host.pipeline import host_environment
-from ..inference.model_loader import MAX_STRENGTH
+from ..inference.strength import MAX_STRENGTH
 from ..lora import load_adapter
 from ..messages import UserError, tr
 from ..models.catalog import Catalog
@@ -113,7 +113,7 @@ class Panel:
             [sg.Text(tr("strength")),
              sg.Slider(range=(0, MAX_STRENGTH), resolution=0.05, default_value=1.0, orientation="h", key=STRENGTH,
                        enable_events=True),
-             sg.Text(tr("noise (0: the voice's own)")),
+             sg.Text(tr("random noise (0: the voice's own)")),
              sg.Slider(range=(0, MAX_NOISE), resolution=0.05, default_value=0.0, orientation="h", key=NOISE,
                        enable_events=True)],
             [sg.Text(tr("keys 1 to 9: the first voices, 0: the base"), key=SAID, size=(52, 2))],
@@ -145,18 +145,21 @@ class Panel:
         self.use(name, values[STRENGTH], values[NOISE])
 
     def use(self, name: str, strength: float, noise: float) -> None:
-        """Change the stream to a voice of the list; what is wrong stands in the frame. noise: 0 for the voice's own."""
+        """Change the stream to a voice of the list, or to the one whose file was given as the voice; what is wrong
+        stands in the frame. noise: 0 for the voice's own."""
         rvc = getattr(self.owner, "rvc", None)
         if rvc is None:
             self.say(tr("used as soon as the stream runs"))
             return
         try:
-            wanted = {self.catalog.adapter_path(name): float(strength)} if name in self._names else {}
+            file = self.catalog.adapter_path(name) if name in self._names else self._given() if not name else None
+            wanted = {file: float(strength)} if file is not None else {}
             answer = rvc_lora_voices(rvc).use(wanted, noise=float(noise) or None)
         except UserError as error:
             self.say(str(error))
             return
-        label = name if not wanted else f"{name}: {float(strength):g}"
+        label = f"{name or Path(self.path).stem}: {float(strength):g}" if wanted else self.plain
+        label += tr(", noise {noise:g}", noise=float(noise)) if noise else ""
 
         def report(done: Any) -> None:  # by the thread that prepares voices: the window's own gets an event
             error = done.exception()
@@ -164,6 +167,10 @@ class Panel:
                 self._window.write_event_value(NEWS, label if error is None else str(error))
 
         answer.add_done_callback(report)
+
+    def _given(self) -> Optional[Path]:
+        """The adapter in RVC's own field for the voice; None where another file is there."""
+        return Path(self.path).absolute() if self.path.lower().endswith(".safetensors") else None
 
     def say(self, text: str) -> None:
         self._window[SAID].update(text)
@@ -197,14 +204,11 @@ class Panel:
     def started(self) -> None:
         """The voice of the list, on the stream that has just begun."""
         name, strength, noise = self.wanted
-        if name not in self._names:  # an adapter that was given as the voice stays the voice
-            given = Path(self.path).absolute() if self.path else None
-            name = next((name for name in self._names if self.catalog.adapter_path(name).absolute() == given), "")
-            if name:
-                self._window[VOICE].update(value=name)
-            elif not self.path.lower().endswith(".safetensors"):
-                name = self.plain
-            name = name if noise else ""  # without it, it is heard as it should be already
-        if name:
+        given = self._given()
+        if name not in self._names and given is not None:  # an adapter that was given as the voice stays the voice
+            known = {self.catalog.adapter_path(known).absolute(): known for known in self._names}
+            name = known.get(given, "")
+            self._window[VOICE].update(value=name)
+        if name in self._names or given is not None or noise:
             self.use(name, strength, noise)
         self._window[STRENGTH].set_focus()  # away from the field of the path, into which hot keys would be typed

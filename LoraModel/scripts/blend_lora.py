@@ -27,7 +27,7 @@ from LoraModel.conversion.factors import ranks_within, resized
 from LoraModel.conversion.files import check_adapter_output
 from LoraModel.host import find_checkout
 from LoraModel.inference.adapter_choice import find_adapter
-from LoraModel.inference.model_loader import FREE_STRENGTH, check_strength
+from LoraModel.inference.strength import FREE_STRENGTH, check_strength
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import tr
 from LoraModel.names import plain_name

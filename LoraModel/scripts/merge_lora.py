@@ -27,7 +27,7 @@ from LoraModel.host import find_host
 from LoraModel.inference.adapter_choice import find_adapter, paired_strengths
 from LoraModel.inference.model_loader import VoiceLoader
 from LoraModel.inference.options import add_adapter_options
-from LoraModel.messages import tr
+from LoraModel.messages import UserError, tr
 from LoraModel.models.voice_file import check_output, save_model
 
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p = commands.Parser(prog="merge_lora.py", description=tr("Merge adapters into their base: an ordinary small RVC "
                                                              "model (.pth)."))
     p.add_argument("--base_model", type=commands.path, required=True, help=tr("the base (.pth)"))
-    add_adapter_options(p, required=True)
+    add_adapter_options(p)
     p.add_argument("--output", type=commands.path, required=True, help=tr(
         "the model to write (.pth); a relative one lies in the RVC checkout: assets/weights/NAME.pth shows it in "
         "RVC's list"))
@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[list] = None) -> int:
     args = parser().parse_args(argv)
+    if not args.lora_weights and args.noise is None:
+        raise UserError("nothing is to be merged: give --lora_weights, or --noise for the base alone")
     adapters = paired_strengths(args.lora_weights, args.strength, args.any_strength)
     host = find_host(args.rvc_root)
     output = host.result(args.output)

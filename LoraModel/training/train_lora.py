@@ -26,9 +26,9 @@ from typing import Any, Dict, List, Optional, Union
 from LoraModel import commands
 from LoraModel.host import find_checkout, find_host, hush_torch
 from LoraModel.inference.adapter_choice import find_adapter, weight_of
-from LoraModel.inference.model_loader import check_strength
 from LoraModel.inference.options import add_preview_option, add_word_options
 from LoraModel.inference.preview import Previewer
+from LoraModel.inference.strength import check_strength
 from LoraModel.lora import Adapter, load_adapter
 from LoraModel.messages import UserError, tr
 from LoraModel.models import PRESETS, load_base_beside_config, prior_noise

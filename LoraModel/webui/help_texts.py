@@ -49,8 +49,9 @@ HELP: Dict[str, Text] = {
     "more_adapter": Text("A further voice, whose change is added to the first one's."),
     "more_strength": Text("How much of this voice is added: 1 all of it, 0 nothing."),
     "strength": Text("1 is the voice as trained, 0 the base alone; above 1 exaggerates it."),
-    "noise": Text("Of RVC's random noise: 1 is RVC's own, less is clearer and calmer, 0 is the voice's own setting "
-                  "(usually 0.45). Holds for every voice that is chosen here; a merged voice keeps it."),
+    "noise": Text("Share of the random noise that RVC makes a voice from (no background noise): 1 is RVC's own, less "
+                  "is clearer and calmer, 0 is the voice's own setting (usually 0.45). Holds for every voice that is "
+                  "chosen here; a merged voice keeps it."),
     "merge": Text("Writes what is loaded now as an ordinary RVC voice, for programs that know no adapters."),
     "auto_pitch": Text("Shifts a recording by whole semitones to where the LoRA voice speaks, and says by how many."),
     # the app's own page

@@ -102,7 +102,7 @@ def test_one_wrong_value_among_good_ones_is_named(page, attack_rounds):
             assert said.startswith("Error: ") and len(said) < 700, (place, value, said)
     functions["lora_noise"](0.3)
     for value in WRONG:
-        if isinstance(value, bool) or value not in (0, 0.5):
+        if isinstance(value, bool) or value not in (0, 0.5):  # which are noises
             said = functions["lora_noise"](value)[0]
             assert said.startswith("Error: ") and len(said) < 700, (value, said)
     functions["lora_noise"](0)

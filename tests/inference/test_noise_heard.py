@@ -8,7 +8,7 @@ import soundfile
 import torch
 from voice_data import BASE, adapters, go, make_adapter, speech, state, voice  # noqa: F401  (fixtures)
 
-from LoraModel import Voice
+from LoraModel import Voice, VoiceBatch
 from LoraModel.conversion.noise import with_noise
 from LoraModel.inference import VoiceLoader
 from LoraModel.inference import audio as audio_io
@@ -92,7 +92,7 @@ def test_prepared_and_exchanged_it_is_the_same_bit_for_bit(voice, calm, library)
     assert all(torch.allclose(tensor, state(other)[name], atol=1e-6) for name, tensor in state(voice).items())
 
 
-@pytest.mark.parametrize("noise", [0, -1, 0.04, 4.1, float("nan"), float("inf"), True, "0.5", [0.5]])
+@pytest.mark.parametrize("noise", [0, -1, 0.04, 4.1, float("nan"), float("inf"), 10**400, True, "0.5", [0.5]])
 def test_what_is_no_noise_is_refused_and_the_voice_stays(voice, calm, noise):  # noqa: F811
     voice.set_adapters([(calm, 1.0)], noise=0.6)
     before = state(voice)
@@ -120,16 +120,45 @@ def test_in_fp16(library, calm):
     assert float(torch.exp(prior(loader)[1] - plain[1]).mean()) == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_merged_voice_keeps_it(voice, calm, tmp_path, library):  # noqa: F811
-    plain = prior(voice)
-    voice.set_adapters([(calm, 1.0)], noise=0.7)
+@pytest.mark.parametrize("noise", [None, 0.7])
+def test_a_merged_voice_keeps_it_tells_it_and_takes_another(voice, calm, tmp_path, library, noise):  # noqa: F811
+    plain, heard = prior(voice), noise or OWN
+    voice.set_adapters([(calm, 1.0)], noise=noise)
     save_model(tmp_path / "merged.pth", voice.as_model())
     merged = VoiceLoader(tmp_path / "merged.pth", library)
-    assert shares(merged, plain) == pytest.approx([0.7, 0.7], rel=0.02)  # RVC's files are of fp16
+    assert shares(merged, plain) == pytest.approx([heard, heard], rel=0.02)  # RVC's files are of fp16
+    assert merged.heard_noise == merged.info.noise == pytest.approx(heard, rel=1e-3)
+    merged.set_adapters([], noise=1.0)
+    assert shares(merged, plain) == pytest.approx([1, 1], rel=0.02) and merged.heard_noise == 1
+
+
+def test_a_merged_base_says_so(voice):  # noqa: F811
     voice.set_adapters([], noise=0.7)
     assert voice.as_model()["info"].startswith("f0G16k, noise 0.7 ")
     voice.unload()
-    assert "noise" not in voice.as_model()["info"]
+    assert "noise" not in voice.as_model()["info"] and prior_noise.MODEL_KEY not in voice.as_model()
+
+
+@pytest.mark.parametrize("told", ["0.5", None, True, 0, -1, 1e9, float("nan"), float("inf"), [1], 10**400])
+def test_what_a_strangers_file_tells_of_its_noise_may_be_anything(told):
+    assert prior_noise.share_told({prior_noise.MODEL_KEY: told}) == 1.0 and prior_noise.share_told({}) == 1.0
+
+
+def test_a_network_with_a_noise_is_not_the_plain_base(voice):  # noqa: F811
+    assert voice.plain
+    voice.set_adapters([], noise=0.3)
+    assert not voice.plain
+    with pytest.raises(ValueError, match="move the network before"):
+        voice.move("cpu")
+    with pytest.raises(UserError, match="unload it before batches"):
+        VoiceBatch(voice).convert([np.zeros(16000, np.float32)], [{}])
+    voice.unload()
+    assert voice.plain
+
+
+def test_numbers_of_numpy_are_numbers(voice, calm):  # noqa: F811
+    voice.set_adapters([(calm, 1.0)], noise=np.float32(0.5))
+    assert voice.noise == 0.5 and type(voice.noise) is float
 
 
 def test_rvcs_own_networks_take_it(library, calm, voice):  # noqa: F811
@@ -166,6 +195,10 @@ def test_the_commands(calm, speech, voice, library, tmp_path, capsys):  # noqa: 
     heard = go(voice, audio_io.read_audio(source, 16000))
     np.testing.assert_allclose(soundfile.read(str(out))[0], heard, atol=1 / 32000)
     assert cli(merge_lora.main, ["--base_model", str(BASE), *both, "--output", str(merged)]) == 0
+    alone = ["--base_model", str(BASE), "--output", str(tmp_path / "alone.pth")]
+    assert cli(merge_lora.main, alone) == 2 and "nothing is to be merged" in capsys.readouterr().err
+    assert cli(merge_lora.main, [*alone, "--noise", "0.5"]) == 0
+    assert VoiceLoader(tmp_path / "alone.pth", library).info.noise == 0.5
     assert "calm, noise 0.2" in torch.load(str(merged), weights_only=True)["info"]
     # a full voice, too
     assert cli(infer_lora.main, ["--model", str(merged), "--noise", "0.9", *ends]) == 0

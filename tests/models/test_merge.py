@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from voice_data import BASE, SOURCE, go, make_adapter, run
 
-from LoraModel.inference import VoiceLoader, model_loader, options
+from LoraModel.inference import VoiceLoader, options, strength
 from LoraModel.inference import audio as audio_io
 from LoraModel.lora import load_adapter, weight_norm
 from LoraModel.messages import cli
@@ -131,7 +131,7 @@ def test_force_takes_a_wrong_base(tmp_path, library, capsys):
 
 def test_what_does_not_fit_fp16_is_refused_and_nothing_is_written(adapters, tmp_path, capsys, library, monkeypatch):
     path = tmp_path / "m.pth"
-    for module in (model_loader, options):
+    for module in (strength, options):
         monkeypatch.setattr(module, "FREE_STRENGTH", 1e12)
     assert cli(merge_lora.main, ["--base_model", str(BASE), "--lora_weights", str(adapters[0]), "--strength", "1e9",
                                  "--any_strength", "--output", str(path)]) == 2

@@ -169,7 +169,7 @@ def test_a_voice_that_cannot_be_had_ends_no_stream(adapters, monkeypatch, capsys
     class Live:
         rate, block_samples = 16000, 1600
 
-        def use(self, voice):
+        def use(self, voice, *_):
             raise next(answers)
 
         def process(self, block):

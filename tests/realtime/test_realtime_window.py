@@ -238,9 +238,10 @@ def test_the_voice_of_the_list_is_heard_when_the_stream_starts(shown):
     panel.wanted = (panel.plain, 1.0, 0.0)
     panel.started()
     assert voices.used == [{"anna.safetensors": 0.75}] and opened[VOICE].value is None
-    panel.path = str(panel.catalog.loras / "bob.safetensors")  # given as the voice: the class has it on already
+    panel.path = str(panel.catalog.loras / "bob.safetensors")  # given as the voice: it is shown, and stays
+    panel.wanted = (panel.plain, 0.5, 0.0)
     panel.started()
-    assert len(voices.used) == 1 and opened[VOICE].value == "lora/bob.safetensors"
+    assert voices.used[1:] == [{"bob.safetensors": 0.5}] and opened[VOICE].value == "lora/bob.safetensors"
     assert Element.focused is opened[STRENGTH]  # hot keys are typed into no field
 
 
@@ -250,9 +251,15 @@ def test_the_noise_of_the_slider_is_heard_when_the_stream_starts(shown, tmp_path
     panel.started()
     panel.path = str(panel.catalog.loras / "bob.safetensors")
     panel.started()
-    panel.path = str(tmp_path / "elsewhere.safetensors")  # on already, and in no list: it is not taken off
+    panel.path = str(tmp_path / "elsewhere.safetensors")  # in no list: it stays the voice, whatever else is set
     panel.started()
-    assert voices.used == [{}, {"bob.safetensors": 0.75}] and voices.noises == [0.3, 0.3]
+    assert opened[VOICE].value == ""
+    opened.events = [(NOISE, {VOICE: "", STRENGTH: 0.5, NOISE: 0.6}), ("stop_vc", {})]
+    opened.read()
+    assert voices.used == [{}, {"bob.safetensors": 0.75}, {"elsewhere.safetensors": 0.75},
+                           {"elsewhere.safetensors": 0.5}]
+    assert voices.noises == [0.3, 0.3, 0.3, 0.6]
+    assert opened.events[-1][1][window.NEWS] == "elsewhere: 0.5, noise 0.6"
 
 
 def test_a_base_that_is_not_in_the_checkout_is_asked_for(root, library, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
         page.locator("button:visible", has_text="Remove the adapter").first.click()  # and at once another
         choose("LoRA adapter", "anna.safetensors")
         shows("weights/lisa.pth", "lora/anna.safetensors", "lora/anna.safetensors\non weights/lisa.pth")
-        noise = field(page, "Noise")  # dragged: only where it comes to rest is acted on
+        noise = field(page, "Random noise")  # dragged: only where it comes to rest is acted on
         box = noise.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
         page.mouse.down()
@@ -53,5 +53,5 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
         shows("weights/lisa.pth", "lora/anna.safetensors", f"strength 1\nnoise {float(noise.input_value()):g} of RVC's")
         page.reload()
         shows("weights/lisa.pth", "lora/anna.safetensors", "strength 1\nnoise ")
-        assert float(field(page, "Noise").input_value()) > 0.5
+        assert float(field(page, "Random noise").input_value()) > 0.5
         page.close()

@@ -69,20 +69,61 @@ def test_a_base_whose_noise_cannot_be_set_is_heard_without_it(voices):
     assert voices.noise == 0 and voices.state.adapter == "lora/anna.safetensors"
 
 
+def test_a_merged_voice_says_and_is_heard_with_what_is_asked_for(voices):
+    voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
+    with pytest.raises(UserError, match="nothing to merge"):
+        voices.unload() and voices.merge("nothing")
+    voices.set_noise(0.5)  # the base alone can be merged with a noise
+    path = voices.merge("calmer")
+    assert torch.load(str(path), weights_only=True)["voice_noise"] == 0.5
+    voices.set_noise(0)
+    state = voices.load("weights/calmer.pth")
+    assert state.heard == 0.5 and state.noise == 0
+    voices.set_noise(1.0)
+    assert voices.state.heard == 1.0
+    again = VoiceLoader(load_base(path, LIBRARY), LIBRARY)
+    plain = VoiceLoader(load_base(BASE, LIBRARY, config_json=BASE.parent / "config.json"), LIBRARY)
+    torch.manual_seed(0)
+    given = torch.randn(1, 40, 768), torch.randint(1, 255, (1, 40)), torch.tensor([40])
+    again.set_adapters([], noise=1.0)
+    scales = [loader.network.enc_p(*given)[1] for loader in (again, plain)]
+    torch.testing.assert_close(scales[0], scales[1], atol=0.02, rtol=0)  # the file is of fp16
+
+
+def test_a_file_of_nonsense_leaves_the_panel_usable(voices, files):
+    """Finite weights and a right checksum, and a noise beyond all numbers."""
+    plain = load_adapter(files / "assets/lora/anna.safetensors")
+    voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
+    wild = with_noise(plain, voices.vc.net_g, 0.45)
+    for name in wild.tensors:
+        if name.startswith("enc_p.proj"):
+            wild.tensors[name] = wild.tensors[name] * 300
+    save_adapter(files / "assets/lora/wild.safetensors", wild.tensors, wild.config, wild.metadata)
+    state = voices.load(BASE_NAME, "lora/wild.safetensors", 1.0)
+    assert 0 <= state.heard < 1e-3 and voices.load(BASE_NAME, "lora/anna.safetensors", 1.0).heard == 1
+
+
 @needs_gradio
 def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
     made, names = panel(files)
+    slider = made.noise
     events = {event["api_name"]: event for event in names["app"].config["dependencies"] if event["api_name"]}
     assert len(events["lora_noise"]["inputs"]) == 1 and len(events["lora_noise"]["outputs"]) == 2
-    assert made.noise.change(0.5)[0] == NOTHING and made.voices.noise == 0.5  # nothing of ours is loaded
+    assert "for voices that are chosen here" in slider.ask(0.5)[0] and made.voices.noise == 0.5  # none is loaded
     assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[0].endswith("strength 1\nnoise 0.5 of RVC's own")
-    assert made.noise.change(0)[0].endswith("strength 1") and made.voices.state.noise == 0
-    assert made.noise.settle(0) == [NOTHING, NOTHING]
-    assert "noise 0.3" in made.noise.settle(0.3)[0]  # a change that the page dropped
-    assert "Error" in made.noise.settle(9)[0] and made.noise.settle(9) == [NOTHING, NOTHING]
-    assert made.voices.noise == made.page_opened()[16] == 0.3
+    assert slider.change(0)[0].endswith("strength 1") and made.voices.state.noise == 0
+    assert slider.settle(0, 0) == [NOTHING, NOTHING, 0, NOTHING]
+    said, answered, acted, _ = slider.settle(0.3, 0)  # a change that the page dropped
+    assert "noise 0.3" in said and answered and acted == 0.3
+    # refused, the slider goes back, and that change says nothing over the error
+    said, _, acted, back = slider.settle(9, 0.3)
+    assert "Error" in said and acted == back["value"] == made.voices.noise == made.page_opened()[16] == 0.3
+    assert slider.change(0.3) == slider.settle(0.3, None) == [NOTHING, NOTHING, 0.3, NOTHING]
+    # another page or a script set another noise: this page's slider was acted on, and does not undo that
+    assert "noise 0.8" in slider.ask(0.8)[0] and slider.settle(0.3, 0.3)[:2] == [NOTHING, NOTHING]
+    assert made.voices.noise == 0.8 and "0.3" in slider.ask(0.3)[0]
     assert "the base alone\nnoise 0.3" in made.take_off()[0]
-    assert "noise" not in made.noise.change(0)[0]
+    assert "noise" not in slider.change(0)[0]
     anna = load_adapter(files / "assets/lora/anna.safetensors")
     calm = with_noise(anna, made.voices.vc.net_g, 0.45)  # as training makes them
     save_adapter(files / "assets/lora/calm.safetensors", calm.tensors, calm.config, calm.metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ... import entries
-from ...inference.model_loader import MAX_STRENGTH
+from ...inference.strength import MAX_STRENGTH
 from ...messages import Text
 from ..help_texts import Help
 from ..text import Tr

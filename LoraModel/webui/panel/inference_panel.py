@@ -2,8 +2,8 @@
 
 RVC's own Convert and batch buttons convert with what is chosen here, since it is loaded into RVC's own converter `vc`.
 Scripts call the same events by name: `lora_refresh()`, `lora_load(base, adapter, strength)`, `lora_unload()`,
-`lora_merge(name)`, with names as `lora_refresh` lists them. An answer that starts with "Error" ("错误") changed
-nothing.
+`lora_noise(share)`, `lora_merge(name)`, with names as `lora_refresh` lists them. An answer that starts with "Error"
+("错误") changed nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ... import entries
 from ...host import find_host
-from ...inference.model_loader import MAX_STRENGTH
+from ...inference.strength import MAX_STRENGTH
 from ...messages import Text
 from ...models.catalog import Catalog
 from ...names import plain_name

@@ -21,8 +21,9 @@ from ...host.converter import Converter, Installed
 from ...host.index import find_index
 from ...host.patch import in_use
 from ...host.safe_types import voice_allowed
-from ...inference.model_loader import MAX_STRENGTH, VoiceLoader, check_strength
+from ...inference.model_loader import VoiceLoader
 from ...inference.patched import give_voice
+from ...inference.strength import MAX_STRENGTH, check_strength
 from ...inference.transpose import Transposition, choose_transposition
 from ...lora import Adapter, load_adapter, save_adapter
 from ...lora.adapter_file import read_metadata
@@ -30,7 +31,7 @@ from ...lora.adapter_metadata import Part, read_parts
 from ...messages import Text, UserError
 from ...models import Base, load_base_beside_config
 from ...models.catalog import Catalog, kind_of, stamp_of
-from ...models.prior_noise import MAX_NOISE, check_share
+from ...models.prior_noise import LEAST, MAX_NOISE
 from ...models.voice_file import save_model
 from ...names import plain_name
 
@@ -156,8 +157,9 @@ class Voices:
             UserError: it is no such number, or the base that is loaded does not allow it. The noise stays as it was.
         """
         wanted = entries.number(noise, Text("the noise"), 0, MAX_NOISE)
-        if wanted:
-            check_share(wanted)
+        if 0 < wanted < LEAST:
+            raise UserError("the noise {noise:g} is too low: give 0 for the voice's own, or {least} to {most}",
+                            noise=wanted, least=LEAST, most=MAX_NOISE)
         with self._turn:
             if wanted != self._noise and self.state is not None and self._voice is not None:
                 with in_use.change():
@@ -189,7 +191,7 @@ class Voices:
 
     def merge(self, name: str) -> Path:
         """Write what is loaded as NAME.pth, which RVC's own list shows: base plus adapter at its strength, with the
-        noise that it is heard with.
+        noise that it is heard with; the base alone where a noise was asked for.
 
         It is computed in fp32 from the files; the loaded network is not touched.
 
@@ -201,7 +203,7 @@ class Voices:
         with self._turn:
             now = self.state
             pairs = _pairs(self._loaded, self._strength, self._extras)
-            if now is None or not pairs:
+            if now is None or not pairs and not self._noise:
                 raise UserError("no adapter is loaded, so there is nothing to merge: choose a base and an adapter "
                                 "first")
             weights = self.catalog.weights
