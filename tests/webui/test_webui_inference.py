@@ -52,10 +52,10 @@ def test_every_event_answers_for_all_its_outputs(files):
                    made.load(BASE_NAME, "lora/damaged.safetensors", 1), made.load("", "", 1),
                    made.settle(BASE_NAME, "lora/anna.safetensors", 0.5), made.settle("", "", 1), made.take_off(),
                    made.release(), made.release()):
-        assert len(answer) == shown == 23
+        assert len(answer) == shown == 20
     assert len(made.lists()) == len(events["lora_refresh"]["outputs"]) and len(made.merge_into("")) == len(
         events["lora_merge"]["outputs"])
-    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 17
+    assert len(made.rvc_chose("lisa.pth")) == len(made.rvc_chose("")) == 5 and len(made.page_opened()) == 14
 
 
 @needs_gradio
@@ -75,7 +75,7 @@ def test_a_recording_is_shifted_to_the_loaded_voice_unless_a_number_is_given(fil
         inference_panel.attach(names)
     made = names[inference_panel.PANEL]
     inside = [child for block in row.children for child in (getattr(block, "children", None) or [block])]
-    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 18
+    assert inside == [names["vc_transform0"], *made.pitch.ticks, after] and len(made.page_opened()) == 15
     assert len([event for event in app.config["dependencies"] if event["queue"] is not False]) == 0
     choose = made.voices.vc.rvc_lora_transpose
     made.voices.release()
@@ -120,8 +120,8 @@ def test_errors_stand_in_the_page_in_its_language_and_say_what_is_still_loaded(f
             assert [change.get("value") for change in answer[2:4]] == [BASE_NAME, "lora/anna.safetensors"]
             assert set(map(str, made.settle(BASE_NAME, refused, 1))) == {str(NOTHING)}  # it is not tried again
             # The page sets its lists back, which is an event: the message stays.
-            assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[:-1] == [NOTHING] * 22
-            assert made.settle(BASE_NAME, "lora/anna.safetensors", 1) == [NOTHING] * 23
+            assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors", 1)[:-1] == [NOTHING] * 19
+            assert made.settle(BASE_NAME, "lora/anna.safetensors", 1) == [NOTHING] * 20
         # what was chosen meanwhile is loaded
         assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.5)[0].endswith("0.5")
         made.release()
@@ -163,7 +163,7 @@ def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files
         answer = made.settle(base, adapter, strength)
         base = answer[2].get("value", base)  # what the page shows then
         assert made.voices.state[:3] == (base, made._adapter(adapter), strength)
-        assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 23
+        assert isinstance(answer[-1], str) and made.settle(base, adapter, strength) == [NOTHING] * 20
     # Two answers are never the same text, or the page would see no change: also where nothing was changed.
     assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1] != made.load(BASE_NAME, "lora/anna.safetensors", 1)[-1]
     assert made.choose_adapter(BASE_NAME, "lora/anna.safetensors",
@@ -176,7 +176,7 @@ def test_a_choice_that_the_page_dropped_is_seen_to_and_then_all_is_at_rest(files
     # loads a voice.
     assert made.settle("", made.none, 1)[2:4] == [{**NOTHING, "value": BASE_NAME},
                                                   {**NOTHING, "value": "lora/anna.safetensors"}]
-    assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 23
+    assert made.settle("", made.none, 1, "lisa.pth") == [NOTHING] * 20
 
 
 @needs_gradio
@@ -315,11 +315,11 @@ def test_up_to_four_voices_blend_and_a_saved_blend_brings_its_rows_back(files, t
                if name in loaded)
     # at rest: nothing is loaded twice, and a refused row says both bases and is not tried again
     assert made.change_blend(BASE_NAME, "lora/anna.safetensors", 0.7, *rows) == [NOTHING, NOTHING]
-    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *rows) == [NOTHING] * 23
+    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *rows) == [NOTHING] * 20
     wrong = [*rows[:2], "lora/other.safetensors", 1, made.none, 1]
     said, _ = made.change_blend(BASE_NAME, "lora/anna.safetensors", 0.7, *wrong)
     assert "trained on the base other" in said and "the chosen base is f0G16k" in said and "at 0.3" in said
-    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *wrong) == [NOTHING] * 23
+    assert made.settle(BASE_NAME, "lora/anna.safetensors", 0.7, "", *wrong) == [NOTHING] * 20
     # saved, it is one adapter of the list; loaded again, it is the rows
     def save(name):
         return made.merge.save_blend(name, made._adapter_names, 4)
@@ -334,9 +334,9 @@ def test_up_to_four_voices_blend_and_a_saved_blend_brings_its_rows_back(files, t
     assert made.voices.state.extras == (("lora/mine/bert.safetensors", 0.3),)
     assert answer[3]["value"] == "lora/anna.safetensors" and answer[10]["value"] == 0.7
     assert [row.get("visible") for row in answer[12:18]] == [True, True, False, False, False, False]
-    assert [row["value"] for row in [*answer[12:18], answer[21]]] == ["lora/mine/bert.safetensors", 0.3, made.none, 1.0,
-                                                                      made.none, 1.0, 1]
-    assert [line["visible"] for line in answer[18:21]] == [True, False, False]
+    assert [row["value"] for row in answer[12:19]] == ["lora/mine/bert.safetensors", 0.3, made.none, 1.0, made.none,
+                                                       1.0, 1]
+    assert [line["visible"] for line in made.rows.in_sight(answer[18]["value"])] == [True, False, False]
     # where a part is gone, the blend is the one file that it is
     (lora / "mine/bert.safetensors").unlink()
     made.load(BASE_NAME, "lora/duet.safetensors", 0.5)
@@ -346,12 +346,16 @@ def test_up_to_four_voices_blend_and_a_saved_blend_brings_its_rows_back(files, t
 @needs_gradio
 def test_rows_are_added_and_removed(files):
     made, _ = panel(files)
-    assert [row.get("visible") for row in made.rows.more(0)[:6]] == [True, True, False, False, False, False]
-    assert made.rows.more(3)[-1]["value"] == 3 and made.rows.more("nonsense")[-1]["value"] == 1
+
+    def seen(answer):
+        assert len(answer) == len(made.rows.outputs) + len(made.rows.lines) == 10
+        lines = [line["visible"] for line in answer[7:]]
+        return [row.get("visible") for row in answer[:6:2]], answer[6]["value"], lines
+
+    assert seen(made.rows.more(0)) == ([True, False, False], 1, [True, False, False])
+    assert seen(made.rows.more(3)) == ([True] * 3, 3, [True] * 3) and seen(made.rows.more("nonsense"))[1] == 1
     fewer = made.rows.fewer(2)
-    assert [row.get("visible") for row in fewer[:6]] == [True, True, False, False, False, False]
-    assert [line["visible"] for line in fewer[6:9]] == [True, False, False]
-    assert fewer[2]["value"] == made.none and fewer[-1]["value"] == 1
+    assert seen(fewer) == ([True, False, False], 1, [True, False, False]) and fewer[2]["value"] == made.none
 
 
 @needs_gradio

@@ -59,9 +59,15 @@ class BlendRows:
 
     @property
     def outputs(self) -> List[Any]:
-        """The components that an answer writes: the rows' values, the rows themselves, and how many of them are seen.
-        (A script's client knows no row, and calls no event that answers for one.)"""
-        return [*self.values, *self.lines, self.count]
+        """The components that an answer writes: the rows' values, and how many rows are seen. (A script's client knows
+        no row, and calls no event that answers for one: `events` sees to `lines`.)"""
+        return [*self.values, self.count]
+
+    def events(self) -> None:
+        """The buttons, and the rows in sight as many as `count` says."""
+        self.add.click(self.more, [self.count], [*self.outputs, *self.lines], queue=False)
+        self.remove.click(self.fewer, [self.count], [*self.outputs, *self.lines], queue=False)
+        self.count.change(self.in_sight, [self.count], self.lines, queue=False)
 
     def lists(self) -> List[Update]:
         """The adapters that there are now, for each row."""
@@ -83,7 +89,7 @@ class BlendRows:
         none = self.names()[0]
         padded: List[Tuple[str, float]] = [*extras, *[(none, 1.0)] * (ROWS - len(extras))]
         return [*(update(value=value, visible=row < len(extras)) for row, pair in enumerate(padded) for value in pair),
-                *self._lines(len(extras)), update(value=len(extras))]
+                update(value=len(extras))]
 
     def more(self, count: Any) -> List[Update]:
         """One row more in sight."""
@@ -97,12 +103,12 @@ class BlendRows:
         return changes
 
     def _visible(self, count: int) -> List[Update]:
-        return [*(update(visible=row < count) for row in range(ROWS) for _ in range(2)), *self._lines(count),
-                update(value=count)]
+        return [*(update(visible=row < count) for row in range(ROWS) for _ in range(2)), update(value=count),
+                *self.in_sight(count)]
 
-    @staticmethod
-    def _lines(count: int) -> List[Update]:
-        return [update(visible=row < count) for row in range(ROWS)]
+    def in_sight(self, count: Any) -> List[Update]:
+        """So many of the rows in sight."""
+        return [update(visible=row < self._whole(count)) for row in range(ROWS)]
 
     @staticmethod
     def _whole(count: Any) -> int:

@@ -165,8 +165,7 @@ class Panel(PanelAnswers):
         for part in rows.values:
             part.change(self.change_blend, [*chosen, *rows.values], [self.status, self.answered], show_progress=False,
                         queue=False)
-        rows.add.click(rows.more, [rows.count], rows.outputs, queue=False)
-        rows.remove.click(rows.fewer, [rows.count], rows.outputs, queue=False)
+        rows.events()
         self.asked.click(self.load, chosen, shown, api_name="lora_load", queue=False)
         self.base.change(self.choose_base, chosen, shown, queue=False)
         self.adapter.change(self.choose_adapter, chosen, shown, queue=False)
