@@ -12,7 +12,9 @@ from voice_data import BASE, make_adapter
 
 from LoraModel.host import Host
 from LoraModel.models import load_base
+from LoraModel.models.catalog import Catalog
 from LoraModel.models.voice_file import small_model
+from LoraModel.webui.panel.voices import Voices
 
 LIBRARY = Host("library")
 BASE_NAME = "pretrained_v2/f0G16k.pth"
@@ -96,3 +98,17 @@ def panel(files, language="en_US", **more):
         names["protect0"], names["protect1"] = gr.Slider(0, 1), gr.Slider(0, 1)
         inference_panel.attach(names)
     return names[inference_panel.PANEL], names
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A furnished assets/ folder."""
+    root = tmp_path_factory.mktemp("panel")
+    furnish(root)
+    return root
+
+
+@pytest.fixture
+def voices(files):
+    """The panel's voices on it, without a page."""
+    return Voices(Converter(), LIBRARY, Catalog(files))

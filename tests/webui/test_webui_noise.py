@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from panel_data import BASE_NAME, LIBRARY, NOTHING, Converter, furnish, needs_gradio, panel
+from panel_data import BASE_NAME, LIBRARY, NOTHING, files, needs_gradio, panel, voices  # noqa: F401  (fixtures)
 from voice_data import BASE, make_adapter
 
 from LoraModel.conversion.noise import with_noise
@@ -12,23 +12,9 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
-from LoraModel.models.catalog import Catalog
-from LoraModel.webui.panel.voices import Voices
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    root = tmp_path_factory.mktemp("panel")
-    furnish(root)
-    return root
-
-
-@pytest.fixture
-def voices(files):
-    return Voices(Converter(), LIBRARY, Catalog(files))
-
-
-def test_the_noise_acts_on_whatever_is_loaded_and_a_merged_voice_keeps_it(voices, files):
+def test_the_noise_acts_on_whatever_is_loaded_and_a_merged_voice_keeps_it(voices, files):  # noqa: F811
     assert voices.set_noise(0.5) is None and voices.noise == 0.5  # for what will be loaded
     voice = VoiceLoader(load_base(BASE, LIBRARY, config_json=BASE.parent / "config.json"), LIBRARY)
 
@@ -51,7 +37,7 @@ def test_the_noise_acts_on_whatever_is_loaded_and_a_merged_voice_keeps_it(voices
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 0.01, 1.6, float("nan"), None, "much", [1], {}])
-def test_what_is_no_noise_is_refused(voices, wrong):
+def test_what_is_no_noise_is_refused(voices, wrong):  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
     voices.set_noise(0.7)
     with pytest.raises(UserError, match="noise"):
@@ -60,7 +46,7 @@ def test_what_is_no_noise_is_refused(voices, wrong):
     voices.set_noise(0)
 
 
-def test_a_base_whose_noise_cannot_be_set_is_heard_without_it(voices):
+def test_a_base_whose_noise_cannot_be_set_is_heard_without_it(voices):  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
     with torch.no_grad():
         list(voices.vc.net_g.enc_p.encoder.norm_layers_2)[-1].beta.zero_()
@@ -69,7 +55,7 @@ def test_a_base_whose_noise_cannot_be_set_is_heard_without_it(voices):
     assert voices.noise == 0 and voices.state.adapter == "lora/anna.safetensors"
 
 
-def test_a_merged_voice_says_and_is_heard_with_what_is_asked_for(voices):
+def test_a_merged_voice_says_and_is_heard_with_what_is_asked_for(voices):  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
     with pytest.raises(UserError, match="nothing to merge"):
         voices.unload() and voices.merge("nothing")
@@ -90,7 +76,7 @@ def test_a_merged_voice_says_and_is_heard_with_what_is_asked_for(voices):
     torch.testing.assert_close(scales[0], scales[1], atol=0.02, rtol=0)  # the file is of fp16
 
 
-def test_a_file_of_nonsense_leaves_the_panel_usable(voices, files):
+def test_a_file_of_nonsense_leaves_the_panel_usable(voices, files):  # noqa: F811
     """Finite weights and a right checksum, and a noise beyond all numbers."""
     plain = load_adapter(files / "assets/lora/anna.safetensors")
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
@@ -104,7 +90,7 @@ def test_a_file_of_nonsense_leaves_the_panel_usable(voices, files):
 
 
 @needs_gradio
-def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
+def test_the_noise_acts_on_what_is_loaded_and_is_said(files):  # noqa: F811
     made, names = panel(files)
     slider = made.noise
     events = {event["api_name"]: event for event in names["app"].config["dependencies"] if event["api_name"]}
@@ -133,7 +119,7 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):
     assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("noise 0.67 of RVC's own")
 
 
-def test_a_merged_voice_tells_its_pitch_as_its_adapter_does(voices, files):
+def test_a_merged_voice_tells_its_pitch_as_its_adapter_does(voices, files):  # noqa: F811
     pitch = {"median": 110.0, "low": 90.0, "high": 140.0}
     make_adapter(files / "assets/lora/deep.safetensors", LIBRARY, 8, name="deep", pitch=json.dumps(pitch))
     voices.load(BASE_NAME, "lora/deep.safetensors", 1.0)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from catalog_data import generator
-from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, furnish
+from panel_data import BASE_NAME, LIBRARY, REFUSED, Converter, files, furnish, voices  # noqa: F401  (fixtures)
 from voice_data import BASE, make_adapter
 
 from LoraModel.host.patch import BASE as OURS
@@ -25,18 +25,6 @@ from LoraModel.webui.panel.voices import Voices, check_strength
 from LoraModel.webui.text import error_text, fields_for_options, translator
 
 english, chinese = tr_in("en"), tr_in("zh_CN")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    root = tmp_path_factory.mktemp("panel")
-    furnish(root)
-    return root
-
-
-@pytest.fixture
-def voices(files):
-    return Voices(Converter(), LIBRARY, Catalog(files))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +47,7 @@ def same(network, weights):
 
 # ---------------------------------------------------------------- lists and names
 
-def test_what_is_listed(files, tmp_path):
+def test_what_is_listed(files, tmp_path):  # noqa: F811
     catalog = Catalog(files)
     assert catalog.bases() == [BASE_NAME, "weights/fast.pth", "weights/lisa.pth", "weights/other.pth"]
     assert catalog.full_voices() == ["fast.pth", "lisa.pth", "other.pth"]
@@ -102,7 +90,7 @@ def test_links_that_lead_out_are_not_listed_and_a_linked_folder_of_rvcs_is(tmp_p
     "//server/a", "lora\\anna.safetensors", "lora/anna.safetensors\0", "lora/./anna.safetensors",
     "LORA/anna.safetensors", "weights/anna.safetensors", "anna", "lora/", "x" * 5000, "lora/anna.safetensors\n",
 ])
-def test_no_other_name_reaches_a_file(voices, name):
+def test_no_other_name_reaches_a_file(voices, name):  # noqa: F811
     for call in (lambda: voices.load(BASE_NAME, name), lambda: voices.load(name, "")):
         with pytest.raises(UserError, match="there is no (adapter|base) .*refresh the list and choose one") as caught:
             call()
@@ -132,7 +120,7 @@ def test_strengths_out_of_range(strength):
 
 # ---------------------------------------------------------------- loading
 
-def test_a_base_goes_into_the_converter_as_rvcs_own_voice_would(voices, expected):
+def test_a_base_goes_into_the_converter_as_rvcs_own_voice_would(voices, expected):  # noqa: F811
     state = voices.load(BASE_NAME)
     vc, config = voices.vc, config_list(json.loads((BASE.parent / "config.json").read_text(encoding="utf-8")))
     assert (vc.tgt_sr, vc.if_f0, vc.version, vc.n_spk) == (16000, 1, "v2", 16)
@@ -144,7 +132,7 @@ def test_a_base_goes_into_the_converter_as_rvcs_own_voice_would(voices, expected
     assert same(vc.net_g, expected(None, 1))
 
 
-def test_choosing_strength_and_unloading_act_in_place(voices, files, expected):
+def test_choosing_strength_and_unloading_act_in_place(voices, files, expected):  # noqa: F811
     anna, bert = files / "assets/lora/anna.safetensors", files / "assets/lora/mine/bert.safetensors"
     assert voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)[:4] == (BASE_NAME, "lora/anna.safetensors", 1.0, 3)
     network, pipeline = voices.vc.net_g, voices.vc.pipeline
@@ -158,13 +146,13 @@ def test_choosing_strength_and_unloading_act_in_place(voices, files, expected):
     assert voices.vc.net_g is network and voices.vc.pipeline is pipeline
 
 
-def test_the_network_itself_takes_adapters_by_name(voices, files):
+def test_the_network_itself_takes_adapters_by_name(voices, files):  # noqa: F811
     patch(host=LIBRARY)
     voices.load(BASE_NAME, "lora/anna.safetensors")
     assert [one.adapter.name for one in voices.vc.net_g.adapters()] == ["anna"]
 
 
-def test_what_is_loaded_already_is_not_loaded_again(voices, monkeypatch):
+def test_what_is_loaded_already_is_not_loaded_again(voices, monkeypatch):  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors", 0.5)
     network = voices.vc.net_g
     monkeypatch.setattr(VoiceLoader, "set_adapters", None)
@@ -174,9 +162,9 @@ def test_what_is_loaded_already_is_not_loaded_again(voices, monkeypatch):
     assert voices.load("", "", 1.0).adapter == "lora/anna.safetensors" and voices.vc.net_g is network
 
 
-def test_a_base_that_changed_on_the_disk_is_read_again(tmp_path, files):
+def test_a_base_that_changed_on_the_disk_is_read_again(tmp_path, files):  # noqa: F811
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
-    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))  # noqa: F811
     voices.load("weights/lisa.pth")
     before = voices.vc.net_g
     shutil.copy(str(files / "assets/weights/other.pth"), str(tmp_path / "assets/weights/lisa.pth"))
@@ -185,7 +173,7 @@ def test_a_base_that_changed_on_the_disk_is_read_again(tmp_path, files):
                                                     - before.dec.conv_pre.bias).min()) > 0.9
 
 
-def test_an_adapter_alone_finds_its_base(voices):
+def test_an_adapter_alone_finds_its_base(voices):  # noqa: F811
     assert voices.load("", "weights/lisa_last.safetensors").base == "weights/lisa.pth"
     # lisa holds the base's weights in fp16, which the hash does not tell from the base: the loaded one stays
     assert voices.load("", "lora/anna.safetensors").base == "weights/lisa.pth"
@@ -196,8 +184,8 @@ def test_an_adapter_alone_finds_its_base(voices):
 
 @pytest.mark.parametrize("base, adapter, en, zh", REFUSED)
 @pytest.mark.parametrize("loaded", [True, False])
-def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_stays(voices, expected, files, base,
-                                                                                   adapter, en, zh, loaded):
+def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_stays(voices, expected, files, base,  # noqa: F811
+                                                                                   adapter, en, zh, loaded):  # noqa: F811
     if loaded:
         voices.load(BASE_NAME, "lora/anna.safetensors", 0.6)
     before, state = dict(vars(voices.vc)), voices.state
@@ -209,10 +197,10 @@ def test_what_does_not_fit_is_refused_in_both_languages_and_the_voice_before_sta
         assert same(voices.vc.net_g, expected(files / "assets/lora/anna.safetensors", 0.6))
 
 
-def test_a_base_that_is_damaged_is_refused_and_the_voice_before_stays(tmp_path, files):
+def test_a_base_that_is_damaged_is_refused_and_the_voice_before_stays(tmp_path, files):  # noqa: F811
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
     (tmp_path / "assets/weights/broken.pth").write_bytes(b"no model")
-    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors")
     before = dict(vars(voices.vc))
     with pytest.raises(UserError, match="no RVC model or is damaged"):
@@ -220,8 +208,8 @@ def test_a_base_that_is_damaged_is_refused_and_the_voice_before_stays(tmp_path, 
     assert dict(vars(voices.vc)) == before
 
 
-def test_half_precision(files):
-    voices = Voices(Converter(half=True), LIBRARY, Catalog(files))
+def test_half_precision(files):  # noqa: F811
+    voices = Voices(Converter(half=True), LIBRARY, Catalog(files))  # noqa: F811
     voices.load(BASE_NAME)
     before = {name: tensor.clone() for name, tensor in voices.vc.net_g.state_dict().items()}
     voices.load(BASE_NAME, "lora/anna.safetensors", 1.0)
@@ -232,7 +220,7 @@ def test_half_precision(files):
     assert same(voices.vc.net_g, before)
 
 
-def test_a_voice_of_rvcs_takes_its_place_and_rvcs_unloading_lets_ours_go(voices):
+def test_a_voice_of_rvcs_takes_its_place_and_rvcs_unloading_lets_ours_go(voices):  # noqa: F811
     voices.load(BASE_NAME, "lora/anna.safetensors")
     voices.vc.hubert_model = object()
     voices.release()
@@ -244,7 +232,7 @@ def test_a_voice_of_rvcs_takes_its_place_and_rvcs_unloading_lets_ours_go(voices)
     assert voices.vc.net_g is rvcs
 
 
-def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):
+def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):  # noqa: F811
     asked = []
 
     def find(sid):
@@ -261,9 +249,9 @@ def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):
 
 # ---------------------------------------------------------------- merging
 
-def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expected):
+def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expected):  # noqa: F811
     shutil.copytree(str(files / "assets"), str(tmp_path / "assets"))
-    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))
+    voices = Voices(Converter(), LIBRARY, Catalog(tmp_path))  # noqa: F811
     with pytest.raises(UserError, match="no adapter is loaded"):
         voices.merge("anna")
     voices.load(BASE_NAME, "lora/anna.safetensors", 0.8)
@@ -289,7 +277,7 @@ def test_merging_writes_what_is_heard_and_refuses_names(tmp_path, files, expecte
 
 # ---------------------------------------------------------------- what the file says of itself
 
-def test_details_in_both_languages(files):
+def test_details_in_both_languages(files):  # noqa: F811
     text = describe(files / "assets/lora/anna.safetensors", english)
     for part in ("Voice: anna (speaker 3)", "Base: f0G16k (", "v2, 16 kHz, with pitch", "Rank: balanced: ",
                  "40 epochs, 480 steps",
