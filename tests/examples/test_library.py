@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
             str(tmp_path / "anna" / f"{number}.wav"), training_data.clip(number, 0.4, 1.0)[0], training_data.RATE
         )
     shutil.copyfile(str(tmp_path / "anna" / "1.wav"), str(tmp_path / "in.wav"))
-    tiny_base.make(tmp_path / "base.pth")
+    tiny_base.make(tmp_path / "base.pth", noise=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -16,8 +16,9 @@ from LoraModel.models.model_utils import config_list
 CONFIG = Path(__file__).resolve().parents[2] / "LoraModel" / "demo" / "base" / "config.json"
 
 
-def make(path, speakers=2):
-    """Write the base to `path` and its configuration beside it; return `path`."""
+def make(path, speakers=2, noise=False):
+    """Write the base to `path` and its configuration beside it; return `path`. noise: let its voices' noise be set, as
+    in a network that was trained (with fresh weights the last layer norm's betas are all 0)."""
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
     config["model"].update(
         inter_channels=8,
@@ -33,6 +34,8 @@ def make(path, speakers=2):
     )
     torch.manual_seed(0)
     network = Host("library").build_synthesizer(config_list(config), "v2", True)
+    if noise:
+        torch.nn.init.constant_(list(network.enc_p.encoder.norm_layers_2)[-1].beta, 0.1)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": {key: value.half() for key, value in network.state_dict().items()}}, str(path))
     path.with_name("config.json").write_text(json.dumps(config), encoding="utf-8")
