@@ -42,7 +42,7 @@ def with_noise(adapter: Adapter, network: nn.Module, share: float) -> Adapter:
     check_share(share)
     norm, products = usable_norm(network), products_of(adapter)
     layers: Any = network.enc_p
-    left, right = unit_shift(network)
+    left, right = unit_shift(network, norm)
     learnt = _without(products.pop(LAYER, _nothing(LoRAConv1d, layers.proj)), right[0])
     change = math.log(share) - shift_of(learnt.left, learnt.right, norm)
     if abs(change) >= SMALL:

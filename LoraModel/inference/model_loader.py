@@ -21,7 +21,7 @@ from ..lora.adapter_bytes import Stamp, stamp_of
 from ..lora.voice_pitch import VoicePitch, pitch_of_blend
 from ..messages import UserError
 from ..models import Base, BaseInfo, load_base_beside_config
-from ..models.prior_noise import LAYER, brought, check_share, set_share
+from ..models.prior_noise import LAYER, asked_share, brought, set_share
 from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
@@ -245,7 +245,7 @@ class VoiceLoader:
         """
         with self.lock, self._preparing:
             chosen = self._choose(adapters, force, any_strength)
-            noise = None if noise is None else check_share(noise)
+            noise = asked_share(noise)
             try:
                 self._live.write_products(self._sum(chosen, noise))
             except BaseException:
@@ -289,7 +289,7 @@ class VoiceLoader:
         """
         with self._preparing:
             chosen = self._choose(adapters, force, any_strength)
-            noise = None if noise is None else check_share(noise)
+            noise = asked_share(noise)
             weights = self._live.make(self._sum(chosen, noise), spare.weights if spare is not None else None)
             return Blend(tuple(chosen), weights, noise)
 

@@ -57,6 +57,15 @@ def check_share(share: Any) -> float:
     return float(share)
 
 
+def asked_share(noise: Any) -> Optional[float]:
+    """A share that may be left out: None stays None.
+
+    Raises:
+        UserError: as `check_share`.
+    """
+    return None if noise is None else check_share(noise)
+
+
 def share_told(fields: Mapping[str, Any]) -> float:
     """The share of RVC's noise that a merged model's file was written with; 1.0 where it tells nothing, or nothing that
     can be."""
@@ -126,25 +135,27 @@ def set_share(products: Mapping[str, Tuple[Tensor, Tensor]], network: nn.Module,
 
     Args:
         products: (left, right) by layer, as `LiveWeights.write_products` takes them. network: the base's; its last
-            layer norm is read, nothing is changed. own: the share that the base itself was written with.
+            layer norm is read, nothing is changed. share: as `check_share` gives it. own: the share that the base
+            itself was written with.
 
     Raises:
-        UserError: a share out of its limits, or a base that does not allow it.
+        UserError: a base that does not allow it.
     """
     norm, known = usable_norm(network), products.get(LAYER)
-    change = math.log(check_share(share) / own) - (shift_of(*known, norm) if known is not None else 0.0)
+    change = math.log(share / own) - (shift_of(*known, norm) if known is not None else 0.0)
     device = network.enc_p.proj.weight.device  # type: ignore[union-attr]
-    left, right = (factor.to(device) for factor in unit_shift(network))
+    left, right = (factor.to(device) for factor in unit_shift(network, norm))
     pair = left * change, right
     if known is not None:
         pair = torch.cat([known[0], pair[0]], 1), torch.cat([known[1], pair[1]], 0)
     return {**products, LAYER: pair}
 
 
-def unit_shift(network: nn.Module) -> Tuple[Tensor, Tensor]:
-    """(left, right), (2 * channels of z, 1) and (1, channels): the delta of LAYER that adds 1 to log_scale."""
-    norm, layer = last_norm(network), network.enc_p.proj  # type: ignore[union-attr]
-    left = torch.zeros(layer.out_channels, 1)  # type: ignore[arg-type, union-attr]
+def unit_shift(network: nn.Module, norm: LastNorm) -> Tuple[Tensor, Tensor]:
+    """(left, right), (2 * channels of z, 1) and (1, channels): the delta of LAYER that adds 1 to log_scale. norm: the
+    network's own."""
+    layer: Any = network.enc_p.proj  # type: ignore[union-attr]
+    left = torch.zeros(layer.out_channels, 1)
     left[len(left) // 2:] = 1.0
     return left, (1 / (norm.gamma * norm.constant)).float()[None]
 
@@ -161,7 +172,7 @@ def with_shift(tensors: Mapping[str, Tensor], config: LoRAConfig, network: nn.Mo
     kinds = {LAYER: (LoRAConv1d, encoder.proj), BESIDE: (LoRALinear, encoder.emb_phone)}
     more = {f"{path}.{key}": torch.zeros(shape) for path, (kind, layer) in kinds.items()
             for key, shape in kind.file_shapes(layer, 1).items()}
-    left, right = unit_shift(network)
+    left, right = unit_shift(network, last_norm(network))
     left = left * math.log(share)
     even = float((right.norm() / left.norm()).sqrt())  # two vectors of one length round best
     for key, factor in zip(LoRAConv1d.KEYS, (right / even, left * even)):

@@ -19,7 +19,7 @@ from ..host import Host
 from ..inference.model_loader import Applied, Blend, Source, VoiceLoader
 from ..inference.strength import check_strength
 from ..lora import Adapter
-from ..models.prior_noise import check_share
+from ..models.prior_noise import asked_share
 
 Wanted = Union[Mapping[Source, float], Iterable[Tuple[Source, float]]]
 """Adapters, or their files, with their strengths; empty for the plain base."""
@@ -247,7 +247,7 @@ def _checked(adapters: Wanted, any_strength: bool,
     """
     pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
     chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
-    return chosen, None if noise is None else check_share(noise)
+    return chosen, asked_share(noise)
 
 
 def _resolved(host: Host, chosen: Sequence[Tuple[Source, float]]) -> List[Tuple[Source, float]]:
