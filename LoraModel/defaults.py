@@ -5,8 +5,9 @@ Another plugin in the same process may have set another default type or device (
 forward; ours must come out the same whatever stands there.
 
 And the same at every call: RVC has one function of its networks compiled by TorchScript, whose first calls run as it is
-written and later ones in an optimised form, which PyTorch 1.13 rounds differently. There it runs as it is written. Once
-the optimised form is there PyTorch takes it whatever it is told, so there RVC's modules are imported without compiling.
+written and later ones in an optimised form. Its gradient is rounded differently there on every version of PyTorch, its
+result before 2.1. Once the optimised form is there PyTorch takes it whatever it is told, so what a process had computed
+before would change the last digits of a training. RVC's modules are therefore imported without compiling.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def _as_written() -> ContextManager[object]:
 
 @contextlib.contextmanager
 def uncompiled() -> Iterator[None]:
-    """While modules are imported: where PyTorch rounds a compiled function differently, none of theirs is compiled."""
-    compiles = _ROUNDS_DIFFERENTLY and bool(torch.jit._state._enabled)
+    """While modules are imported, none of their functions is compiled by TorchScript."""
+    compiles = bool(torch.jit._state._enabled)
     if compiles:
         torch.jit._state.disable()
     try:

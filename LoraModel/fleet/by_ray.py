@@ -99,6 +99,9 @@ class Sent(NamedTuple):
 
 
 Message = Tuple[Any, ...]
+ALIGNED = 64
+"""Bytes: PyTorch's own tensors begin at a multiple of it."""
+
 _bases: Dict[str, Base] = {}
 """The base of the tasks before, in a worker that Ray keeps."""
 
@@ -175,13 +178,15 @@ def _train(sent: Sent, job: Job, base: Base, scratch: Path) -> Iterator[Message]
 
 
 def _base(sent: Sent, weights: Dict[str, np.ndarray]) -> Base:
-    """The network around the weights in this machine's store: none of them is copied."""
+    """The network around the weights in this machine's store. Only small ones are copied, those that the store does
+    not align as PyTorch does: PyTorch rounds what it computes from such a tensor differently."""
     key = sent.work.base_hash
     if key not in _bases:
         _bases.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the arrays are read-only, as a frozen base should be
             tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        tensors = {name: tensor.clone() if tensor.data_ptr() % ALIGNED else tensor for name, tensor in tensors.items()}
         _bases[key] = rebuilt(Portable(sent.info, tensors), find_host(sent.work.rvc_root))
     return _bases[key]
 

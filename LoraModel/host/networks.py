@@ -51,9 +51,10 @@ class Mel:
 def as_written() -> Iterator[None]:
     """RVC's networks give the same numbers at every call, within it.
 
-    RVC has one function of theirs compiled by TorchScript: its first calls run as it is written, later ones in a form
-    that PyTorch has optimised meanwhile, and on PyTorch 1.13 the two round differently. A run of training that is
-    resumed in a new process must go on as if nothing had been.
+    For networks whose modules RVC itself imported: it has one function of theirs compiled by TorchScript, whose first
+    calls run as it is written and later ones in a form that PyTorch has optimised meanwhile, which rounds differently.
+    What this project imports is not compiled (`defaults.uncompiled`). A run of training that is resumed in a new
+    process must go on as if nothing had been.
     """
     with torch.jit.optimized_execution(False):
         yield

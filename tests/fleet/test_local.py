@@ -5,7 +5,7 @@ from collections import namedtuple
 
 import pytest
 from fleet_data import done_once, make_place, session_of, states
-from training_data import close_logs, one_thread
+from training_data import log, one_thread
 
 from LoraModel.fleet import local, memory
 from LoraModel.fleet.manifest import Voice
@@ -109,4 +109,4 @@ def test_workers_that_are_not_forked(place, tmp_path):
     spawned.run(lambda: None)
     assert states(tmp_path / "spawned") == dict.fromkeys(NAMES, "done") and done_once(tmp_path / "spawned")
     for name in NAMES:
-        assert close_logs(tmp_path / "spawned" / "voices" / name, tmp_path / "forked" / "voices" / name)
+        assert log(tmp_path / "spawned" / "voices" / name) == log(tmp_path / "forked" / "voices" / name)

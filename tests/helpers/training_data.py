@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 import tiny_base
 import torch
@@ -129,18 +128,6 @@ def log(output):
     """The lines of train.jsonl without their times."""
     lines = [json.loads(line) for line in (Path(output) / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-
-
-def close_logs(first, second, rel=1e-6, without=()):
-    """Whether two runs logged the same figures to float rounding.
-
-    For runs in two processes of different pasts: one that has computed much before rounded a held-out figure otherwise
-    in its eighth digit.
-    """
-    first, second = log(first), log(second)
-    return len(first) == len(second) and all(
-        set(one) == set(two) and all(one[key] == pytest.approx(two[key], rel=rel) for key in set(one) - set(without))
-        for one, two in zip(first, second))
 
 
 def one_thread():

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from voice_data import BASE, SOURCE, go, make_adapter, run
 
+from LoraModel.host import Host
 from LoraModel.inference import VoiceLoader, options, strength
 from LoraModel.inference import audio as audio_io
 from LoraModel.lora import load_adapter, weight_norm
@@ -37,8 +38,7 @@ def merged(tmp_path_factory, adapters):
 
 def as_get_vc_loads(path):
     """What RVC's `VC.get_vc` does with a small model, with the host library's class."""
-    from rvc.lib.infer_pack import models
-
+    models = Host("library").module("models")
     checkpoint = torch.load(str(path), map_location="cpu", weights_only=True)
     checkpoint["config"][-3] = checkpoint["weight"]["emb_g.weight"].shape[0]
     classes = {("v1", 1): models.SynthesizerTrnMs256NSFsid, ("v1", 0): models.SynthesizerTrnMs256NSFsid_nono,

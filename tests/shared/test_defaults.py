@@ -3,13 +3,16 @@ make."""
 
 import contextlib
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from training_data import SMALL, make_experiment, settings
+from training_data import ROOT, SMALL, environment, log, make_experiment, settings
 from voice_data import BASE, go, make_adapter, state
 
 from LoraModel.defaults import usual_defaults
@@ -125,3 +128,37 @@ def test_training_runs_rvcs_compiled_function_as_it_is_written(tmp_path):
     before = torch._C._get_graph_executor_optimize()
     trainer.step([0])
     assert optimised == [False] and torch._C._get_graph_executor_optimize() is before
+
+
+IN_A_NEW_PROCESS = """
+import sys
+
+from training_data import settings
+
+from LoraModel.training import TrainConfig, prepare
+
+experiment, first, second = sys.argv[1:]
+
+
+def prepared(output):
+    return prepare(TrainConfig.from_dict(settings(experiment, output, epochs=2)))
+
+
+trainer = prepared(first)
+trainer.run()
+for _ in range(4):  # as a script might: the losses, forward and backward, without what `step` does around them
+    drawn = trainer.begin_step([0, 1])
+    trainer.backward(trainer.objective.prior_losses(drawn.batch, drawn.z))
+    trainer.backward(trainer.objective.decoder_losses(drawn.batch, drawn.z, 0))
+prepared(second).run()
+"""
+
+
+def test_what_a_process_computed_before_changes_no_training(tmp_path):
+    """RVC's compiled function, once it is optimised, rounds its gradient differently on every version of PyTorch. In a
+    process of its own: in this one it might be optimised already."""
+    experiment = make_experiment(tmp_path / "voice", clips=4, seconds=0.9)
+    places = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))
+    subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, str(experiment), str(tmp_path / "1"), str(tmp_path / "2")],
+                   env=environment(PYTHONPATH=places), check=True)
+    assert log(tmp_path / "1") == log(tmp_path / "2")
