@@ -84,5 +84,5 @@ def add_adapter_options(p: argparse.ArgumentParser) -> None:
 def add_noise_option(p: argparse.ArgumentParser, action: Any = "store") -> None:
     """The option of every command that converts with a voice or writes one as it is heard."""
     p.add_argument("--noise", action=action, type=commands.number(prior_noise.LEAST, prior_noise.MOST), help=tr(
-        "share of RVC's own noise that the voice is heard with: less is clearer and calmer, 1 is RVC's own (default: "
-        "what the adapters were trained with, usually 0.45; RVC's own without an adapter)"))
+        "share of RVC's random noise that the voice is heard with, 0.05 to 4: less is clearer and calmer, 1 is RVC's "
+        "own (default: what the adapters were trained with, usually 0.45; RVC's own without an adapter)"))

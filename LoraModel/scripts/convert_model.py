@@ -79,11 +79,12 @@ def parser() -> argparse.ArgumentParser:
     add_word_options(adapter, None)
     adapter.add_argument("--no_preview", action="store_true", help=tr("leave out the sound that the file carries"))
     adapter.add_argument("--peft", action="store_true", help=tr("write adapter_config.json beside it, in PEFT's shape"))
-    noise = forms.add_parser("noise", help=tr("an adapter whose voice is heard with less of RVC's noise, or more"))
+    noise = forms.add_parser("noise", help=tr(
+        "an adapter whose voice is heard with less of RVC's random noise, or more"))
     _add_file(noise)
     noise.add_argument("--base_model", type=commands.path, required=True, help=tr("the base that it was trained on"))
     noise.add_argument("--noise", type=commands.number(prior_noise.LEAST, prior_noise.MOST), default=TrainConfig.noise,
-                       help=tr("share of RVC's own noise: below 1 a clearer, calmer voice, 1 RVC's own"))
+                       help=tr("share of RVC's random noise, 0.05 to 4: below 1 a clearer, calmer voice, 1 RVC's own"))
     noise.add_argument("--bits", type=int, choices=(8, 16), default=16, help=tr("bits of each number"))
     _add_output(noise)
     commands.add_base_form(noise)

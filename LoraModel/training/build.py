@@ -140,6 +140,9 @@ def describe(trainer: Trainer) -> None:
              version=info.version, sample_rate=info.sample_rate, base=count.base, adapter=count.adapter,
              percent=count.percent, size=size / 1000, total_steps=total, device=trainer.device),
           file=sys.stderr)
+    if trainer.noise != trainer.config.noise:
+        print(tr("note: this base, or the layers that are trained, do not let the voice's random noise be set: it is "
+                 "heard with RVC's own"), file=sys.stderr)
     clamped = trainer.model.injection.clamped()
     if clamped:
         ranks = ", ".join(str(rank) for rank in sorted(set(clamped.values())))

@@ -79,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
     add("--epochs", type=epochs, help=tr("passes over the training clips; auto: until nothing improves any more"))
     add("--batch_size", type=commands.whole(1, MOST), help=tr("clips a step"))
     add("--lr", "--learning_rate", type=commands.number(0, 1000), dest="lr",
-        help=tr("peak learning rate: linear warm-up, then a cosine"))
+        help=tr("peak learning rate, after a linear warm-up; it falls from there"))
     add("--save_every", type=commands.whole(1, MOST),
-        help=tr("epochs between saves, each with a held-out evaluation"))
+        help=tr("epochs between saves, each with a held-out evaluation; with --epochs auto times ten steps"))
     add("--patience", type=commands.whole(0, MOST),
         help=tr("end after this many saves without a better figure; with --epochs auto the learning rate falls then "
                 "(default: 0, which is never, and four with auto)"))
@@ -91,11 +91,14 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", choices=PRECISIONS, help=tr("number format of the networks' arithmetic; bf16 is faster on "
                                                    "newer GPUs and CPUs"))
     add("--noise", type=commands.number(prior_noise.LEAST, prior_noise.MOST), help=tr(
-        "share of RVC's own noise that the voice is heard with: less is clearer and calmer, 1 is RVC's own"))
+        "share of RVC's random noise that the voice is heard with: less is clearer and calmer, 1 is RVC's own; 0.05 to "
+        "4"))
     add("--seed", type=commands.seed, help=tr("seed of all random numbers: the same seed trains the same adapter "
                                               "again"))
     add("--valid_fraction", type=commands.number(0, 1),
         help=tr("share of the clips that is kept out of training, to choose the best save"))
+    add("--speaker", type=commands.whole(0, MOST),
+        help=tr("row of the base's speaker table that the voice is trained on"))
     add("--speaker_id", type=commands.whole(0, MOST),
         help=tr("take the clips of this speaker, where the filelist has several "
 "(default: the only one)"))

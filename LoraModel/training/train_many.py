@@ -35,7 +35,7 @@ from LoraModel.training.settings_file import own_names, read_config_file
 
 FAILED = 1
 MOST_WORKERS, MOST_TOGETHER = 4096, 256
-AS_SETTINGS = ("epochs", "preset", "batch_size", "device", "seed")
+AS_SETTINGS = ("epochs", "preset", "batch_size", "device", "noise", "seed")
 """Options that are settings of TrainConfig."""
 
 
@@ -70,6 +70,8 @@ def parser() -> commands.Parser:
     add("--preset", help=tr("which layers are trained at which ranks"))
     add("--batch_size", help=tr("clips a step of each voice"))
     add("--device", help=tr("auto, cpu, cuda, cuda:1 …; auto takes all GPUs where there are some"))
+    add("--noise", help=tr("share of RVC's random noise that each voice is heard with: less is clearer and calmer, 1 "
+                           "is RVC's own; 0.05 to 4"))
     add("--seed", help=tr("of the random numbers: the same one trains the same adapters again"))
     add("--index", action="store_true", help=tr("build the faiss index of each voice that has none"))
     add("--not_in_list", action="store_true", help=tr("do not put the adapters into the list (assets/lora of the "

@@ -27,12 +27,14 @@ HELP: Dict[str, Text] = {
                  "more than the preset."),
     "alpha": Text("Scales what is learned, by alpha / rank. Leave it at 0 unless you know that you need another "
                   "value."),
-    "save_every": Text("In epochs. At each save the adapter is evaluated on held-out clips, and you can listen to it."),
+    "save_every": Text("In epochs; while the epochs are 0, in tens of steps. At each save the adapter is evaluated on "
+                       "held-out clips, and you can listen to it."),
     "epochs": Text("Passes over all recordings; 0 trains until nothing improves. The best save is kept, so too many do "
                    "no harm but take time."),
     "batch": Text("Clips in one step. Halve it where memory runs out."),
     "base_g": Text("What the adapter is trained on, and will be used with."),
-    "base_d": Text("Adds RVC's adversarial losses: somewhat clearer, several times slower."),
+    "base_d": Text("Adds RVC's adversarial losses: several times slower. On a small base it made no voice better; on "
+                   "RVC's own it has not been measured."),
     "device": Text("auto takes the GPU where there is one."),
     "anew": Text("Trains from the first step on. The earlier run is kept as lora.1, lora.2, …"),
     # listening
@@ -44,7 +46,7 @@ HELP: Dict[str, Text] = {
     # the inference panel
     "base": Text("The large model that stays in memory. Choosing an adapter loads the base that it needs."),
     "adapter": Text("The small file of one voice. A change takes effect with the next conversion."),
-    "search": Text("Leaves in the list what holds this text."),
+    "search": Text("Shows only the adapters whose name contains this text."),
     "queue_voice": Text("The voice that the buttons beside it are for."),
     "more_adapter": Text("A further voice, whose change is added to the first one's."),
     "more_strength": Text("How much of this voice is added: 1 all of it, 0 nothing."),

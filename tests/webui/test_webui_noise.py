@@ -96,7 +96,7 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):  # noqa: F811
     events = {event["api_name"]: event for event in names["app"].config["dependencies"] if event["api_name"]}
     assert len(events["lora_noise"]["inputs"]) == 1 and len(events["lora_noise"]["outputs"]) == 2
     assert "for voices that are chosen here" in slider.ask(0.5)[0] and made.voices.noise == 0.5  # none is loaded
-    assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[0].endswith("strength 1\nnoise 0.5 of RVC's own")
+    assert made.load(BASE_NAME, "lora/anna.safetensors", 1)[0].endswith("strength 1\nrandom noise 0.5 of RVC's own")
     assert slider.change(0)[0].endswith("strength 1") and made.voices.state.noise == 0
     assert slider.settle(0, 0) == [NOTHING, NOTHING, 0, NOTHING]
     said, answered, acted, _ = slider.settle(0.3, 0)  # a change that the page dropped
@@ -108,15 +108,15 @@ def test_the_noise_acts_on_what_is_loaded_and_is_said(files):  # noqa: F811
     # another page or a script set another noise: this page's slider was acted on, and does not undo that
     assert "noise 0.8" in slider.ask(0.8)[0] and slider.settle(0.3, 0.3)[:2] == [NOTHING, NOTHING]
     assert made.voices.noise == 0.8 and "0.3" in slider.ask(0.3)[0]
-    assert "the base alone\nnoise 0.3" in made.take_off()[0]
+    assert "the base alone\nrandom noise 0.3" in made.take_off()[0]
     assert "noise" not in slider.change(0)[0]
     anna = load_adapter(files / "assets/lora/anna.safetensors")
     calm = with_noise(anna, made.voices.vc.net_g, 0.45)  # as training makes them
     save_adapter(files / "assets/lora/calm.safetensors", calm.tensors, calm.config, calm.metadata)
-    assert made.load(BASE_NAME, "lora/calm.safetensors", 1)[0].endswith("strength 1\nnoise 0.45 of RVC's own")
+    assert made.load(BASE_NAME, "lora/calm.safetensors", 1)[0].endswith("strength 1\nrandom noise 0.45 of RVC's own")
     assert "Rank: balanced: dec_in 2, flow 2, resblocks 1, ups 3\n" in made._details(
         "lora/calm.safetensors")  # its noise is no rank that was trained
-    assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("noise 0.67 of RVC's own")
+    assert made.change_strength(BASE_NAME, "lora/calm.safetensors", 0.5)[0].endswith("random noise 0.67 of RVC's own")
 
 
 def test_a_merged_voice_tells_its_pitch_as_its_adapter_does(voices, files):  # noqa: F811

@@ -194,8 +194,8 @@ def use(user, folder, recording, batch, base):
     user.says(*loaded, re.escape(base))
     user.choose(*adapter, "lora/anna.safetensors")
     user.says(*loaded,
-              user.say(r"lora/anna\.safetensors\non .*\nstrength 1\nnoise 0\.45 of RVC's own$",
-                       r"lora/anna\.safetensors\n底模 .*\n强度 1\n噪声为 RVC 的 0\.45 倍$"))
+              user.say(r"lora/anna\.safetensors\non .*\nstrength 1\nrandom noise 0\.45 of RVC's own$",
+                       r"lora/anna\.safetensors\n底模 .*\n强度 1\n随机噪声为 RVC 的 0\.45 倍$"))
     user.until(head.inner_text, lambda text: re.match(r"RVC-LoRA: lora/anna\.safetensors, .* 1\b", text))
     assert "anna" in user.value("Adapter metadata", "适配器信息")
     recording(user)
@@ -203,9 +203,11 @@ def use(user, folder, recording, batch, base):
     assert len(audio) > rate / 2 and abs(audio).max() > 0
 
     user.number("Strength", "强度", 0.5)
-    user.says(*loaded, user.say(r"strength 0\.5\nnoise 0\.67 of RVC's own$", r"强度 0\.5\n噪声为 RVC 的 0\.67 倍$"))
+    user.says(*loaded, user.say(r"strength 0\.5\nrandom noise 0\.67 of RVC's own$",
+                                r"强度 0\.5\n随机噪声为 RVC 的 0\.67 倍$"))
     user.number("Random noise", "随机噪声", 0.2)
-    user.says(*loaded, user.say(r"strength 0\.5\nnoise 0\.2 of RVC's own$", r"强度 0\.5\n噪声为 RVC 的 0\.2 倍$"))
+    user.says(*loaded, user.say(r"strength 0\.5\nrandom noise 0\.2 of RVC's own$",
+                                r"强度 0\.5\n随机噪声为 RVC 的 0\.2 倍$"))
     half, _ = user.convert()
     assert len(half) == len(audio)
     user.number("Random noise", "随机噪声", 0)

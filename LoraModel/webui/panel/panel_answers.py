@@ -90,7 +90,7 @@ class PanelAnswers:
         more = [self.tr("\nwith {adapter} at {strength:g}", adapter=name, strength=strength)
                 for name, strength in state.extras]
         noise = round(state.heard, 2)
-        more += [self.tr("\nnoise {noise:g} of RVC's own", noise=noise)] if noise != 1 else []
+        more += [self.tr("\nrandom noise {noise:g} of RVC's own", noise=noise)] if noise != 1 else []
         return status + "".join(more)
 
     def _failed(self, error: Exception, still: bool = True) -> str:

@@ -111,7 +111,7 @@ def progress(status: Status, tr: Tr, stage: Optional[Stage] = None) -> str:
         parts.append(f'<div class="lora-error"><b>{escape(_worse(status, tr))}</b></div>')
     if status.verdict == "unevaluated":
         text = tr("The run ended before its adapter was evaluated on the held-out clips, so it was not put into the "
-                  "list. Resume continues it; the first evaluation is at the end of an epoch, as the save frequency "
+                  "list. Resume continues it; the first evaluation comes with the first save, as the save frequency "
                   "says.")
         parts.append(f'<div class="lora-line"><b>{escape(text)}</b></div>')
     if status.adapter and not status.active:
