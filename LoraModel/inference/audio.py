@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
 
 import librosa
 import numpy as np
@@ -157,18 +157,44 @@ def _missing_bytes(path: Path) -> int:
     other formats."""
     size = path.stat().st_size
     with open(str(path), "rb") as stream:
-        if stream.read(4) != b"RIFF" or stream.seek(4, 1) != 8 or stream.read(4) != b"WAVE":
-            return 0
-        for _ in range(100):
-            head = stream.read(8)
-            if len(head) < 8:
-                return 0
-            length = int.from_bytes(head[4:], "little")
-            if head[:4] == b"data":
+        for name, start, length in _chunks(stream):
+            if name == b"data":
                 # 0 and the largest numbers: written by programs that could not go back to the header
-                return 0 if length in (0, 0x7FFFFFFF) or length >= 0xFFFFF000 else max(0, stream.tell() + length - size)
-            stream.seek(length + length % 2, 1)
+                return 0 if length in (0, 0x7FFFFFFF) or length >= 0xFFFFF000 else max(0, start + length - size)
     return 0
+
+
+def _chunks(stream: BinaryIO) -> Iterator[Tuple[bytes, int, int]]:
+    """(name, where it starts, its bytes as its header says) of each chunk of a WAV file; none of other formats.
+
+    Titles and comments stand in chunks before the sound and may hold any bytes, those of another chunk's name too.
+    """
+    if stream.read(4) != b"RIFF" or stream.seek(4, 1) != 8 or stream.read(4) != b"WAVE":
+        return
+    at = 12
+    for _ in range(100):
+        stream.seek(at)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], at + 8, length
+        at += 8 + length + length % 2
+
+
+def _wav_samples(data: bytes) -> np.ndarray:
+    """(samples, channels) float32 of ffmpeg's WAV of 32 bit numbers; no sample where it is none.
+
+    A pipe cannot be gone back in: the sound's length is not in the header, it goes up to the end.
+    """
+    channels = 0
+    for name, start, length in _chunks(io.BytesIO(data)):
+        if name == b"fmt " and length >= 4:
+            channels = int.from_bytes(data[start + 2:start + 4], "little")
+        elif name == b"data" and channels:
+            count = (len(data) - start) // (4 * channels)
+            return np.frombuffer(data, "<f4", count * channels, start).reshape(count, channels)
+    return np.zeros((0, 1), np.float32)
 
 
 def _what_else(path: Path) -> Optional[Text]:
@@ -204,18 +230,15 @@ def _read_with_ffmpeg(path: Path, rate: int, why: str, tell: Tell, longest: floa
                         "more formats", path=path, why=why)
     done = _ffmpeg(program, path, "-t", str(longest + 1), "-f", "wav", "-c:a", "pcm_f32le", "-ar", str(rate))
     reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [why])[-1]
-    start = done.stdout.find(b"data") + 8
-    channels = int.from_bytes(done.stdout[22:24], "little")
-    if done.returncode != 0 or start < 8 or not channels or len(done.stdout) - start < 4 * channels:
+    samples = _wav_samples(done.stdout)
+    if done.returncode != 0 or not len(samples):
         _refuse_other(path)
         raise UserError("{path} is no audio that libsndfile or ffmpeg can read ({reason}): choose another file",
                         path=path, reason=reason)
-    count = (len(done.stdout) - start) // (4 * channels)
-    _check_claim(path, rate, count, longest)
-    samples = np.frombuffer(done.stdout, "<f4", count * channels, start).reshape(count, channels)
+    _check_claim(path, rate, len(samples), longest)
     if done.stderr.strip():
         tell(tr("note: {path} is damaged in places ({reason}): {count:.1f} s of it could be read", path=path,
-                reason=reason[:200], count=count / rate))
+                reason=reason[:200], count=len(samples) / rate))
     mixed = float(np.square(samples.mean(axis=1), dtype=np.float64).sum())
     return samples[:, channels_used(np.square(samples, dtype=np.float64).sum(axis=0), mixed)].mean(axis=1)
 

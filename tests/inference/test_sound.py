@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from LoraModel.inference import audio as audio_io
 from LoraModel.inference.audio import problem_of, read_audio
 from LoraModel.inference.sound import check_length
 from LoraModel.messages import UserError
@@ -41,6 +42,56 @@ def test_a_voice_on_the_left_keeps_its_level_through_ffmpeg(tmp_path):
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "alac",
                     str(tmp_path / "a.m4a")], check=True)
     assert rms(read(tmp_path / "a.m4a")[0]) == pytest.approx(rms(TONE), rel=0.02)
+
+
+def chunk(name, content):
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def piped(*before, channels=1, after=b""):
+    """What ffmpeg's WAV muxer writes into a pipe, which it cannot go back in: the sound's length is not known, and
+    titles stand before it."""
+    sound = np.repeat(TONE, channels).astype("<f4").tobytes()
+    form = struct.pack("<HHIIHH", 3, channels, RATE, 4 * channels * RATE, 4 * channels, 32)
+    return b"RIFF\xff\xff\xff\xffWAVE" + b"".join(before) + chunk(b"fmt ", form) + after + (
+        b"data\xff\xff\xff\xff" + sound)
+
+
+TITLES = [b"data", b"my data", b"xdata\0\0\0\0data", b"fmt data fmt ", b"odd"]
+
+
+@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_sound_is_found_behind_a_title_of_any_words(tmp_path, monkeypatch, title, channels):
+    """A title with "data" in it was read as the beginning of the sound."""
+    said = chunk(b"LIST", b"INFO" + chunk(b"INAM", title))
+    (tmp_path / "a.m4a").write_bytes(b"no format of libsndfile's")
+    monkeypatch.setattr(audio_io.shutil, "which", lambda name: name)
+    for data in (piped(after=said, channels=channels), piped(said, channels=channels), piped(channels=channels)):
+        monkeypatch.setattr(audio_io, "_ffmpeg", lambda *_, data=data: subprocess.CompletedProcess([], 0, data, b""))
+        audio, notes = read(tmp_path / "a.m4a")
+        assert np.array_equal(audio, TONE) and not notes
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"RIFF\xff\xff\xff\xffWAVE", piped()[:30], piped()[:44],
+                                  piped()[:47], piped(channels=0), piped(chunk(b"LIST", b"data" * 9))[:64],
+                                  b"RIFF\xff\xff\xff\xffWAVE" + chunk(b"data", bytes(8)), b"data" * 40])
+def test_what_holds_no_sound_is_no_recording(tmp_path, monkeypatch, data):
+    (tmp_path / "a.m4a").write_bytes(b"no format of libsndfile's")
+    monkeypatch.setattr(audio_io.shutil, "which", lambda name: name)
+    monkeypatch.setattr(audio_io, "_ffmpeg", lambda *_: subprocess.CompletedProcess([], 0, data, b""))
+    with pytest.raises(UserError, match="no audio that libsndfile or ffmpeg can read"):
+        read(tmp_path / "a.m4a")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("title", ["data", "my data", "fmt data", "数据 data"])
+def test_a_title_changes_nothing_of_what_ffmpeg_reads(tmp_path, title):
+    soundfile.write(str(tmp_path / "a.wav"), TONE, RATE)
+    for name, more in (("plain", []), ("named", ["-metadata", f"title={title}", "-metadata", f"artist={title}"])):
+        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "alac", *more,
+                        str(tmp_path / f"{name}.m4a")], check=True)
+    assert np.array_equal(read(tmp_path / "named.m4a")[0], read(tmp_path / "plain.m4a")[0])
 
 
 def test_channels_that_cancel_each_other_are_not_averaged(tmp_path):
