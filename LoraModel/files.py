@@ -22,6 +22,10 @@ from .names import is_device
 
 _LONGEST_STEM = 150
 """Bytes of a target's name that its temporary name repeats; file systems take 255 in all."""
+_HELD = os.name == "nt"
+"""Whether a file that a program has open cannot be replaced."""
+_PATIENCE = 2.0
+"""Seconds for which one is waited for."""
 _OLD = 24 * 3600.0
 """Seconds after which a temporary file is nobody's, whatever process its name tells of."""
 _RESCAN = 2.0
@@ -91,7 +95,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, str(path))
+        _rename(temporary, str(path))
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -108,6 +112,20 @@ def atomic_write(path: Union[str, Path], data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with atomic_file(path) as stream:
         stream.write(data)
+
+
+def _rename(temporary: str, target: str) -> None:
+    """Let a finished file take its name. On Windows another program may have the target open for a moment (a page that
+    reads a run's state, a virus scanner), and nothing can take its place meanwhile: that is waited for."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.replace(temporary, target)
+            return
+        except PermissionError:
+            if not _HELD or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def _named(error: OSError, path: Path) -> OSError:
@@ -307,7 +325,7 @@ def replace_file(path: Union[str, Path], data: bytes) -> None:
     try:
         with open(str(temporary), "wb") as stream:
             stream.write(data)
-        os.replace(str(temporary), str(path))
+        _rename(str(temporary), str(path))
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

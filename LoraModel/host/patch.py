@@ -27,9 +27,9 @@ from .layout import FEATURE_SIZES, SYNTHESIZERS, Host
 from .safe_types import hubert_allowed, voice_allowed
 
 _PATCHED = "_rvc_lora_patched"
-CONFIG, HASH, NAME = "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name"
+CONFIG, HASH, NAME, TOLD = "_rvc_lora_config", "_rvc_lora_hash", "_rvc_lora_name", "_rvc_lora_told"
 """What a network knows of itself: RVC's list of 18 values; the hash of its tensors, where weight norm has been taken
-off since; the voice that RVC loaded it from."""
+off since; the voice that RVC loaded it from; what that file says in words and numbers beside its tensors."""
 BASE = "rvc_lora_base"
 """The attribute of a `VC` that holds the network which our panel put into it."""
 TRANSPOSE = "rvc_lora_transpose"
@@ -135,6 +135,13 @@ def _patch_network(cls: Type[nn.Module], methods: Mapping[str, Callable[..., Any
     setattr(cls, _PATCHED, True)
 
 
+def remember(network: nn.Module, checkpoint: Any) -> None:
+    """Keep with a network what the file that RVC made it of says beside its tensors."""
+    if isinstance(checkpoint, Mapping):
+        network.__dict__[TOLD] = {key: value for key, value in checkpoint.items()
+                                  if isinstance(value, (str, int, float))}
+
+
 # ---------------------------------------------------------------- the WebUI's converter
 
 def _patch_vc(vc: Type[Any]) -> None:
@@ -181,6 +188,7 @@ def _patch_vc(vc: Type[Any]) -> None:
             setattr(self, BASE, None)
             if sid and isinstance(self.net_g, nn.Module):
                 self.net_g.__dict__[NAME] = Path(str(sid)).stem
+                remember(self.net_g, getattr(self, "cpt", None))
         if ours is not None:
             del ours, before
             gc.collect()  # a network and its voices hold each other

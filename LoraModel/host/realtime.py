@@ -18,7 +18,7 @@ from torch import nn
 
 from ..messages import UserError, listing
 from .layout import Host
-from .patch import in_use
+from .patch import in_use, remember
 from .pipeline import at_root
 from .safe_types import hubert_allowed, voice_allowed
 
@@ -79,7 +79,11 @@ def patch_realtime(module: ModuleType, make: MakeNetwork, describe: Describe, ma
         except UserError as error:
             faults.append(error)  # RVC prints what is raised here and goes on without a network
             raise
-        return get_synthesizer(path, *args, **kwargs) if network is None else (network, describe(network))
+        if network is not None:
+            return network, describe(network)
+        network, checkpoint = get_synthesizer(path, *args, **kwargs)
+        remember(network, checkpoint)
+        return network, checkpoint
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -22,10 +22,12 @@ from torch import nn
 
 from ..host import Host, find_host
 from ..host.layout import SYNTHESIZERS
-from ..host.patch import CONFIG, HASH, NAME, in_use, patch_host
+from ..host.patch import CONFIG, HASH, NAME, TOLD, in_use, patch_host
 from ..lora import tensors_hash
+from ..lora.voice_pitch import MODEL_KEY, pitch_told
 from ..models import Base, BaseInfo
 from ..models.model_utils import SAMPLE_RATES
+from ..models.prior_noise import share_told
 from .model_loader import Applied, Source, VoiceLoader
 
 _SLOT = "_rvc_lora_slot"
@@ -94,8 +96,9 @@ def voice_of(network: nn.Module, host: Host) -> VoiceLoader:
         config[-3] = network.emb_g.num_embeddings
         version, f0 = next(key for key, name in SYNTHESIZERS.items() if name == type(network).__name__)
         name = network.__dict__.get(NAME) or type(network).__name__
+        told = network.__dict__.get(TOLD, {})
         info = BaseInfo(name, Path(name), config, version, f0, config[-1], hasattr(network, "enc_q"),
-                        network.__dict__.get(HASH) or _hash(network))
+                        network.__dict__.get(HASH) or _hash(network), pitch_told(told, MODEL_KEY), share_told(told))
         slot.voice = VoiceLoader(Base(network, info), host, next(network.parameters()).device)
     return slot.voice
 

@@ -21,6 +21,17 @@ _users = 0  # uses of `one_thread` that have not ended
 _shared = 1  # PyTorch's number of threads before the first of them
 
 
+def _of_new_threads() -> int:
+    """The number of threads that PyTorch gives a thread which starts now: the process's, where the calling one has a
+    number of its own."""
+    found = [1]
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    with contextlib.suppress(RuntimeError):  # where the interpreter is about to end
+        thread.start()
+        thread.join()
+    return found[-1]
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Keep PyTorch's CPU kernels on the calling thread.
@@ -33,7 +44,8 @@ def one_thread() -> Iterator[None]:
     with _threads_lock:
         threads = torch.get_num_threads()
         if _users == 0:
-            _shared = threads
+            # One that started while another was in here still has the 1 that it found then.
+            threads = _shared = _of_new_threads() if threads == 1 < _shared else threads
         elif threads == 1:  # what a thread finds that starts while another one is in here: it is not its own number
             threads = _shared
         _users += 1

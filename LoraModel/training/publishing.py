@@ -47,7 +47,11 @@ class Publisher:
     def __exit__(self, *_error: Any) -> None:
         self._ended.set()
         self._thread.join()
-        self.look()
+        try:
+            self.look()
+        except OSError as error:  # the run is whole without it
+            print(tr("the adapter could not be put into the list ({error}); it is {adapter}", error=error,
+                     adapter=self.adapter), file=sys.stderr, flush=True)
 
     def _watch(self) -> None:
         while not self._ended.wait(SECONDS):

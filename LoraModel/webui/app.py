@@ -44,7 +44,8 @@ from LoraModel.files import atomic_file  # noqa: E402
 from LoraModel.host import Host, find_host  # noqa: E402
 from LoraModel.inference.audio import read_audio  # noqa: E402
 from LoraModel.inference.convert import INPUT_RATE, ConvertOptions, convert  # noqa: E402
-from LoraModel.inference.patched import patch, voice_of  # noqa: E402
+from LoraModel.inference.model_loader import VoiceLoader  # noqa: E402
+from LoraModel.inference.patched import give_voice, patch, voice_of  # noqa: E402
 from LoraModel.inference.stand_in import coarse_pitch, content_features, pitch  # noqa: E402
 from LoraModel.messages import Text, UserError, cli, closest, tr, wanted_language  # noqa: E402
 from LoraModel.models.catalog import Catalog  # noqa: E402
@@ -106,6 +107,7 @@ class VC:
         base = load_base(self.weights / name, self.host)
         info = base.info
         self.net_g = base.network.eval()
+        give_voice(self.net_g, VoiceLoader(base, self.host))
         self.tgt_sr, self.if_f0, self.version, self.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
         self.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version, "info": info.name}
         return (gr.update(visible=True, maximum=info.speakers - 1, value=0),

@@ -214,6 +214,42 @@ def test_overlapping_switches_leave_the_number_of_threads_as_it_was():
         torch.set_num_threads(former)
 
 
+def test_a_thread_that_starts_during_a_switch_does_not_take_its_one_thread_for_the_process(monkeypatch):
+    """It finds 1 then, and a change of its own, later and alone, must not leave 1 to all threads that come after."""
+    def threads():
+        found = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        return found
+
+    former, started, switch = torch.get_num_threads(), threading.Event(), threading.Event()
+
+    def other():
+        torch.zeros(3).add_(torch.get_num_threads())
+        started.set()
+        switch.wait(20)
+        with one_thread():
+            pass
+
+    try:
+        torch.set_num_threads(3)
+        thread = threading.Thread(target=other)
+        with one_thread():
+            thread.start()
+            assert started.wait(20)
+        assert threads() == [3]
+        switch.set()
+        thread.join()
+        assert threads() == [3] and torch.get_num_threads() == 3
+        torch.set_num_threads(1)  # one that was asked for stays
+        with one_thread():
+            pass
+        assert threads() == [1] and torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(former)
+
+
 def test_a_switch_while_features_are_made_takes_speaker_and_weights_together(voice, adapters, tmp_path, library,
                                                                              speech):
     other = make_adapter(tmp_path / "third.safetensors", library, 3, speaker=3)

@@ -16,7 +16,9 @@ from voice_data import BASE, make_adapter
 from LoraModel import rvc_lora_voices
 from LoraModel.host import realtime as host_realtime
 from LoraModel.host.patch import in_use
-from LoraModel.inference.patched import patch
+from LoraModel.inference import VoiceLoader
+from LoraModel.inference.patched import patch, voice_of
+from LoraModel.lora.voice_pitch import VoicePitch
 from LoraModel.messages import UserError
 from LoraModel.models import load_base
 from LoraModel.models.voice_file import small_model
@@ -261,3 +263,37 @@ def test_the_realtime_class_of_a_checkout(root, tmp_path, library):
                           stderr=subprocess.STDOUT, text=True,
                           encoding="utf-8", timeout=900, check=False, env={**os.environ, "RVC_LORA_LANG": "en"})
     assert "HOST OK" in done.stdout, done.stdout[-3000:]
+
+
+def log_scale(network):
+    """That of the text encoder, for features of any kind."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return network.enc_p(torch.randn(1, 40, 768), torch.full((1, 40), 100), torch.tensor([40]))[1]
+
+
+def test_a_merged_voice_that_rvc_read_tells_its_noise_and_its_pitch(checkout, make, tmp_path, library):
+    """RVC's realtime class and the WebUI's converter make the network; what the file says beside its tensors stays."""
+    class VC:
+        net_g = None
+
+        def get_vc(self, sid):
+            self.net_g, self.cpt = read(sid)
+
+        def vc_single(self):
+            pass
+
+    read = checkout.get_synthesizer.__wrapped__  # as it is before the patch
+    voice = VoiceLoader(BASE, library)
+    plain = log_scale(voice.network)
+    voice.set_adapters([], noise=0.45)
+    pitch = VoicePitch(110.0, 90.0, 130.0)
+    torch.save({**voice.as_model(), "voice_pitch": pitch.to_text()}, str(tmp_path / "calm.pth"))
+    patch(VC, library)
+    vc = VC()
+    vc.get_vc(str(tmp_path / "calm.pth"))
+    for network in (make(tmp_path / "calm.pth").net_g, vc.net_g):
+        assert float((log_scale(network) - plain).exp().mean()) == pytest.approx(0.45, abs=2e-3)
+        network.set_adapters([], noise=1.0)
+        assert float((log_scale(network) - plain).exp().mean()) == pytest.approx(1, abs=2e-3)
+        assert voice_of(network, library).info.noise == 0.45 and voice_of(network, library).info.pitch == pitch

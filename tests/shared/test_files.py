@@ -258,3 +258,28 @@ def test_what_is_read_is_never_overwritten(tmp_path):
         with pytest.raises(UserError, match="never overwritten: give --json another name"):
             check_file_place(place, "--json", [None, tmp_path / "gone.wav", read])
     assert check_file_place(tmp_path / "new.json", "--json", [read]) == tmp_path / "new.json"
+
+
+@pytest.mark.parametrize("write", [atomic_write, files.replace_file])
+def test_a_name_that_another_program_holds_is_waited_for(tmp_path, monkeypatch, write):
+    """As on Windows, where nothing takes the place of a file that is open."""
+    path, held, real = tmp_path / "a.bin", [3], os.replace
+    path.write_bytes(b"old")
+
+    def replace(*names):
+        held[0] -= 1
+        if held[0] >= 0:
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError):  # elsewhere it means what it says
+        write(path, b"new")
+    monkeypatch.setattr(files, "_HELD", True)
+    write(path, b"new")
+    assert path.read_bytes() == b"new" and held == [-1] and os.listdir(str(tmp_path)) == ["a.bin"]
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    held[0] = 10**6
+    with pytest.raises(PermissionError):
+        write(path, b"other")
+    assert path.read_bytes() == b"new" and os.listdir(str(tmp_path)) == ["a.bin"]

@@ -19,6 +19,7 @@ from voice_data import make_adapter
 from LoraModel.host import Host
 from LoraModel.lora.adapter_file import load_adapter
 from LoraModel.messages import UserError, tr_in
+from LoraModel.training import publishing
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.runs import processes, run_log, worker
 from LoraModel.webui.runs.runs import Runs
@@ -181,6 +182,20 @@ def test_an_adapter_of_the_users_is_never_replaced(runs, tmp_path):
     own.write_bytes(b"trained better")
     publisher.look()
     assert target.read_bytes() == b"trained better"
+
+
+def test_a_run_is_whole_where_its_adapter_cannot_be_put_into_the_list(tmp_path, monkeypatch, capsys):
+    own = tmp_path / "own"
+    own.write_bytes(b"trained")
+
+    def refuse(*_given):
+        raise PermissionError(13, "Access is denied", "list")
+
+    monkeypatch.setattr(publishing, "atomic_write", refuse)
+    with worker.Publisher(own, tmp_path / "list" / "own", tmp_path / "record"):
+        pass
+    said = capsys.readouterr().err
+    assert "could not be put into the list" in said and str(own) in said
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "../x", "C:x", "con", "NUL.txt", "a.", "mute", ".hidden",

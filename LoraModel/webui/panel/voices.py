@@ -8,8 +8,9 @@ import logging
 import os
 import re
 import threading
+import weakref
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -73,13 +74,23 @@ class Voices:
         self.vc, self.host, self.catalog = vc, host, catalog
         self._converter = Converter(vc)
         self._turn = threading.RLock()  # one change at a time; conversions are the concern of `in_use`
-        self._voice: Optional[VoiceLoader] = None
+        self._kept: Callable[[], Optional[VoiceLoader]] = lambda: None
         self._base = self._adapter = ""
         self._strength = 1.0
         self._base_stamp: Tuple[int, int] = (0, 0)
         self._loaded: Optional[Adapter] = None  # which `_adapter` is, also at strength 0
         self._extras: Tuple[Tuple[str, float, Adapter], ...] = ()
         self._noise = 0.0
+
+    @property
+    def _voice(self) -> Optional[VoiceLoader]:
+        """The base that is loaded. Its network holds it, and `vc` the network: when RVC loads a voice of its own list,
+        both go."""
+        return self._kept()
+
+    @_voice.setter
+    def _voice(self, voice: Optional[VoiceLoader]) -> None:
+        self._kept = weakref.ref(voice) if voice is not None else lambda: None
 
     @property
     def noise(self) -> float:
