@@ -45,7 +45,8 @@ def blend(
     adapters: Sequence[Tuple[Adapter, float]], name: str, table: Optional[Tensor] = None, force: bool = False,
     files: Sequence[str] = (),
 ) -> Adapter:
-    """The sum of strength * delta as one adapter of row 0: its ranks are the sums of theirs.
+    """The sum of strength * delta as one adapter of row 0: its ranks are the sums of theirs, at most a layer's smaller
+    side.
 
     Args:
         adapters: (adapter, strength) pairs. table: the base's speaker table, (rows, size), which voices of other

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import models  # noqa: F401  it defines the targets
 from ..lora import Adapter, LoRAConfig
 from ..lora.adapter_layer import component_axes, kind_in_file
-from ..lora.targets import TARGETS, has_rank
+from ..lora.targets import TARGETS
 from ..messages import Text, UserError
 from ..models.prior_noise import noise_layers
 from .budget import header_bytes, tensor_bytes
@@ -39,6 +39,11 @@ class Product(NamedTuple):
     def rank(self) -> int:
         return self.left.shape[1]
 
+    @property
+    def side(self) -> int:
+        """The weight's smaller side: no delta of it is of a higher rank."""
+        return min(self.left.shape[0], self.right.shape[1])
+
     def energy(self) -> float:
         """Sum of squares of the delta."""
         return float(((self.left.t() @ self.left) * (self.right @ self.right.t())).sum().clamp(min=0))
@@ -58,6 +63,9 @@ class Product(NamedTuple):
 def products_of(adapter: Adapter) -> Dict[str, Product]:
     """The deltas of an adapter's layers, the scale in them; without those that have no rank (`exact_of`).
 
+    A layer whose smaller side is below its target's rank has that side as its rank, as `LoRALayer.fitting_rank` gives
+    it; the scale is that of the target's.
+
     Raises:
         UserError: a layer that its configuration does not know, or factors that make no product.
     """
@@ -69,14 +77,19 @@ def products_of(adapter: Adapter) -> Dict[str, Product]:
         target = adapter.config.target_of(path)
         if target is None or kind is None or set(tensors) != set(kind.KEYS):
             raise _damaged(adapter, path)
-        rank, shapes = adapter.config.targets[target].r, []
+        counts, shapes = set(), []
         for key in kind.KEYS:
             shape, axis = tuple(tensors[key].shape), kind.component_axis(key)
-            if len(shape) < 2 or shape[axis] != rank:
+            if len(shape) < 2:
                 raise _damaged(adapter, path)
+            counts.add(shape[axis])
             shapes.append((*shape[:axis], *shape[axis + 1:]))
         left, right = kind.matrices(*(tensors[key].float().flatten(1) for key in kind.KEYS))
-        found[path] = Product(left * adapter.config.scaling(target), right, kind, tuple(shapes))
+        product = Product(left * adapter.config.scaling(target), right, kind, tuple(shapes))
+        if not product.side or {*counts, product.rank, len(right)} != {
+                min(adapter.config.targets[target].r, product.side)}:
+            raise _damaged(adapter, path)
+        found[path] = product
     return found
 
 
@@ -124,6 +137,15 @@ def cut(product: Product, rank: int) -> Product:
     )
 
 
+def of_rank(product: Product, rank: int) -> Product:
+    """`product` with exactly `rank` components: cut, or filled up with components of zeros."""
+    more = rank - product.rank
+    if more < 0:
+        return cut(product, rank)
+    left = torch.cat([product.left, product.left.new_zeros(len(product.left), more)], 1)
+    return product._replace(left=left, right=torch.cat([product.right, left.new_zeros(more, product.right.shape[1])]))
+
+
 class Resized(NamedTuple):
     """An adapter of other ranks. error: |delta - cut| / |delta| over all layers; worst: (layer, its error)."""
 
@@ -143,7 +165,7 @@ def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
     noise = noise_layers(adapter)
     for path, product in products.items():
         target = adapter.config.target_of(path) or ""
-        wanted = min(ranks.get(target, product.rank), product.rank, *product.left.shape, *product.right.shape)
+        wanted = min(ranks.get(target, product.rank), product.rank)
         smaller = cut(product, wanted) if wanted < product.rank else product
         # the noise's, of rank 1, would hide what the others lose
         energy = product.energy() if path not in noise else 0.0
@@ -162,14 +184,20 @@ def resized(adapter: Adapter, ranks: Mapping[str, int]) -> Resized:
 
 def adapter_of(products: Mapping[str, Product], like: Adapter, preset: str, row: Optional[Tensor] = None,
                exact: Optional[Mapping[str, Tensor]] = None) -> Adapter:
-    """An adapter of these deltas. like: whose metadata and, where `row` or `exact` is None, whose speaker's row and
-    other tensors without a rank (`exact_of`) it has."""
+    """An adapter of exactly these deltas, which a network takes. like: whose metadata and, where `row` or `exact` is
+    None, whose speaker's row and other tensors without a rank (`exact_of`) it has.
+
+    A target's rank is the highest of its layers' deltas; each layer has it, or its smaller side where that is less.
+    """
     tensors: Dict[str, Tensor] = {}
-    targets: Dict[str, Dict[str, float]] = {}
+    names = {path: like.config.target_of(path) or _target_of(path) for path in products}
+    ranks: Dict[str, int] = {}
     for path, product in products.items():
-        target = like.config.target_of(path) or _target_of(path)
-        targets[target] = {"r": product.rank, "lora_alpha": product.rank}
-        tensors.update({f"{path}.{key}": tensor for key, tensor in product.tensors().items()})
+        ranks[names[path]] = max(ranks.get(names[path], 1), min(product.rank, product.side))
+    for path, product in products.items():
+        fitting = of_rank(product, min(ranks[names[path]], product.side))
+        tensors.update({f"{path}.{key}": tensor for key, tensor in fitting.tensors().items()})
+    targets: Dict[str, Dict[str, float]] = {name: {"r": rank, "lora_alpha": rank} for name, rank in ranks.items()}
     rows = {name: tensor for name, tensor in like.tensors.items() if name.endswith(ROW)}
     own = {**(rows if row is None else {f"emb_g.{ROW}": row[None]}), **(exact_of(like) if exact is None else exact)}
     for name, tensor in own.items():
@@ -200,8 +228,10 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
     Raises:
         UserError: even rank 1 everywhere takes more, or the adapter is damaged.
     """
-    products_of(adapter)  # every layer fits the configuration
-    now = {name: target.r for name, target in adapter.config.targets.items() if has_rank(name)}
+    now: Dict[str, int] = {}
+    for path, product in products_of(adapter).items():
+        target = adapter.config.target_of(path) or ""
+        now[target] = max(now.get(target, 1), product.rank)
     axes = component_axes({name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()})
 
     def shapes(ranks: Mapping[str, int]) -> Dict[str, Tuple[int, ...]]:
@@ -210,7 +240,8 @@ def ranks_within(adapter: Adapter, max_bytes: int, bits: int) -> Dict[str, int]:
             shape: List[int] = list(tensor.shape)
             axis = axes[name]
             if axis is not None:
-                shape[axis] = ranks[adapter.config.target_of(name.rpartition(".lora_")[0]) or ""]
+                rank = ranks[adapter.config.target_of(name.rpartition(".lora_")[0]) or ""]
+                shape[axis] = min(rank, shape[axis])
             found[name] = tuple(shape)
         return found
 

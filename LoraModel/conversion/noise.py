@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..lora import Adapter
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
 from ..models.prior_noise import BESIDE, LAYER, check_share, shift_of, unit_shift, usable_norm
-from .factors import Product, adapter_of, products_of
+from .factors import Product, adapter_of, of_rank, products_of
 
 PARALLEL = 0.999
 """Cosine from which a component of the layer's delta is one of ours, as a file has rounded it."""
@@ -51,7 +51,7 @@ def with_noise(adapter: Adapter, network: nn.Module, share: float) -> Adapter:
     other = products.pop(BESIDE, _nothing(LoRALinear, layers.emb_phone))
     rank = max(learnt.rank, other.rank if other.energy() else 0)
     if rank:  # the target's two layers are of one rank
-        products[LAYER], products[BESIDE] = _of_rank(learnt, rank), _of_rank(other, rank)
+        products[LAYER], products[BESIDE] = learnt, of_rank(other, rank)
     made = adapter_of(products, adapter, adapter.config.preset)
     made.metadata = dict(adapter.metadata)  # with its preview: the same voice
     return made
@@ -72,11 +72,3 @@ def _without(product: Product, direction: Tensor) -> Product:
     sizes = product.left.norm(dim=0) * product.right.norm(dim=1)
     kept = (cosines < PARALLEL) & (sizes > 0)
     return product._replace(left=product.left[:, kept], right=product.right[kept])
-
-
-def _of_rank(product: Product, rank: int) -> Product:
-    """With components of zeros up to a rank; a product of zeros alone is cut to it."""
-    more = max(rank - product.rank, 0)
-    left = torch.cat([product.left, torch.zeros(len(product.left), more)], 1)
-    right = torch.cat([product.right, torch.zeros(more, product.right.shape[1])])
-    return product._replace(left=left[:, :rank], right=right[:rank])
