@@ -48,6 +48,17 @@ class Shape(NamedTuple):
         """Frames of input that are kept."""
         return self.context + self.returned
 
+    @property
+    def lead(self) -> int:
+        """Frames of sound before a block that are resampled with it. They are whole samples."""
+        return max(self.step, 2)
+
+    @property
+    def again(self) -> int:
+        """How many of them the window takes in place of what it had: their right side was not known before. The first
+        one's left side is not; and a window of little context holds fewer."""
+        return min(self.lead - 1, self.window - self.block)
+
 
 def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape:
     """Lengths in frames from seconds. A block is a whole number of frames and of samples: at 22050 Hz, of 20 ms each.
@@ -127,8 +138,7 @@ class RealtimeVoice(ChangingVoice):
         self.block_samples = shape.block_samples
         self._joiner = Joiner(shape.block_samples, shape.fade * self.rate // FRAMES_A_SECOND,
                               SEARCH * self.rate // FRAMES_A_SECOND)
-        self._lead = max(shape.step, 2)  # frames that are resampled again before a block
-        self._heard = np.zeros(self._lead * self.rate // FRAMES_A_SECOND + shape.block_samples, dtype=np.float32)
+        self._heard = np.zeros(shape.lead * self.rate // FRAMES_A_SECOND + shape.block_samples, dtype=np.float32)
         self._window = np.zeros(shape.window * FRAME, dtype=np.float32)
 
     @property
@@ -184,9 +194,9 @@ class RealtimeVoice(ChangingVoice):
         self._heard = np.concatenate([self._heard[self.block_samples:], block])
         ratio = Fraction(INPUT_RATE, self.rate)
         low = self._resample(self._heard, ratio.numerator, ratio.denominator) if ratio != 1 else self._heard
-        new, again = self.shape.block * FRAME, (self._lead - 1) * FRAME
+        new, again = self.shape.block * FRAME, self.shape.again * FRAME
         self._window[:-new] = self._window[new:].copy()
-        self._window[-new - again:] = low[FRAME:FRAME + new + again]
+        self._window[-new - again:] = low[-new - again:]
 
     def _at_rate(self, sound: np.ndarray) -> np.ndarray:
         """(samples,) at the base's rate -> at the stream's, as many as joining takes."""

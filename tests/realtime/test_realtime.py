@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny_base
 import torch
 from voice_data import BASE, make_adapter
 
@@ -51,6 +52,32 @@ def test_a_block_is_whole_at_any_rate(rate, block):
     assert abs(shape.block_samples / rate - block) <= 0.5 * shape.step / 100 + 1e-9
 
 
+def test_every_rate_and_length_fits_the_window():
+    """A rate of which only many frames are whole samples asked for more of the window than a short context leaves."""
+    rates = [*range(4000, 4200), 8000, 11025, 11127, 12345, 16000, 22050, 22254, 32000, *range(44000, 44200), 48000,
+             192000, 383999, 384000]
+    for rate in rates:
+        for block in (0.02, 0.06, 0.25, 0.7, 10):
+            for context in (0.1, 0.104, 0.2, 0.4, 0.5, 1, 2.5):
+                for crossfade in (0, 0.01, 0.05, 1):
+                    shape = shape_of(rate, block, context, crossfade)
+                    assert 1 <= shape.again < shape.lead and shape.block + shape.again <= shape.window, (
+                        rate, block, context, crossfade)
+                    assert shape.lead * rate % 100 == 0 and shape.context == round(context * 100)
+                    assert context < 2.5 or shape.again == shape.lead - 1  # and the usual context holds all of it
+
+
+@pytest.mark.parametrize("options", [{"rate": 22254, "context": 0.1}, {"rate": 11127, "context": 0.4},
+                                     {"rate": 44101, "context": 0.5, "block": 0.25},
+                                     {"rate": 4001, "context": 0.1, "crossfade": 0}])
+def test_odd_rates_with_a_short_context_are_converted(library, options):
+    with RealtimeVoice(tiny_base.shared(), host=library, **options) as live:
+        silence = np.zeros(live.block_samples, dtype=np.float32)
+        for _ in range(3):
+            sound = live.process(silence)
+            assert sound.shape == silence.shape and np.isfinite(sound).all()
+
+
 @pytest.mark.parametrize("given", [{"block": 0}, {"block": 11}, {"context": 0}, {"crossfade": 2},
                                    {"crossfade": float("nan")}])
 def test_lengths_that_no_stream_has_are_refused(given):
@@ -79,7 +106,7 @@ def test_without_a_crossfade_blocks_are_laid_end_to_end():
     assert np.array_equal(joiner.join(np.arange(6.0)), np.arange(4.0))
 
 
-@pytest.mark.parametrize("rate", [16000, 22050, 48000])
+@pytest.mark.parametrize("rate", [16000, 22050, 48000, 22254])
 def test_the_window_holds_the_sound_at_16_khz(stream, rate):
     """At any rate, block by block, as if it had been resampled whole (the last 10 ms are resampled again with the next
     block)."""
