@@ -58,15 +58,16 @@ class Session:
         return None if text is None else Work.from_text(text)
 
     def begin(self, work: Work) -> None:
-        """Let the run be one of `work`.
+        """Let the run be one of `work`. Another base than before is taken only where every voice names the base that it
+        is trained on, as in the page's queue: none depends on the run's then.
 
         Raises:
             UserError: the folder belongs to a run on another base.
         """
         former = self.work
         if former is not None and former.base_hash != work.base_hash:
-            raise UserError("{folder} holds a run on another base ({former}): choose another --output_dir, or that "
-                            "base", folder=self.output, former=former.base_model)
+            if not all("base_model" in entry.settings for entry in self.ledger.entries()):
+                raise _other_base(self.output, former, former.base_model == work.base_model)
         self.ledger.put("work", work.to_text())
 
     # Working
@@ -123,6 +124,15 @@ class Session:
         return Lines(self.ledger, workers, as_json)
 
 
+def _other_base(output: Path, former: Work, changed: bool) -> UserError:
+    """What to say of a base that is not the run's. changed: it is the same file with other contents."""
+    if changed:
+        return UserError("{former} was changed since the run in {folder} began: put the former file there again, or "
+                         "choose another --output_dir", former=former.base_model, folder=output)
+    return UserError("{folder} holds a run on another base ({former}): choose another --output_dir, or that base",
+                     folder=output, former=former.base_model)
+
+
 def _alive(pid: int) -> bool:
     if not pid or os.name == "nt":
         return True
@@ -167,8 +177,13 @@ def work_of(base: Base, output: Path, settings: Dict[str, Any], host: Host, **mo
     Raises:
         UserError: a setting is unknown, or cannot be.
     """
-    return Work(base_model=os.path.abspath(str(base.info.path)), base_hash=base.info.base_hash, output=str(output),
+    return Work(base_model=place_of(base), base_hash=base.info.base_hash, output=str(output),
                 settings=check_settings(settings), rvc_root=str(host.root) if host.root is not None else None, **more)
+
+
+def place_of(base: Base) -> str:
+    """The base's file, as `Work` names it."""
+    return os.path.abspath(str(base.info.path))
 
 
 def devices_of(name: str) -> List[str]:

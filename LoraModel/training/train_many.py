@@ -20,13 +20,14 @@ if __name__ == "__main__":
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from LoraModel import commands
 from LoraModel.fleet.manifest import of_cell, read_voices
 from LoraModel.fleet.progress import table_of
-from LoraModel.fleet.session import LIST_KEY, Session, load, work_of
+from LoraModel.fleet.session import LIST_KEY, Session, load, place_of, work_of
 from LoraModel.host import find_host, hush_torch
 from LoraModel.messages import UserError, tr
 from LoraModel.names import shown
@@ -96,17 +97,17 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not base_model or not (options.voices or session.ledger.entries()):
             key = "voices" if base_model else "base_model"
             raise UserError("--{key} is missing (--help lists the options)", key=key)
-        base = load(host, base_model, options.sample_rate or (former.sample_rate if former else None),
-                    options.config_json or (former.config_json if former else None))
-        work = former
+        form: Dict[str, Any] = {"sample_rate": options.sample_rate or (former.sample_rate if former else None),
+                                "config_json": options.config_json or (former.config_json if former else None)}
+        base = load(host, base_model, **form)
         if options.voices or former is None:
-            work = work_of(base, session.output, settings_of(options), host, sample_rate=options.sample_rate,
-                           config_json=options.config_json, index=options.index, publish=not options.not_in_list,
-                           adapters=session.ledger.get(LIST_KEY))
-            session.begin(work)
-            if options.voices:
-                session.enter(voices, refused)
-        assert work is not None
+            work = work_of(base, session.output, settings_of(options), host, index=options.index,
+                           publish=not options.not_in_list, adapters=session.ledger.get(LIST_KEY), **form)
+        else:  # `work` is always of the base that was loaded: voices that name no other are trained on that
+            work = replace(former, base_model=place_of(base), base_hash=base.info.base_hash, **form)
+        session.begin(work)
+        if options.voices:
+            session.enter(voices, refused)
         if options.engine == "ray":
             from LoraModel.fleet.by_ray import ByRay
 

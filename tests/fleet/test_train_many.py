@@ -14,6 +14,9 @@ from fleet_data import alive, done_once, line, make_place, make_recordings, star
 from training_data import log, one_thread
 
 from LoraModel.fleet.ledger import Ledger
+from LoraModel.fleet.manifest import Voice
+from LoraModel.fleet.session import Session, load
+from LoraModel.host import find_host
 from LoraModel.lora import load_adapter
 from LoraModel.messages import cli
 from LoraModel.training.train_lora import main as train_lora
@@ -123,18 +126,81 @@ def test_a_folder_that_is_not_the_runs(place, whole, tmp_path, capsys):
     one = tmp_path / "one"
     one.mkdir()
     (one / "run.json").write_text("{}")
-    base = torch.load(str(place / "base.pth"), weights_only=True)
-    base["model"]["emb_g.weight"] = base["model"]["emb_g.weight"] + 1
-    torch.save(base, str(tmp_path / "base.pth"))
-    shutil.copyfile(str(place / "config.json"), str(tmp_path / "config.json"))
     for output, said in ((other, "not of a run of many voices"), (one, "the run of one voice")):
         assert cli(main, line(place, output)) == 2
         assert said in capsys.readouterr().err
     options = line(place, whole[0])
-    options[1] = str(tmp_path / "base.pth")
+    options[1] = str(other_base(place, tmp_path / "base"))
     assert cli(main, options) == 2 and "another base" in capsys.readouterr().err
     assert cli(main, ["--output_dir", str(tmp_path / "new")]) == 2
     assert "--base_model is missing" in capsys.readouterr().err
+
+
+def other_base(place, folder):
+    """A base of other weights in `folder`."""
+    base = torch.load(str(place / "base.pth"), weights_only=True)
+    base["model"]["emb_g.weight"] = base["model"]["emb_g.weight"] + 1
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(str(place / "config.json"), str(folder / "config.json"))
+    torch.save(base, str(folder / "base.pth"))
+    return folder / "base.pth"
+
+
+def hash_of(path):
+    return load(find_host(), str(path), None, None).info.base_hash
+
+
+def trained_on(output):
+    """The base of each voice's adapter."""
+    return {name: load_adapter(output / "voices" / name / f"{name}.safetensors").metadata["base_hash"]
+            for name, state in states(output).items() if state == "done"}
+
+
+def only(place, tmp_path, name):
+    """A folder with one of the voices."""
+    logs = tmp_path / f"only {name}"
+    logs.mkdir()
+    os.symlink(str(place / "logs" / name), str(logs / name))
+    return logs
+
+
+def test_another_base_for_voices_that_wait(place, tmp_path, capsys):
+    """It is refused, whether or not the voices are named again; without any the run's own is taken. So it is where the
+    file of that name is another one meanwhile."""
+    output, first = tmp_path / "out", tmp_path / "first"
+    shutil.copytree(str(place), str(first))
+    other = other_base(place, tmp_path / "other")
+    assert main(line(first, output, voices=only(place, tmp_path, "anna"))) == 0
+    Ledger(output).add([Voice("ben", str(place / "logs" / "ben"), {}, True)])
+    capsys.readouterr()
+    assert cli(main, ["--output_dir", str(output), "--base_model", str(other)]) == 2
+    assert "holds a run on another base" in capsys.readouterr().err
+    shutil.copyfile(str(first / "base.pth"), str(tmp_path / "kept.pth"))
+    shutil.copyfile(str(other), str(first / "base.pth"))
+    assert cli(main, ["--output_dir", str(output)]) == 2
+    assert "was changed since the run in" in capsys.readouterr().err
+    assert states(output) == {"anna": "done", "ben": "waiting"}
+    shutil.move(str(tmp_path / "kept.pth"), str(first / "moved.pth"))  # the same base under another name
+    assert main(["--output_dir", str(output), "--base_model", str(first / "moved.pth")]) == 0
+    assert trained_on(output) == dict.fromkeys(("anna", "ben"), hash_of(place / "base.pth"))
+    assert Session(output).work.base_model == str(first / "moved.pth")
+
+
+def test_voices_that_name_their_base(place, tmp_path):
+    """Each is trained on it, whichever of them the process shares, as in the page's queue."""
+    output, first, second = tmp_path / "out", place / "base.pth", other_base(place, tmp_path / "other")
+    settings = json.loads((place / "settings.json").read_text(encoding="utf-8"))
+
+    def voice(name, base):
+        return Voice(name, str(place / "logs" / name), {**settings, "epochs": 1, "base_model": str(base)}, True)
+
+    ledger = Ledger(output)
+    ledger.add([voice("anna", first)])
+    assert main(["--output_dir", str(output), "--base_model", str(first), "--workers", "1"]) == 0
+    ledger.add([voice("ben", second), voice("carla", first)])
+    assert main(["--output_dir", str(output), "--base_model", str(second), "--workers", "1"]) == 0
+    one, two = hash_of(first), hash_of(second)
+    assert one != two and trained_on(output) == {"anna": one, "ben": two, "carla": one} and done_once(output)
 
 
 def wait_for(run, output, what, seconds=120):

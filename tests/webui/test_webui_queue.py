@@ -8,9 +8,13 @@ import time
 
 import pytest
 import tiny_base
+import torch
 import training_data
 
+from LoraModel.host import find_host
+from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, tr_in
+from LoraModel.models import load_base_beside_config
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.lists.queue_panel import QueuePanel
 from LoraModel.webui.runs.queue_runs import Queue
@@ -77,6 +81,30 @@ def test_voices_one_after_another(queue, tmp_path):
         queue.add(settings("anna"), "")
     queue.remove("broken")
     assert "broken" not in states(queue)
+
+
+def test_voices_of_several_bases(queue):
+    """Each is trained on the base of its form, whichever waits first when the process begins; a base that is gone
+    holds up no voice of another."""
+    first, second = (queue.folders.root / "assets/pretrained_v2" / f"f0{name}16k.pth" for name in ("G", "G_B"))
+    base = torch.load(str(first), weights_only=True)
+    base["model"]["emb_g.weight"] = base["model"]["emb_g.weight"] + 1
+    torch.save(base, str(second))
+    training_data.make_experiment(queue.folders.logs / "carla", clips=4, seconds=1.2)
+    hashes = [load_base_beside_config(path, find_host()).info.base_hash for path in (first, second)]
+    queue.add(settings("anna", epochs=1), "")
+    until(queue, lambda q: not q.works())
+    queue.pause()
+    queue.add(settings("ben", epochs=1, base_g=str(second.relative_to(queue.folders.root))), "")
+    queue.add(settings("carla", epochs=1), "")
+    queue.resume()
+    until(queue, lambda q: not q.works())
+    files = [queue.folder / "voices" / name / f"{name}.safetensors" for name in ("anna", "ben", "carla")]
+    assert [load_adapter(file).metadata["base_hash"] for file in files] == [hashes[0], hashes[1], hashes[0]]
+    ben, carla = queue.entries()[1:]
+    assert queue._shared_base([ben, carla]) == str(first) and queue._shared_base([ben]) == str(second)
+    first.unlink()
+    assert queue._shared_base([carla, ben]) == str(second)
 
 
 def test_pause_and_resume(queue):

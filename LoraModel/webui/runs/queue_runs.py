@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Optional
 from ...files import atomic_write
 from ...fleet.ledger import FAILED, WAITING, Entry, Ledger
 from ...fleet.manifest import Voice, check_recordings
-from ...fleet.session import LIST_KEY
+from ...fleet.session import LIST_KEY, Session
 from ...messages import UserError
 from ...training.in_programs import is_experiment
 from ..folders import Folders
@@ -142,11 +142,20 @@ class Queue:
                 return
             script = CODE / "LoraModel" / "training" / "train_many.py"
             command = [sys.executable, str(script), "--output_dir", str(self.folder), "--base_model",
-                       str(waiting[0].settings["base_model"])]
+                       self._shared_base(waiting)]
             environment = child_environment(self.folders, self.language)
             started = time.time()
             record = processes.spawn(command, self.folders.root, environment, self.log)
             atomic_write(self.folder / "process.json", json.dumps({**record, "started": started}).encode())
+
+    def _shared_base(self, waiting: List[Entry]) -> str:
+        """The base that the process holds for all voices on it, while the others are each trained on their own: the one
+        of the process before, as long as a voice asks for it, else the first one's. One that is gone is passed over."""
+        work = Session(self.folder).work
+        former = work.base_model if work is not None else None
+        bases = [str(entry.settings.get("base_model", former)) for entry in waiting]
+        bases.sort(key=lambda base: base != former)
+        return next((base for base in bases if os.path.isfile(base)), bases[0])
 
     @property
     def log(self) -> Path:
