@@ -84,15 +84,16 @@ class Sent(NamedTuple):
     """What a task is sent.
 
     Attributes:
-        weights: of the base, by name. saved: the files of the voice's run so far. listing, parcel: what its recordings
-            or its experiment folder hold, and Ray's reference to the files, in a list so that Ray fetches them only
-            where they are asked for.
+        weights: of the base, by name. saved: the files of the voice's run so far. one_file: whether its recordings are
+            one file. listing, parcel: what its recordings or its experiment folder hold, and Ray's reference to the
+            files, in a list so that Ray fetches them only where they are asked for.
     """
 
     work: Work
     job: Job
     info: Any
     saved: Parcel
+    one_file: bool
     listing: Listing
     parcel: List[Any]
     threads: int
@@ -122,7 +123,7 @@ def do(sent: Sent, weights: Dict[str, np.ndarray]) -> Iterator[Message]:
             return
         if not here:
             source = scratch / "data" / source.name
-            unpack(_get(sent.parcel[0]), source)
+            unpack(_get(sent.parcel[0]), source.parent if sent.one_file else source)
             job = replace(job, data_dir=str(source)) if job.data_dir else replace(job, recordings=str(source))
         base = _base(sent, weights)
         network = base.network
@@ -298,7 +299,8 @@ class ByRay:
         parcel: List[Any] = [] if self.shared else [self.ray.put(packed(source))]
         folder = self.work.folder(job.name)
         saved = packed(folder, (*NOT_SENT, "data")) if job.data_dir and folder.is_dir() else {}
-        sent = Sent(self.work, job, self.base.info, saved, listing(source) if self.shared else [], parcel, 1)
+        wanted = listing(source) if self.shared else []
+        sent = Sent(self.work, job, self.base.info, saved, source.is_file(), wanted, parcel, 1)
         self._going[self._task.remote(sent, self._weights)] = (entry, time.monotonic(), parcel)
 
     def _listen(self) -> None:

@@ -37,7 +37,7 @@ class Voice:
     """One voice to be trained.
 
     Attributes:
-        recordings: its folder of recordings, or its experiment folder; absolute.
+        recordings: its folder of recordings, its one recording, or its experiment folder; absolute.
         settings: of `TrainConfig`, where they differ from the whole run's.
         experiment: whether `recordings` is an experiment folder.
     """

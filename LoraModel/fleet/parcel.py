@@ -1,4 +1,4 @@
-"""A folder as bytes, for a machine that does not see this one's drives."""
+"""A folder, or one file, as bytes, for a machine that does not see this one's drives."""
 
 from __future__ import annotations
 
@@ -11,38 +11,48 @@ from ..messages import UserError
 from ..names import shown
 
 Parcel = Dict[str, bytes]
-"""Path below the folder, with forward slashes -> what the file holds."""
+"""Path below the folder, with forward slashes -> what the file holds. Of one file: its name."""
 Listing = List[Tuple[str, int, int]]
 """(path below the folder, bytes, nanoseconds of its last change) of each file, in order."""
 
 
-def listing(folder: Path) -> Listing:
-    """What lies in a folder, by which it is known on another machine."""
+def listing(source: Path) -> Listing:
+    """What lies in a folder, or the one file that `source` is, by which it is known on another machine. What is no
+    file (a link that leads nowhere, a pipe) is passed over, as preparation does."""
+    folder = _names_begin(source)
+    places = [(str(folder), [], [source.name])] if source.is_file() else os.walk(str(source))
     found = []
-    for place, folders, names in os.walk(str(folder)):
+    for place, folders, names in places:
         folders.sort()
         for name in sorted(names):
             path = Path(place) / name
-            stat = path.stat()
-            found.append((path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns))
+            if path.is_file():
+                stat = path.stat()
+                found.append((path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns))
     return found
 
 
-def is_here(folder: Path, wanted: Listing) -> bool:
-    """Whether this machine sees the folder of that listing."""
-    return folder.is_dir() and listing(folder) == wanted
+def _names_begin(source: Path) -> Path:
+    """The folder that the names of a listing begin in."""
+    return source.parent if source.is_file() else source
 
 
-def packed(folder: Path, without: Collection[str] = (), known: Optional[Dict[str, Tuple[int, int]]] = None) -> Parcel:
-    """The files of a folder.
+def is_here(source: Path, wanted: Listing) -> bool:
+    """Whether this machine sees the folder or the file of that listing."""
+    return source.exists() and listing(source) == wanted
+
+
+def packed(source: Path, without: Collection[str] = (), known: Optional[Dict[str, Tuple[int, int]]] = None) -> Parcel:
+    """The files of a folder, or one file.
 
     Args:
         without: names of files and folders that are left out.
         known: (bytes, nanoseconds) of files that were packed before; those that have not changed are left out, and it
             is brought up to date.
     """
+    folder = _names_begin(source)
     parcel: Parcel = {}
-    for name, size, changed in listing(folder):
+    for name, size, changed in listing(source):
         if any(part in without or part.endswith(".tmp") for part in PurePosixPath(name).parts):
             continue
         if known is not None:

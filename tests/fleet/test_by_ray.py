@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fleet_data import done_once, make_place, make_recordings, session_of, states
+from fleet_data import done_once, make_one_recording, make_place, make_recordings, session_of, states
 from training_data import ROOT, log, one_thread
 
 from LoraModel.fleet.by_ray import ray_module
@@ -42,6 +42,28 @@ def test_a_parcel(tmp_path):
         with pytest.raises(UserError, match="leads out of"):
             unpack({"good": b"", name: b""}, tmp_path / "y")
     assert not (tmp_path / "y").exists()
+
+
+def test_a_parcel_of_one_file(tmp_path):
+    """A voice's recordings may be one file; what lies beside it is not sent."""
+    (tmp_path / "a").mkdir()
+    recording = tmp_path / "a" / "take 1.wav"
+    recording.write_bytes(b"sound")
+    (tmp_path / "a" / "secret").write_bytes(b"no")
+    assert packed(recording) == {"take 1.wav": b"sound"}
+    known = listing(recording)
+    assert [one[:2] for one in known] == [("take 1.wav", 5)] and is_here(recording, known)
+    assert not is_here(tmp_path / "a", known) and not is_here(tmp_path / "b" / "take 1.wav", known)
+    unpack(packed(recording), tmp_path / "z")
+    assert (tmp_path / "z" / "take 1.wav").read_bytes() == b"sound"
+    recording.write_bytes(b"others")
+    assert not is_here(recording, known)
+
+
+def test_a_parcel_passes_over_what_is_no_file(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    os.symlink(str(tmp_path / "gone.wav"), str(tmp_path / "b.wav"))
+    assert packed(tmp_path) == {"a.wav": b"sound"}
 
 
 def test_without_ray(tmp_path, monkeypatch, capsys):
@@ -159,16 +181,18 @@ def test_a_worker_and_a_node_are_killed(place, local, cluster, tmp_path):
 
 
 def test_recordings_are_prepared_there(place, cluster, tmp_path):
-    """A voice of plain recordings: prepared by a task, seen or sent."""
+    """Voices of plain recordings, a folder and one file: prepared by a task, seen or sent."""
     for shared in (True, False):
         output = tmp_path / f"out{shared}"
         session, engine = engine_of(place, output, cluster, shared=shared)
         for name in NAMES:
             session.ledger.remove(name)
         folder = make_recordings(tmp_path / f"raw{shared}", count=2)
-        session.ledger.add([Voice("raw", str(folder), {"epochs": 1})])
+        one = make_one_recording(tmp_path / f"one{shared}.wav")
+        session.ledger.add([Voice("raw", str(folder), {"epochs": 1}), Voice("one", str(one), {"epochs": 1})])
         engine.run(lambda: None)
-        assert states(output) == {"raw": "done"} and done_once(output)
+        assert states(output) == {"raw": "done", "one": "done"} and done_once(output)
+        assert engine.shared == shared, "each machine here sees what it is told of"
 
 
 def test_a_cluster_that_cannot_be_reached(place, tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import tiny_base
 import training_data
@@ -35,6 +36,13 @@ def make_recordings(folder, count=3, first=1):
     for number in range(first, first + count):
         soundfile.write(str(folder / f"{number}.wav"), training_data.clip(number, 0.4, 1.0)[0], training_data.RATE)
     return folder
+
+
+def make_one_recording(file, clips=3):
+    """The same voice in one file."""
+    sound = np.concatenate([training_data.clip(number, 0.4, 2.0)[0] for number in range(1, clips + 1)])
+    soundfile.write(str(file), sound, training_data.RATE)
+    return file
 
 
 def line(place, output, *more, voices=None):
