@@ -354,7 +354,9 @@ def check_base(adapter: Adapter, base_hash: str, base_name: str) -> None:
 
 
 def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """The adapter's tensors as floating-point numbers: those stored in 8 bits multiplied by their scales."""
+    """The adapter's tensors as floating-point numbers: those stored in 8 bits multiplied by their scales, none wider
+    than fp32. No adapter is written with values beyond fp16's (`stored_tensors`), and products of larger ones would be
+    infinite in the network."""
     tensors: Dict[str, Tensor] = {}
     axes = component_axes({name: tuple(tensor.shape) for name, tensor in stored.items() if not name.endswith(_SCALE)})
     for name, tensor in stored.items():
@@ -368,9 +370,9 @@ def _values(path: Path, stored: Dict[str, Tensor]) -> Dict[str, Tensor]:
             if name + _SCALE not in stored:
                 raise damaged(path, Text("tensor {name} without its scale", name=name))
             tensor = _dequantize(name, tensor, stored[name + _SCALE], axes[name] or 0)
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor.to(torch.float16)).all()):
             raise damaged(path, Text("tensor {name} is not finite", name=name))
-        tensors[name] = tensor
+        tensors[name] = tensor.float() if tensor.dtype == torch.float64 else tensor
     return tensors
 
 

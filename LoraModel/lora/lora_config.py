@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 
 from ..messages import UserError, listing
 from ..names import bare, shown
+from .adapter_metadata import one_line
 from .targets import PRESETS, TARGETS, default_preset, has_rank
 
 MAX_RANK = 4096
@@ -44,7 +45,7 @@ class LoRAConfig:
         lora_dropout: probability of dropping an input of the branch while training, 0 to below 1.
         use_rslora: scale by alpha / sqrt(r) instead (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732).
         targets: name -> TargetConfig, or a dict with `r` and `lora_alpha` (each may be left out), or True / False.
-        preset: name of the preset it came from, for the record.
+        preset: name of the preset it came from, for the record; on one line, and cut where it is too long.
 
     Raises:
         UserError: a rank below 1, an unknown target or key, no target at all; the message names the remedy.
@@ -65,6 +66,9 @@ class LoRAConfig:
                             lora_dropout=bare(self.lora_dropout))
         if not isinstance(self.use_rslora, bool):
             raise UserError("use_rslora={use_rslora} must be true or false", use_rslora=bare(self.use_rslora))
+        if not isinstance(self.preset, str):
+            raise UserError("preset={preset} must be text, the name of a preset", preset=bare(self.preset))
+        self.preset = one_line(self.preset)
         if not isinstance(self.targets, dict):
             raise UserError("targets must be an object like {{\"ups\": true}}, not {targets}",
                             targets=bare(self.targets))

@@ -1,6 +1,7 @@
 """Hostile and damaged adapter files: each is refused in one printable line, or loads as what it was; none takes memory
 or a voice along."""
 
+import copy
 import json
 import random
 import struct
@@ -10,10 +11,13 @@ import safetensors.torch
 import torch
 from adapter_data import Tiny, parse, saved
 
-from LoraModel.lora import load_adapter
+from LoraModel.conversion.inspect import describe_adapter
+from LoraModel.lora import load_adapter, save_adapter
 from LoraModel.lora.adapter_file import checksum, read_metadata
-from LoraModel.lora.adapter_metadata import one_line
-from LoraModel.messages import UserError
+from LoraModel.lora.adapter_metadata import FIELDS, one_line
+from LoraModel.messages import UserError, tr
+from LoraModel.models.prior_noise import noise_layers, told_targets
+from LoraModel.webui.panel import adapter_info
 
 pytestmark = pytest.mark.attack
 
@@ -24,10 +28,10 @@ def container(entries, size=0):
 
 
 def with_metadata(path, **fields):
-    """The file with other metadata and a checksum that is right again."""
+    """The file with other metadata, without those that are None, and a checksum that is right again."""
     metadata, _, _ = parse(path.read_bytes())
     tensors = safetensors.torch.load(path.read_bytes())
-    metadata.update(fields)
+    metadata = {key: value for key, value in {**metadata, **fields}.items() if value is not None}
     metadata["checksum"] = checksum(metadata, tensors)
     path.write_bytes(safetensors.torch.save(tensors, metadata))
 
@@ -87,6 +91,74 @@ def test_fields_that_describe_are_left_out_or_cut_and_made_printable(tmp_path):
     assert not {"steps", "epochs", "data_seconds", "heldout"} & set(metadata)
 
 
+JSON_ODD = [None, True, False, 0, -1, 10**6, 0.5, 1e-320, 1e300, float("nan"), float("inf"), "", "x", "\ud800\n\x1b[2J",
+            "y" * 2000, [], [1], [[]], {}, {"r": 1}, {"x": []}, {"clear": {"r": []}}]
+
+
+def places(tree, at=()):
+    """The path of every value in a tree of dictionaries, inner ones first."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from places(value, (*at, key))
+        yield (*at, key)
+
+
+def everything_reads(path, again):
+    """Whatever reads an adapter's words, for a page, a terminal, another file: a `UserError`, or text that can be
+    shown."""
+    for read in (lambda: list(read_metadata(path).values()), lambda: [adapter_info.describe(path, tr)],
+                 lambda: describe_adapter(path)):
+        try:
+            lines = read()
+        except UserError as error:
+            lines = [str(error)]
+            assert str(error).isprintable() and len(str(error)) < 1000
+        assert all(line.encode("utf-8") is not None for line in lines)
+    try:
+        adapter = load_adapter(path)
+        told_targets(adapter.config)
+        noise_layers(adapter)
+        save_adapter(again, adapter.tensors, adapter.config, {
+            key: value for key, value in adapter.metadata.items() if key != "preset"})
+        assert load_adapter(again).config == adapter.config
+        adapter.check(Tiny())
+    except UserError as error:
+        assert str(error).isprintable() and len(str(error)) < 1000
+
+
+def test_any_value_at_any_place_of_the_configuration(tmp_path):
+    path, _ = saved(tmp_path)
+    whole = path.read_bytes()
+    config = {**json.loads(parse(whole)[0]["lora_config"]), "unknown": 1}
+    for place in places(config):
+        for value in JSON_ODD:
+            changed = copy.deepcopy(config)
+            if place != ("unknown",):
+                del changed["unknown"]
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = value
+            path.write_bytes(whole)
+            with_metadata(path, lora_config=json.dumps(changed), preset=None)
+            everything_reads(path, tmp_path / "again.safetensors")
+
+
+TEXT_ODD = ["", " ", "x", "0", "-1", "1e999", "nan", "null", "[]", "{}", "[1]", '{"base": []}',
+            '{"base": 1, "adapter": null}', '{"median": 1e999, "low": 2, "high": 3}', '[["a", "b", 1]]', "[" * 400,
+            "9" * 400, "²", "\x1b[2J\n", "é" * 500, "A" * 7, "T2dnUw=="]
+
+
+def test_any_text_in_any_field(tmp_path):
+    path, _ = saved(tmp_path)
+    whole = path.read_bytes()
+    for field in (*FIELDS, "format", "format_version", "modelspec.title", "unknown"):
+        for value in TEXT_ODD:
+            path.write_bytes(whole)
+            with_metadata(path, **{field: value})
+            everything_reads(path, tmp_path / "again.safetensors")
+
+
 def test_a_small_file_cannot_claim_much_memory(tmp_path):
     path = tmp_path / "sparse.safetensors"
     size = 2 * 2**30
@@ -97,6 +169,23 @@ def test_a_small_file_cannot_claim_much_memory(tmp_path):
     assert "at most" in refusal(path)
     path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
     refusal(path)
+
+
+@pytest.mark.parametrize("dtype, value", [(torch.float64, 1e300), (torch.float64, -1e5), (torch.float32, 1e38),
+                                          (torch.bfloat16, 3e38), (torch.float32, float("nan"))])
+def test_values_whose_products_no_network_can_hold_are_refused(tmp_path, dtype, value):
+    path, _ = saved(tmp_path)
+    metadata, _, _ = parse(path.read_bytes())
+    tensors = {name: tensor.to(dtype) for name, tensor in safetensors.torch.load(path.read_bytes()).items()}
+    for last, makes in ((1.5, load_adapter), (value, refusal)):
+        tensors["dec.ups.0.lora_B.weight"].view(-1)[-1] = last
+        metadata["checksum"] = checksum(metadata, tensors)
+        path.write_bytes(safetensors.torch.save(tensors, metadata))
+        found = makes(path)
+        if makes is load_adapter:
+            assert torch.float64 not in {tensor.dtype for tensor in found.tensors.values()}
+        else:
+            assert "dec.ups.0.lora_B.weight is not finite" in found
 
 
 def test_a_file_changed_under_a_loaded_adapter_changes_nothing(tmp_path):

@@ -79,6 +79,8 @@ NONSENSE = [
     ({"lora_dropout": False}, r"lora_dropout=False"),
     ({"lora_dropout": "0"}, r"lora_dropout='0'"),
     ({"use_rslora": "yes"}, r"use_rslora='yes' must be true or false"),
+    *[({"preset": value}, r"preset=.* must be text, the name of a preset") for value in (
+        None, [], {}, 3, True, 0.5, ["clear"], {"clear": 1}, b"clear")],
     ({"targets": {}}, r"no target is switched on: choose at least one of ups, resblocks"),
     ({"targets": {"ups": False, "flow": None}}, r"no target is switched on"),
     ({"targets": {"up": True}}, r"unknown target 'up': choose from ups, resblocks"),
@@ -168,6 +170,13 @@ def test_messages_carry_no_more_than_a_little_of_the_configuration(values):
     with pytest.raises(UserError) as caught:
         LoRAConfig.from_dict(values)
     assert len(caught.value.en) < 400 and caught.value.en.isprintable() and len(caught.value.zh) < 400
+
+
+def test_a_presets_name_is_one_line_that_every_message_and_page_can_hold():
+    config = LoRAConfig.from_json(json.dumps({"preset": "\x1b[2J\n\ud800" + LONG}))
+    assert config.preset.isprintable() and len(config.preset) == 200 and config.preset.encode("utf-8")
+    assert LoRAConfig.from_dict(config.to_dict()) == config
+    assert LoRAConfig(preset="清晰, rank 2").preset == "清晰, rank 2"
 
 
 def test_a_preset_of_a_long_name_is_not_told_whole():
