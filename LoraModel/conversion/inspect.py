@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from torch import Tensor
 
@@ -39,7 +39,8 @@ def describe_adapter(path: Path) -> List[str]:
     """An adapter's metadata, and for each part of the network how many layers it changes, and how much."""
     adapter = load_adapter(path)
     values = sum(tensor.numel() for tensor in adapter.tensors.values())
-    lines = [f"adapter: {len(adapter.layers())} layers, {values} values, {path.stat().st_size} bytes"]
+    lines = [tr("adapter: {layers} layers, {values} values, {size} bytes", layers=len(adapter.layers()), values=values,
+                size=path.stat().st_size)]
     metadata = {**adapter.metadata}
     sound = preview_sound(metadata.pop("preview", ""))
     lines += [f"{key}: {value}" for key, value in sorted(metadata.items())]
@@ -87,16 +88,14 @@ def describe_model(path: Path) -> List[str]:
         else {}
     )
     kind = (
-        "small RVC model"
+        Text("small RVC model")
         if "weight" in checkpoint
-        else "pretrained base or training checkpoint"
+        else Text("pretrained base or training checkpoint")
         if "model" in checkpoint
-        else "unknown"
+        else Text("unknown")
     )
-    lines = [
-        f"{kind}: {len(tensors)} tensors, {sum(t.numel() for t in tensors.values())} values, {path.stat().st_size} "
-        "bytes"
-    ]
+    lines = [tr("{kind}: {tensors} tensors, {values} values, {size} bytes", kind=kind, tensors=len(tensors),
+                values=sum(tensor.numel() for tensor in tensors.values()), size=path.stat().st_size)]
     lines += [
         f"{one_line(key, 80)}: {_value(value)}"
         for key, value in checkpoint.items()
@@ -104,12 +103,17 @@ def describe_model(path: Path) -> List[str]:
     ]
     if "enc_p.emb_phone.weight" in tensors:
         lines += [
-            f"features: {tensors['enc_p.emb_phone.weight'].shape[1]}",
+            tr("features: {count}", count=_side(tensors["enc_p.emb_phone.weight"], 1)),
             f"f0: {int('enc_p.emb_pitch.weight' in tensors)}",
-            f"speakers: {tensors['emb_g.weight'].shape[0]}" if "emb_g.weight" in tensors else "speakers: ?",
-            f"enc_q: {int(any(key.startswith('enc_q.') for key in tensors))}",
+            tr("speakers: {count}", count=_side(tensors.get("emb_g.weight"), 0)),
+            f"enc_q: {int(any(str(key).startswith('enc_q.') for key in tensors))}",
         ]
     return lines
+
+
+def _side(matrix: Any, at: int) -> str:
+    """One side of a matrix; "?" where a stranger's file has none, or something else in its place."""
+    return str(matrix.shape[at]) if isinstance(matrix, Tensor) and matrix.dim() == 2 else "?"
 
 
 def _value(value: object) -> str:

@@ -138,7 +138,8 @@ def _whole_numbers(values: Any, most: int) -> bool:
 
 
 def read_tensors(path: Path, stream: BinaryIO, header: Header) -> Dict[str, Tensor]:
-    """All tensors, of their stored types, in memory of their own.
+    """All tensors, of their stored types, in memory of their own; in the order of their names, as safetensors gives
+    them in another one in each process.
 
     Raises:
         UserError: the file does not hold what its header says.
@@ -148,6 +149,6 @@ def read_tensors(path: Path, stream: BinaryIO, header: Header) -> Dict[str, Tens
     if len(data) != header.total:
         raise damaged(path, Text("it changed while it was read"))
     try:
-        return safetensors.torch.load(data)
+        return dict(sorted(safetensors.torch.load(data).items()))
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise damaged(path, one_line(error)) from None

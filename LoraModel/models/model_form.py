@@ -27,12 +27,13 @@ from .tensor_refs import TensorRef
 
 _WRAPPINGS = ("weight", "model", "net_g", "generator", "state_dict", "model_state_dict", "weights", "params", "ema",
               "net_d", "discriminator")
-_PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = re.compile(r"(?:module\.|_orig_mod\.)+")
 _NEW_NORM = (".parametrizations.weight.original0", ".parametrizations.weight.original1")
 _NORMED = re.compile(
     r"dec\.ups\.\d+\.weight$|dec\.resblocks\.\d+\.convs[12]?\.\d+\.weight$|"
     r"(?:flow|enc_q)\.[\w.]*(?:in_layers\.\d+|res_skip_layers\.\d+|cond_layer)\.weight$")
-"""The layers on which RVC has weight norm."""
+"""The layers on which RVC has weight norm: convolutions, whose weight has `_NORMED_DIMENSIONS`."""
+_NORMED_DIMENSIONS = 3
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,4})?) ?(k?)(?:hz)?$", re.ASCII | re.IGNORECASE)
 
 
@@ -140,14 +141,13 @@ def _form(wrapping: str, weights: Dict[str, Any], contents: Dict[str, Any]) -> M
     if isinstance(metadata, dict):
         beside = {**beside, **{
             key: value for key, value in metadata.items() if isinstance(key, str) and key not in beside}}
-    folded = [name for name in names if _NORMED.match(name)]
+    folded = [name for name, value in names.items() if _NORMED.match(name) and value.dim() == _NORMED_DIMENSIONS]
     return ModelForm(names, wrapping, beside, folded)
 
 
 def _plain_name(name: str) -> str:
-    while name.startswith(_PREFIXES):
-        name = name.partition(".")[2]
-    return name.replace("._orig_mod.", ".")
+    found = _PREFIXES.match(name)  # all of them at once: a name of millions would be copied as many times
+    return name[found.end() if found else 0:].replace("._orig_mod.", ".")
 
 
 def _old_norm(weights: Dict[str, Any]) -> Dict[str, Any]:

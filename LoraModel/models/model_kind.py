@@ -9,13 +9,16 @@ from typing import Any, Dict, List, Optional, Union
 
 from ..lora import tensors_hash
 from ..messages import Text, UserError
-from .checkpoint_file import open_checkpoint
+from .checkpoint_file import damaged, open_checkpoint
 from .model_form import ModelForm, normalise, rate_of, vocoder_of
+from .tensor_refs import bad
 
 BASE, VOICE, DISCRIMINATOR, ADAPTER, OTHER = "base", "voice", "discriminator", "adapter", "other"
 _LORA = re.compile(r"(^|[._])lora_(A|B|up|down)([._]|$)|^lora_(te|unet)\d?_|\.hada_w\d|\.lokr_w")
 _HOPS = {(16, 16, 4, 4): 400, (20, 16, 4, 4): 320, (24, 20, 4, 4): 480, (20, 8, 4, 4): 160}
 """Kernels of the upsampling layers -> samples a frame, where RVC's configurations leave no choice."""
+GENERATOR_KEYS = ("enc_p.emb_phone.weight", "emb_g.weight")
+"""What every generator has: matrices, as all that is read of their shapes takes for granted."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,13 @@ class ModelKind:
         Raises:
             UserError: it is no generator, or damaged.
         """
+        no_base = UserError("{path} is no base: choose another file", path=self.path)
         if not self.is_generator:
-            raise self.problem or UserError("{path} is no base: choose another file", path=self.path)
+            raise self.problem or no_base
         with open_checkpoint(self.path) as file:
             form = normalise(file.contents)
-            assert form is not None
+            if form is None:  # it has been replaced since it was looked at
+                raise no_base
             weights = form.tensors(file.tensor)
         return tensors_hash((key, value) for key, value in weights.items() if not key.startswith("enc_q."))
 
@@ -78,17 +83,32 @@ def model_kind(path: Union[str, Path]) -> ModelKind:
         reason = error.strerror or str(error)
         return ModelKind(path, OTHER, problem=UserError("{path} cannot be read ({reason}): check its permissions",
                                                         path=path, reason=reason))
+    except Exception:
+        return _beyond_all_rules(path)
     return kind_of(path, contents, form)
 
 
 def kind_of(path: Path, contents: Any, form: Optional[ModelForm]) -> ModelKind:
-    """`model_kind` of a file that is open already."""
+    """`model_kind` of a file that is open already. Nothing is raised either."""
+    try:
+        return _kind(path, contents, form)
+    except Exception:
+        return _beyond_all_rules(path)
+
+
+def _beyond_all_rules(path: Path) -> ModelKind:
+    """What a file is that nobody has thought of: one of a thousand in a folder, which must not take the list of all
+    others with it."""
+    return ModelKind(path, OTHER, problem=damaged(path, bad().why))
+
+
+def _kind(path: Path, contents: Any, form: Optional[ModelForm]) -> ModelKind:
     if form is None:
         return ModelKind(path, OTHER, problem=_no_model(path, contents))
     names = form.weights
     if any(_LORA.search(name) for name in names):
         return _adapter(path, form)
-    if "enc_p.emb_phone.weight" in names and "emb_g.weight" in names:
+    if all(key in names for key in GENERATOR_KEYS):
         return _generator(path, form)
     if any(re.match(r"discriminators\.\d+\.", name) for name in names):
         count = len({name.split(".")[1] for name in names if name.startswith("discriminators.")})
@@ -97,16 +117,28 @@ def kind_of(path: Path, contents: Any, form: Optional[ModelForm]) -> ModelKind:
 
 
 def _generator(path: Path, form: ModelForm) -> ModelKind:
+    wrong = misshapen(path, form)
+    if wrong is not None:
+        return ModelKind(path, OTHER, problem=wrong)
     shapes, vocoder = form.shapes(), vocoder_of(form)
-    phone, table = shapes["enc_p.emb_phone.weight"], shapes["emb_g.weight"]
-    version = {256: "v1", 768: "v2"}.get(phone[-1] if len(phone) == 2 else 0, "")
+    phone, table = (shapes[key] for key in GENERATOR_KEYS)
+    version = {256: "v1", 768: "v2"}.get(phone[1], "")
     f0 = "enc_p.emb_pitch.weight" in shapes
     rate = form.sample_rate or rate_from_shapes(shapes)
     kind, problem = BASE if any(name.startswith("enc_q.") for name in shapes) else VOICE, None
     if vocoder != "HiFi-GAN":
         kind, problem = OTHER, other_vocoder(path, vocoder)
-    return ModelKind(path, kind, version, f0, rate, table[0] if len(table) == 2 else None, vocoder=vocoder,
-                     problem=problem)
+    return ModelKind(path, kind, version, f0, rate, table[0], vocoder=vocoder, problem=problem)
+
+
+def misshapen(path: Path, form: ModelForm) -> Optional[UserError]:
+    """What to say of a file whose `GENERATOR_KEYS` are no matrices, or empty ones; None where they are as they should
+    be."""
+    for key in GENERATOR_KEYS:
+        shape = tuple(form.weights[key].shape)
+        if len(shape) != 2 or 0 in shape:
+            return damaged(path, Text("{key} has shape {shape}", key=key, shape=shape))
+    return None
 
 
 def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
@@ -115,7 +147,7 @@ def rate_from_shapes(shapes: Dict[str, Any]) -> Optional[int]:
     The first layer's noise convolution spans two times the samples that the layers after it make of a frame.
     """
     kernels: List[int] = []
-    while f"dec.ups.{len(kernels)}.weight_v" in shapes:
+    while len(shapes.get(f"dec.ups.{len(kernels)}.weight_v", ())) == 3:
         kernels.append(int(shapes[f"dec.ups.{len(kernels)}.weight_v"][-1]))
     noise = shapes.get("dec.noise_convs.0.weight")
     if noise is not None and len(noise) == 3 and kernels:

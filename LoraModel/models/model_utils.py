@@ -19,7 +19,7 @@ from ..messages import Text, UserError
 from .checkpoint_file import damaged, open_checkpoint, read_checkpoint
 from .configuration import Missing, WrongValue, checked, config_list, misfits, read_config_json
 from .model_form import ModelForm, normalise
-from .model_kind import kind_of, rate_from_shapes
+from .model_kind import GENERATOR_KEYS, kind_of, misshapen, rate_from_shapes
 from .prior_noise import share_told
 
 __all__ = ["Base", "BaseInfo", "NoConfiguration", "SAMPLE_RATES", "check_finite", "config_list", "load_base",
@@ -173,14 +173,15 @@ def generator_form(path: Path, contents: Any) -> ModelForm:
     if kind.kind == "adapter":
         raise UserError("{path} is an adapter, not a base: give it to --lora_weights, and the base that it was "
                         "trained on to --base_model", path=path)
-    for key in ("enc_p.emb_phone.weight", "emb_g.weight"):
+    for key in GENERATOR_KEYS:
         if key not in form.weights:
             if kind.kind == "other" and kind.problem and "lacks the key" not in kind.problem.en:
                 raise kind.problem
             raise UserError("{path} lacks the key {key}: it is no RVC generator (a discriminator, f0D….pth, goes to "
                             "--base_d)", path=path, key=key)
-        if form.weights[key].dim() != 2:
-            raise damaged(path, Text("{key} has shape {shape}", key=key, shape=tuple(form.weights[key].shape)))
+    wrong = misshapen(path, form)
+    if wrong is not None:
+        raise wrong
     if kind.vocoder in ("RefineGAN", "MRF HiFi-GAN") and kind.problem:
         raise kind.problem
     return form

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..messages import Text
 from .pickle_file import MAX_PICKLE_BYTES, read_pickle
-from .tensor_refs import Malformed, StorageRef, TensorRef, item_size
+from .tensor_refs import Malformed, StorageRef, TensorRef, bad, item_size
 
 MAX_TENSOR_BYTES = 4 * 2**30
-"""Of all tensors that are read from one file. A training checkpoint of RVC's with its optimizer has 0.9 GB."""
+"""Of all tensors that are read from one file, and of what they share in it as often as it is shared. A training
+checkpoint of RVC's with its optimizer has 0.9 GB."""
 _MAX_DIRECTORY_BYTES = 8 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,7 +43,7 @@ class TensorFile:
         self.form, self.contents = form, contents
         self._stream, self._read = stream, read
         self._storages: Dict[str, Tensor] = {}
-        self._bytes = 0
+        self._bytes = self._shared = 0
 
     def __enter__(self) -> TensorFile:
         return self
@@ -57,11 +58,12 @@ class TensorFile:
             Malformed: the file is cut short or damaged.
         """
         storage = self._storages.get(ref.storage.key)
+        self._bytes += 0 if storage is not None else ref.storage.nbytes
+        self._shared += ref.numel() * item_size(ref.dtype)
+        if max(self._bytes, self._shared) > MAX_TENSOR_BYTES:
+            raise Malformed(Text("its tensors have more than {max_tensor_bytes} GB",
+                                 max_tensor_bytes=MAX_TENSOR_BYTES >> 30))
         if storage is None:
-            self._bytes += ref.storage.nbytes
-            if self._bytes > MAX_TENSOR_BYTES:
-                raise Malformed(Text("its tensors have more than {max_tensor_bytes} GB",
-                                     max_tensor_bytes=MAX_TENSOR_BYTES >> 30))
             data = self._read(ref.storage)
             if len(data) < ref.storage.nbytes:
                 raise Malformed(Text("it is cut short"))
@@ -70,7 +72,10 @@ class TensorFile:
             self._storages[ref.storage.key] = storage
         size = item_size(ref.dtype)
         flat = storage[: len(storage) // size * size].view(ref.dtype)
-        return torch.as_strided(flat, tuple(ref.shape), ref.stride, ref.offset)
+        try:
+            return torch.as_strided(flat, tuple(ref.shape), ref.stride, ref.offset)
+        except (RuntimeError, OverflowError, TypeError) as error:  # strides or a storage that no tensor can have
+            raise bad() from error
 
     def plain(self, value: Any) -> Any:
         """`value`, a part of `contents`, with all its tensors read."""
