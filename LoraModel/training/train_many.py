@@ -105,6 +105,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                            publish=not options.not_in_list, adapters=session.ledger.get(LIST_KEY), **form)
         else:  # `work` is always of the base that was loaded: voices that name no other are trained on that
             work = replace(former, base_model=place_of(base), base_hash=base.info.base_hash, **form)
+            _say_left_out(options)
         session.begin(work)
         if options.voices:
             session.enter(voices, refused)
@@ -131,6 +132,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(table_of(entries))
         print(tr("report: {path}", path=session.output / "report.html"))
     return FAILED if any(entry.state == "failed" for entry in entries) else 0
+
+
+def _say_left_out(options: Any) -> None:
+    """Say on standard error which options a run that goes on does not look at."""
+    given = [f"--{key}" for key in (*AS_SETTINGS, "config", "index", "not_in_list") if getattr(options, key)]
+    if given:
+        print(tr("note: without --voices the run goes on with the settings that it began with; {options} changed "
+                 "nothing. Give --voices again to change them", options=", ".join(given)), file=sys.stderr)
 
 
 def settings_of(options: Any) -> Dict[str, Any]:

@@ -181,7 +181,8 @@ def test_another_base_for_voices_that_wait(place, tmp_path, capsys):
     assert "was changed since the run in" in capsys.readouterr().err
     assert states(output) == {"anna": "done", "ben": "waiting"}
     shutil.move(str(tmp_path / "kept.pth"), str(first / "moved.pth"))  # the same base under another name
-    assert main(["--output_dir", str(output), "--base_model", str(first / "moved.pth")]) == 0
+    assert main(["--output_dir", str(output), "--base_model", str(first / "moved.pth"), "--noise", "1"]) == 0
+    assert "--noise changed nothing" in capsys.readouterr().err
     assert trained_on(output) == dict.fromkeys(("anna", "ben"), hash_of(place / "base.pth"))
     assert Session(output).work.base_model == str(first / "moved.pth")
 
