@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 import torch
 
 from ..host import find_host
-from ..messages import UserError, tr
+from ..messages import Text, UserError, tr
 from ..models import Base
 from ..training.validate import NEEDED_BYTES
 from .ledger import Entry, Ledger
@@ -294,7 +294,9 @@ def step_seconds(figures: Dict[str, Any]) -> Optional[float]:
 
 def died(code: Optional[int], work: Work, job: Job) -> UserError:
     """What to say of a worker that ended without a word."""
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    how = Text("exit code {code}", code=code)
+    if code is not None and code < 0:
+        how = Text("signal {number}", number=-code)
     return UserError("its worker ended without a word ({how}), as where memory runs out: give fewer --workers, and "
                      "see {log}", how=how, log=work.log(job.name))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 
 from ..host.layouts import webui_scripts
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..paths import clean_path
 from . import webui_script
 
@@ -80,7 +80,7 @@ def alone_in(root: Path) -> Iterator[None]:
     try:
         owner = _lock(descriptor)
         if owner is not None:
-            named = f" (process {owner})" if owner else ""
+            named = Text(" (process {pid})", pid=owner) if owner else ""
             raise UserError("another installer{named} is running in {root}: wait until it has finished, then run "
                             "this again", named=named, root=root)
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..files import bounded_json
-from ..messages import UserError
+from ..messages import Text, UserError
 from .model_form import rate_of
 
 MODEL_KEYS = (
@@ -27,7 +27,7 @@ _LIMITS = {"spec_channels": 8193, "segment_size": 100_000, "inter_channels": 409
            "spk_embed_dim": 100_000, "gin_channels": 4096}
 
 
-class WrongValue(ValueError):
+class WrongValue(UserError):
     """A value of a configuration that no network can have; the text, a part of a sentence, names it."""
 
 
@@ -52,13 +52,13 @@ def whole(value: Any, name: str, most: int, least: int = 1) -> int:
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least <= value <= most or value != int(value):
-        raise WrongValue(f"{name} is {shown(value)}")
+        raise WrongValue("{name} is {value}", name=name, value=shown(value))
     return int(value)
 
 
 def _wholes(value: Any, name: str, most: int, length: int = 16) -> List[int]:
     if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= length:
-        raise WrongValue(f"{name} is {shown(value)}")
+        raise WrongValue("{name} is {value}", name=name, value=shown(value))
     return [whole(item, name, most) for item in value]
 
 
@@ -71,16 +71,16 @@ def checked(values: Sequence[Any]) -> List[Any]:
     given = dict(zip(NAMES, values))
     rate = rate_of(given["sampling_rate"])
     if rate is None:
-        raise WrongValue(f"it names {shown(given['sampling_rate'])} as the sample rate")
+        raise WrongValue("it names {rate} as the sample rate", rate=shown(given["sampling_rate"]))
     found: Dict[str, Any] = {name: whole(given[name], name, most) for name, most in _LIMITS.items()}
     dropout = given["p_dropout"]
     if not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-        raise WrongValue(f"p_dropout is {shown(dropout)}")
+        raise WrongValue("{name} is {value}", name="p_dropout", value=shown(dropout))
     if str(given["resblock"]) not in ("1", "2"):
-        raise WrongValue(f"resblock is {shown(given['resblock'])}")
+        raise WrongValue("{name} is {value}", name="resblock", value=shown(given["resblock"]))
     dilations = given["resblock_dilation_sizes"]
     if not isinstance(dilations, (list, tuple)) or not 1 <= len(dilations) <= 16:
-        raise WrongValue(f"resblock_dilation_sizes is {shown(dilations)}")
+        raise WrongValue("{name} is {value}", name="resblock_dilation_sizes", value=shown(dilations))
     found.update(
         p_dropout=dropout, resblock=str(given["resblock"]), sampling_rate=rate,
         resblock_kernel_sizes=_wholes(given["resblock_kernel_sizes"], "resblock_kernel_sizes", 63),
@@ -90,9 +90,8 @@ def checked(values: Sequence[Any]) -> List[Any]:
     )
     hop = math.prod(found["upsample_rates"])
     if rate != 100 * hop:
-        raise WrongValue(f"it names {shown(given['sampling_rate'])} as the sample rate, its upsampling "
-                         f"makes {hop} samples of a "
-                         f"hundredth of a second, which is {100 * hop} Hz")
+        raise WrongValue("it names {rate} as the sample rate, its upsampling makes {hop} samples of a hundredth of a "
+                         "second, which is {hertz} Hz", rate=shown(given["sampling_rate"]), hop=hop, hertz=100 * hop)
     return [found[name] for name in NAMES]
 
 
@@ -100,7 +99,7 @@ class Missing(KeyError):
     """A tensor that every network has is not among the shapes."""
 
 
-def misfits(config: Sequence[Any], shapes: Mapping[str, Any], f0: bool) -> List[str]:
+def misfits(config: Sequence[Any], shapes: Mapping[str, Any], f0: bool) -> List[Text]:
     """What of a `checked` configuration the tensors contradict, such as "n_layers is 6, its tensors have 3"; or none.
 
     Every dimension of the network is compared, so that building it takes no more memory than its tensors.
@@ -115,8 +114,8 @@ def misfits(config: Sequence[Any], shapes: Mapping[str, Any], f0: bool) -> List[
         given["noise"] = [1 if stride == 1 else 2 * stride for stride in strides]
     given["resblock_dilation_sizes"] = [len(item) for item in given["resblock_dilation_sizes"]]
     given["upsample_rates"] = len(given["upsample_rates"])
-    return [f"{'upsample_rates' if name == 'noise' else name} is {shown(given[name])}, its tensors have {shown(value)}"
-            for name, value in found.items() if given[name] != value]
+    return [Text("{name} is {value}, its tensors have {found}", name="upsample_rates" if name == "noise" else name,
+                 value=shown(given[name]), found=shown(value)) for name, value in found.items() if given[name] != value]
 
 
 def tensors_say(shapes: Mapping[str, Any], f0: bool) -> Dict[str, Any]:
@@ -182,8 +181,8 @@ def read_config_json(path: Path) -> Dict[str, Any]:
         values = checked(config_list(contents))
         hop = math.prod(values[NAMES.index("upsample_rates")])
         if contents["data"]["hop_length"] != hop:
-            raise WrongValue(f"hop_length is {shown(contents['data']['hop_length'])}, the upsampling makes {hop} "
-                             "samples a frame")
+            raise WrongValue("{name} is {value}, the upsampling makes {hop} samples a frame", name="hop_length",
+                             value=shown(contents["data"]["hop_length"]), hop=hop)
     except (KeyError, TypeError) as error:
         raise UserError("{path} is no RVC configuration (it lacks {error}): give the config.json that the base was "
                         "trained with", path=path, error=error) from None
@@ -212,9 +211,10 @@ def checked_data(data: Mapping[str, Any], train: Mapping[str, Any]) -> Tuple[Dic
     high = rate / 2 if high is None else high
     for name, value in (("mel_fmin", low), ("mel_fmax", high), ("max_wav_value", loudest)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise WrongValue(f"{name} is {shown(value)}")
+            raise WrongValue("{name} is {value}", name=name, value=shown(value))
     if not low < high <= rate / 2:
-        raise WrongValue(f"mel_fmin is {shown(low)} and mel_fmax {shown(high)} at {rate} Hz")
+        raise WrongValue("mel_fmin is {low} and mel_fmax {high} at {rate} Hz", low=shown(low), high=shown(high),
+                         rate=rate)
     if not loudest:
-        raise WrongValue("max_wav_value is 0")
+        raise WrongValue("{name} is {value}", name="max_wav_value", value=0)
     return {**data, **found}, {**train, "segment_size": segment}

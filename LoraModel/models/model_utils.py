@@ -267,7 +267,8 @@ def _config_of_file(path: Path, form: ModelForm) -> List[Any]:
     if isinstance(values, (list, tuple)) and len(values) == 17 and form.sample_rate:
         values = [*values, form.sample_rate]
     if not isinstance(values, (list, tuple)) or len(values) != 18:
-        found = f"{len(values)} values" if isinstance(values, (list, tuple)) else f"a {type(values).__name__}"
+        found = (Text("{count} values", count=len(values)) if isinstance(values, (list, tuple))
+                 else Text("a {kind}", kind=type(values).__name__))
         raise damaged(path, Text("its configuration has {found} instead of a list of 18", found=found))
     f0 = "enc_p.emb_pitch.weight" in form.weights
     try:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCALES = sorted((ROOT / "LoraModel" / "locale").glob("*.json"))
 SOURCES = [*sorted((ROOT / "LoraModel").rglob("*.py")), ROOT / "run.py", ROOT / "install_into_rvc.py",
            *sorted((ROOT / "bench").glob("*.py"))]
-CALLED = {"tr", "system_tr", "UserError", "say", "two", "Text", "NoConfiguration", "Busy"}
+CALLED = {"tr", "system_tr", "UserError", "say", "two", "Text", "NoConfiguration", "Busy", "WrongValue"}
 TEMPLATES = sorted((ROOT / "LoraModel").rglob("*_template.html"))
 OF_RVC = {"webui/tab/tab_words.py", "webui/tab/train_form.py"}
 """Files that name texts of RVC's own catalogue, whose keys are Chinese."""

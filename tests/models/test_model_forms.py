@@ -91,6 +91,22 @@ def test_values_that_are_no_numbers_are_refused(library, tmp_path, weights, bad)
         load_base(save(tmp_path / "x.pth", {"model": changed}), library, config_json=DEMO / "config.json")
 
 
+@pytest.mark.parametrize("at, value, said", [
+    (17, 44100, "其采样率写作 44100，而其上采样在百分之一秒内产生 160 个采样点"), (17, "fast", "其采样率写作 'fast'）"),
+    (2, 100, "inter_channels 为 100，而其张量为 "), (6, 0, "n_layers 为 0）"), (9, "3", "resblock 为 '3'）"),
+    (12, [], "upsample_rates 为 []）"),
+    (None, [1, 2], "其配置为 2 个值，而不是 18 个值的列表"), (None, {}, "其配置为 dict 类型，而不是"),
+])
+def test_what_is_wrong_with_a_configuration_is_said_in_chinese(library, tmp_path, weights, at, value, said):
+    config = demo_config()
+    if at is not None:
+        config[at] = value
+    with pytest.raises(UserError) as caught:
+        load_base(save(tmp_path / "x.pth", voice(without_posterior(weights), config=value if at is None else config)),
+                  library)
+    assert said in caught.value.zh
+
+
 @pytest.mark.parametrize("rate", [44100, 24000, 22050, 40000])
 def test_a_rate_that_does_not_fit_the_hop_is_refused(library, tmp_path, weights, rate):
     with pytest.raises(UserError, match=f"{rate} as the sample rate, its upsampling makes 160 samples of a hundredth "
