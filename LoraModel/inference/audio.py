@@ -50,6 +50,22 @@ NOT_AUDIO = frozenset(
 """Endings of files that lie beside recordings and are no audio: texts, pictures, and what audio editors leave."""
 
 
+class _Recording(soundfile.SoundFile):
+    """A recording that is read from its start to its end.
+
+    soundfile seeks after each block. Where the header does not tell the length (a FLAC that was written to a pipe),
+    libsndfile cannot seek to the end, so that the last block would be lost: such a file is read without.
+
+    Attributes:
+        damaged: whether a block of it could not be read.
+    """
+
+    damaged = False
+
+    def seekable(self) -> bool:
+        return self.frames != UNKNOWN and super().seekable()
+
+
 def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once, longest: float = LONGEST) -> np.ndarray:
     """Read any audio file as mono: the channels that carry the sound are averaged, or the loudest taken
     where they cancel each other.
@@ -89,17 +105,10 @@ def read_audio(path: Union[str, Path], rate: int, tell: Tell = tell_once, longes
 
 def _read_with_libsndfile(path: Path, tell: Tell, longest: float) -> Tuple[np.ndarray, int]:
     """(samples,) and their rate. Memory goes to samples that are there, not to those that the header promises."""
-    with soundfile.SoundFile(system_name(path)) as file:
+    with _Recording(system_name(path)) as file:
         found, promised = file.samplerate, file.frames
         _check_claim(path, found, 0, longest)
-        energy, mixed = np.zeros(file.channels), 0.0
-        if file.channels > 1:
-            for block in _blocks(file):
-                energy += np.square(block, dtype=np.float64).sum(axis=0)
-                mixed += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
-                _check_claim(path, found, file.tell(), longest)
-            file.seek(0)
-        used = channels_used(energy, mixed)
+        used = channels_used(*_energies(path, longest)) if file.channels > 1 else np.array([0])
         parts, count = [], 0
         for block in _blocks(file):
             parts.append(block[:, used].mean(axis=1) if file.channels > 1 else block[:, 0])
@@ -107,11 +116,26 @@ def _read_with_libsndfile(path: Path, tell: Tell, longest: float) -> Tuple[np.nd
             _check_claim(path, found, count, longest)
     if promised and not count:
         raise ValueError("its header promises samples that are not there")  # ffmpeg looks at the sound itself
-    missing = max(promised - count, _missing_bytes(path))
-    if missing > 0 and count:
+    if promised == UNKNOWN:
+        if file.damaged and count:
+            tell(tr("note: {path} is cut short or damaged: {count:.1f} s of it can be read", path=path,
+                    count=count / found))
+    elif max(promised - count, _missing_bytes(path)) > 0 and count:
         tell(tr("note: {path} is cut short or damaged: {count:.1f} s of it can be read, its header says that there is "
                 "more", path=path, count=count / found))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32), found
+
+
+def _energies(path: Path, longest: float) -> Tuple[np.ndarray, float]:
+    """(channels,) the energy of each channel, and that of their mean."""
+    with _Recording(system_name(path)) as file:
+        energy, mixed, count = np.zeros(file.channels), 0.0, 0
+        for block in _blocks(file):
+            energy += np.square(block, dtype=np.float64).sum(axis=0)
+            mixed += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
+            count += len(block)
+            _check_claim(path, file.samplerate, count, longest)
+    return energy, mixed
 
 
 def _wrong_claim(rate: int, samples: int, longest: float = LONGEST) -> Optional[UserError]:
@@ -132,7 +156,7 @@ def _check_claim(path: Path, rate: int, samples: int, longest: float) -> None:
         raise UserError("{name}: {words}", name=path, words=problem)
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+def _blocks(file: _Recording) -> Iterator[np.ndarray]:
     """(samples, channels) float32 each, up to the last that can be read: where a block is damaged, ever smaller ones
     are tried."""
     at, size = 0, 1 << 17
@@ -141,6 +165,7 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
             block = file.read(size, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError):
             size //= 2
+            file.damaged = True
             try:
                 file.seek(at)
             except (soundfile.LibsndfileError, RuntimeError):
@@ -257,7 +282,7 @@ def problem_of(path: Union[str, Path]) -> Optional[UserError]:
     """Why a file can't be read as audio, by its header and its first tenth of a second: None where it can."""
     path = Path(path)
     try:
-        with soundfile.SoundFile(system_name(path)) as file:
+        with _Recording(system_name(path)) as file:
             claim = _wrong_claim(file.samplerate, file.frames)  # RVC's scripts believe it, and ask for that much memory
             if claim is not None:
                 return claim

@@ -185,6 +185,29 @@ def flac_that_claims(path, rate, samples):
     return path
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("seconds", [0.05, 15])
+def test_a_flac_that_does_not_tell_its_length_is_read_to_its_end(tmp_path, monkeypatch, seconds, channels):
+    """As ffmpeg writes it to a pipe. ffmpeg itself is not needed to read it."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    noise = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * RATE), channels), dtype=np.int16)
+    path = tmp_path / "piped.flac"
+    soundfile.write(str(path), noise, RATE)
+    told, _ = read(path)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # STREAMINFO: 36 bits of samples, of which 0 says that they were not counted
+    path.write_bytes(data)
+    assert soundfile.info(str(path)).frames == audio_io.UNKNOWN and problem_of(path) is None
+    audio, notes = read(path)
+    assert np.array_equal(audio, told) and len(audio) == len(noise) and not notes
+    path.write_bytes(data[:len(data) * 3 // 4])
+    if seconds > 1:
+        audio, notes = read(path)
+        assert 0.5 < len(audio) / len(noise) < 0.76 and len(notes) == 1 and "cut short or damaged" in notes[0]
+        assert "header" not in notes[0]
+
+
 def test_what_a_header_claims_is_named_before_another_program_believes_it(tmp_path):
     assert problem_of(flac_that_claims(tmp_path / "true.flac", RATE, RATE)) is None
     assert problem_of(flac_that_claims(tmp_path / "stream.flac", RATE, 0)) is None  # a stream's header need not tell

@@ -5,7 +5,9 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from page_runs import BASE, make_root
 from voice_data import BASE as BASE_FILE
@@ -15,7 +17,7 @@ from LoraModel.lora import LoRAConfig
 from LoraModel.messages import tr_in
 from LoraModel.models import SynthesizerLoRA, load_base_beside_config
 from LoraModel.webui.folders import Folders
-from LoraModel.webui.preparing.forecast import START_SECONDS, Forecaster
+from LoraModel.webui.preparing.forecast import START_SECONDS, Forecaster, _length
 from LoraModel.webui.preparing.paces import Paces
 from LoraModel.webui.preparing.preparation_job import Preparation
 from LoraModel.webui.runs.run_settings import RunSettings
@@ -64,6 +66,16 @@ def test_steps_and_time_of_a_form(root):
     while forecaster.ask(settings(), "") != known:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_recording_that_does_not_tell_its_length_is_not_taken_for_ages(tmp_path):
+    noise = np.random.default_rng(0).integers(-2000, 2000, 4 * 16000, dtype=np.int16)
+    soundfile.write(str(tmp_path / "piped.flac"), noise, 16000)
+    data = bytearray((tmp_path / "piped.flac").read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # STREAMINFO: 36 bits of samples, of which 0 says that they were not counted
+    (tmp_path / "piped.flac").write_bytes(data)
+    assert 2 < _length(tmp_path) < 10
 
 
 def test_paces_are_kept_and_a_damaged_file_counts_as_empty(tmp_path):

@@ -17,6 +17,7 @@ from torch import nn
 
 from ...host import Host
 from ...host import experiment as layout
+from ...inference.audio import LONGEST
 from ...lora import LoRAConfig
 from ...lora.adapter_file import adapter_contents
 from ...lora.lora_layer import LoRALayer, layer_class
@@ -195,7 +196,10 @@ def _length(folder: Path) -> float:
             path = os.path.join(at, name)
             try:
                 found = soundfile.info(path)
-                seconds += found.frames / max(1, found.samplerate)
+                length = found.frames / max(1, found.samplerate)
+                if length > LONGEST:  # a header that does not tell it, or invents it: by its size, a byte a sample
+                    length = os.path.getsize(path) / max(1, found.samplerate * found.channels)
+                seconds += length
             except (OSError, RuntimeError, ValueError):
                 if name.lower().endswith((".m4a", ".aac", ".wma", ".opus", ".webm", ".mp4")):
                     with contextlib.suppress(OSError):
