@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
 
 from ..defaults import usual_defaults
-from ..host import Host, find_host
+from ..host import find_host
 from ..lora import Adapter
 from ..messages import Text, UserError, tr
 from ..models import Base, BaseInfo, load_base_beside_config, load_discriminator
 from ..names import check_name
-from ..places import to_write
 from . import ranks
 from .agreement import check_times
-from .checkpoint import RUN_FILE, check_output, read_run, run_identity
+from .checkpoint import check_output, read_run, run_folder, run_identity
 from .config import TrainConfig
 from .data_loader import ClipSet, Experiment, read_experiment, split
 from .device import choose_device
@@ -89,13 +87,6 @@ def prepare(
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16"), file=sys.stderr)
     return trainer
-
-
-def run_folder(host: Host, output_dir: str, resume: bool) -> Path:
-    """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it
-    lies."""
-    inside, here = host.result(output_dir), to_write(output_dir, None)
-    return here if resume and not inside.exists() and (here / RUN_FILE).is_file() else inside
 
 
 def check_rate(sample_rate: Optional[int], info: BaseInfo) -> None:

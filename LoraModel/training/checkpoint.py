@@ -15,8 +15,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from ..files import atomic_write, bounded_json, check_folder_place
+from ..host import Host
 from ..messages import Text, UserError
 from ..models import read_checkpoint
+from ..places import to_write
 from .config import TrainConfig
 from .data_loader import Clip
 
@@ -165,6 +167,13 @@ def check_data(saved: Any, now: List[List[Any]], folder: Path) -> None:
 
 
 # The run's folder
+
+
+def run_folder(host: Host, output_dir: str, resume: bool) -> Path:
+    """Where the run is written: in the checkout, as all that RVC reads. A run that is to go on does so where it
+    lies."""
+    inside, here = host.result(output_dir), to_write(output_dir, None)
+    return here if resume and not inside.exists() and (here / RUN_FILE).is_file() else inside
 
 
 def written(folder: Path) -> Optional[Tuple[int, int]]:

@@ -15,7 +15,8 @@ from ..models import BaseInfo, load_base_beside_config, load_discriminator
 from ..preparation import prepare as prepare_data
 from ..preparation.options import parser as preparation_options
 from ..preparation.options import plan_from
-from .build import check_rate, check_speakers, prepare, run_folder
+from .build import check_rate, check_speakers, prepare
+from .checkpoint import run_folder
 from .config import TrainConfig
 from .validate import check_base
 

@@ -31,14 +31,15 @@ from ..host.networks import as_written
 from ..messages import UserError
 from ..models.random_state import undisturbed
 from ..models.synthesizer_lora import Prior
-from .checkpoint import RUN_FILE, STATE_FILE
+from .checkpoint import RUN_FILE, STATE_FILE, run_folder
 from .config import TrainConfig
 from .heldout import Reconstructed, Score
+from .judge import Judged
 from .losses import prior_losses
 from .monitor import Monitor
 from .objective import Stretch
 from .step import Drawn
-from .trainer import STOP_FILE, Trainer
+from .trainer import Trainer
 
 CARRIED = (STATE_FILE, RUN_FILE, "train.jsonl")
 """Of a run that goes on, what every process needs."""
@@ -82,15 +83,13 @@ def joined(config: TrainConfig, rvc_root: Optional[str], resume: bool) -> Iterat
                         "--nproc_per_node N -m LoraModel.training.train_lora …", reason=reason) from None
     try:
         if dist.get_rank() == 0:
-            _carry(find_host(rvc_root).result(config.output_dir) if resume else None)
+            _carry(run_folder(find_host(rvc_root), config.output_dir, resume) if resume else None)
             yield config
         else:
             with tempfile.TemporaryDirectory(prefix="rvc-lora-rank-") as scratch, _silent():
                 for name, data in _carry(None).items():
                     replace_file(Path(scratch) / "run" / name, data)
-                host = find_host(rvc_root)
-                named = config.name or host.resolve(config.data_dir).resolve().name
-                yield replace(config, output_dir=str(Path(scratch) / "run"), name=named)
+                yield replace(config, output_dir=str(Path(scratch) / "run"))
     finally:
         dist.destroy_process_group()
 
@@ -100,9 +99,14 @@ def _carry(folder: Optional[Path]) -> Dict[str, bytes]:
     files: Dict[str, bytes] = {}
     if folder is not None:
         files = {name: (folder / name).read_bytes() for name in CARRIED if (folder / name).is_file()}
-    box: List[Any] = [files]
+    return dict(_of_the_first(files))
+
+
+def _of_the_first(value: Any) -> Any:
+    """The first process's `value`, in all of them."""
+    box: List[Any] = [value]
     dist.broadcast_object_list(box, 0)
-    return dict(box[0])
+    return box[0]
 
 
 @contextlib.contextmanager
@@ -119,6 +123,9 @@ def _silent() -> Iterator[None]:
 
 class RankTrainer(Trainer):
     """A `Trainer` that computes its share of each batch's rows."""
+
+    _stop_agreed = False
+    """What all processes know since the last step; `stop_asked` is what this one alone was asked, at any moment."""
 
     @usual_defaults()
     @as_written()
@@ -169,41 +176,40 @@ class RankTrainer(Trainer):
             stretch = stretch._replace(base_mel=_gathered(own.base_mel, mine, stretch.mel))
         return _gathered(audio, mine, stretch.wave), stretch
 
+    def stopping(self) -> bool:
+        """The same in all processes: what one of them is asked after its gradients were summed counts at the next
+        step."""
+        return self._stop_agreed
+
     def _sum_gradients(self) -> None:
         """Sum the adapter's gradients over the processes, and whether one of them was asked to stop."""
         parameters = self.model.trainable
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
-                         + [torch.tensor([float(self.stop_asked or self._stop_file())], device=self.device)])
+                         + [torch.tensor([float(super().stopping())], device=self.device)])
         dist.all_reduce(flat)
         for parameter, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters])):
             parameter.grad = part.view_as(parameter).clone()
-        self.stop_asked = bool(flat[-1] > 0)
-
-    def _stop_file(self) -> bool:
-        return (self.folder / STOP_FILE).exists()
+        self._stop_agreed = bool(flat[-1] > 0)
 
     def _call_judge(self, monitor: Monitor) -> None:
-        """No networks judge: the processes would have to agree on what they hear."""
+        """No networks judge, but in a run that one process began with them."""
+
+    def _put_judge(self, value: Any) -> None:
+        if dist.get_rank() == 0:
+            super()._put_judge(value)
+
+    def _with_judgement(self, score: Score, clips: List[Reconstructed]) -> Score:
+        """The first process's, which alone has the clips, in all of them."""
+        judged = super()._with_judgement(score, clips).judged if dist.get_rank() == 0 else None
+        return score._replace(judged=Judged(*_of_the_first(judged)))
 
     def evaluate(self) -> Tuple[Score, List[Reconstructed]]:
         """The first process's, in all of them: they must agree on what is best and when to end."""
-        box: List[Any] = [None]
-        clips: List[Reconstructed] = []
-        if dist.get_rank() == 0:
-            score, clips = super().evaluate()
-            box = [tuple(score)]
-        dist.broadcast_object_list(box, 0)
-        return Score(*box[0]), clips
+        score, clips = super().evaluate() if dist.get_rank() == 0 else (None, [])
+        return Score(*_of_the_first(score)), clips
 
-    def choose_start(self) -> None:
-        if dist.get_rank() == 0:
-            super().choose_start()
-        box: List[Any] = [self.start_speaker]
-        dist.broadcast_object_list(box, 0)
-        if dist.get_rank() != 0:
-            self.start_speaker = int(box[0])
-            self.model.start_from(self.start_speaker)
-            self.average = [p.detach().clone() for p in self.model.trainable]
+    def _find_start(self) -> int:
+        return int(_of_the_first(super()._find_start() if dist.get_rank() == 0 else None))
 
 
 def _gathered(part: Optional[Tensor], mine: List[int], like: Tensor) -> Tensor:

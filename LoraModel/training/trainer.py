@@ -153,16 +153,20 @@ class Trainer(Stepping):
     def choose_start(self) -> None:
         """Start from one of the base's speakers: the one the settings name, or the one that fits the recordings best;
         and from the adapter `init`, if there is one."""
-        c = self.config
-        if c.init_speaker >= 0:
-            self.start_speaker = c.init_speaker
-        elif any(isinstance(layer, SpeakerRow) for _, layer in self.model.injection.items()):
-            with taken_off(self.model.injection):
-                self.start_speaker = find_speaker(self.model, self.host, self.train, c.seed, self.device)
+        self.start_speaker = self._find_start()
         self.model.start_from(self.start_speaker)
         if self.init is not None:
             begin_with(self.model, self.init)
         self.average = [p.detach().clone() for p in self.model.trainable]
+
+    def _find_start(self) -> int:
+        c = self.config
+        if c.init_speaker >= 0:
+            return c.init_speaker
+        if not any(isinstance(layer, SpeakerRow) for _, layer in self.model.injection.items()):
+            return self.start_speaker
+        with taken_off(self.model.injection):
+            return find_speaker(self.model, self.host, self.train, c.seed, self.device)
 
     def _tell_time(self, monitor: Monitor) -> None:
         self.seconds_to_go = seconds_to_go(self, self._evaluating)
@@ -232,7 +236,7 @@ class Trainer(Stepping):
                 monitor.step(line)
                 if self.on_step is not None:
                     self.on_step(line, self.total_steps)
-                stopping = self.stop_asked or (self.folder / STOP_FILE).exists()
+                stopping = self.stopping()
                 if due or stopping:
                     self._save(monitor, score)
                     self._write_run("running")
@@ -246,6 +250,10 @@ class Trainer(Stepping):
             monitor.message(tr("no better held-out loss for {patience} saves: ended early",
                                patience=self.config.patience))
         return True
+
+    def stopping(self) -> bool:
+        """Whether the run saves and ends after the step that was done last."""
+        return self.stop_asked or (self.folder / STOP_FILE).exists()
 
     def _judge(self, score: Score) -> bool:
         """Keep the best adapter, by `Score.value`; whether patience has run out."""

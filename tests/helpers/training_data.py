@@ -124,6 +124,20 @@ def start(arguments, module=True, **more):
     )
 
 
+def in_two(arguments, program=("-m", "LoraModel.training.train_lora"), cwd=ROOT, timeout=280):
+    """The trainer in two processes, which torchrun starts; it has ended."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program, *arguments]
+    run = subprocess.Popen([sys.executable, *command], cwd=str(cwd), env=environment(PYTHONPATH=str(ROOT)),
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    try:
+        out, err = run.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        run.terminate()  # so that torchrun ends the two, which are in sessions of their own
+        run.communicate()
+        raise
+    return subprocess.CompletedProcess(run.args, run.returncode, out, err)
+
+
 def log(output):
     """The lines of train.jsonl without their times."""
     lines = [json.loads(line) for line in (Path(output) / "train.jsonl").read_text(encoding="utf-8").splitlines()]

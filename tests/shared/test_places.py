@@ -15,7 +15,7 @@ from LoraModel.models import read_checkpoint
 from LoraModel.preparation.options import parser as prepare_parser
 from LoraModel.preparation.options import plan_from
 from LoraModel.scripts import merge_lora
-from LoraModel.training.build import run_folder
+from LoraModel.training.checkpoint import run_folder
 
 
 def put(*paths):

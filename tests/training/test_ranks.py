@@ -1,24 +1,15 @@
 """One voice in two processes: the losses are those of one process with the same batch."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from training_data import ROOT, argv, environment, log, make_experiment, one_thread, settings
+from training_data import argv, in_two, log, make_experiment, one_thread, settings
 
 from LoraModel.lora import load_adapter
 from LoraModel.training.train_lora import main
 
 one_thread = pytest.fixture(scope="module", autouse=True)(one_thread)
-
-
-def in_two(arguments):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
-               "LoraModel.training.train_lora", *arguments]
-    return subprocess.run([sys.executable, *command], cwd=str(ROOT), env=environment(), timeout=280, check=False,
-                          capture_output=True, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
