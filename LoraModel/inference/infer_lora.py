@@ -186,11 +186,14 @@ def main(argv: Optional[list] = None) -> int:
                 options = replace(options, transpose=transposition(voice, sound, args.transpose, source))
                 title = voice.title
                 if goal:
-                    voice.set_adapters(goal, any_strength=args.any_strength, noise=args.noise)
-                    last = transposition(voice, sound, args.transpose, source)
-                    title = f"{title} → {voice.title}"
-                    audio = convert_morphing(converter, sound, loaded, goal, options, (options.transpose, last), tell)
-                    voice.set_adapters(loaded, any_strength=args.any_strength, noise=args.noise)
+                    try:
+                        voice.set_adapters(goal, any_strength=args.any_strength, noise=args.noise)
+                        last = transposition(voice, sound, args.transpose, source)
+                        title = f"{title} → {voice.title}"
+                        audio = convert_morphing(converter, sound, loaded, goal, options, (options.transpose, last),
+                                                 tell)
+                    finally:  # the next recording begins in the first voice, whatever becomes of this one
+                        voice.set_adapters(loaded, any_strength=args.any_strength, noise=args.noise)
                 else:
                     audio = converter(sound, options, tell)
             write_audio(target, audio, voice.info.sample_rate, mark_of(title, not args.no_mark))

@@ -63,6 +63,31 @@ def test_the_ends_are_the_two_voices(voice, adapters, monkeypatch):
     assert converter.voice is voice
 
 
+def test_after_a_recording_that_fails_the_next_begins_in_the_first_voice(tmp_path, adapters, monkeypatch, capsys):
+    heard, failures = [], [UserError("it breaks")]
+
+    def breaks_once(converter, sound, *rest):
+        if failures:
+            raise failures.pop()
+        return np.zeros(len(sound), np.float32)
+
+    def in_voice(voice, *rest):
+        heard.append(voice.title)
+        return 0.0
+
+    monkeypatch.setattr(infer_lora, "convert_morphing", breaks_once)
+    monkeypatch.setattr(infer_lora, "transposition", in_voice)
+    for name in ("a.wav", "b.wav"):
+        write_audio(tmp_path / "in" / name, read_audio(SOURCE, 16000)[:8000], 16000)
+    line = ["--base_model", BASE, "--lora_weights", adapters[0], "--morph", adapters[1], "--input", tmp_path / "in"]
+    with pytest.raises(UserError, match="1 of 2"):
+        infer_lora.main([*map(str, line), "--output", str(tmp_path / "out")])
+    assert "a.wav: it breaks" in capsys.readouterr().err
+    assert heard == ["one", "two", "one", "two"]
+    with soundfile.SoundFile(str(tmp_path / "out" / "b.wav")) as file:
+        assert "voice: one → two" in file.copy_metadata()["comment"]
+
+
 def test_the_command_morphs(tmp_path, adapters):
     source = write_audio(tmp_path / "in.wav", read_audio(SOURCE, 16000)[:14000], 16000)
     line = ["--base_model", BASE, "--lora_weights", adapters[0], "--morph", adapters[1], "--input", source]
