@@ -15,27 +15,35 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 _children: List[subprocess.Popen] = []
 _guard = threading.Lock()
 
 
 def began(pid: int) -> Optional[str]:
-    """A text that tells process `pid` from every other that had or will have the id; None where it does not run."""
+    """A text that tells process `pid` from every other that had or will have the id; None where it does not run, or
+    where the system does not say."""
     _reap()
     if os.name == "nt":
         return _began_windows(pid)
     if os.path.exists("/proc/self/stat"):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
             return None
+        boot = ""
+        with contextlib.suppress(OSError):  # some sandboxes have none
+            boot = BOOT.read_text().strip()
         # proc(5): field 3 the state, field 22 the start in clock ticks
         return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
-    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, check=False)
+    try:
+        done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, check=False)
+    except OSError:
+        return None
     words = done.stdout.decode(errors="replace").split()
-    return None if not words or words[0].startswith("Z") else " ".join(words[1:])
+    return None if len(words) < 2 or words[0].startswith("Z") else " ".join(words[1:])
 
 
 def _began_windows(pid: int) -> Optional[str]:
@@ -59,8 +67,15 @@ def _began_windows(pid: int) -> Optional[str]:
 
 
 def alive(record: Optional[Dict[str, Any]]) -> bool:
-    """Whether the process of a record {"pid", "began"} still runs."""
-    return bool(record) and isinstance(record.get("pid"), int) and record.get("began") == began(record["pid"])
+    """Whether the process of a record {"pid", "began"} still runs. One of whose beginning nothing could be read is
+    known only to the process that started it."""
+    if not record or not isinstance(record.get("pid"), int):
+        return False
+    if isinstance(record.get("began"), str):
+        return record["began"] == began(record["pid"])
+    _reap()
+    with _guard:
+        return any(process.pid == record["pid"] for process in _children)
 
 
 def spawn(command: List[str], cwd: Path, environment: Dict[str, str], log: Path) -> Dict[str, Any]:
