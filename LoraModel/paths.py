@@ -9,6 +9,9 @@ from LoraModel.messages import UserError
 from LoraModel.names import shown, unquoted
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_IN_SHELL = {True: re.compile('["%!\\r\\n]|\\\\$'), False: re.compile(r'[$`"\\\r\n]')}
+"""What cmd (True) and sh (False) do not take as it stands between double quotes: cmd's `!` where delayed expansion is
+on, and a `\\` at the end, which the program that is called reads as part of the quote."""
 LONGEST_PATH, LONGEST_NAME = 4095, 255
 """Bytes that file systems take."""
 
@@ -64,6 +67,12 @@ def _at_home(text: str) -> str:
         raise UserError("there is no user {user} (path {text}): write the path in full, with ./ in front if the name "
                         "begins with ~", user=shown(user), text=shown(text))
     return full
+
+
+def plain_in_shell(text: str, windows: bool = os.name == "nt") -> bool:
+    """Whether the system's shell takes a text between double quotes as it stands, and it is UTF-8: RVC's page calls
+    its scripts with such lines, which read a name such as `a$(command)` as a command."""
+    return not _UNPRINTABLE.search(text) and not _IN_SHELL[windows].search(text)
 
 
 def printable(text: str) -> str:

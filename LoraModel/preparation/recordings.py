@@ -13,7 +13,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from ..host import experiment as layout
 from ..inference.audio import NOT_AUDIO, problem_of
 from ..messages import Text, UserError
-from ..paths import printable
+from ..paths import plain_in_shell, printable
 from ..places import near_words
 
 NAMED = 5
@@ -125,11 +125,11 @@ def listed(names: Sequence[str]) -> str:
 @contextlib.contextmanager
 def flat_folder(recordings: Recordings) -> Iterator[Path]:
     """A folder that holds the recordings and nothing else, in their order by name: RVC's script fails on every other
-    file, and on names that are no UTF-8. It is the folder itself where that is so already, else one of links, which is
-    deleted at the end."""
+    file, and on names that are no UTF-8, and its page hands a shell the folder's path. It is the folder itself where
+    that is so already, else one of links, which is deleted at the end."""
     folder, files = recordings.folder, recordings.files
     plain = all(file.parent == folder and _is_text(file.name) for file in files)
-    if plain and {file.name for file in files} == set(os.listdir(str(folder))):
+    if plain and plain_in_shell(str(folder)) and {file.name for file in files} == set(os.listdir(str(folder))):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="rvc-lora-") as name:

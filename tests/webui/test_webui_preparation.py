@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from voice_data import BASE
 
 from LoraModel.host import Host
 from LoraModel.messages import UserError
+from LoraModel.paths import plain_in_shell
 from LoraModel.preparation.checks import only_preparation
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.preparing import preparation
@@ -202,6 +204,60 @@ def test_what_cannot_be_trained_on_is_said_after_its_step(checkout, tmp_path):
     preparer.begin(("preprocess", "extract"), settings(), str(recordings(tmp_path / "raw", 0.0)), "pm")
     job = ended(preparer)
     assert job.error is None and "只有 1 个切片" in job.notes["preprocess"] and "没有任何浊音帧" in job.notes["extract"]
+
+
+class Shell(Rvc):
+    """RVC's functions as they run their scripts: by the shell's line, in which every name stands between quotes."""
+
+    def _line(self, *names):
+        subprocess.run("echo " + " ".join(f'"{name}"' for name in names), shell=True, cwd=str(self.root), check=False)
+
+    def preprocess_dataset(self, trainset_dir, exp_dir, sr, n_p):
+        self._line(trainset_dir, f"{self.root}/{exp_dir}")
+        yield from super().preprocess_dataset(trainset_dir, exp_dir, sr, n_p)
+
+    def extract_f0_feature(self, gpus, n_p, f0method, if_f0, exp_dir, version19, gpus_rmvpe):
+        self._line(f"{self.root}/{exp_dir}", f0method)
+        yield from super().extract_f0_feature(gpus, n_p, f0method, if_f0, exp_dir, version19, gpus_rmvpe)
+
+    def train_index(self, exp_dir1, version19):
+        self._line(exp_dir1)
+        yield from super().train_index(exp_dir1, version19)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the lines are sh's")
+@pytest.mark.parametrize("name, folder, method, root", [
+    ("anna$(touch PWNED)", "raw", "pm", "rvc"), ("anna`touch PWNED`", "raw", "pm", "rvc"),
+    ("anna", "raw$(touch PWNED)", "pm", "rvc"), ("anna", 'raw";touch PWNED;"', "pm", "rvc"),
+    ("anna", "raw", "$(touch PWNED)", "rvc"), ("anna", "raw", "pm", "rvc$(touch PWNED)")])
+def test_no_name_is_read_as_a_command_by_the_shell_that_rvc_uses(tmp_path, monkeypatch, name, folder, method, root):
+    checkout = standin_hosts.make("2026", tmp_path / root)
+    shutil.copytree(str(BASE.parent), str(checkout / "assets/pretrained_v2"), dirs_exist_ok=True)
+    rvc, own, plain = Shell(checkout), [], Rvc(checkout)
+    monkeypatch.setattr(preparation.preprocess, "slice_recordings", lambda host, source, experiment, *other: (
+        own.append("preprocess"), list(plain.preprocess_dataset(str(source), experiment.name, "16k", 1))))
+    monkeypatch.setattr(preparation.preprocess, "check_needs", lambda host, method: None)
+    monkeypatch.setattr(preparation.preprocess, "extract_f0", lambda host, experiment, *other: (
+        own.append("f0"), list(plain.extract_f0_feature("", 1, "pm", True, experiment.name, "v2", ""))))
+    monkeypatch.setattr(preparation.preprocess, "extract_features", lambda host, *other: own.append("features"))
+    monkeypatch.setattr(preparation.preprocess, "build_host_index", lambda host, *other: own.append("index") or True)
+    preparer = Preparer(Runs(Folders(checkout), "en"), rvc.names())
+    preparer.begin(("preprocess", "extract", "index"), settings(name=name),
+                   str(recordings(tmp_path / folder, 0.1, 0.2)), method)
+    job = ended(preparer)
+    assert job.error is None and not list(tmp_path.rglob("PWNED"))
+    assert len(list((checkout / "logs" / name / "3_feature768").glob("*.npy"))) == 2
+    # a folder of recordings has another name for RVC; of all else its functions are not called
+    by_us = ["preprocess", "f0", "features", "index"]
+    assert (rvc.calls, own) == ((["preprocess", "extract", "index"], []) if folder != "raw" else ([], by_us))
+
+
+def test_what_the_systems_shells_take_between_quotes():
+    for text, sh, cmd in (("anna 1", True, True), ("安娜's & co (2)", True, True), ("a$b", False, True),
+                          ("a`b`", False, True), ("a\\b", False, True), ("a%TEMP%", True, False), ("a!b", True, False),
+                          ("D:\\", False, False), ('a"b', False, False), ("a\nb", False, False),
+                          ("caf\udce9", False, False)):
+        assert (plain_in_shell(text, windows=False), plain_in_shell(text, windows=True)) == (sh, cmd), text
 
 
 def test_another_preparation_of_the_folder_is_waited_for(checkout, tmp_path):

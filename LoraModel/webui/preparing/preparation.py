@@ -9,20 +9,23 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 import os
+import re
 import sys
 import threading
 import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 
 from ...commands import parse_rate
 from ...files import atomic_write
 from ...host import find_host, preprocess
 from ...host.index import build_index
 from ...messages import Text, UserError, closest, wanted_language
+from ...paths import plain_in_shell
 from ...preparation import checks
 from ...preparation.options import network_config
 from ...preparation.recordings import Recordings, flat_folder, left_out
@@ -225,11 +228,12 @@ class Preparer:
                 started = time.time() - 2
                 with flat_folder(
                     made.recordings) if made.recordings is not None else contextlib.nullcontext() as folder:
-                    if self._rvc_knows(job.settings.sample_rate) or step != "preprocess":
+                    by_rvc = self._rvc_can(job, step, folder)
+                    if by_rvc:
                         self._call_rvc(job, step, folder)
                     if self._closing:
                         return
-                    self._check(job, step, started, folder, made.recordings)
+                    self._check(job, step, started if by_rvc else None, folder, made.recordings)
             if not self._closing:
                 made.finish(step)
                 self._write_config(job)
@@ -245,10 +249,14 @@ class Preparer:
         if found is not None:
             self._note_of(job, step, Text("warning: {found}", found=found))
 
-    def _rvc_knows(self, rate: str) -> bool:
-        """Whether RVC's page offers the sample rate: for others its function fails."""
-        known = self._namespace.get("sr_dict")
-        return not isinstance(known, dict) or rate in known
+    def _rvc_can(self, job: Preparation, step: str, source: Optional[Path]) -> bool:
+        """Whether a step is one for RVC's function: its page offers the sample rate, and the shell, which RVC hands its
+        scripts' command lines, takes every name in them for a name."""
+        known, places = self._namespace.get("sr_dict"), [self._namespace.get("now_dir"), self.folders.root, source]
+        rate = step != "preprocess" or not isinstance(known, dict) or job.settings.sample_rate in known
+        names = [job.name, *(str(place) for place in places if place is not None)]
+        # the pitch algorithm stands there without quotes
+        return rate and all(map(plain_in_shell, names)) and bool(re.fullmatch(r"\w*", job.f0_method, re.ASCII))
 
     def _call_rvc(self, job: Preparation, step: str, source: Optional[Path]) -> None:
         """source: the folder of recordings for RVC's slicing, which reads no subfolders and fails on every file that
@@ -300,10 +308,10 @@ class Preparer:
         elif path.is_file():  # of another sample rate, which the folder had before
             path.unlink()
 
-    def _check(self, job: Preparation, step: str, started: float, source: Optional[Path],
+    def _check(self, job: Preparation, step: str, started: Optional[float], source: Optional[Path],
                recordings: Optional[Recordings]) -> None:
         """RVC's functions say in their text alone what went wrong: look at what they made, and do what is wholly
-        missing again.
+        missing again. Where they were not called (`started` is None), do the step.
 
         That runs the same scripts of RVC's in the way that needs less (`host.preprocess`): the classic layout's cannot
         read HuBERT where torch >= 2.6 refuses its file, the 2026 layout's find their own modules in RVC's own Python
@@ -315,25 +323,32 @@ class Preparer:
         settings, experiment, workers = job.settings, self.folders.experiment(job.name), max(1, (os.cpu_count() or 2)
                                                                                              * 2 // 3)
         host = find_host(self.folders.root)
+        own, since = started is None, started or math.inf
+
         def progress(count: int) -> None:
-            job.texts[step] = self._tr(Text("repeated by RVC-LoRA: {count}", count=count))
+            job.texts[step] = self._tr(Text("done by RVC-LoRA: {count}", count=count) if own
+                                       else Text("repeated by RVC-LoRA: {count}", count=count))
+
+        def made(files: Iterable[Path]) -> bool:
+            return any(file.stat().st_mtime >= since for file in files)
 
         slices = preprocess.stems(experiment / "1_16k_wavs", ".wav")
         if step == "preprocess" and source is not None and recordings is not None:
-            if not any(file.stat().st_mtime >= started for file in (experiment / "1_16k_wavs").glob("*.wav")):
+            if not made((experiment / "1_16k_wavs").glob("*.wav")):
                 names = [recordings.name(file) for file in recordings.files]
                 preprocess.slice_recordings(host, source, experiment, parse_rate(settings.sample_rate) or 40000,
                                             workers, progress, names)
         elif not slices:
             raise UserError("{experiment} holds no slices: process the data first", experiment=experiment)
         elif step == "extract":
-            if settings.f0 and not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy"):
-                preprocess.check_needs(host, job.f0_method)
-                preprocess.extract_f0(host, experiment, job.f0_method, workers, progress)
-            if not preprocess.stems(preprocess.feature_folder(experiment, settings.version), ".npy"):
+            if settings.f0 and (own or not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy")):
+                method = job.f0_method.replace("_gpu", "")  # RVC's page has a script of its own for the other way
+                preprocess.check_needs(host, method)
+                preprocess.extract_f0(host, experiment, method, workers, progress)
+            if own or not preprocess.stems(preprocess.feature_folder(experiment, settings.version), ".npy"):
                 preprocess.check_needs(host, None)
                 preprocess.extract_features(host, experiment, settings.version, progress)
-        elif not any(file.stat().st_mtime >= started for file in experiment.glob("added_*.index")):
+        elif not made(experiment.glob("added_*.index")):
             progress(0)
             if not preprocess.build_host_index(host, experiment, settings.version):
                 build_index(experiment, settings.version)
