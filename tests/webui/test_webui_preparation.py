@@ -78,6 +78,8 @@ class Rvc:
 
     def train_index(self, exp_dir1, version19):
         self.calls.append("index")
+        if list((self.root / exp_dir1).glob("added_*")):  # as the 2026 layout
+            return
         level = np.load(str(sorted((self.root / exp_dir1 / "3_feature768").glob("*.npy"))[0])).flat[0]
         (self.root / exp_dir1 / "added_IVF1_Flat_nprobe_1_voice_v2.index").write_text(str(level))
         yield "index"
@@ -130,6 +132,28 @@ def test_what_rvcs_own_page_made_of_other_recordings_is_found(checkout, tmp_path
     assert np.load(str(experiment / "3_feature768/0_0.npy")).flat[0] == pytest.approx(0.5)
     # of a slice that is as it was
     assert np.load(str(experiment / "3_feature768/1_0.npy")).flat[0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("again", [("extract", "index"), ("index",)])
+def test_an_index_that_is_not_of_all_features_is_built_anew(checkout, tmp_path, again):
+    """RVC's Train tab cut the folder again, or extracted as well, after the index was built."""
+    rvc = Rvc(checkout)
+    preparer, experiment = Preparer(Runs(Folders(checkout), "en"), rvc.names()), checkout / "logs/voice"
+    preparer.begin(("preprocess", "extract", "index"), settings(), str(recordings(tmp_path / "first", 0.1, 0.1)), "pm")
+    assert ended(preparer).error is None
+    index = next(experiment.glob("added_*"))
+    assert index.read_text().startswith("0.1")
+    time.sleep(0.02)
+    list(rvc.preprocess_dataset(str(recordings(tmp_path / "second", 0.5, 0.5)), "voice", "16k", 1))
+    if again == ("index",):
+        shutil.rmtree(str(experiment / "3_feature768"))
+        list(rvc.extract_f0_feature("", 1, "pm", True, "voice", "v2", ""))
+    preparer.begin(again, settings(), "", "pm")
+    assert ended(preparer).error is None and index.read_text() == "0.5"
+    assert next(experiment.glob("set_aside/*/added_*")).read_text().startswith("0.1")
+    before = index.stat().st_mtime_ns
+    preparer.begin(again, settings(), "", "pm")
+    assert ended(preparer).error is None and index.stat().st_mtime_ns == before
 
 
 def test_another_pitch_algorithm_makes_the_pitch_alone_anew(checkout, tmp_path):

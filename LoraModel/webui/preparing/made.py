@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from ...commands import parse_rate
-from ...preparation.checks import drop_unfit
+from ...preparation.checks import drop_unfit, index_is_old
 from ...preparation.fingerprint import Record, Settings, describe_recordings, fingerprints, fingerprints_after
 from ...preparation.recordings import Recordings, find_recordings
 from ..runs.run_settings import RunSettings
@@ -37,8 +37,8 @@ class Made:
         self._marks: Dict[str, str] = {}
 
     def begin(self, step: str) -> Optional[Path]:
-        """Before a step: what was made of other recordings or settings, and what is not of its slice, goes out of the
-        way.
+        """Before a step: what was made of other recordings or settings, what is not of its slice, and an index that is
+        not of all features, go out of the way.
 
         Returns:
             The folder into which something was moved, or None.
@@ -55,9 +55,16 @@ class Made:
         else:
             self._marks = fingerprints_after(self.record.mark("slices"), self.settings)
         parts = [part for part in PARTS[step] if part != "f0" or self.settings.f0_method is not None]
-        moved = [] if self.sliced else [self.record.begin(part, self._marks) for part in parts]
+        moved = []
+        if step == "index" and index_is_old(self.experiment, self.version):
+            moved.append(self.record.set_aside("index"))
+        if not self.sliced:
+            moved += [self.record.begin(part, self._marks) for part in parts]
         if step == "extract":
-            moved.append(drop_unfit(self.experiment, self.version).moved)
+            unfit = drop_unfit(self.experiment, self.version)
+            moved.append(unfit.moved)
+            if unfit.features:  # RVC's newest layout builds no index where there is one
+                moved.append(self.record.set_aside("index"))
         return next((folder for folder in moved if folder is not None), None)
 
     def finish(self, step: str) -> None:
