@@ -1,7 +1,8 @@
 """RVC's converter, `VC`: the attributes by which its WebUI converts, and the functions of its module.
 
 A `VC` holds one voice: net_g, tgt_sr, if_f0, version, n_spk, cpt, pipeline, hubert_model, and RVC's config.
-`patch.BASE` marks the network that our panel put into it.
+`patch.BASE` marks the network that our panel put into it. RVC's own unloading deletes net_g and cpt, where `VC` began
+with None: what is missing counts as None here.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ class Converter:
     @property
     def network(self) -> Any:
         """The synthesizer that converts now; None where there is none."""
-        return self.vc.net_g
+        return getattr(self.vc, "net_g", None)
 
     @property
     def ours(self) -> Optional[nn.Module]:
         """The network that our panel put in, if it is the one that converts now."""
         network = getattr(self.vc, BASE, None)
-        return network if network is not None and network is self.vc.net_g else None
+        return network if network is not None and network is self.network else None
 
     @property
     def device(self) -> Tuple[Any, bool]:
@@ -58,8 +59,8 @@ class Converter:
     def install(self, network: nn.Module, info: Installed) -> None:
         """Put a base in: all that RVC's get_vc would set. The pipeline may fail: it is made before anything is set."""
         vc, pipeline = self.vc, getattr(self._module(), "Pipeline", None)
-        made = pipeline(info.sample_rate, vc.config) if pipeline is not None else vc.pipeline
-        self._clear_graphs(vc.net_g)
+        made = pipeline(info.sample_rate, vc.config) if pipeline is not None else getattr(vc, "pipeline", None)
+        self._clear_graphs(self.network)
         vc.cpt = {"config": list(info.config), "f0": int(info.f0), "version": info.version,
                   "sr": f"{info.sample_rate // 1000}k", "info": info.name}
         vc.tgt_sr, vc.if_f0, vc.version, vc.n_spk = info.sample_rate, int(info.f0), info.version, info.speakers
@@ -69,7 +70,7 @@ class Converter:
     def release(self) -> None:
         """Let the network go, and HuBERT with it, as RVC's own unloading does."""
         vc = self.vc
-        self._clear_graphs(vc.net_g, vc.hubert_model)
+        self._clear_graphs(self.network, getattr(vc, "hubert_model", None))
         vc.net_g = vc.hubert_model = vc.n_spk = vc.tgt_sr = None
         setattr(vc, BASE, None)
 

@@ -170,11 +170,14 @@ def _patch_vc(vc: Type[Any]) -> None:
 
         Our panel empties RVC's list when it puts a base into `vc`, and the page then asks for the voice "": that is no
         wish to unload the base. RVC's button for unloading reaches the panel by itself.
+
+        RVC's unloading deletes attributes that `VC` began with as None. They are None again, since RVC 2026's own
+        loading of the next voice reads one.
         """
         before = None
-        with in_use.change(), voice_allowed():
+        with in_use.change(), voice_allowed(), _none_for_deleted(self):
             ours = getattr(self, BASE, None)
-            if ours is None or ours is not self.net_g:
+            if ours is None or ours is not getattr(self, "net_g", None):
                 answer = get_vc(self, sid, *args, **kwargs)
             elif not sid:
                 return tuple(dict(_UPDATE) for _ in range(5))
@@ -186,9 +189,10 @@ def _patch_vc(vc: Type[Any]) -> None:
                     self.__dict__.update(before)  # our base stays loaded, whole
                     raise
             setattr(self, BASE, None)
-            if sid and isinstance(self.net_g, nn.Module):
-                self.net_g.__dict__[NAME] = Path(str(sid)).stem
-                remember(self.net_g, getattr(self, "cpt", None))
+            network = getattr(self, "net_g", None)
+            if sid and isinstance(network, nn.Module):
+                network.__dict__[NAME] = Path(str(sid)).stem
+                remember(network, getattr(self, "cpt", None))
         if ours is not None:
             del ours, before
             gc.collect()  # a network and its voices hold each other
@@ -196,6 +200,17 @@ def _patch_vc(vc: Type[Any]) -> None:
 
     vc.vc_single, vc.get_vc = single, get
     setattr(vc, _PATCHED, True)
+
+
+@contextmanager
+def _none_for_deleted(vc: Any) -> Iterator[None]:
+    """What the block deletes of an object's attributes is None after it."""
+    names = list(vars(vc))
+    try:
+        yield
+    finally:
+        for name in names:
+            vars(vc).setdefault(name, None)
 
 
 def _shift(vc: Any, given: Dict[str, Any]) -> str:

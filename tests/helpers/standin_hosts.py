@@ -29,6 +29,7 @@ _SHIMS = {
 }
 _VC = {"classic": ("infer/modules/vc/modules", "infer.lib.infer_pack.models"),
        "2026": ("infer/vc/modules", "infer.module.models")}
+_READS = {"classic": "", "2026": "            previous = self.net_g  # 2026 reads it first\n"}
 
 _CONFIG = '''import argparse
 
@@ -95,10 +96,13 @@ class VC:
 
     def get_vc(self, sid, *protect):
         if not sid:
-            self.net_g = self.cpt = self.tgt_sr = None
+            if self.hubert_model is not None:  # as RVC does, which leaves two attributes missing
+                self.net_g = self.n_spk = self.hubert_model = self.tgt_sr = None
+                self.if_f0, self.version = self.cpt.get("f0", 1), self.cpt.get("version", "v1")
+                del self.net_g, self.cpt
             answer = {{"visible": False, "__type__": "update"}}
         else:
-            self.cpt = torch.load("%s/%s" % (os.getenv("weight_root"), sid), map_location="cpu")
+{reads}            self.cpt = torch.load("%s/%s" % (os.getenv("weight_root"), sid), map_location="cpu")
             self.cpt["config"][-3] = self.n_spk = self.cpt["weight"]["emb_g.weight"].shape[0]
             self.tgt_sr, self.if_f0, self.version = self.cpt["config"][-1], self.cpt.get("f0", 1), self.cpt.get("version", "v1")
             self.net_g = CLASSES[self.version, self.if_f0](*self.cpt["config"], is_half=False)
@@ -110,8 +114,11 @@ class VC:
         return (answer, *({{"value": one, "__type__": "update"}} for one in protect), *([index] * len(protect)))
 
     def vc_single(self, sid, input_audio_path, f0_up_key, *rest):
-        if self.net_g is None or not input_audio_path:
-            return "no voice or no recording", (None, None)
+        if not input_audio_path:
+            return "no recording", (None, None)
+        self.hubert_model = self.hubert_model or "loaded by the first conversion"
+        if getattr(self, "net_g", None) is None:
+            return "no voice", (None, None)
         audio, rate = soundfile.read(input_audio_path, dtype="float32", always_2d=True)
         size = 768 if self.version == "v2" else 256
         frames = max(8, len(audio) * 100 // rate)
@@ -260,7 +267,7 @@ def make(layout: str, root: Path) -> Path:
     for module, of_rvc in _SHIMS[layout].items():
         put(module + ".py", f"from rvc.lib.{of_rvc} import *\n")
     module, models = _VC[layout]
-    put(module + ".py", _VC_MODULE.format(models=models))
+    put(module + ".py", _VC_MODULE.format(models=models, reads=_READS[layout]))
     put("configs/config.py", _CONFIG)
     put("i18n/i18n.py", _I18N)
     put("i18n/locale/en_US.json", json.dumps(_ENGLISH, ensure_ascii=False))

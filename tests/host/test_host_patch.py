@@ -323,6 +323,10 @@ if patched == "1":
     changed = convert()
     vc.net_g.unload_adapters()
     again = convert()
+    vc.get_vc("")  # RVC's own unloading deletes the network: the next voice is loaded all the same, and HuBERT with it
+    vc.get_vc(os.path.basename(voice))
+    convert()
+    assert numpy.array_equal(convert(), first)
     # the realtime class makes its network with this function, and takes weight norm off it
     try:
         import torchaudio

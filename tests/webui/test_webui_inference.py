@@ -295,6 +295,13 @@ def test_through_gradio_with_rvcs_own_convert_button(page, recording):
     client.predict("anna.pth", 0.33, 0.33, api_name="/infer_change_voice")
     assert abs(convert().astype(int) - anna).max() < 300  # RVC's own loading of the merged file, in fp16
     assert not client.predict(api_name="/lora_unload")[0].startswith("Error")
+    # RVC's own unloading deletes the network: its list and the panel load the next one all the same
+    for choose in (lambda: client.predict("anna.pth", 0.33, 0.33, api_name="/infer_change_voice"),
+                   lambda: load(BASE_NAME, "lora/anna.safetensors", 1)):
+        client.predict("", 0.33, 0.33, api_name="/infer_change_voice")
+        choose()
+        assert abs(convert().astype(int) - anna).max() < 300
+    assert as_before(convert(), anna)
     assert (host / "assets/weights/anna.pth").is_file()
 
 

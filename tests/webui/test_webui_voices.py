@@ -234,6 +234,16 @@ def test_a_voice_of_rvcs_takes_its_place_and_rvcs_unloading_lets_ours_go(voices)
     assert voices.vc.net_g is rvcs
 
 
+def test_after_rvcs_own_unloading_which_deletes_the_network_a_base_is_loaded_again(voices):  # noqa: F811
+    voices.vc.net_g, voices.vc.cpt = torch.nn.Linear(1, 1), {}
+    del voices.vc.net_g, voices.vc.cpt, voices.vc.hubert_model  # RVC's get_vc("") once HuBERT was loaded
+    assert voices.state is None and voices.unload() is None
+    voices.release()
+    assert voices.load(BASE_NAME, "lora/anna.safetensors")[:2] == (BASE_NAME, "lora/anna.safetensors")
+    voices.release()
+    assert voices.state is None and voices.vc.net_g is None and voices.vc.hubert_model is None
+
+
 def test_the_index_is_picked_by_name_as_rvc_picks_it(voices, monkeypatch):  # noqa: F811
     asked = []
 
