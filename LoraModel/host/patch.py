@@ -37,6 +37,8 @@ TRANSPOSE = "rvc_lora_transpose"
 say of them)."""
 _NUMBER, _RECORDING = ("f0_up_key", "transpose"), ("input_audio_path", "recording")
 """The arguments of `vc_single`: RVC's name, that of our own page."""
+_INDICES = ("file_index", "file_index2")
+"""Those of `vc_single` that name an index, the first one before the second."""
 _UPDATE = {"__type__": "update"}
 
 
@@ -230,9 +232,8 @@ _checked: Dict[Tuple[str, int, int, int], Optional[UserError]] = {}
 def _wrong_index(vc: Any, given: Mapping[str, Any]) -> Optional[UserError]:
     """Why RVC's conversion cannot use the index that it is given: some would end the whole process. None where it can,
     or has none."""
-    chosen = next((given[name] for name in ("file_index", "file_index2") if isinstance(given.get(name), str)
-                   and given[name].strip()), "")
-    path = Path(chosen.strip().strip('"').strip().replace("trained", "added"))  # as RVC reads it
+    chosen = _index_read(given)
+    path = Path(chosen)
     if not chosen or not given.get("index_rate", 1) or not path.is_file():
         return None
     stat, size = path.stat(), FEATURE_SIZES.get(getattr(vc, "version", None) or "v2", 768)
@@ -244,6 +245,17 @@ def _wrong_index(vc: Any, given: Mapping[str, Any]) -> Optional[UserError]:
         except UserError as error:
             _checked[key] = error
     return _checked[key]
+
+
+def _index_read(given: Mapping[str, Any]) -> str:
+    """The index that RVC's conversion reads, of the one or two that it is given; "" for none. Every layout puts "added"
+    for "trained" in the first, and classic takes the second, where the first is empty, as it stands."""
+    first, second = ((given[name] if isinstance(given.get(name), str) else "") for name in _INDICES)
+    if not first:
+        return second
+    for characters in (" ", '"', "\n", '"', " "):
+        first = first.strip(characters)
+    return first.replace("trained", "added")
 
 
 # ---------------------------------------------------------------- files that torch >= 2.6 refuses
