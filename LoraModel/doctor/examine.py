@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..messages import Text, UserError, tr
 from ..preparation.recordings import Recordings, find_recordings
-from .finding import KINDS, NOTE, WARNING, Finding
+from .finding import KINDS, NOTE, WARNING, Finding, Picture, spectrogram_of
 from .level import level_findings
 from .recording import read_recording
 from .spectrum import spectrum_findings
@@ -94,7 +94,8 @@ def examine(place: Path, wanted_rate: int = USUAL_RATE, without: Optional[Path] 
         prints.append(print_of(r))
         if speakers is not None:
             speakers.add(r)
-    findings += duplicate_findings(prints)
+    files = {recordings.name(file): file for file in recordings.files}
+    findings += duplicate_findings(prints, lambda name: _loudest(files[name], name))
     findings += speakers.findings() if speakers is not None else ()
     findings += length_findings(spoken)
     order = list(KINDS)
@@ -102,6 +103,15 @@ def examine(place: Path, wanted_rate: int = USUAL_RATE, without: Optional[Path] 
     if progress is not None:
         progress(len(recordings.files), len(recordings.files))
     return Report(place, len(recordings.files), seconds, float(sum(spoken)), findings, not_looked_at)
+
+
+def _loudest(file: Path, name: str) -> Optional[Picture]:
+    """A picture of most speech of a recording, which is read again for it: of all together there is no room."""
+    try:
+        r = read_recording(file, name)
+    except UserError:
+        return None
+    return spectrogram_of(r.loudest(6.0), r.rate)
 
 
 def _speakers(recordings: int) -> Tuple[Optional[Speakers], List[Text]]:

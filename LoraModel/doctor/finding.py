@@ -7,6 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..evaluation.metrics import shortest
+from ..evaluation.pictures import spectrogram_indices
 from ..messages import Text
 
 WARNING, NOTE = "warning", "note"
@@ -23,10 +25,9 @@ class Curve(NamedTuple):
 
 
 class Spectrogram(NamedTuple):
-    """A picture: of (samples,) at `rate` Hz."""
+    """A picture: its points, (bands, frames) uint8. The sound is not kept: that of all recordings fills the memory."""
 
-    audio: np.ndarray
-    rate: int
+    indices: np.ndarray
 
 
 Picture = Union[Curve, Spectrogram]
@@ -76,6 +77,11 @@ class Finding:
     def to_json(self) -> Dict[str, Any]:
         return {"kind": self.kind, "file": self.file, "grave": self.grave, "what": str(self.what),
                 "todo": str(self.todo), "figures": self.figures}
+
+
+def spectrogram_of(audio: np.ndarray, rate: int) -> Optional[Spectrogram]:
+    """The picture of (samples,) at `rate` Hz; None where they are too few for one."""
+    return Spectrogram(spectrogram_indices(audio, rate)) if len(audio) >= shortest(rate) else None
 
 
 def thinned(values: np.ndarray, most: int, scale: float = 1.0) -> List[Tuple[float, float]]:

@@ -8,8 +8,7 @@ from typing import Callable, List, Optional
 
 from .. import charts
 from ..evaluation import page
-from ..evaluation.metrics import shortest
-from ..evaluation.pictures import data_uri, spectrogram_png
+from ..evaluation.pictures import data_uri, palette_png
 from ..messages import Text, listing
 from .examine import Report
 from .finding import KINDS, WARNING, Curve, Finding, Picture, Spectrogram
@@ -21,10 +20,10 @@ MOST_PICTURES = 200
 def picture_html(picture: Optional[Picture], name: str, say: Callable[[Text], str] = page.plain) -> str:
     """An SVG curve or a spectrogram; "" where there is nothing to be seen. say: a text as HTML."""
     if isinstance(picture, Curve):
-        svg = charts.chart([charts.Curve(picture.points, smooth=False)], escape(name), picture.level)
+        svg = charts.chart([charts.Curve(picture.points, smooth=False)], name, picture.level)
         return page.chart(say(picture.upward), say(picture.across), svg)
-    if isinstance(picture, Spectrogram) and len(picture.audio) >= shortest(picture.rate):
-        source = data_uri("image/png", spectrogram_png(picture.audio, picture.rate))
+    if isinstance(picture, Spectrogram):
+        source = data_uri("image/png", palette_png(picture.indices))
         return f'<div class="spectrogram"><img alt="{escape(name)}" src="{source}"></div>'
     return ""
 

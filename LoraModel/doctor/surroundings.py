@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, signal
 
 from ..messages import Text
-from .finding import NOTE, WARNING, Curve, Finding, Spectrogram, thinned
+from .finding import NOTE, WARNING, Curve, Finding, spectrogram_of, thinned
 from .recording import FRAMES, Recording, levels_of
 
 DECAY = 12
@@ -52,7 +52,7 @@ def surroundings_findings(r: Recording) -> Iterator[Finding]:
                                             "music, or a machine.", below=below),
                       Text("Take the voice alone out of it (RVC's page has a separation of vocals), or use recordings "
                            "without it."), WARNING, {"below_voice_db": round(below, 1)},
-                      Spectrogram(r.excerpt(frame, 6.0), r.rate))
+                      spectrogram_of(r.excerpt(frame, 6.0), r.rate))
 
 
 def decay_seconds(r: Recording) -> Optional[float]:

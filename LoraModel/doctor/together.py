@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import signal
 
 from ..judges import SpeakerEncoder, cosine_to_mean
 from ..messages import Text, UserError
-from .finding import NOTE, WARNING, Curve, Finding, Spectrogram
+from .finding import NOTE, WARNING, Curve, Finding, Picture, spectrogram_of
 from .recording import Recording
 
 ALIKE = 0.98
@@ -19,6 +19,8 @@ LENGTHS = 0.15
 PRINT_RATE, PRINT_HOP, PRINT_BANDS = 8000, 400, 12
 SHIFTS = 4
 """Frames of 50 ms by which a copy may begin earlier or later."""
+STRETCH, MOST_TOGETHER = 10, 256
+"""Frames of which the mean is compared first, and the recordings that are compared with others at a time."""
 
 SEGMENT = 6.0
 """Seconds that are judged as one piece of a speaker."""
@@ -38,7 +40,6 @@ class Print(NamedTuple):
     name: str
     seconds: float
     shape: np.ndarray
-    sound: Spectrogram
 
 
 def print_of(r: Recording) -> Print:
@@ -50,27 +51,81 @@ def print_of(r: Recording) -> Print:
     edges = np.unique(np.geomspace(8, size // 2, PRINT_BANDS + 1).astype(int))
     bands = np.stack([power[low:high].sum(axis=0) for low, high in zip(edges, edges[1:])])  # (bands, frames)
     level = np.log(bands + 1e-4 * float(bands.mean()) + 1e-20)
-    return Print(r.name, r.seconds, (level - level.mean(axis=1, keepdims=True)).astype(np.float32),
-                 Spectrogram(r.loudest(6.0), r.rate))
+    return Print(r.name, r.seconds, (level - level.mean(axis=1, keepdims=True)).astype(np.float32))
 
 
-def duplicate_findings(prints: Sequence[Print]) -> Iterator[Finding]:
-    """Each recording that is a copy of an earlier one, at whatever level and in whatever format."""
+def duplicate_findings(prints: Sequence[Print],
+                       picture: Callable[[str], Optional[Picture]] = lambda name: None) -> Iterator[Finding]:
+    """Each recording that is a copy of an earlier one, at whatever level and in whatever format.
+
+    picture: gives that of a recording by its name.
+    """
     order = sorted(range(len(prints)), key=lambda index: prints[index].seconds)
     found = []
-    for place, index in enumerate(order):
-        for other in order[place + 1:]:
-            if prints[other].seconds - prints[index].seconds > LENGTHS:
-                break
-            if likeness(prints[index].shape, prints[other].shape) >= ALIKE:
-                found.append((max(index, other), min(index, other)))
+    for place, others in _may_be_alike([prints[index] for index in order]):
+        for other in others:
+            pair = order[place], order[other]
+            if likeness(prints[pair[0]].shape, prints[pair[1]].shape) >= ALIKE:
+                found.append((max(pair), min(pair)))
                 break
     for later, earlier in sorted(found):
         yield Finding("duplicate", prints[later].name, Text("It is the same recording as {other}.",
                                                             other=prints[earlier].name),
                       Text("Leave one of the two out: what is there twice counts twice, and a copy that is kept out of "
                            "training makes its figures look better than they are."), WARNING,
-                      {"same_as": prints[earlier].name}, prints[later].sound)
+                      {"same_as": prints[earlier].name}, picture(prints[later].name))
+
+
+def _may_be_alike(prints: Sequence[Print]) -> Iterator[Tuple[int, List[int]]]:
+    """For the place of each print, those behind it that may be `ALIKE`, by their coarse shapes; none that is is left
+    out. `prints` rise in seconds.
+
+    Those of about one length are compared in one matrix product.
+    """
+    lengths = np.array([each.seconds for each in prints])
+    start = 0
+    while start < len(prints):
+        end = int(np.searchsorted(lengths, lengths[start] + max(LENGTHS, lengths[start] / 20), "right"))
+        end = min(end, start + MOST_TOGETHER)
+        last = int(np.searchsorted(lengths, lengths[end - 1] + LENGTHS, "right"))
+        bound = _highest_likeness([each.shape for each in prints[start:last]], end - start)
+        for place in range(start, end):
+            behind = np.arange(place + 1, last)
+            near = (lengths[behind] - lengths[place] <= LENGTHS) & (bound[place - start, behind - start] > ALIKE - 1e-3)
+            yield place, behind[near].tolist()
+        start = end
+
+
+def _highest_likeness(shapes: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """What the `likeness` of each of the first `rows` of (bands, frames) to each of all is at most: (rows, count).
+
+    A shape of length 1 is a = Pa + Qa, P being the mean over stretches of frames, so that by Cauchy and Schwarz
+    a·b <= Pa·Pb + √(1 - |Pa|²) √(1 - |Pb|²).
+    """
+    frames = np.array([shape.shape[1] for shape in shapes])
+    usable = max(0, int(frames.min()) - SHIFTS)
+    stretch = max(1, min(STRETCH, usable // 4))
+    count = usable // stretch
+    energies = np.zeros((len(shapes), int(frames.max()) + 1))
+    for energy, shape in zip(energies, shapes):
+        energy[1:shape.shape[1] + 1] = np.cumsum(np.square(shape, dtype=np.float64).sum(axis=0))
+    coarse = []  # of each shift: (count, bands * stretches)
+    for shift in range(SHIFTS + 1):
+        cut = np.stack([shape[:, shift:shift + count * stretch] for shape in shapes])
+        means = cut.reshape(*cut.shape[:2], count, stretch).sum(axis=3, dtype=np.float64) / np.sqrt(stretch)
+        coarse.append(means.reshape(len(shapes), cut.shape[1] * count))
+    best = np.full((rows, len(shapes)), -1.0)
+    here, there = np.arange(rows)[:, None], np.arange(len(shapes))[None]
+    for shift in range(-SHIFTS, SHIFTS + 1):
+        left, right = max(shift, 0), max(-shift, 0)
+        both = np.maximum(np.minimum(frames[here] - left, frames[there] - right), 0)
+        a = np.sqrt(np.maximum(energies[here, left + both] - energies[here, left], 1e-30))
+        b = np.sqrt(np.maximum(energies[there, right + both] - energies[there, right], 1e-30))
+        x, y = coarse[left][:rows], coarse[right]
+        rest = (np.maximum(1 - np.square(x).sum(axis=1)[:, None] / a ** 2, 0)
+                * np.maximum(1 - np.square(y).sum(axis=1)[None] / b ** 2, 0))
+        np.maximum(best, x @ y.T / (a * b) + np.sqrt(rest), out=best)
+    return best
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -99,7 +154,7 @@ class Speakers:
         self._each = max(1, MOST_SEGMENTS // max(recordings, 1))
         self._every = max(1, -(-recordings // MOST_SEGMENTS))
         self._count = 0
-        self.found: List[Tuple[str, float, np.ndarray, Spectrogram]] = []
+        self.found: List[Tuple[str, float, np.ndarray, Optional[Picture]]] = []
 
     def add(self, r: Recording) -> None:
         """Embed some segments of a recording: of many recordings only every k-th is looked at."""
@@ -114,7 +169,7 @@ class Speakers:
                 continue
             try:
                 self.found.append((r.name, start / r.rate, self._encoder.embedding(piece, r.rate),
-                                   Spectrogram(piece, r.rate)))
+                                   spectrogram_of(piece, r.rate)))
             except UserError:  # no speech in it
                 continue
 

@@ -55,11 +55,17 @@ def palette_png(indices: np.ndarray) -> bytes:
     )
 
 
-def spectrogram_png(audio: np.ndarray, sr: int) -> bytes:
-    """Log-mel spectrogram of (samples,) at `sr` Hz as PNG: 100 columns a second, low pitch at the bottom."""
+def spectrogram_indices(audio: np.ndarray, sr: int) -> np.ndarray:
+    """Log-mel spectrogram of (samples,) at `sr` Hz as (128, frames) uint8 indices into the colour scale: 100 columns a
+    second, low pitch at the bottom."""
     mel = log_mel(audio, sr, PICTURE_BANDS)  # (128, frames)
     level = np.clip((mel - QUIET) / (LOUD - QUIET), 0, 1)
-    return palette_png(np.rint(level[::-1] * 255).astype(np.uint8))
+    return np.rint(level[::-1] * 255).astype(np.uint8)
+
+
+def spectrogram_png(audio: np.ndarray, sr: int) -> bytes:
+    """The same as PNG."""
+    return palette_png(spectrogram_indices(audio, sr))
 
 
 def flac(audio: np.ndarray, sr: int) -> bytes:
