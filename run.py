@@ -1,7 +1,7 @@
 """python run.py demo | test | check | app: makes `.venv` beside this file, installs what is needed, then runs the
 command.
 
-Standard library only (and LoraModel/messages.py, which is the same); Windows, Linux, macOS.
+Standard library only (and parts of LoraModel/ that are the same); Windows, Linux, macOS.
 
 What makes an interrupted run mend itself:
 - `.venv` carries a marker from its first moment, and a stamp that is written last and taken away before pip changes
@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
+from LoraModel.folder_lock import try_lock
 from LoraModel.install.progress import Progress
 from LoraModel.install.pythons import ALONE, BY_OPTION, NEWEST, OLDEST, USUAL, Environment, needs_browser, wanted  # noqa: F401
 from LoraModel.messages import Text, UserError, cli, say, tr
@@ -190,29 +191,12 @@ def locked(root: Path, kind: Environment = USUAL) -> Iterator[int]:
     """Hold `.venv.lock` in `root`; wait, saying so, while another run holds it. Yields its file descriptor."""
     with open(root / f"{kind.folder}.lock", "a+b") as file:
         waiting = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if not waiting:
                 say("another run is installing into {folder}: waiting for it", folder=kind.folder)
             waiting = True
             time.sleep(0.5)
         yield file.fileno()  # closing the file lets the lock go
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Take the lock without waiting, if it is free."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 # ---------------------------------------------------------------- running a step, and showing it

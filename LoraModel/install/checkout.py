@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import tempfile
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 
+from ..folder_lock import try_lock
 from ..host.layouts import webui_scripts
 from ..messages import Text, UserError
 from ..paths import clean_path
@@ -97,20 +97,7 @@ def _open_for_lock(root: Path) -> int:
 
 def _lock(descriptor: int) -> Optional[str]:
     """Take the lock, if it is free: None. Else the owner's process id, or "" where the system does not tell it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return _owner(descriptor)
-        return None  # a file system without locks (some network shares): go on, as there was never another
-    return None
+    return None if try_lock(descriptor) else _owner(descriptor)
 
 
 def _owner(descriptor: int) -> str:

@@ -253,7 +253,7 @@ def test_a_pip_that_outlives_its_killed_run_is_waited_for(root):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     with open(root / ".venv.lock", "a+b") as file:
-        assert not run._try_lock(file.fileno())
+        assert not run.try_lock(file.fileno())
     began = time.monotonic()
     with run.locked(root):
         assert time.monotonic() - began > 0.5

@@ -23,8 +23,8 @@ from doctor_sounds import (
 from voice_data import ROOT
 
 from LoraModel.doctor import examine, together
-from LoraModel.doctor.level import clipped_share
 from LoraModel.doctor.finding import Curve, Spectrogram
+from LoraModel.doctor.level import clipped_share
 from LoraModel.doctor.page import picture_html, write_report
 from LoraModel.doctor.recording import analysed, read_recording
 from LoraModel.doctor.spectrum import spectrum_end
@@ -131,9 +131,9 @@ def test_a_coarse_look_at_the_shapes_leaves_no_copy_out(monkeypatch):
 
     monkeypatch.setattr(together, "likeness", lambda *two: calls.append(1) or alike(*two))
     found, few = pairs(), len(calls)
-    monkeypatch.setattr(together, "_may_be_alike", lambda all_of: (
-        (place, [other for other in range(place + 1, len(all_of))
-                 if all_of[other].seconds - all_of[place].seconds <= together.LENGTHS]) for place in range(len(all_of))))
+    monkeypatch.setattr(together, "_may_be_alike", lambda of: (
+        (place, [other for other in range(place + 1, len(of)) if of[other].seconds - of[place].seconds
+                 <= together.LENGTHS]) for place in range(len(of))))
     assert found == pairs() and len(found) > 10 and few < (len(calls) - few) / 5
     monkeypatch.setattr(together, "MOST_TOGETHER", 7)
     assert found == pairs()

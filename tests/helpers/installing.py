@@ -22,8 +22,8 @@ from LoraModel.messages import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUTS = tuple(layout.name for layout in CHECKOUTS)
-SOURCE_FILES = ("__init__.py", "messages.py", "locale/zh_CN.json", "commands.py", "faults.py", "names.py", "paths.py",
-                "files.py", "host/__init__.py", "host/layouts.py", "lora/functional.py",
+SOURCE_FILES = ("__init__.py", "messages.py", "locale/zh_CN.json", "commands.py", "faults.py", "folder_lock.py",
+                "names.py", "paths.py", "files.py", "host/__init__.py", "host/layouts.py", "lora/functional.py",
                 *(f"install/{path.name}" for path in sorted((ROOT / "LoraModel" / "install").glob("*.py"))))
 MARKED = re.compile(rb"[ \t]*# >>> RVC-LoRA.*?# <<< RVC-LoRA[^\r\n]*(?:\r\n|\r|\n|$)", re.DOTALL)
 

@@ -15,10 +15,13 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
+from ...folder_lock import try_lock
+
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _children: List[subprocess.Popen] = []
 _guard = threading.Lock()
+_locks: Dict[str, threading.Lock] = {}
 
 
 def began(pid: int) -> Optional[str]:
@@ -121,25 +124,11 @@ def _reap() -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; waits for any other thread or process that holds it. A process that ends lets go of
-    it."""
+    it. On a file system without locks only this process's threads wait for each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(str(path), "a+b") as file:
-        while not _try_lock(file.fileno()):
+    with _guard:
+        here = _locks.setdefault(os.path.realpath(str(path)), threading.Lock())
+    with here, open(str(path), "a+b") as file:
+        while not try_lock(file.fileno()):
             time.sleep(0.05)
         yield  # closing the file lets the lock go
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
