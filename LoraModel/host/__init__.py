@@ -2,8 +2,8 @@
 
 More than nine files, because RVC is met in several places: `layouts` (all that differs between its layouts), `layout`
 (finding it and its modules), `networks`, `converter` and `patch` (its classes), `pipeline` (its conversion),
-`preprocess` and `launch` (its scripts), `experiment`, `clips`, `index`, `index_file`, `compact_index` and
-`safe_types` (its files).
+`preprocess` and `launch` (its scripts), `experiment`, `clips`, `index`, `index_file`, `index_names`,
+`compact_index` and `safe_types` (its files).
 Names are imported when they are first used: `host.layouts` alone needs no PyTorch.
 """
 

@@ -12,11 +12,11 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
-from ..files import atomic_write
 from ..messages import UserError
 from ..places import near_words
 from .index import open_index
 from .index_file import SMALL, dimensions_of
+from .index_names import replace_index
 
 SHARE = 0.1
 """Of the bytes that the index had."""
@@ -55,7 +55,7 @@ def compact(path: Path, output: Optional[Path] = None, seed: int = 0) -> Tuple[P
         if len(data) <= SHARE * before:
             break
     output = output or path
-    atomic_write(output, data)
+    replace_index(output, data)
     return output, before, len(data)
 
 

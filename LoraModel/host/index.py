@@ -15,6 +15,7 @@ from ..files import atomic_write
 from ..messages import UserError
 from .experiment import ALL_FEATURES, feature_folder, find_index, stems
 from .index_file import check_file
+from .index_names import replace_index
 
 __all__ = ["build_index", "check_index", "find_index", "load_features", "open_index"]
 
@@ -63,7 +64,7 @@ def build_index(experiment: Path, version: str, seed: int = 0) -> Path:
         index.add(vectors[start : start + ADD_AT_ONCE])
     added = experiment / f"added_{name}"
     # faiss itself says of a full disk what nobody understands
-    atomic_write(added, faiss.serialize_index(index).tobytes())
+    replace_index(added, faiss.serialize_index(index).tobytes())
     return added
 
 

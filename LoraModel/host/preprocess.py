@@ -18,12 +18,14 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from ..arrays import array_shape
 from ..messages import Text, UserError, disk_full, listing, tr
 from ..paths import printable
+from . import index_names
 from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_folder, indexes, stems
 from .layout import Host
 from .pipeline import host_environment
 
 _SLICE_SECONDS = "3.0"  # the WebUI's choice on CPUs and small GPUs
 _READS_HUBERT = {"features"}
+_TRACE = "Traceback (most recent"
 Progress = Callable[[int], None]
 """Called with how many results there are so far."""
 
@@ -99,15 +101,24 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
 
 def build_host_index(host: Host, experiment: Path, version: str) -> bool:
-    """Let the 2026 layout's own script build the index of an experiment inside its logs/; False where it cannot."""
+    """Let the 2026 layout's own script build the index of an experiment inside its logs/; False where it made none.
+
+    Raises:
+        UserError: the disk is full.
+    """
     if "index" not in host.layout.scripts or experiment.parent != host.checkout / "logs":
         return False
     outside = os.environ.get("outside_index_root") or host_environment(host)["outside_index_root"]
-    before = indexes(experiment)
+    if not indexes(experiment):
+        index_names.free_name(experiment, version)
     output = _run(host, "index", [experiment.name, version, outside, str(os.cpu_count() or 1)], lambda: None)
-    if not before and not indexes(experiment):
+    if indexes(experiment):
+        return True
+    if disk_full(OSError(output[1])):
         _judge(1, [experiment.name], output, Text("building the index"))
-    return True
+    print(tr("RVC's own script built no index ({reason}): it is built here instead",
+             reason=_reason(output[1]) or Text("exit code {code}", code=output[0])), file=sys.stderr)
+    return False
 
 
 def remove_broken(experiment: Path) -> List[Path]:
@@ -160,16 +171,8 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], step: Text, sk
         UserError: the step failed, or, with `skip`, failed for all.
     """
     code, text = output
-    errors = [line.strip() for line in text.splitlines()]
-    traces = [number for number, line in enumerate(errors) if "Traceback (most recent" in line]
-    # The line that names the error is the first after a traceback that is no longer indented.
-    reason = ""
-    if traces:
-        after = text.splitlines()[traces[-1] + 1 :]
-        reason = next((line.strip() for line in after if line and not line.startswith((" ", "\t"))), "")
-    elif code or wanted == len(lost):
-        reason = next((line for line in reversed(errors) if line), "")
-    reason = printable(reason)[:300]
+    traces = _TRACE in text
+    reason = _reason(text) if traces or code or wanted == len(lost) else ""
     full = bool(code or lost) and disk_full(OSError(text))
     some = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
     if full:
@@ -183,3 +186,15 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], step: Text, sk
         because = f" ({reason})" if traces else ""
         print(tr("RVC's {step} left out {count} of {wanted}: {lost}{because}", step=step, count=len(lost),
                  wanted=wanted, lost=listing(lost[:5]), because=because), file=sys.stderr)
+
+
+def _reason(text: str) -> str:
+    """What a script's output says of an error: the first line after its last traceback that is no longer indented,
+    which names the error, or else its last line; "" where it says nothing."""
+    lines = text.splitlines()
+    traces = [number for number, line in enumerate(lines) if _TRACE in line]
+    if traces:
+        found = next((line for line in lines[traces[-1] + 1:] if line and not line.startswith((" ", "\t"))), "")
+    else:
+        found = next((line for line in reversed(lines) if line.strip()), "")
+    return printable(found.strip())[:300]

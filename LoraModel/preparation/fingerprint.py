@@ -28,6 +28,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..files import atomic_write, bounded_json
 from ..host import experiment as layout
+from ..host import index_names
 
 MANIFEST, SET_ASIDE = "prepared.json", "set_aside"
 MOST_BYTES = 64 * 2**20
@@ -257,7 +258,8 @@ def set_aside(experiment: Path, steps: Sequence[str]) -> Optional[Path]:
 
 
 def move_aside(experiment: Path, paths: Sequence[Path]) -> Optional[Path]:
-    """Move some files or folders of the experiment folder into `set_aside/TIME/`, under the names they have in it.
+    """Move some files or folders of the experiment folder into `set_aside/TIME/`, under the names they have in it. An
+    index gets `.old` at the end of its name, so that RVC does not find it there, and its second names go.
 
     Returns:
         That folder, or None where `paths` is empty.
@@ -270,8 +272,10 @@ def move_aside(experiment: Path, paths: Sequence[Path]) -> Optional[Path]:
         number += 1
         target = experiment / SET_ASIDE / f"{stamp}_{number}"
     target.mkdir(parents=True)
+    indexes = [path for path in paths if index_names.is_index(path.name)]
+    index_names.remove(index_names.second_names(experiment, indexes) if indexes else [])
     for path in paths:
-        place = target / path.relative_to(experiment)
+        place = index_names.put_away(target / path.relative_to(experiment))
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(str(path), str(place))
     return target

@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from LoraModel.host.index_names import put_away
 from LoraModel.preparation import checks
 from LoraModel.preparation.fingerprint import (
     MANIFEST,
@@ -97,7 +99,8 @@ def test_other_recordings_set_everything_aside_and_it_can_be_had_back(tmp_path, 
     moved = again.begin("slices", other)
     assert moved is not None and moved.parent == experiment / "set_aside"
     kept = {path.relative_to(moved).as_posix(): path.read_bytes() for path in moved.rglob("*") if path.is_file()}
-    assert kept == {name: data for name, data in before.items() if name not in ("prepared.json", "G_1.pth")}
+    assert kept == {put_away(Path(name)).as_posix(): data for name, data in before.items()
+                    if name not in ("prepared.json", "G_1.pth")}
     assert sorted(path.name for path in experiment.iterdir()) == ["3_feature256", "G_1.pth", "prepared.json",
                                                                   "set_aside"]
     assert not any(Record(experiment).is_done(step, other) for step in STEPS)

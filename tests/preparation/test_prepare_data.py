@@ -14,6 +14,7 @@ from voice_data import ROOT, run
 from LoraModel.host.clips import ClipReader
 from LoraModel.host.experiment import read_lines, write_clips, write_filelist
 from LoraModel.host.index import build_index, find_index
+from LoraModel.host.index_names import put_away
 from LoraModel.messages import UserError, cli
 from LoraModel.preparation import by_stand_in, checks
 from LoraModel.preparation.recordings import find_recordings, flat_folder
@@ -86,7 +87,8 @@ def test_what_follows_from_other_recordings_or_settings_is_made_anew(tmp_path, r
     assert "were moved to" in capsys.readouterr().err
     kept, = (out / "set_aside").iterdir()
     old = {name: data for name, (_, data) in contents(kept).items()}
-    assert old == {name: data for name, data in before.items() if name not in ("prepared.json", "config.json")}
+    assert old == {put_away(Path(name)).as_posix(): data for name, data in before.items()
+                   if name not in ("prepared.json", "config.json")}
     fresh = tmp_path / "fresh"
     assert cli(prepare_data.main, command(raw, fresh, *more)) == 0
     made = {name: data for name, (_, data) in contents(out).items() if name.endswith((".npy", ".wav"))

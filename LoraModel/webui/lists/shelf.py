@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
 
 from ... import entries
+from ...host import index_names
 from ...messages import Text, UserError
 from ...names import plain_name, shown
 from ...preparation.checks import only_preparation
@@ -17,6 +18,7 @@ from ...training.publishing import may_replace
 from ...training.run_lock import check_free
 from ..preparing.preparation import Preparer
 from ..runs import processes
+from ..runs.queue_runs import Queue
 from ..runs.runs import Runs
 
 LOGS, ENDING = "logs/", ".safetensors"
@@ -92,7 +94,9 @@ class Shelf:
             target = self.folders.adapter(new.name)
             if ours and os.path.lexists(str(target)):
                 raise _taken(target)
+            seconds = index_names.second_names(path)
             _move(path, new)
+            index_names.rename_indexes(new, path.name, seconds)
             if ours:
                 adapter.rename(target)
             if record.is_file():
@@ -100,7 +104,8 @@ class Shelf:
             return LOGS + new.name
 
     def delete(self, label: Any) -> Path:
-        """Put an entry into the trash folder -> where it lies now. An experiment's adapter stays in the list.
+        """Put an entry into the trash folder -> where it lies now. An experiment's adapter stays in the list; its
+        indexes get `.old` at the end of their names, so that RVC does not find them there.
 
         Raises:
             UserError: no such entry, or the experiment is under way.
@@ -115,17 +120,21 @@ class Shelf:
                 number += 1
                 place = place.with_name(f"{place.name.partition('.')[0]}.{number}")
             place.mkdir(parents=True, exist_ok=True)
+            seconds = index_names.second_names(path) if str(label).startswith(LOGS) else []
             _move(path, place / path.name)
+            index_names.remove(seconds)
+            index_names.put_away_all(place / path.name)
             return place / path.name
 
     def _check_free(self, experiment: Path) -> None:
         """Raises:
-            UserError: it is being prepared or trained, here or by a command.
+            UserError: it is being prepared or trained, here, by the queue or by a command.
         """
         name, job = experiment.name, self.preparer.current
         if name in self.runs.going_on() or job is not None and job.active and job.name == name:
             raise UserError("{name} is under way: stop it first", name=name)
         check_free(self.folders.run(name))
+        Queue(self.folders).check_free(experiment)
         with only_preparation(experiment):
             pass
 
