@@ -5,8 +5,11 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import tiny_base
 import torch
 import training_data
@@ -15,10 +18,15 @@ from LoraModel.host import find_host
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError, tr_in
 from LoraModel.models import load_base_beside_config
+from LoraModel.preparation.fingerprint import Record, Settings, fingerprints
 from LoraModel.webui.folders import Folders
 from LoraModel.webui.lists.queue_panel import QueuePanel
+from LoraModel.webui.lists.shelf import Shelf
+from LoraModel.webui.preparing.preparation import Preparer
+from LoraModel.webui.runs import processes
 from LoraModel.webui.runs.queue_runs import Queue
 from LoraModel.webui.runs.run_settings import RunSettings
+from LoraModel.webui.runs.runs import Runs
 
 BASE = "assets/pretrained_v2/f0G16k.pth"
 
@@ -60,8 +68,6 @@ def test_voices_one_after_another(queue, tmp_path):
     recordings = tmp_path / "rec"
     recordings.mkdir()
     for number in (1, 2, 3):
-        import soundfile
-
         soundfile.write(str(recordings / f"{number}.wav"), training_data.clip(number, 0.4, 1.2)[0], training_data.RATE)
     broken = queue.folders.logs / "broken"
     shutil.copytree(str(queue.folders.logs / "anna"), str(broken))
@@ -77,10 +83,85 @@ def test_voices_one_after_another(queue, tmp_path):
     for entry in queue.entries():
         if entry.state == "done":
             assert queue.folders.adapter(entry.name).is_file() == entry.figures["better"]
-    with pytest.raises(UserError, match="in the queue already"):
+    with pytest.raises(UserError, match="in the queue already") as refused:
         queue.add(settings("anna"), "")
+    assert "完成" in refused.value.zh and "done" not in refused.value.zh
     queue.remove("broken")
     assert "broken" not in states(queue)
+
+
+def given(folder, *levels):
+    """A folder of recordings."""
+    folder.mkdir()
+    for number, level in enumerate(levels):
+        soundfile.write(str(folder / f"{number}.wav"), np.full(8000, level, np.float32), 16000)
+    return folder
+
+
+def queued(queue, name):
+    """What a voice of the queue is trained on, and whether that is prepared."""
+    entry = {entry.name: entry for entry in queue.entries()}[name]
+    return Path(entry.recordings), entry.data_dir is not None
+
+
+def test_an_experiment_is_queued_where_it_is_prepared_to_its_end_and_of_the_given_recordings(queue, tmp_path,
+                                                                                              monkeypatch):
+    monkeypatch.setattr(queue, "see_to_it", lambda asked=False: None)
+    first, second = given(tmp_path / "first", 0.1), given(tmp_path / "second", 0.2)
+    anna, half = queue.folders.logs / "anna", queue.folders.logs / "half"
+    queue.add(settings("anna"), str(first))  # of which nobody noted what it was made of
+    assert queued(queue, "anna") == (anna, True)
+    plan = Settings("v2", 16000, "pm", "stand-in")
+    record, marks = Record(anna), fingerprints([], plan)
+    record.describe([], plan, first)
+    record.finish("slices", marks)
+    for recordings, found in ((first, anna), (second, second), (anna, anna), ("", anna)):
+        queue.add(settings("anna"), str(recordings))
+        assert queued(queue, "anna") == (found, found == anna)
+    shutil.copytree(str(anna), str(half))
+    next((half / "3_feature768").glob("*.npy")).unlink()  # broken off in step 2b
+    queue.add(settings("half"), str(first))
+    assert queued(queue, "half") == (first, False)
+    queue.add(settings("half"), "")  # what is complete is trained on, as ever
+    assert queued(queue, "half") == (half, True)
+    for name in ("3_feature768", "2a_f0", "2b-f0nsf"):  # step 2a alone
+        shutil.rmtree(str(half / name))
+    queue.add(settings("half"), str(second))
+    assert queued(queue, "half") == (second, False)
+    with pytest.raises(UserError, match="half is not prepared to its end: give the folder of its recordings"):
+        queue.add(settings("half"), "")
+    (half / "prepared.json").unlink()
+    in_checkout = Queue(Folders(queue.folders.root, True))
+    with pytest.raises(UserError, match="half holds files that were not made by this command"):
+        in_checkout.add(settings("half"), str(second))
+
+
+def test_what_the_queue_works_on_is_not_moved_or_prepared_anew(queue, monkeypatch):
+    root, runs = queue.folders.root, Runs(queue.folders, "en")
+    preparer = Preparer(runs, {})
+    shelf = Shelf(runs, preparer)
+    working = [False]
+    monkeypatch.setattr(queue, "see_to_it", lambda asked=False: None)
+    monkeypatch.setattr(processes, "alive", lambda record: working == [record.get("pid")])
+    for name in ("anna", "ben"):
+        (root / "logs" / name / "prepared.json").write_text("{}")
+        queue.add(settings(name), "")
+    queue.ledger.claim("a worker", False)
+    given(root / "rec", 0.1)
+    (queue.folder / "process.json").write_text(json.dumps({"pid": "of the queue"}))
+    working[0] = "of the queue"
+    refused = (lambda: shelf.delete("logs/anna"), lambda: shelf.rename("logs/anna", "clara"),
+               lambda: preparer.begin(("preprocess",), settings("anna"), "rec", "pm"))
+    try:
+        for action in refused:
+            with pytest.raises(UserError, match="the queue is at work on anna"):
+                action()
+    finally:
+        working[0] = False  # it has ended, whatever its file says
+    assert (root / "logs/anna").is_dir() and preparer.current is None
+    shelf.rename("logs/ben", "clara")  # which waits
+    shelf.delete("logs/anna")
+    assert not (root / "logs/anna").exists()
 
 
 def test_voices_of_several_bases(queue):

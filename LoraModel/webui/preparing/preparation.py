@@ -30,6 +30,7 @@ from ...preparation import checks
 from ...preparation.options import network_config
 from ...preparation.recordings import Recordings, flat_folder, left_out
 from ..runs import processes
+from ..runs.queue_runs import Queue
 from ..runs.run_log import tail
 from ..runs.runs import Runs, RunSettings, child_environment
 from .forecast import Forecaster
@@ -75,7 +76,7 @@ class Preparer:
         Raises:
             UserError: something cannot be, or steps are under way already, here or in another WebUI on the same folder.
         """
-        self.folders.experiment(settings.name)
+        experiment = self.folders.experiment(settings.name)
         if "train" in steps:
             settings.train_config(self.folders)  # what is wrong is better reported now than after an hour of preparing
             self.runs.check_start(settings, anew)
@@ -90,6 +91,8 @@ class Preparer:
             if settings.name in self.runs.going_on():
                 raise UserError("{settings_name} is being trained: wait for its end, or stop it first",
                                 settings_name=settings.name)
+            if set(steps) - {"train"}:
+                Queue(self.folders).check_free(experiment)
             job = Preparation(tuple(steps), settings, recordings, f0_method, anew, source, step=steps[0])
             self.current = job
             self._note(os.getpid(), job)

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ...files import atomic_write
-from ...fleet.ledger import FAILED, WAITING, Entry, Ledger
+from ...fleet.ledger import ACTIVE, FAILED, WAITING, Entry, Ledger
 from ...fleet.manifest import Voice, check_recordings
+from ...fleet.progress import WORDS
 from ...fleet.session import LIST_KEY, Session
+from ...host import experiment as layout
 from ...messages import UserError
+from ...preparation.fingerprint import Record
+from ...preparation.steps import check_folder
 from ...training.in_programs import is_experiment
 from ..folders import Folders
 from . import processes
@@ -64,17 +68,16 @@ class Queue:
         """Put a voice at the end, and see that somebody works on the queue.
 
         Args:
-            recordings: a folder of recordings; "" where logs/NAME is prepared already.
+            recordings: a folder of recordings; "" where logs/NAME is prepared already. What is prepared of them is
+                used as it is.
 
         Raises:
             UserError: something of it cannot be; it is under way, or done.
         """
         config = settings.train_config(self.folders)
         experiment = self.folders.experiment(settings.name)
-        own = is_experiment(experiment)
-        source = experiment if own or not recordings else Path(str(recordings)).expanduser()
-        if not source.is_absolute():
-            source = self.folders.root / source
+        source = self._source(settings, experiment, recordings)
+        own = source == experiment and is_experiment(experiment)
         values: Dict[str, Any] = {
             "base_model": os.path.abspath(config.base_model), "base_d": config.base_d, "lora": config.lora,
             "epochs": config.epochs, "batch_size": config.batch_size, "save_every": config.save_every,
@@ -85,12 +88,35 @@ class Queue:
         known = {entry.name: entry for entry in ledger.entries()}.get(voice.name)
         if known is not None and known.state not in (WAITING, FAILED):
             raise UserError("{name} is in the queue already ({state}): remove it first, or choose another name",
-                            name=voice.name, state=known.state)
+                            name=voice.name, state=WORDS[known.state])
         ledger.add([voice])
         if ledger.get(LIST_KEY) is None:
             ledger.put(LIST_KEY, str(self.folders.adapter(voice.name).parent))
         self._keep(voice.name, settings)
         self.see_to_it(asked=True)
+
+    def _source(self, settings: RunSettings, experiment: Path, recordings: Any) -> Path:
+        """What a voice is trained on: its experiment folder, where that has all it needs and nothing says that it is of
+        other recordings than the given ones; else the recordings, of which the queue makes what is missing.
+
+        Raises:
+            UserError: there is neither.
+        """
+        given = self.folders.root / Path(str(recordings)).expanduser() if recordings else experiment
+        clips, record = layout.complete_clips(experiment, settings.version, settings.f0), Record(experiment)
+        ready = bool(clips) or (experiment / layout.FILELIST).is_file()
+        if _same(given, experiment):
+            if not ready and (is_experiment(experiment) or not recordings and experiment.is_dir()):
+                raise UserError("{experiment} is not prepared to its end: give the folder of its recordings, or "
+                                "extract its features first", experiment=experiment)
+            return experiment
+        unfinished = bool(layout.stems(experiment / layout.WAVS, ".wav") - clips)
+        other = unfinished or record.source != "" and not _same(Path(record.source), given)
+        if ready and not (record.known and other):
+            return experiment
+        if self.folders.is_checkout:
+            check_folder(experiment)
+        return given
 
     def move(self, name: str, places: int) -> None:
         """Move a voice that waits up (negative) or down."""
@@ -123,6 +149,17 @@ class Queue:
     def works(self) -> bool:
         """Whether a process works on the queue."""
         return processes.alive(self._process())
+
+    def check_free(self, experiment: Path) -> None:
+        """
+        Raises:
+            UserError: the queue is making this experiment folder, or training on it.
+        """
+        if self.works() and any(entry.state in ACTIVE and (
+                entry.name == experiment.name or entry.data_dir and _same(Path(entry.data_dir), experiment))
+                for entry in self.entries()):
+            raise UserError("the queue is at work on {name}: wait for the end of it, or pause the queue first",
+                            name=experiment.name)
 
     def see_to_it(self, asked: bool = False) -> None:
         """Start the process where there is work and none is there.
@@ -187,3 +224,8 @@ class Queue:
             {"name": entry.name, "state": entry.state, "step": entry.step, "steps": entry.steps,
              "seconds_left": entry.seconds_left, "seconds": round(entry.seconds, 1), "why": entry.why_in_english,
              "heldout": entry.figures.get("heldout"), "base": entry.figures.get("base_heldout")} for entry in entries]}
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are of one place, whether anything is there or not."""
+    return os.path.normcase(os.path.realpath(str(one))) == os.path.normcase(os.path.realpath(str(other)))
