@@ -127,7 +127,7 @@ def rename_indexes(experiment: Path, before: str, seconds: Sequence[Path]) -> No
         name = experiment.name + name[len(before):] if name.startswith(f"{before}_") else name
         with contextlib.suppress(OSError):
             if second.is_symlink():
-                file = experiment / renamed(os.path.basename(os.readlink(str(second))))
+                file = experiment / renamed(os.path.basename(os.path.realpath(str(second))))
                 second.unlink()
                 if file.is_file():
                     os.symlink(os.path.abspath(str(file)), str(second.with_name(name)))
