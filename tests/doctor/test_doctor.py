@@ -219,6 +219,18 @@ def test_the_command_says_it_in_words_json_and_a_page_and_changes_nothing(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.html", "raw <b>", "raw <b>_check.html"]
 
 
+@pytest.mark.parametrize("name, words", [("x.wav", "never overwritten: give --report"), ("no.wav", "never overwritten"),
+                                         ("", "is a folder: give --report"), ("x.wav/p.html", "--report")])
+def test_the_page_takes_the_place_of_no_recording(tmp_path, capsys, monkeypatch, name, words):
+    soundfile.write(str(tmp_path / "x.wav"), voice(1), RATE)
+    (tmp_path / "no.wav").write_bytes(b"RIFF")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(sys.modules["LoraModel.doctor.command"], "examine", None)  # said before the work
+    assert cli(prepare_data.main, ["--check", "--input_dir", str(tmp_path), "--report", str(tmp_path / name)]) == 2
+    assert words in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("options, words", [
     (["--input_dir", "x"], "--output_dir"), (["--input_dir", "x", "--output_dir", "y", "--json"], "--check"),
     (["--input_dir", "x", "--output_dir", "y", "--report", "z"], "--check"),
