@@ -176,8 +176,8 @@ def _left_in(folder: str) -> List[str]:
 
 
 def _alive(process: int) -> bool:
-    if os.name == "nt":
-        return False  # a file that a process holds open cannot be removed there
+    if os.name == "nt":  # os.kill would end it
+        return _alive_windows(process)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -185,6 +185,22 @@ def _alive(process: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def _alive_windows(process: int) -> bool:
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = kernel.OpenProcess(0x1000, False, ctypes.c_ulong(process))  # PROCESS_QUERY_LIMITED_INFORMATION
+    if not handle:
+        return ctypes.get_last_error() != 87  # type: ignore[attr-defined]  # ERROR_INVALID_PARAMETER: there is none
+    try:
+        code = ctypes.c_ulong()
+        known = kernel.GetExitCodeProcess(ctypes.c_void_p(handle), ctypes.byref(code))
+        return not known or code.value == 259  # STILL_ACTIVE
+    finally:
+        kernel.CloseHandle(ctypes.c_void_p(handle))
 
 
 # ---------------------------------------------------------------- places to write to

@@ -1,5 +1,6 @@
 """Files that are whole or not there: refusals, a full disk, kill -9 at random moments."""
 
+import ctypes
 import errno
 import os
 import random
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from killing import savers_killed
@@ -167,6 +169,42 @@ def left(path, process, machine=None):
     file.write_bytes(b"left")
     files._scans.clear()
     return file
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What Windows says of processes, as far as it is asked: an id -> its exit code."""
+    codes = {os.getpid(): 259, 8: 0, 12: 1}
+
+    class Function:
+        def __init__(self, call):
+            self.call = call
+
+        def __call__(self, *values):
+            return self.call(*(getattr(value, "value", value) for value in values))
+
+    def tell(handle, place):
+        place._obj.value = codes[handle]
+        return 1
+
+    kernel = SimpleNamespace(OpenProcess=Function(lambda access, inherits, process: process if process in codes else 0),
+                             GetExitCodeProcess=Function(tell), CloseHandle=Function(lambda handle: 1))
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: kernel, raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 87, raising=False)
+    monkeypatch.setattr(files, "_alive", files._alive_windows)
+    monkeypatch.setattr(files, "_HELD", True)
+
+
+def test_on_windows_the_file_of_a_writer_that_lives_stays(tmp_path, windows, monkeypatch):
+    """It is closed before it takes its name, and may wait for that: nothing but the process tells that it is held."""
+    path = tmp_path / "voice.pth"
+    dead, failed, gone, alive = (left(path, process) for process in (8, 12, 4, os.getpid()))
+    atomic_write(path, b"new")
+    assert not dead.exists() and not failed.exists() and not gone.exists() and alive.exists()
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 5, raising=False)  # another user's: it is not said
+    other = left(path, 4)
+    atomic_write(path, b"new")
+    assert other.exists()
 
 
 @POSIX
