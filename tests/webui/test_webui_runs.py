@@ -310,3 +310,26 @@ def test_the_tail_shows_what_a_terminal_would(tmp_path):
     assert run_log.tail(log, 5) == ["first", "training: 3%", "last 你好"]
     assert run_log.tail(log, 1) == ["last 你好"]
     assert run_log.tail(tmp_path / "none", 5) == []
+
+
+def test_two_pages_that_ask_at_once_read_the_log_once(tmp_path):
+    class Slow(run_log.LogReader):
+        def _take(self, line):
+            time.sleep(0.001)
+            super()._take(line)
+
+    log = "".join(json.dumps({"step": step, "mel": 1.0}) + "\n" for step in range(1, 41))
+    (tmp_path / run_log.LOG_FILE).write_text(log)
+    reader, start = Slow(tmp_path), threading.Barrier(3)
+
+    def ask():
+        start.wait()
+        reader.read()
+        assert len(reader.losses["mel"]) == 40
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [step for step, _ in reader.losses["mel"]] == list(range(1, 41)) and reader._offset == len(log)

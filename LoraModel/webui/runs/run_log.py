@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 class LogReader:
-    """The lines of train.jsonl, each read once.
+    """The lines of train.jsonl, each read once, however many pages ask at the same time.
 
     Attributes:
         last: the newest line, with the newest of each loss. losses: name -> [(step, value), …] of every step. heldout:
@@ -77,6 +78,7 @@ class LogReader:
 
     def __init__(self, folder: Path):
         self._path = folder / LOG_FILE
+        self._reading = threading.Lock()
         self._clear()
 
     def _clear(self) -> None:
@@ -89,6 +91,10 @@ class LogReader:
 
     def read(self) -> None:
         """Take in the lines that came since the last call; a file that was begun anew is read from its start."""
+        with self._reading:
+            self._read()
+
+    def _read(self) -> None:
         try:
             with open(str(self._path), "rb") as stream:
                 stat = self._path.stat()
