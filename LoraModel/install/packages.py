@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from ..messages import UserError, listing, say
+from ..paths import clean_path
 from .checkout import Checkout
 
 NEEDS = {"torch": "torch", "gradio": "gradio", "numpy": "numpy", "scipy": "scipy", "librosa": "librosa",
@@ -20,12 +21,20 @@ RVCS_OWN = ("torch", "gradio")  # never named to pip: RVC runs with builds and v
 
 
 def python_for(checkout: Checkout, named: Optional[str]) -> str:
-    """The Python that runs RVC: `named`, else the one inside the checkout, else the one that runs this."""
+    """The Python that runs RVC: `named`, else the one inside the checkout, else the one that runs this. A path comes
+    back absolute, since it is run in the checkout; a name alone is one on PATH.
+
+    Raises:
+        UserError: `named` is no path.
+    """
+    if named:
+        named = clean_path(named)
+        return os.path.abspath(named) if os.path.dirname(named) else named
     places = (".venv/bin/python", "venv/bin/python")
     if os.name == "nt":
         places = ("runtime/python.exe", ".venv/Scripts/python.exe", "venv/Scripts/python.exe")
     inside = [str(checkout.root / place) for place in places if (checkout.root / place).is_file()]
-    return named or (inside[0] if inside else sys.executable)
+    return os.path.abspath(inside[0]) if inside else sys.executable
 
 
 def lacking_packages(python: str, root: Path) -> List[str]:

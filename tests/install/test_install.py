@@ -267,6 +267,21 @@ def test_missing_packages(host, run, tmp_path, source):
     assert installer.python_for(installer.find_checkout(str(host)), None) == str(host / ".venv/bin/python")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a link to this Python")
+@pytest.mark.parametrize("named", ["py/python", "./py/python", "~/py/python", " 'py/python' "])
+def test_the_python_named_is_found_from_where_it_was_named(tmp_path, host, source, monkeypatch, named):
+    """It is run in the checkout."""
+    (tmp_path / "py").mkdir()
+    (tmp_path / "py/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "py/python").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    installer = load(source / "install_into_rvc.py")
+    python = installer.python_for(installer.find_checkout(str(host)), named)
+    assert python == str(tmp_path / "py/python") and "numpy" not in installer.lacking_packages(python, host)
+    assert installer.python_for(installer.find_checkout(str(host)), "python3") == "python3"
+
+
 def test_the_installer_needs_the_standard_library_only(host, source):
     """-S: no site packages. Neither it nor what it loads leaves compiled files behind."""
     done = subprocess.run([sys.executable, "-S", "-s", str(source / "install_into_rvc.py"), "--rvc_root", str(host)],
