@@ -134,7 +134,7 @@ def check(args: argparse.Namespace) -> Tuple[Task, float]:
     out = check_folder_place(args.out, "--out")
     base, base_d = _networks(args, host, Path(out), missing)
     try:
-        preprocess.check_needs(host, check_f0_method(host, args.f0_method))
+        preprocess.check_needs(host, check_f0_method(host, args.f0_method, named=False))
     except UserError as error:
         missing.append(error)
     if args.asr is not None and not (host.resolve(args.asr) / MODEL_FILE).is_file():

@@ -140,7 +140,7 @@ def _prepared(source: Path, folder: Path, host: Host, info: BaseInfo) -> Path:
     from ..preparation.fingerprint import Settings
     from ..preparation.steps import Plan, prepare
 
-    method = (default_f0_method(host) if host.is_checkout else "pm") if info.f0 else None
+    method = (default_f0_method(host, named=False) if host.is_checkout else "pm") if info.f0 else None
     settings = Settings(info.version, info.sample_rate, method, "HuBERT" if host.is_checkout else "stand-in")
     prepare(host, Plan(source, folder, settings, {}), until="features")
     return folder

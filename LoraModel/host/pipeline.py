@@ -59,23 +59,30 @@ def at_root(host: Host) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def default_f0_method(host: Host) -> str:
-    """rmvpe where its model has been downloaded, else pm."""
-    if host.root is not None:
-        folder = Path(os.environ.get("rmvpe_root") or host_environment(host)["rmvpe_root"])
-        if (host.root / folder / "rmvpe.pt").is_file():
-            return "rmvpe"
-    return "pm"
+def rmvpe_model(host: Host, named: bool) -> Path:
+    """Where RVC reads rmvpe's model in a checkout.
+
+    Args:
+        named: its conversion reads it in the folder that rmvpe_root names; its scripts for training and its realtime
+            class, which are asked for with False, always in this one.
+    """
+    folder = (os.environ.get("rmvpe_root") or host_environment(host)["rmvpe_root"]) if named else "assets/rmvpe"
+    return host.checkout / folder / "rmvpe.pt"
 
 
-def check_f0_method(host: Host, method: Optional[str]) -> str:
-    """The method to use: `method`, or the default for None.
+def default_f0_method(host: Host, named: bool = True) -> str:
+    """rmvpe where its model has been downloaded, else pm. named: as for `rmvpe_model`."""
+    return "rmvpe" if host.root is not None and rmvpe_model(host, named).is_file() else "pm"
+
+
+def check_f0_method(host: Host, method: Optional[str], named: bool = True) -> str:
+    """The method to use: `method`, or the default for None. named: as for `rmvpe_model`.
 
     Raises:
         UserError: the host does not know it.
     """
     if method is None:
-        return default_f0_method(host)
+        return default_f0_method(host, named)
     if method not in host.layout.f0_conversion:
         raise UserError("this RVC ({host}) has no f0 method {method!r}: choose from {f0_conversion}",
                         host=host.describe(), method=method, f0_conversion=listing(host.layout.f0_conversion))

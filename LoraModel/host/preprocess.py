@@ -21,7 +21,7 @@ from ..paths import printable
 from . import index_names
 from .experiment import COARSE_PITCH, FEATURES, PITCH, WAVS, WAVS_16K, feature_folder, indexes, stems
 from .layout import Host
-from .pipeline import host_environment
+from .pipeline import at_root, host_config, host_environment, rmvpe_model
 
 _SLICE_SECONDS = "3.0"  # the WebUI's choice on CPUs and small GPUs
 _READS_HUBERT = {"features"}
@@ -42,9 +42,10 @@ def check_needs(host: Host, f0_method: Optional[str]) -> None:
     if f0_method is not None and f0_method not in host.layout.f0_training:
         raise UserError("this RVC ({host}) has no f0 method {f0_method!r} for training: choose from {f0_training}",
                         host=host.describe(), f0_method=f0_method, f0_training=listing(host.layout.f0_training))
-    if f0_method == "rmvpe" and not (host.checkout / "assets/rmvpe/rmvpe.pt").is_file():
+    model = rmvpe_model(host, named=False)
+    if f0_method == "rmvpe" and not model.is_file():
         raise UserError("rmvpe is missing ({checkout}): download it as RVC's README says, or use --f0_method pm",
-                        checkout=host.checkout / "assets/rmvpe/rmvpe.pt")
+                        checkout=model)
 
 
 def slice_recordings(
@@ -91,11 +92,15 @@ def extract_features(host: Host, experiment: Path, version: str, progress: Progr
 
     wanted, folder = stems(experiment / WAVS_16K, ".wav"), feature_folder(experiment, version)
     cuda = torch.cuda.is_available()
+    half = False
+    if cuda:
+        with at_root(host):  # some cards are to compute in fp32, which classic's script leaves to its page
+            half = bool(host_config(None).is_half)
     # With a graphics card named, all versions of the script take the same arguments: tag 2.2.231006 knows no half
     # precision, and without
     # a card it would take a further argument for another form.
     card = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    arguments = ["cuda:0" if cuda else "cpu", "1", "0", card, str(experiment), version, "True" if cuda else "False"]
+    arguments = ["cuda:0" if cuda else "cpu", "1", "0", card, str(experiment), version, str(half)]
     output = _run(host, "features", arguments, lambda: progress(len(stems(folder, ".npy"))))
     _judge(len(wanted), sorted(wanted - stems(folder, ".npy")), output, Text("feature extraction"))
 

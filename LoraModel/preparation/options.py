@@ -81,7 +81,7 @@ def plan_from(args: argparse.Namespace) -> Tuple[Host, Plan]:
     check_folder_place(experiment, "--output_dir")
     method: Optional[str] = None
     if host.is_checkout:
-        method = None if args.no_f0 else args.f0_method or default_f0_method(host)
+        method = None if args.no_f0 else args.f0_method or default_f0_method(host, named=False)
         preprocess.check_needs(host, method)
     else:
         if args.version == "v1":

@@ -39,7 +39,7 @@ class RvcSynthesis:
                  index_rate: float = 0.75, f0_method: Optional[str] = None, seed: Optional[int] = 0):
         self.voice, self.seed = voice, seed
         host = patch_realtime_class(voice.host)
-        self._method = check_f0_method(host, f0_method)
+        self._method = check_f0_method(host, f0_method, named=False)
         self._root = host
         module = realtime_module(host)
         if not takes_frames(module):

@@ -162,6 +162,37 @@ def test_f0_methods_are_the_layouts_own(checkout):
                 check_f0_method(checkout, method)
 
 
+def test_rmvpe_is_looked_for_where_it_will_be_read(checkout, monkeypatch, tmp_path):
+    """RVC's conversion reads the folder that rmvpe_root names; its scripts for training, and its realtime class, their
+    own."""
+    for folder, ways in ((tmp_path / "models", [True]), (checkout.root / "assets/rmvpe", [False])):
+        folder.mkdir(parents=True)
+        (folder / "rmvpe.pt").write_bytes(b"")
+        monkeypatch.setenv("rmvpe_root", str(tmp_path / "models"))
+        for named in (True, False):
+            method = default_f0_method(checkout, named)
+            assert method == check_f0_method(checkout, None, named) == ("rmvpe" if named in ways else "pm")
+        if False in ways:
+            preprocess.check_needs(checkout, "rmvpe")
+        else:
+            with pytest.raises(UserError, match="rmvpe is missing"):
+                preprocess.check_needs(checkout, "rmvpe")
+        (folder / "rmvpe.pt").unlink()
+
+
+@pytest.mark.parametrize("cuda, half, said", [(True, True, "True"), (True, False, "False"), (False, True, "False")])
+def test_features_are_extracted_in_the_precision_that_rvc_chooses_for_the_card(checkout, monkeypatch, cuda, half, said):
+    """RVC's Config has fp32 for some cards (GTX 16xx, 10xx, P40), with which fp16 gives noise."""
+    config = checkout.root / "configs/config.py"
+    config.write_text(config.read_text().replace("'cpu', False", f"'cuda:0', {half}"))
+    given = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(preprocess, "_run", lambda _host, _step, arguments, _tick: given.extend(arguments) or (0, ""))
+    experiment = checkout.root / "logs/anna"
+    preprocess.extract_features(checkout, experiment, "v2", lambda _count: None)
+    assert given[0] == ("cuda:0" if cuda else "cpu") and given[-1] == said
+
+
 def test_the_checkouts_env_file_is_read(checkout, monkeypatch):
     (checkout.root / ".env").write_text("# folders\nrmvpe_root = elsewhere/rmvpe\nweight_root='w'\n")
     assert host_environment(checkout)["rmvpe_root"] == "elsewhere/rmvpe" and host_environment(checkout)[
