@@ -193,13 +193,16 @@ def _judge(wanted: int, lost: List[str], output: Tuple[int, str], step: Text, sk
                  wanted=wanted, lost=listing(lost[:5]), because=because), file=sys.stderr)
 
 
-def _reason(text: str) -> str:
-    """What a script's output says of an error: the first line after its last traceback that is no longer indented,
-    which names the error, or else its last line; "" where it says nothing."""
+def error_in(text: str) -> str:
+    """The error that a script's output names: the first line after its last traceback that is no longer indented; ""
+    where it names none."""
     lines = text.splitlines()
     traces = [number for number, line in enumerate(lines) if _TRACE in line]
-    if traces:
-        found = next((line for line in lines[traces[-1] + 1:] if line and not line.startswith((" ", "\t"))), "")
-    else:
-        found = next((line for line in reversed(lines) if line.strip()), "")
-    return printable(found.strip())[:300]
+    after = lines[traces[-1] + 1:] if traces else []
+    return printable(next((line for line in after if line and not line.startswith((" ", "\t"))), "").strip())[:300]
+
+
+def _reason(text: str) -> str:
+    """The error that a script's output names, or else its last line; "" where it says nothing."""
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+    return error_in(text) or ("" if _TRACE in text else printable(last.strip())[:300])

@@ -284,6 +284,24 @@ def test_what_the_systems_shells_take_between_quotes():
         assert (plain_in_shell(text, windows=False), plain_in_shell(text, windows=True)) == (sh, cmd), text
 
 
+def test_where_the_graphics_card_finds_no_pitch_the_processor_does_and_rvcs_reason_is_told(checkout, tmp_path,
+                                                                                           monkeypatch):
+    class Broken(Rvc):
+        def extract_f0_feature(self, gpus, n_p, f0method, if_f0, exp_dir, version19, gpus_rmvpe):
+            yield ("f0fail-0-x.wav-Traceback (most recent call last):\n  File x\nRuntimeError: no kernel image\n\n"
+                   "all-feature-done")
+
+    given, plain = [], Rvc(checkout)
+    monkeypatch.setattr(preparation.preprocess, "check_needs", lambda host, method: given.append(method))
+    monkeypatch.setattr(preparation.preprocess, "extract_f0", lambda host, experiment, method, *other: (
+        given.append(method), list(plain.extract_f0_feature("", 1, method, True, experiment.name, "v2", ""))))
+    preparer = Preparer(Runs(Folders(checkout), "en"), Broken(checkout).names())
+    preparer.begin(("preprocess", "extract"), settings(), str(recordings(tmp_path / "raw", 0.1, 0.2)), "rmvpe_gpu")
+    job = ended(preparer)
+    assert job.error is None and given == ["rmvpe", "rmvpe"]
+    assert "no pitch with rmvpe_gpu (RuntimeError: no kernel image): rmvpe does it" in job.notes["extract"]
+
+
 def test_another_preparation_of_the_folder_is_waited_for(checkout, tmp_path):
     raw = recordings(tmp_path / "raw", 0.1, 0.2)
     preparer = Preparer(Runs(Folders(checkout), "en"), Rvc(checkout).names())

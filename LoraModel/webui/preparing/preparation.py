@@ -346,6 +346,10 @@ class Preparer:
         elif step == "extract":
             if settings.f0 and (own or not preprocess.stems(experiment / "2b-f0nsf", ".wav.npy")):
                 method = job.f0_method.replace("_gpu", "")  # RVC's page has a script of its own for the other way
+                if method != job.f0_method and not own:
+                    self._note_of(job, step, Text("RVC found no pitch with {f0_method} ({reason}): {method} does it, "
+                                                  "without the graphics card", f0_method=job.f0_method, method=method,
+                                                  reason=preprocess.error_in(job.texts.get(step, "")) or "?"))
                 preprocess.check_needs(host, method)
                 preprocess.extract_f0(host, experiment, method, workers, progress)
             if own or not preprocess.stems(preprocess.feature_folder(experiment, settings.version), ".npy"):
