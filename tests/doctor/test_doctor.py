@@ -22,7 +22,7 @@ from doctor_sounds import (
 )
 from voice_data import ROOT
 
-from LoraModel.doctor import examine, together
+from LoraModel.doctor import command, examine, together
 from LoraModel.doctor.finding import Curve, Spectrogram
 from LoraModel.doctor.level import clipped_share
 from LoraModel.doctor.page import picture_html, write_report
@@ -225,7 +225,7 @@ def test_the_page_takes_the_place_of_no_recording(tmp_path, capsys, monkeypatch,
     soundfile.write(str(tmp_path / "x.wav"), voice(1), RATE)
     (tmp_path / "no.wav").write_bytes(b"RIFF")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(sys.modules["LoraModel.doctor.command"], "examine", None)  # said before the work
+    monkeypatch.setattr(command, "examine", None)  # said before the work
     assert cli(prepare_data.main, ["--check", "--input_dir", str(tmp_path), "--report", str(tmp_path / name)]) == 2
     assert words in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,6 +1,7 @@
 """Runs of the page: the real trainer on the demo's base in processes of its own, found again, stopped, resumed,
 crashed."""
 
+import io
 import json
 import os
 import shutil
@@ -312,24 +313,27 @@ def test_the_tail_shows_what_a_terminal_would(tmp_path):
     assert run_log.tail(tmp_path / "none", 5) == []
 
 
-def test_two_pages_that_ask_at_once_read_the_log_once(tmp_path):
-    class Slow(run_log.LogReader):
-        def _take(self, line):
-            time.sleep(0.001)
-            super()._take(line)
+def test_two_pages_that_ask_at_once_read_the_log_once(tmp_path, monkeypatch):
+    class Slow(io.FileIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            time.sleep(0.1)
+            return data
 
+    monkeypatch.setattr(run_log, "open", Slow, raising=False)
     log = "".join(json.dumps({"step": step, "mel": 1.0}) + "\n" for step in range(1, 41))
     (tmp_path / run_log.LOG_FILE).write_text(log)
-    reader, start = Slow(tmp_path), threading.Barrier(3)
+    reader, start, counts = run_log.LogReader(tmp_path), threading.Barrier(3), []
 
     def ask():
         start.wait()
         reader.read()
-        assert len(reader.losses["mel"]) == 40
+        counts.append(len(reader.losses["mel"]))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [step for step, _ in reader.losses["mel"]] == list(range(1, 41)) and reader._offset == len(log)
+    assert counts == [40, 40, 40] and [step for step, _ in reader.losses["mel"]] == list(range(1, 41))
+    assert reader._offset == len(log)
