@@ -9,6 +9,7 @@ from typing import Union
 import numpy as np
 import soundfile
 
+from ..files import system_name
 from ..inference.audio import read_audio
 
 FRAMES = 100
@@ -65,7 +66,7 @@ class Recording:
 def own_rate(path: Path) -> int:
     """Hz that a file has; `USUAL_RATE` where libsndfile cannot tell."""
     try:
-        return int(soundfile.info(str(path)).samplerate)
+        return int(soundfile.info(system_name(path)).samplerate)
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError):
         return USUAL_RATE
 

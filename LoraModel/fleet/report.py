@@ -11,6 +11,7 @@ import soundfile
 
 from ..charts import line_chart
 from ..evaluation import page
+from ..files import system_name
 from ..messages import Text
 from ..training.monitor import read_log
 from .ledger import DONE, FAILED, Entry
@@ -84,7 +85,7 @@ def _players(work: Work, done: Sequence[Entry]) -> List[str]:
             break
         for kind, path in _sounds(work, entry):
             with contextlib.suppress(OSError, RuntimeError):
-                audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+                audio, rate = soundfile.read(system_name(path), dtype="float32", always_2d=True)
                 title = Text("{name}: the base alone", name=entry.name) if kind == "base" else entry.name
                 players.append(page.player(audio.mean(axis=1), rate, f"{entry.name} {kind}", title))
     return players

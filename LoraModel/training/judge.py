@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 import torch
 
+from ..files import system_name
 from ..judges import SpeakerEncoder, SpeechQuality, cosine_to_mean, speaker_leak
 from ..messages import UserError
 from ..models.random_state import undisturbed
@@ -221,6 +222,6 @@ def _networks() -> Tuple[Optional[SpeakerEncoder], Optional[SpeechQuality], Tupl
 
 
 def _sound(path: Path, rate: int) -> np.ndarray:
-    audio, found = soundfile.read(str(path), dtype="float32", always_2d=True)
+    audio, found = soundfile.read(system_name(path), dtype="float32", always_2d=True)
     mono = audio.mean(axis=1)
     return mono if found == rate else librosa.resample(mono, orig_sr=found, target_sr=rate)

@@ -1,6 +1,8 @@
 """What the tab says before the first step, and the one bar over all steps."""
 
 import json
+import os
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import torch
 from page_runs import BASE, make_root
 from voice_data import BASE as BASE_FILE
 
+from LoraModel.doctor.recording import own_rate
 from LoraModel.host import find_host
 from LoraModel.lora import LoRAConfig
 from LoraModel.messages import tr_in
@@ -76,6 +79,18 @@ def test_a_recording_that_does_not_tell_its_length_is_not_taken_for_ages(tmp_pat
     data[22:26] = bytes(4)  # STREAMINFO: 36 bits of samples, of which 0 says that they were not counted
     (tmp_path / "piped.flac").write_bytes(data)
     assert 2 < _length(tmp_path) < 10
+    slow = bytearray()
+    slow += b"RIFF" + (36 + 2000).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
+    slow += b"\1\0\1\0" + (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + b"\2\0\x10\0"
+    (tmp_path / "of 1 Hz.wav").write_bytes(slow + b"data" + (2000).to_bytes(4, "little") + bytes(2000))
+    assert 2 < _length(tmp_path) < 10  # the preparation leaves it out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_the_length_and_rate_of_a_recording_whose_name_is_no_utf8(tmp_path):
+    soundfile.write(str(tmp_path / "a.wav"), np.zeros(32000, np.float32), 16000)
+    os.rename(str(tmp_path / "a.wav"), os.fsencode(str(tmp_path)) + b"/caf\xe9.wav")
+    assert _length(tmp_path) == 2.0 and own_rate(next(tmp_path.iterdir())) == 16000
 
 
 def test_paces_are_kept_and_a_damaged_file_counts_as_empty(tmp_path):
@@ -85,7 +100,12 @@ def test_paces_are_kept_and_a_damaged_file_counts_as_empty(tmp_path):
     paces.learn("index", 4.0)
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         paces.learn("index", wrong)
-    assert Paces(tmp_path / "own" / "paces.json").of("index") == 3.0
+    paces.learn("extract", 12.0 / 1.9e14)  # of a recording that was taken for ages
+    paces.learn("extract", 5000.0)
+    assert Paces(tmp_path / "own" / "paces.json").of("index") == 3.0 and paces.of("extract") is None
+    # as an earlier one may have kept it
+    (tmp_path / "own" / "paces.json").write_text(json.dumps({"extract": 6e-14, "step|a": 0.5}))
+    assert paces.of("extract") is None and paces.of("step|a") == 0.5
     for damaged in ("[1]", "{", json.dumps({"index": "x", "slices": True})):
         (tmp_path / "own" / "paces.json").write_text(damaged)
         assert paces.of("index") is None and paces.of("slices") is None

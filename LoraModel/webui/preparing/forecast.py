@@ -15,9 +15,10 @@ import soundfile
 import torch
 from torch import nn
 
+from ...files import system_name
 from ...host import Host
 from ...host import experiment as layout
-from ...inference.audio import LONGEST
+from ...inference.audio import LONGEST, RATES
 from ...lora import LoRAConfig
 from ...lora.adapter_file import adapter_contents
 from ...lora.lora_layer import LoRALayer, layer_class
@@ -195,7 +196,9 @@ def _length(folder: Path) -> float:
                 return seconds
             path = os.path.join(at, name)
             try:
-                found = soundfile.info(path)
+                found = soundfile.info(system_name(path))
+                if not RATES[0] <= found.samplerate <= RATES[1]:
+                    continue  # no sound can be so: the preparation leaves it out
                 length = found.frames / max(1, found.samplerate)
                 if length > LONGEST:  # a header that does not tell it, or invents it: by its size, a byte a sample
                     length = os.path.getsize(path) / max(1, found.samplerate * found.channels)

@@ -4,7 +4,6 @@ before it begins."""
 from __future__ import annotations
 
 import json
-import math
 import threading
 from pathlib import Path
 from typing import Dict, Optional
@@ -15,6 +14,8 @@ USUAL = {"preprocess": 0.06, "extract": 0.4, "index": 0.03}
 """Seconds of each step of the preparation for a second of recordings, on a CPU, where nothing is known yet."""
 MOST = 500
 """So many paces are kept."""
+UNLIKELY = 1000
+"""So many times the usual pace, or so many times less than it, no machine takes."""
 
 
 class Paces:
@@ -32,7 +33,7 @@ class Paces:
 
     def learn(self, key: str, seconds: float) -> None:
         """Remember what was measured; half of it counts, so that one slow hour does not stay."""
-        if not (0 < seconds < 1e6) or not math.isfinite(seconds):
+        if not _likely(key, seconds):
             return
         with self._lock:
             kept = self._read()
@@ -50,4 +51,10 @@ class Paces:
         if not isinstance(kept, dict):
             return {}
         return {key: float(value) for key, value in kept.items() if isinstance(value, (int, float))
-                and not isinstance(value, bool) and 0 < value < 1e6}
+                and not isinstance(value, bool) and _likely(key, value)}
+
+
+def _likely(key: str, seconds: float) -> bool:
+    """Whether a pace can be: one that was measured against a wrong length of the recordings cannot."""
+    low, high = (USUAL[key] / UNLIKELY, USUAL[key] * UNLIKELY) if key in USUAL else (1e-5, 1e6)
+    return low < seconds < high
