@@ -17,12 +17,16 @@ from tqdm import tqdm
 from ..files import atomic_write
 from ..host import Host, preprocess
 from ..host import experiment as layout
-from ..messages import UserError, tr
+from ..messages import Text, UserError, listing, tr
 from . import checks
 from .by_rvc import RVCSteps
 from .by_stand_in import StandInSteps
 from .fingerprint import PRODUCTS, SET_ASIDE, Record, Settings, describe_recordings, fingerprints
 from .recordings import Recordings, find_recordings, say_left_out
+
+WORDS = {"recordings": Text("the recordings"), "version": Text("the version"), "sample_rate": Text("the sample rate"),
+         "f0_method": Text("the pitch extraction algorithm"), "features": Text("where the features come from")}
+"""What `Record.changed` names, for a reader."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class _Steps:
         self.record.finish(step, self.marks)
 
     def _say(self, moved: Path) -> None:
-        what = f" ({', '.join(self.different)})" if self.different else ""
+        what = Text(" ({different})", different=listing(WORDS[one] for one in self.different)) if self.different else ""
         print(tr("{experiment} was made of other recordings or settings{what}: what depends on them is made again, "
                  "the old files were moved to {moved}",
                  experiment=self.record.experiment, what=what, moved=moved), file=sys.stderr)

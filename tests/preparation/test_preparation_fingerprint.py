@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from LoraModel.preparation.fingerprint import (
     fingerprints,
     fingerprints_after,
 )
+from LoraModel.preparation.steps import WORDS, _Steps
 
 SETTINGS = Settings("v2", 40000, "rmvpe")
 
@@ -142,6 +144,15 @@ def test_a_damaged_record_is_an_empty_one(tmp_path, raw, text):
     record = Record(tmp_path)
     assert record.mark("slices") == "" and not any(record.is_done(step, marks) for step in STEPS)
     assert record.begin("slices", marks) is None and json.loads((tmp_path / MANIFEST).read_text())["format"] == 2
+
+
+def test_what_is_different_is_said_in_both_languages(tmp_path, raw, capsys, monkeypatch):
+    assert set(WORDS) == {"recordings", *asdict(SETTINGS)}
+    for language, said in (("en", "settings (the recordings, the pitch extraction algorithm): "),
+                           ("zh", "设置生成（录音、音高提取算法）：")):
+        monkeypatch.setenv("RVC_LORA_LANG", language)
+        _Steps(Record(tmp_path), {}, None, ["recordings", "f0_method"])._say(tmp_path / "set_aside")
+        assert said in capsys.readouterr().err
 
 
 def test_the_record_says_what_is_different(tmp_path, raw):
