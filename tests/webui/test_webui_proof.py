@@ -179,6 +179,9 @@ def train(user, folder, recordings):
     assert now == epoch + 1 and last == total > step
     assert user.say("Adapter, in the list now", "适配器（已在列表中）") in done
     assert (folder / "assets/lora/anna.safetensors").stat().st_mtime_ns >= first
+    said = (folder / "logs/anna/lora/page.log").read_text(encoding="utf-8", errors="replace")
+    assert "done in" in said or "完成" in said
+    assert str(Path("assets", "lora")) not in said  # the trainer does not ask for the place that the page has taken
 
 
 def use(user, folder, recording, batch, base):

@@ -185,7 +185,7 @@ class Runs:
         rate = parse_rate(settings.sample_rate)
         options += ["--sample_rate", str(rate)] if rate else []
         options += ["--rvc_root", str(self.folders.root)] if self.folders.is_checkout else []
-        options += ["--resume"] if resume else []
+        options += ["--not_in_list", *(["--resume"] if resume else [])]  # the worker puts it there
         started = time.time()
         self._write(folder, "job.json", {
             "settings": asdict(settings), "train": options, "adapter": str(folder / f"{config.name}.safetensors"),
