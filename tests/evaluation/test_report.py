@@ -160,7 +160,7 @@ def test_report_tells_what_a_listener_would(tmp_path, data):
                            global_variance_base=0.8, global_variance_adapter=1.1, dnsmos_base=3.0, dnsmos_adapter=3.1)
     text = report.write_report(tmp_path, data).read_text(encoding="utf-8")
     shown = " ".join(Page(text).text)
-    for expected in ("Salt & <pepper>.", "Word error rate", "丢失的词", "Sharpness: global variance", "DNSMOS"):
+    for expected in ("Salt & <pepper>.", "Word error rate", "词错误率", "Sharpness: global variance", "DNSMOS"):
         assert expected in shown, expected
     assert '<span class="worse">+100%</span>' in text  # twice the words are lost
     assert '<span class="better">+0.300</span>' in text  # 1.1 is nearer to 1 than 0.8
