@@ -250,7 +250,7 @@ class Together:
     def _welcome(self, wait: bool) -> None:
         """Take in the voices that the parent sends; with `wait`, wait for a word of it."""
         worker = self._worker
-        while self._more and (wait or worker.link.poll()):
+        while self._more and (wait or worker.has_word()):
             job = worker.receive()
             wait = False
             if job is None:

@@ -20,10 +20,10 @@ import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -121,6 +121,7 @@ class Worker:
         self.link, self.work, self.host, self.base, self.device = link, work, host, base, device
         self.stopping = False
         self._told: Dict[str, float] = {}
+        self._unread: Deque[Tuple[Any, ...]] = deque()  # of the parent's words, in their order
 
     def run(self) -> None:
         while not self.stopping:
@@ -132,10 +133,12 @@ class Worker:
 
     def receive(self) -> Optional[Job]:
         """Wait for the parent's word: a voice, or None for the end."""
-        message = self.link.recv()
-        if message[0] == "stop":
-            self.stopping = True
-        return message[1] if message[0] == "job" else None
+        message = self._unread.popleft() if self._unread else self._word()
+        return message[1] if message[0] == "job" and not self.stopping else None
+
+    def has_word(self) -> bool:
+        """Whether there is a word of the parent's that was not acted on."""
+        return bool(self._unread) or self.link.poll()
 
     def do(self, job: Job) -> None:
         """Do one piece of work and tell what became of it."""
@@ -165,10 +168,15 @@ class Worker:
         return not self.stopping
 
     def listen(self) -> None:
-        """Take note of a wish to stop."""
+        """Take note of a wish to stop; what else the parent says is kept for `receive`: a voice may be sent, and the
+        end, while others of the same worker are under way."""
         while self.link.poll():
-            if self.link.recv()[0] == "stop":
-                self.stopping = True
+            self._unread.append(self._word())
+
+    def _word(self) -> Tuple[Any, ...]:
+        message: Tuple[Any, ...] = self.link.recv()
+        self.stopping = self.stopping or message[0] == "stop"
+        return message
 
 
 def failure_message(job: Job, error: Exception, work: Work) -> Tuple[Any, ...]:

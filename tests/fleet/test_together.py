@@ -1,5 +1,7 @@
 """Several voices in one batch: each comes to what it comes to alone."""
 
+import time
+
 import pytest
 import torch
 from fleet_data import SETTINGS, done_once, make_place, session_of, states
@@ -68,6 +70,42 @@ def test_a_worker_with_two_places_for_three_voices(place, tmp_path):
     engine.run(lambda: None)
     found = states(tmp_path / "out")
     assert found == {**dict.fromkeys((*NAMES, "apart"), "done"), "wrong": "failed"} and done_once(tmp_path / "out")
+
+
+def limited(seconds):
+    """A `watch` that ends a run which hangs."""
+    end = time.monotonic() + seconds
+
+    def watch():
+        assert time.monotonic() < end, "the run does not end"
+
+    return watch
+
+
+def test_what_the_parent_says_during_a_step_is_not_lost(place, tmp_path):
+    """The end, and a further voice: both come while the longest voice of the batch is under way."""
+    session, base, work = session_of(place, tmp_path / "out")
+    lengths = {"anna": 1, "ben": 12, "carla": 1}
+    session.ledger.add([Voice(name, str(place / "logs" / name), {"epochs": epochs}, True)
+                        for name, epochs in lengths.items()])
+    session.local(base, work, workers=1, together=2).run(limited(120))
+    entries = session.ledger.entries()
+    assert {entry.name: (entry.state, entry.attempt) for entry in entries} == dict.fromkeys(NAMES, ("done", 1))
+
+
+def test_a_batch_that_is_stopped_saves_and_ends(place, tmp_path):
+    session, base, work = session_of(place, tmp_path / "out")
+    session.ledger.add([Voice(name, str(place / "logs" / name), {"epochs": 200}, True) for name in NAMES])
+    engine, watch = session.local(base, work, workers=1, together=2), limited(120)
+
+    def stop_amid_it():
+        watch()
+        if any(entry.step for entry in session.ledger.entries()):
+            engine.stop()
+
+    engine.run(stop_amid_it)
+    assert states(tmp_path / "out") == dict.fromkeys(NAMES, "waiting")
+    assert (tmp_path / "out/voices/anna/state.pt").is_file() and (tmp_path / "out/voices/ben/state.pt").is_file()
 
 
 def test_one_whose_loss_is_no_number_leaves_the_others(place, tmp_path):
