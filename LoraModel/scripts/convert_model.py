@@ -121,7 +121,8 @@ def main(argv: Optional[list] = None) -> int:
         host = find_host(args.rvc_root)
         check_output(output, args.force, source)
         base = load_base_beside_config(source, host, args.sample_rate, args.config_json)
-        save_model(output, small_model(base.network, base.info, args.name or base.info.name))
+        save_model(output, small_model(base.network, base.info, args.name or base.info.name, pitch=base.info.pitch,
+                                       noise=base.info.noise))
     else:
         check_adapter_output(output, args.force, source)
         adapter = load_adapter(source)

@@ -15,8 +15,10 @@ from LoraModel.host import Host
 from LoraModel.inference import VoiceLoader, options, strength
 from LoraModel.inference import audio as audio_io
 from LoraModel.lora import load_adapter, weight_norm
+from LoraModel.lora.voice_pitch import VoicePitch
 from LoraModel.messages import cli
 from LoraModel.models import load_base
+from LoraModel.models.voice_file import save_model, small_model
 from LoraModel.scripts import convert_model, merge_lora
 
 
@@ -170,6 +172,14 @@ def test_small_turns_a_base_into_an_ordinary_model(tmp_path, library):
     base = load_base(BASE, library, config_json=BASE.parent / "config.json").network.state_dict()
     assert checkpoint["info"] == "plain" and all(torch.equal(tensor.half(), base[name].half()) for name,
                                                  tensor in network.state_dict().items())
+
+
+def test_small_keeps_what_a_merged_voice_tells_of_itself(tmp_path, library):
+    base = load_base(BASE, library, config_json=BASE.parent / "config.json")
+    save_model(tmp_path / "m.pth", small_model(base.network, base.info, "m", (), VoicePitch(118.2, 90.1, 160.3), 0.6))
+    assert cli(convert_model.main, ["small", str(tmp_path / "m.pth"), "--output", str(tmp_path / "s.pth")]) == 0
+    info = load_base(tmp_path / "s.pth", library).info
+    assert info.pitch == VoicePitch(118.2, 90.1, 160.3) and info.noise == 0.6
 
 
 def test_info_says_what_files_are(merged, adapters):
