@@ -141,7 +141,10 @@ def test_the_command_blends_exactly_resizes_and_names_what_is_wrong(tmp_path, ca
     for line, said in (
         ([f"{files[0]}:x", "--output", "e.safetensors"], "'x' is no number"),
         ([f"{files[0]}:2", "--output", "e.safetensors"], "not between 0 and 1.5"),
-        ([str(files[0]), "--output", str(files[1])], "exists, is the input"),
+        ([str(files[0]), "--output", str(files[1])], "b.safetensors exists: .* pass --force to overwrite it"),
+        ([str(files[0]), "--output", str(files[0]), "--force"], "is an input, and inputs are never overwritten"),
+        ([str(files[0]), "--output", "Cd"], r"Cd does not end in .safetensors.*did you mean Cd.safetensors\?"),
+        ([str(files[0]), "--output", "h.v2.pth"], r"did you mean h.v2.safetensors\?"),
         ([str(tmp_path / "none.safetensors"), "--output", "e.safetensors"], "no adapter file"),
     ):
         with pytest.raises(UserError, match=said):
