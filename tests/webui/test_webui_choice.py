@@ -50,7 +50,8 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
             page.mouse.move(box["x"] + box["width"] * (0.33 + 0.02 * step), box["y"] + box["height"] / 2)
         page.mouse.up()
         page.wait_for_timeout(500)
-        shows("weights/lisa.pth", "lora/anna.safetensors", f"strength 1\nnoise {float(noise.input_value()):g} of RVC's")
+        share = f"{float(noise.input_value()):g}"
+        shows("weights/lisa.pth", "lora/anna.safetensors", f"strength 1\nrandom noise {share} of RVC's")
         page.get_by_role("button", name="Add a voice to the blend").click()
         choose("LoRA adapter 2", "bert.safetensors")
         shows("weights/lisa.pth", "lora/anna.safetensors", "with lora/mine/bert.safetensors at 1")
@@ -58,6 +59,6 @@ def test_lists_and_what_is_loaded_agree_in_a_browser(chromium, tmp_path):  # noq
         page.get_by_label("LoRA adapter 2").locator("visible=true").wait_for()  # it is loaded, so its row is in sight
         page.get_by_role("button", name="Remove the last voice").click()
         page.get_by_label("LoRA adapter 2").first.wait_for(state="hidden")
-        shows("weights/lisa.pth", "lora/anna.safetensors", "strength 1\nnoise ")
+        shows("weights/lisa.pth", "lora/anna.safetensors", "strength 1\nrandom noise ")
         assert float(field(page, "Random noise").input_value()) > 0.5
         page.close()
