@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Callable, Set, Union
+from typing import Any, Callable, Set, Union
 
 import numpy as np
 
@@ -25,6 +25,9 @@ CANCELLED = 1e-3
 with its poles exchanged."""
 SHORTEST = 0.1
 """Seconds: of less, neither pitch nor features can be found."""
+
+FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
+"""The full scale of whole numbers by their type."""
 
 Tell = Callable[[str], None]
 _told: Set[str] = set()
@@ -50,6 +53,25 @@ def channels_used(energy: np.ndarray, mixed: float) -> np.ndarray:
     if used.sum() > 1 and mixed < CANCELLED * energy.max():
         used = np.arange(len(energy)) == int(energy.argmax())
     return used
+
+
+def as_floats(samples: Any, what: Text, guess: bool = False) -> np.ndarray:
+    """Samples as float32 of full scale 1: whole numbers are divided by what their type can hold.
+
+    Args:
+        what: what is named where they cannot be taken.
+        guess: leave whole numbers of more than 16 bits as they are, for `in_scale` to find their scale by their peak.
+
+    Raises:
+        UserError: neither floating-point nor whole numbers, or whole ones of a type that no sound has.
+    """
+    array = np.asarray(samples)
+    full = 1.0 if array.dtype.kind == "f" or guess and array.dtype.kind in "iu" else None
+    full = FULL_SCALE.get(array.dtype.name, full) if not guess or array.dtype.itemsize <= 2 else full
+    if full is None:
+        raise UserError("{what} holds samples of the type {kind}: give float32 of full scale 1, or int16", what=what,
+                        kind=array.dtype.name)
+    return array.astype(np.float32) / np.float32(full) if full != 1 else np.asarray(array, dtype=np.float32)
 
 
 def in_scale(audio: np.ndarray, path: Union[Path, Text], tell: Tell) -> np.ndarray:

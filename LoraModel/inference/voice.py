@@ -20,7 +20,7 @@ from .convert import INPUT_RATE, ConvertOptions, check_index
 from .converter import Converter, choose_device
 from .marking import mark_of
 from .model_loader import VoiceLoader
-from .sound import in_scale, tell_once
+from .sound import as_floats, in_scale, tell_once
 from .transpose import AUTO, Transposition, choose_transposition
 
 PathLike = Union[str, Path]
@@ -129,7 +129,7 @@ class Voice:
             if source.ndim != 1:
                 raise UserError("the recording has shape {shape}: give (samples,) at 16 kHz, or a file's path",
                                 shape=source.shape)
-            audio = np.asarray(source, dtype=np.float32)
+            audio = as_floats(source, Text("the recording"), guess=True)
             if not np.isfinite(audio).all():
                 raise UserError("the recording holds samples that are no numbers (NaN or infinity): check where they "
                                 "come from")

@@ -19,9 +19,9 @@ from ..host.networks import excitation, given_excitation
 from ..inference import stand_in
 from ..inference.convert import FRAME, INPUT_RATE, NOISE_SCALE, check_between
 from ..inference.model_loader import Source, VoiceLoader
-from ..inference.sound import check_length
+from ..inference.sound import as_floats, check_length
 from ..lora.rows import Products, rows_adapted
-from ..messages import UserError
+from ..messages import Text, UserError
 from ..models import Base, GeneratorLoRA
 from ..models.random_state import undisturbed
 from .changes import key_of
@@ -76,6 +76,7 @@ class VoiceBatch:
         info, shifts = self.voice.info, list(transpose) or [0.0] * len(recordings)
         if not len(recordings) == len(voices) == len(shifts):
             raise ValueError(f"{len(recordings)} recordings, {len(voices)} voices and {len(shifts)} transpositions")
+        recordings = [as_floats(sound, Text("the recording")) for sound in recordings]
         products = [self.products(voice) for voice in voices]
         groups: OrderedDict[int, List[int]] = OrderedDict()
         for index, sound in enumerate(recordings):
@@ -85,8 +86,7 @@ class VoiceBatch:
         for frames, members in groups.items():
             content, f0 = [], []
             for index in members:
-                sound = np.pad(np.asarray(recordings[index], dtype=np.float32),
-                               (0, frames * FRAME - len(recordings[index])))
+                sound = np.pad(recordings[index], (0, frames * FRAME - len(recordings[index])))
                 content.append(np.repeat(np.asarray(stand_in.content_features(sound), dtype=np.float32), 2,
                                          axis=0)[:frames])
                 f0.append(stand_in.pitch(sound, frames) * 2.0 ** (shifts[index] / 12) if info.f0 else np.zeros(frames))

@@ -15,7 +15,8 @@ from ..devices import check_device
 from ..host import Host, find_host
 from ..inference.convert import FRAME, INPUT_RATE, check_between
 from ..inference.model_loader import VoiceLoader
-from ..messages import UserError
+from ..inference.sound import as_floats
+from ..messages import Text, UserError
 from ..models import Base
 from .changes import ROOM, ChangingVoice, VoiceChanges
 from .joining import Joiner
@@ -150,15 +151,15 @@ class RealtimeVoice(ChangingVoice):
         """Convert the next block of the stream. One thread at a time.
 
         Args:
-            block: (block_samples,) at `rate`, full scale 1.
+            block: (block_samples,) at `rate`, full scale 1; int8, int16 and int32 are brought to it.
 
         Returns:
             (block_samples,) float32: the sound of `delay` seconds before, all of it in one voice.
 
         Raises:
-            UserError: another number of samples, or samples that are no numbers.
+            UserError: another number of samples, samples that are no numbers, or of another type.
         """
-        block = np.asarray(block, dtype=np.float32)
+        block = as_floats(block, Text("the block"))
         if block.shape != (self.block_samples,):
             raise UserError("a block of this stream has {block_samples} samples, not {shape}: cut or fill it to this "
                             "length", block_samples=self.block_samples, shape=block.shape)

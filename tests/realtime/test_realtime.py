@@ -129,6 +129,21 @@ def test_a_block_of_another_shape_or_without_numbers_is_refused(stream, wrong):
         stream().process(wrong)
 
 
+@pytest.mark.parametrize("kind", ["int16", "int32"])
+def test_a_block_of_whole_numbers_is_heard_as_its_sound(stream, speech, kind):
+    whole, floats = stream(), stream()
+    full = 2.0 ** (8 * np.dtype(kind).itemsize - 1)
+    sound = fed(whole, (speech[:6000] * full).astype(kind))
+    np.testing.assert_allclose(np.concatenate(sound), np.concatenate(fed(floats, speech[:6000])), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint16", "bool", "complex64", "object"])
+def test_a_block_of_another_type_is_refused_by_its_name(stream, kind):
+    live = stream()
+    with pytest.raises(UserError, match=f"the block holds samples of the type {kind}: give float32"):
+        live.process(np.zeros(live.block_samples, dtype=kind))
+
+
 # ---------------------------------------------------------------- what is heard
 
 def test_the_stream_is_the_voice_that_set_adapters_makes(stream, adapters, speech, library):
