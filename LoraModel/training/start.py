@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from ..lora import Adapter
 from ..lora.adapter_file import check_base, tensors_hash
-from ..messages import UserError
-from ..models import BaseInfo, SynthesizerLoRA
+from ..messages import Text, UserError
+from ..models import PRESETS, BaseInfo, SynthesizerLoRA
 from ..models.prior_noise import noise_layers
 
 
@@ -27,20 +29,28 @@ def check_start(adapter: Adapter, model: SynthesizerLoRA, info: BaseInfo) -> Non
     own = noise_layers(adapter)  # the run sets it by itself, at each save
     for name in [name for name in found if name not in wanted and name.rpartition(".lora_")[0] in own]:
         del found[name]
+    advice = _advice(adapter.config.preset, model.injection.config.preset)
     for name in sorted(set(wanted) ^ set(found)):
         if name in wanted:
-            raise UserError("--init: adapter {adapter!r} has no {name}, which this run trains: choose the preset that "
-                            "it was trained with ({preset})", adapter=adapter.name, name=name,
-                            preset=adapter.config.preset or "?")
-        raise UserError("--init: adapter {adapter!r} has {name}, which this run does not train: choose the preset that "
-                        "it was trained with ({preset})", adapter=adapter.name, name=name,
-                        preset=adapter.config.preset or "?")
+            raise UserError("--init needs this run's layers: {adapter!r} has no {name}, which this run trains: "
+                            "{advice}", adapter=adapter.name, name=name, advice=advice)
+        raise UserError("--init needs this run's layers: {adapter!r} has {name}, which this run does not train: "
+                        "{advice}", adapter=adapter.name, name=name, advice=advice)
     for name, shape in wanted.items():
         if found[name] != shape:
-            raise UserError("--init: {name} of adapter {adapter!r} has the shape {found}, this run's {shape}: choose "
-                            "the "
-                            "preset and rank that it was trained with", name=name, adapter=adapter.name,
-                            found=found[name], shape=shape)
+            raise UserError("--init needs this run's ranks: {name} of {adapter!r} has the shape {found}, this run's "
+                            "{shape}: {advice}", name=name, adapter=adapter.name, found=found[name], shape=shape,
+                            advice=advice)
+
+
+def _advice(theirs: str, own: str) -> Text:
+    """What makes the run's layers those of the adapter. theirs, own: what `LoRAConfig.preset` says of the two."""
+    known = re.fullmatch(r"(\w+)(?:, rank (\d{1,4}))?(?:, alpha ([0-9.e+-]{1,12}))?", theirs)
+    if known is None or known.group(1) not in PRESETS or theirs == own:
+        return Text("choose another adapter, or give the run its layers and ranks (setting lora, docs/settings.md)")
+    options = zip(("--preset", "--lora_rank", "--lora_alpha"), known.groups())
+    return Text("train with {options}, as it was trained, or choose another adapter",
+                options=" ".join(f"{option} {value}" for option, value in options if value is not None))
 
 
 @torch.no_grad()

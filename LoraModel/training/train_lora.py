@@ -171,7 +171,7 @@ def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Opt
 
 
 def start_of(texts: List[str], config: TrainConfig, rvc_root: Optional[str]) -> Adapter:
-    """What --init names: one adapter as it is, or a blend brought to the run's ranks.
+    """What --init names: one adapter as it is, or a blend brought to the run's ranks; its name is what was given.
 
     Raises:
         UserError: a file that is no adapter, a strength that cannot be, adapters of two bases.
@@ -185,11 +185,17 @@ def start_of(texts: List[str], config: TrainConfig, rvc_root: Optional[str]) -> 
     for text in texts:
         file, strength = weight_of(text)
         check_strength(1.0 if strength is None else strength)
-        chosen.append((load_adapter(find_adapter(file, root)), 1.0 if strength is None else strength))
+        adapter = load_adapter(find_adapter(file, root))
+        adapter.metadata["name"] = text  # an error names the user's file
+        chosen.append((adapter, 1.0 if strength is None else strength))
     if len(chosen) == 1 and chosen[0][1] == 1:
         return chosen[0][0]
     wanted = {name: target.r for name, target in config.lora_config().targets.items()}
-    return resized(blend(chosen, "init"), wanted).adapter
+    made = blend(chosen, " + ".join(texts))
+    presets = {adapter.config.preset for adapter, _ in chosen}
+    if len(presets) == 1:
+        made.config.preset = presets.pop()
+    return resized(made, wanted).adapter
 
 
 def report(trainer: Trainer, seconds: float) -> int:

@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_one_line(voice, first, tmp_path, capsys):
     foreign = tmp_path / "foreign.safetensors"
     save_adapter(foreign, other.tensors, other.config, {**other.metadata, "base_hash": "0" * 64})
     for lora, file, words in (
-            ({"r": 3, "lora_alpha": 4, "targets": targets}, first, "shape"),
+            ({"r": 3, "lora_alpha": 4, "targets": targets}, first, "needs this run's ranks: "),
             ({"r": 2, "lora_alpha": 4, "targets": {**targets, "resblocks": True}}, first, "has no"),
             ({"r": 2, "lora_alpha": 4, "targets": {"ups": True}}, first, "does not train"),
             ({"r": 2, "lora_alpha": 4, "targets": targets}, foreign, "was trained on base"),
@@ -97,3 +97,23 @@ def test_what_does_not_fit_is_one_line(voice, first, tmp_path, capsys):
         assert not (tmp_path / "out").exists()
     with pytest.raises(UserError):
         start_of([str(first), str(foreign)], TrainConfig(), None)
+
+
+def test_what_does_not_fit_names_the_file_and_only_a_preset_that_is_one(voice, first, tmp_path, capsys):
+    """Of an adapter of a preset, of two of the same, and of what no preset made."""
+    made = []
+    for preset, rank in (("fast", None), ("fast", None), ("balanced", 1)):
+        trainer = prepare(TrainConfig.from_dict(settings(voice, tmp_path / f"p{len(made)}", lora=None, preset=preset,
+                                                         lora_rank=rank)))
+        made.append(tmp_path / f"{preset}{len(made)}.safetensors")
+        made[-1].write_bytes(trainer.adapter_contents())
+    fast, same, other = map(str, made)
+    for given, words in (([fast], "train with --preset fast, as"), ([f"{fast}:0.7", f"{same}:0.3"], "--preset fast, as"),
+                         ([other], "train with --preset balanced --lora_rank 1, as"),
+                         ([f"{fast}:0.7", f"{other}:0.3"], "(setting lora, docs/settings.md)"),
+                         ([str(first)], "(setting lora, docs/settings.md)")):
+        assert run(voice, tmp_path / "out", "--init", *given, lora=None, preset="clear") == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "--init needs this run's layers: " in said and words in said and repr(" + ".join(given)) in said, said
+    assert run(voice, tmp_path / "out", "--init", fast, lora=None, preset="fast", lora_rank=3) == 2
+    assert "train with --preset fast, as" in capsys.readouterr().err
