@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..host import experiment as layout
+from ..inference.adapter_choice import RUN_FILE
 from ..inference.audio import NOT_AUDIO, problem_of
 from ..messages import Text, UserError
 from ..paths import plain_in_shell, printable
@@ -41,8 +42,8 @@ class Recordings(NamedTuple):
 def find_recordings(place: Path, without: Optional[Path] = None) -> Recordings:
     """The recordings in `place`, a folder or a single file: those in its subfolders too.
 
-    Hidden files and folders, and experiment folders (RVC's own slices), are passed over; links to folders are not
-    followed.
+    Hidden files and folders, experiment folders (RVC's own slices) and folders of runs (whose samples are converted
+    audio) are passed over; links to folders are not followed.
 
     Args:
         without: a folder that is passed over: the experiment that is made of them.
@@ -89,13 +90,15 @@ def _files_below(place: Path, without: Optional[Path]) -> List[Path]:
     for name, folders, names in os.walk(str(place)):
         here = Path(name)
         folders[:] = sorted(one for one in folders if not one.startswith(".")
-                            and not _is_experiment(here / one, without))
+                            and not _is_made(here / one, without))
         files += [here / one for one in names if not one.startswith(".") and (here / one).is_file()]
     return files
 
 
-def _is_experiment(folder: Path, without: Optional[Path]) -> bool:
-    return folder == without or (folder / layout.WAVS).is_dir() or (folder / layout.WAVS_16K).is_dir()
+def _is_made(folder: Path, without: Optional[Path]) -> bool:
+    """Whether preparation or a run has made the folder."""
+    return (folder == without or (folder / layout.WAVS).is_dir() or (folder / layout.WAVS_16K).is_dir()
+            or (folder / RUN_FILE).is_file())
 
 
 def left_out(recordings: Recordings) -> List[Text]:

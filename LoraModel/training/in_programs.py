@@ -125,11 +125,15 @@ def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = Fal
         info: of the base, where it is known already.
 
     Raises:
-        UserError: the folder is missing, or holds no recording.
+        UserError: the folder is missing, holds no recording, or is the run's own.
     """
     source = host.resolve(config.data_dir)
     if not source.exists() or is_experiment(source):
         return config
+    run = run_folder(host, config.output_dir, resume)
+    if run.resolve() == source.resolve():
+        raise UserError("{folder} is the folder of the recordings: choose another --output_dir, or what the run "
+                        "writes there would be taken for recordings", folder=run)
     name = config.name or (source.stem if source.is_file() else source.resolve().name)
     info = info or load_base_beside_config(config.base_model, host, sample_rate, config_json).info
     check_base(info)  # what the recordings have no part in is said before they are prepared
@@ -137,7 +141,7 @@ def with_recordings_prepared(config: TrainConfig, host: Host, resume: bool = Fal
     check_speakers(config, info)
     if config.base_d:
         load_discriminator(host.resolve(config.base_d), host, info.version)
-    output = Path("logs") / name if host.is_checkout else run_folder(host, config.output_dir, resume) / "data"
+    output = Path("logs") / name if host.is_checkout else run / "data"
     beside = config_json or _configuration_beside(info.path, host, info.version, info.sample_rate)
     options = ["--input_dir", str(source), "--output_dir", str(output), "--version", info.version, "--sample_rate",
                str(info.sample_rate)]

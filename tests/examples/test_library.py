@@ -13,6 +13,7 @@ from voice_data import BASE
 
 import LoraModel
 from LoraModel import TrainConfig, UserError, Voice, train
+from LoraModel.preparation.recordings import find_recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = pytest.fixture(autouse=True, scope="module")(training_data.one_thread)
@@ -80,6 +81,16 @@ def test_a_callback_stops_the_run_and_resume_goes_on(place):
     with pytest.raises(UserError, match="resume"):
         train(config)
     assert train(config, resume=True).steps == 4
+
+
+def test_a_run_below_the_recordings_is_none_of_them(place):
+    config = TrainConfig(base_model="base.pth", data_dir="anna", output_dir="anna/lora", epochs=1, device="cpu")
+    train(config)
+    assert list((place / "anna/lora/samples").glob("*.flac"))
+    (place / "anna/lora/data").rename(place / "kept")  # what is in it is passed over as it is
+    assert {file.parent for file in find_recordings(place / "anna").files} == {place / "anna"}
+    (place / "kept").rename(place / "anna/lora/data")
+    assert train(config, resume=True).finished and not (place / "anna/lora/data/set_aside").exists()
 
 
 def test_what_train_refuses(place):

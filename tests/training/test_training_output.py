@@ -2,6 +2,7 @@
 # ruff: noqa: F811  (fixtures, which pytest finds by their names)
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from training_data import DEMO, argv, environment, log, make_experiment, one_thr
 from voice_data import make_adapter
 
 from LoraModel.lora import load_adapter
-from LoraModel.messages import cli
+from LoraModel.messages import UserError, cli
 from LoraModel.training import in_programs, train_lora, validate
 from LoraModel.training.monitor import Monitor
 from LoraModel.training.publishing import put_into_list
@@ -31,7 +32,7 @@ def test_another_voices_folder(voice, tmp_path, refused, capsys):
     assert main(argv(settings(voice, output, epochs=1, **BETTER), config=tmp_path / "c.json")) == 0
     capsys.readouterr()
     for name, flags in (("holds a run of 'voice' already: pass --resume", ()),
-                        ("run of another voice (name 'voice'", ("--name", "other"))):
+                        ("run of another voice ('voice', now 'other')", ("--name", "other"))):
         assert name in refused(settings(voice, output, epochs=1), *flags, written=True)
         if flags:
             assert name in refused(settings(voice, output, epochs=1), *flags, "--resume", written=True)
@@ -39,8 +40,8 @@ def test_another_voices_folder(voice, tmp_path, refused, capsys):
     assert "a run on other recordings: 4 of its 4 clips differ" in refused(settings(other, output), "--resume",
                                                                            written=True)
     base = changed_base(tmp_path, lambda checkpoint: checkpoint["model"]["dec.conv_pre.bias"].add_(1))
-    assert "run of another voice (base_hash" in refused(settings(voice, output, base_model=base), "--resume",
-                                                        written=True)
+    said = refused(settings(voice, output, base_model=base), "--resume", written=True)
+    assert re.search(r"of this voice on another base \(f0G16k \(\w{8}…\), now G \(\w{8}…\)\): give --base_model", said)
     (output / "run.json").write_text("{")
     assert "run.json is damaged" in refused(settings(voice, output), "--resume", written=True)
     (output / "run.json").unlink()
@@ -172,6 +173,10 @@ def test_the_command_prepares_a_folder_of_recordings_first(tmp_path, monkeypatch
                str(tmp_path / "run")]
     assert main(command) == 0 and (seen[0].name, seen[0].data_dir) == ("anna", str(tmp_path / "run" / "data"))
     assert main([*command[:3], seen[0].data_dir, *command[4:]]) == 0 and seen[1].data_dir == seen[0].data_dir
+    for same in (tmp_path / "anna", tmp_path / "run" / ".." / "anna"):
+        with pytest.raises(UserError, match="is the folder of the recordings: choose another --output_dir"):
+            main([*command[:5], str(same)])
+    assert [file.name for file in (tmp_path / "anna").iterdir()] == ["01.flac"]
 
 
 def test_rvcs_page_lists_what_the_command_trained_and_no_file_of_the_users_is_lost(tmp_path, library):
