@@ -35,6 +35,7 @@ from LoraModel.inference.audio import check_writable, read_audio, write_audio
 from LoraModel.inference.marking import mark_of
 from LoraModel.inference.options import add_device_options, add_mark_option, add_noise_option
 from LoraModel.messages import UserError, tr
+from LoraModel.paths import printable
 from LoraModel.realtime.plan import Switch, names_of, parse_switch, play
 from LoraModel.realtime.voice import RealtimeVoice
 
@@ -114,7 +115,11 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     with tqdm(total=100, desc=Path(args.input).name, unit="%", leave=False) as bar:
         played = play(live, sound, switches, lambda share: bar.update(int(share * 100) - bar.n), args.force,
                       args.any_strength, args.noise)
-    voices = " + ".join(dict.fromkeys(file.stem for switch in switches for file in switch.voice))
+    for switch in played.unheard:
+        print(printable(tr("note: {switch} lies after the recording's end ({seconds:.2f} s)", switch=switch,
+                           seconds=len(sound) / live.rate)), file=sys.stderr)
+    heard = [switch for switch in switches if switch not in played.unheard]
+    voices = " + ".join(dict.fromkeys(file.stem for switch in heard for file in switch.voice))
     write_audio(args.output, played.sound, live.rate, mark_of(voices or live.voice.title, not args.no_mark))
     if args.json:
         atomic_write(Path(args.json), json.dumps(played.figures(live), indent=1, ensure_ascii=False).encode(

@@ -25,6 +25,11 @@ class Switch(NamedTuple):
     at: float
     voice: Dict[Path, float]
 
+    def __str__(self) -> str:
+        """As --switch takes it."""
+        parts = (path.stem if strength == 1 else f"{path.stem}={strength:g}" for path, strength in self.voice.items())
+        return f"{self.at}:{','.join(parts) or PLAIN}"
+
 
 def names_of(files: Sequence[Path]) -> Dict[str, Path]:
     """What each adapter may be called: its number from 1 on, its path, its file's name, and that without the ending
@@ -112,15 +117,17 @@ def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],
             changes[-1]["held_ms"] = round(1000 * live.held, 3)
         if progress is not None:
             progress((index + 1) / count)
-    return Played(np.concatenate(out)[delay:delay + len(sound)], taken, changes)
+    return Played(np.concatenate(out)[delay:delay + len(sound)], taken, changes, waiting)
 
 
 class Played(NamedTuple):
-    """The converted recording, as long as it was; seconds that each block took; what each change of voice took."""
+    """The converted recording, as long as it was; seconds that each block took; what each change of voice took; the
+    changes that were never heard, since they lie after its end."""
 
     sound: np.ndarray
     seconds: List[float]
     changes: List[Dict[str, Any]]
+    unheard: Sequence[Switch] = ()
 
     def figures(self, live: RealtimeVoice) -> Dict[str, Any]:
         length = live.block_samples / live.rate
@@ -129,4 +136,5 @@ class Played(NamedTuple):
             "seconds_a_block": round(float(np.median(self.seconds)), 5),
             "seconds_a_block_most": round(max(self.seconds), 5),
             "blocks_slower_than_real_time": sum(seconds > length for seconds in self.seconds), "changes": self.changes,
+            "changes_after_the_end": [str(switch) for switch in self.unheard],
         }

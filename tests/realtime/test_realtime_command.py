@@ -62,6 +62,7 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
     assert told["changes"][2]["voice"] == {"one.safetensors": 0.5, "two.safetensors": 0.5}
     assert all(change["held_ms"] >= 0 and change["ready_ms"] > 0 for change in told["changes"])
     sound = soundfile.read(str(out), dtype="float32")[0]  # as it is: `read_audio` takes an offset out
+    assert told["changes_after_the_end"] == []
     assert len(sound) == 12800 and told["blocks"] == 9 and told["seconds_a_block_most"] >= told["seconds_a_block"] > 0
     # the same as the class gives, by hand
     with RealtimeVoice(BASE, block=0.1, context=0.2) as live:
@@ -70,6 +71,19 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
                        Switch(0.5, {adapters[0]: 0.5, adapters[1]: 0.5})], noise=0.3)
         assert live.voice.noise == 0.3
     np.testing.assert_allclose(sound, played.sound, atol=1 / 32000)
+
+
+def test_a_change_after_the_recordings_end_is_told_and_no_voice_of_the_file(tmp_path, adapters, recording, capsys):
+    out, figures = tmp_path / "out.wav", tmp_path / "figures.json"
+    assert realtime.main(["--base_model", str(BASE), "--lora_weights", *map(str, adapters), "--input", str(recording),
+                          "--output", str(out), "--json", str(figures), "--context", "0.2", "--switch", "6.0:two",
+                          "7:one=0.5,two=0.5", "8:base", "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    told = json.loads(figures.read_text())
+    assert told["changes_after_the_end"] == ["6.0:two", "7.0:one=0.5,two=0.5", "8.0:base"]
+    assert all(f"note: {switch} lies after the recording's end (0.80 s)" in said
+               for switch in told["changes_after_the_end"])
+    assert len(told["changes"]) == 1 and "two" not in str(soundfile.SoundFile(str(out)).copy_metadata())
 
 
 @pytest.mark.parametrize("options, said", [
