@@ -18,7 +18,7 @@ from ..messages import Text, UserError
 from ..models import Base, load_base_beside_config
 from ..training.checkpoint import RUN_FILE
 from ..training.validate import check_base
-from .ledger import FILE, Entry, Ledger
+from .ledger import DONE, FILE, Entry, Ledger
 from .local import Local
 from .manifest import Refused, Voice, check_settings
 from .progress import Lines
@@ -105,6 +105,13 @@ class Session:
         """Make `voices` those of this run: what is done of them stays so, what has failed is tried again."""
         self.ledger.keep_only([*(voice.name for voice in voices), *(one.name for one in refused)])
         self.ledger.add(voices, refused)
+
+    def done_otherwise(self, voices: Sequence[Voice], before: Optional[Work], now: Work) -> List[str]:
+        """Those of `voices` that are done, with settings other than they would have now."""
+        done = {entry.name: entry for entry in self.ledger.entries() if entry.state == DONE}
+        changed = before is not None and before.settings != now.settings
+        return [voice.name for voice in voices if voice.name in done
+                and (changed or done[voice.name].settings != voice.settings)]
 
     def finish(self) -> List[Entry]:
         """Write the report; all voices, as they stand."""

@@ -170,9 +170,11 @@ def test_another_base_for_voices_that_wait(place, tmp_path, capsys):
     output, first = tmp_path / "out", tmp_path / "first"
     shutil.copytree(str(place), str(first))
     other = other_base(place, tmp_path / "other")
-    assert main(line(first, output, voices=only(place, tmp_path, "anna"))) == 0
+    words = line(first, output, voices=only(place, tmp_path, "anna"))
+    assert main(words) == 0 and "other settings" not in capsys.readouterr().err
+    assert main([*words, "--noise", "1"]) == 0
+    assert "done with other settings, and left as they are: anna" in capsys.readouterr().err
     Ledger(output).add([Voice("ben", str(place / "logs" / "ben"), {}, True)])
-    capsys.readouterr()
     assert cli(main, ["--output_dir", str(output), "--base_model", str(other)]) == 2
     assert "holds a run on another base" in capsys.readouterr().err
     shutil.copyfile(str(first / "base.pth"), str(tmp_path / "kept.pth"))
