@@ -61,7 +61,7 @@ def prepare(
     check_base(base.info)
     check_rate(sample_rate, base.info)
     check_speakers(config, base.info)
-    going_on = check_output(output, run_identity(config, base.info.base_hash), resume)
+    going_on = check_output(output, run_identity(config, base.info), resume)
     experiment = read_experiment(folder, host, base.info, config.speaker_id)
     tell_speaker(experiment, config)
     frames = config.segment_frames or experiment.segment_frames

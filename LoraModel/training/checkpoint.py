@@ -16,14 +16,14 @@ import torch
 
 from ..files import atomic_write, bounded_json, check_folder_place
 from ..host import Host
+from ..lora.adapter_metadata import one_line
 from ..messages import Text, UserError
-from ..models import read_checkpoint
+from ..models import BaseInfo, read_checkpoint
 from ..places import to_write
 from .config import TrainConfig
 from .data_loader import Clip
 
 STATE_FILE, RUN_FILE = "state.pt", "run.json"
-IDENTITY = ("name", "base_hash")
 MOST_RUN_BYTES = 16 * 2**20
 VERSION = 2
 """Of state.pt. Version 1 did not say what it was trained on, and held numbers that PyTorch 1.13 does not read back."""
@@ -234,10 +234,13 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
             raise UserError("{folder} holds adapters but no run of this program: choose another --output_dir",
                             folder=folder)
         return False
-    for key in IDENTITY:
-        if run.get(key) != identity[key]:
-            raise UserError("{folder} holds the run of another voice ({key} {key_2!r}, now {identity!r}): choose "
-                            "another --output_dir", folder=folder, key=key, key_2=run.get(key), identity=identity[key])
+    if run.get("name") != identity["name"]:
+        raise UserError("{folder} holds the run of another voice ({name!r}, now {now!r}): choose another --output_dir",
+                        folder=folder, name=run.get("name"), now=identity["name"])
+    if run.get("base_hash") != identity["base_hash"]:
+        raise UserError("{folder} holds the run of this voice on another base ({base}, now {now}): give --base_model "
+                        "that base, or choose another --output_dir",
+                        folder=folder, base=_base_words(run), now=_base_words(identity))
     saved = (folder / STATE_FILE).is_file()
     if saved and not resume:
         raise UserError("{folder} holds a run of {name!r} already: pass --resume to continue it, or choose another "
@@ -245,10 +248,16 @@ def check_output(folder: Path, identity: Dict[str, str], resume: bool) -> bool:
     return saved
 
 
-def run_identity(config: TrainConfig, base_hash: str) -> Dict[str, str]:
-    """What makes a folder the run of one voice, beside its clips. Where the data lies now is part of it too, but says
-    nothing of that."""
-    return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": base_hash}
+def _base_words(run: Dict[str, Any]) -> str:
+    """The base of a run: its name and the beginning of its hash."""
+    return f"{one_line(str(run.get('base_name') or '?'))} ({one_line(str(run.get('base_hash')))[:8]}…)"
+
+
+def run_identity(config: TrainConfig, info: BaseInfo) -> Dict[str, str]:
+    """What makes a folder the run of one voice, beside its clips. Where the data lies now, and what the base's file is
+    called, are part of it too, but say nothing of that."""
+    return {"name": config.name, "data_dir": str(Path(config.data_dir).resolve()), "base_hash": info.base_hash,
+            "base_name": info.name}
 
 
 def _plain_targets(targets: Any) -> bool:

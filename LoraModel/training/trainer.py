@@ -360,7 +360,9 @@ class Trainer(Stepping):
                 with suppress(UserError):
                     was = LoRAConfig.from_json(was).to_json()  # as this version writes it
             if was != value:
-                old, new = checkpoint.lora_difference(was, value) if key == "lora" else (repr(was)[:80], repr(value))
+                most = 9 if key == "init" else 80  # a hash: its beginning tells two apart
+                old, new = (checkpoint.lora_difference(was, value) if key == "lora" else
+                            (repr(was)[:most], repr(value)[:most]))
                 raise UserError("--resume: the saved run has {key} {old}, this one {new}: use the same settings, or a "
                                 "new --output_dir", key=key, old=old, new=new)
         try:
@@ -373,7 +375,7 @@ class Trainer(Stepping):
         saved.set_again(self._saved(), state)
 
     def identity(self) -> Dict[str, str]:
-        return checkpoint.run_identity(self.config, self.info.base_hash)
+        return checkpoint.run_identity(self.config, self.info)
 
     def _write_run(self, state: str) -> None:
         checkpoint.write_run(self.folder, {**self.identity(), "state": state, **record.of_run(self)})
