@@ -30,7 +30,7 @@ from LoraModel.devices import AUTO
 from LoraModel.files import atomic_write, check_file_place
 from LoraModel.host import find_host
 from LoraModel.host.pipeline import check_f0_method
-from LoraModel.inference.adapter_choice import find_adapter
+from LoraModel.inference.adapter_choice import find_adapter, paired_strengths, weight_of
 from LoraModel.inference.audio import check_writable, read_audio, write_audio
 from LoraModel.inference.marking import mark_of
 from LoraModel.inference.options import add_device_options, add_mark_option, add_noise_option
@@ -45,8 +45,11 @@ def parser() -> argparse.ArgumentParser:
                                                            "block; the voice may change between any two blocks."))
     p.add_argument("--base_model", type=commands.path, required=True,
                    help=tr("the base: a pretrained generator or a full voice (.pth)"))
-    p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.path, default=[],
-                   help=tr("adapters (.safetensors); the first one is applied from the start (default: none)"))
+    p.add_argument("--lora_weights", nargs="+", action="extend", type=commands.option(weight_of), default=[],
+                   metavar="ADAPTER[:STRENGTH]", help=tr(
+                       "adapters (.safetensors), or the folders of their training runs, each with its strength behind "
+                       "a colon if it is not 1: A.safetensors:0.7; the first one is applied from the start (default: "
+                       "none)"))
     p.add_argument("--input", type=commands.path, help=tr("a recording (default: none, --device_in instead)"))
     p.add_argument("--output", type=commands.path, help=tr("the file to write: wav, flac, ogg, mp3 (default: none, "
                                                            "--device_out instead)"))
@@ -84,10 +87,12 @@ def main(argv: Optional[list] = None) -> int:
         raise UserError("give either --input and --output, or --device_in and --device_out")
     host = find_host(args.rvc_root)
     check_f0_method(host, args.f0_method)
-    files = [find_adapter(path, host.root) for path in args.lora_weights]
+    own = {find_adapter(path, host.root): strength
+           for path, strength in paired_strengths(args.lora_weights, [], args.any_strength)}
+    files = list(own)
     names = names_of(files)
-    switches = [Switch(0.0, {files[0]: 1.0} if files else {})] if files or args.noise is not None else []
-    switches += [parse_switch(text, names, args.any_strength) for text in args.switch]
+    switches = [Switch(0.0, {file: own[file] for file in files[:1]})] if files or args.noise is not None else []
+    switches += [parse_switch(text, names, args.any_strength, own) for text in args.switch]
     read = [args.base_model, args.input, args.index, args.config_json]
     inputs = [*files, *(host.resolve(path) for path in read if path is not None)]
     for path, option in ((args.output, "--output"), (args.json, "--json")):
@@ -106,7 +111,7 @@ def main(argv: Optional[list] = None) -> int:
         for path in files:
             live.voice.load(path, args.force)
         if on_devices:
-            return _talk(live, args, names, files)
+            return _talk(live, args, names, own)
         return _convert(live, args, switches)
 
 
@@ -128,12 +133,13 @@ def _convert(live: RealtimeVoice, args: argparse.Namespace, switches: List[Switc
     return 0
 
 
-def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path], files: List[Path]) -> int:
+def _talk(live: RealtimeVoice, args: argparse.Namespace, names: Dict[str, Path], own: Dict[Path, float]) -> int:
     from LoraModel.realtime.devices import talk
 
     if args.switch:
         raise UserError("--switch is for a recording: with a microphone, type the voices")
-    live.use([(files[0], 1.0)] if files else [], args.force, args.any_strength, args.noise).result()
-    stream = talk(live, args.device_in, args.device_out, names, args.any_strength, args.noise, args.force)
+    live.use(list(own.items())[:1], args.force, args.any_strength, args.noise).result()
+    stream = talk(live, args.device_in, args.device_out, names, args.any_strength, args.noise, args.force,
+                  own=own)
     print(tr("{late} blocks came too late", late=stream.late))
     return 0

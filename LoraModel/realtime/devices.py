@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
 import numpy as np
 
@@ -70,11 +70,12 @@ class DeviceStream:
 
 def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str], names: Dict[str, Path],
          any_strength: bool = False, noise: Optional[float] = None, force: bool = False,
-         lines: Optional[Iterable[str]] = None) -> DeviceStream:
+         lines: Optional[Iterable[str]] = None, own: Optional[Mapping[Path, float]] = None) -> DeviceStream:
     """Convert from one device to the other until the input ends or says "q"; each other line is a voice. A voice that
     cannot be had is named, and the one before stays.
 
-    any_strength, noise, force: as `RealtimeVoice.use` takes them. lines: None for standard input.
+    any_strength, noise, force: as `RealtimeVoice.use` takes them. lines: None for standard input. own: as
+    `plan.parse_voice` takes it.
     """
     lines = lines if lines is not None else sys.stdin or ()
     faults: List[BaseException] = []
@@ -89,7 +90,7 @@ def talk(live: RealtimeVoice, device_in: Optional[str], device_out: Optional[str
             if not line.strip():
                 continue
             try:
-                live.use(parse_voice(line, names, any_strength), force, any_strength, noise).result()
+                live.use(parse_voice(line, names, any_strength, own), force, any_strength, noise).result()
             except (UserError, OSError, MemoryError) as error:
                 print(printable(str(describe_fault(error))), file=sys.stderr)
     if faults:

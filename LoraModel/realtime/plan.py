@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -42,8 +42,12 @@ def names_of(files: Sequence[Path]) -> Dict[str, Path]:
     return names
 
 
-def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False) -> Dict[Path, float]:
+def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False,
+                own: Optional[Mapping[Path, float]] = None) -> Dict[Path, float]:
     """"anna", "anna=0.5,bob=0.5", or "base" for the plain base.
+
+    Args:
+        own: the strengths of adapters that are named without one; 1 where it has none.
 
     Raises:
         UserError: a name that no adapter has, or a strength that is none.
@@ -54,19 +58,20 @@ def parse_voice(text: str, names: Dict[str, Path], any_strength: bool = False) -
     for part in text.split(","):
         name, equals, strength = part.strip().rpartition("=") if part.strip() not in names else (part.strip(), "", "")
         if not equals:
-            name, strength = part.strip(), "1"
+            name = part.strip()
         if name not in names:
             known = ", ".join([*names, PLAIN])
             raise UserError("no adapter is called {name}: choose from {known}", name=shown(name), known=known[:300])
-        value: Any = strength
+        value: Any = strength if equals else (own or {}).get(names[name], 1.0)
         with contextlib.suppress(UserError):  # what is no number is named as a strength
-            value = parse_number(strength, -FREE_STRENGTH, FREE_STRENGTH)
+            value = parse_number(strength, -FREE_STRENGTH, FREE_STRENGTH) if equals else value
         chosen[names[name]] = check_strength(value, any_strength)
     return chosen
 
 
-def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) -> Switch:
-    """"SECONDS:VOICE", such as "2.0:anna" or "4.0:anna=0.5,bob=0.5".
+def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False,
+                 own: Optional[Mapping[Path, float]] = None) -> Switch:
+    """"SECONDS:VOICE", such as "2.0:anna" or "4.0:anna=0.5,bob=0.5". own: as `parse_voice` takes it.
 
     Raises:
         UserError: anything else.
@@ -77,7 +82,7 @@ def parse_switch(text: str, names: Dict[str, Path], any_strength: bool = False) 
     except UserError:
         raise UserError("--switch {text} is not SECONDS:VOICE, such as 2.0:anna or 4.0:anna=0.5,bob=0.5",
                         text=shown(text)) from None
-    return Switch(seconds, parse_voice(voice, names, any_strength))
+    return Switch(seconds, parse_voice(voice, names, any_strength, own))
 
 
 def play(live: RealtimeVoice, sound: np.ndarray, switches: Sequence[Switch],

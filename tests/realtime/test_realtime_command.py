@@ -73,6 +73,20 @@ def test_a_recording_is_converted_with_its_changes(tmp_path, adapters, recording
     np.testing.assert_allclose(sound, played.sound, atol=1 / 32000)
 
 
+def test_a_strength_behind_a_colon_is_the_voices_own(tmp_path, adapters, recording, capsys):
+    run, figures = tmp_path / "runs" / "anna", tmp_path / "figures.json"
+    run.mkdir(parents=True)
+    (run / "anna.safetensors").write_bytes(Path(adapters[0]).read_bytes())
+    argv = ["--base_model", str(BASE), "--lora_weights", f"{run}:0.5", f"{adapters[1]}:0.25", "--input",
+            str(recording), "--output", str(tmp_path / "out.wav"), "--json", str(figures), "--context", "0.2",
+            "--device", "cpu"]
+    assert realtime.main([*argv, "--switch", "0.3:two", "0.6:two=0.75,anna"]) == 0
+    assert [change["voice"] for change in json.loads(figures.read_text())["changes"]] == [
+        {"anna.safetensors": 0.5}, {"two.safetensors": 0.25}, {"two.safetensors": 0.75, "anna.safetensors": 0.5}]
+    with pytest.raises(UserError, match="strength '7.0' is not between 0 and 1.5"):
+        realtime.main([*argv, "--lora_weights", f"{adapters[0]}:7"])
+
+
 def test_a_change_after_the_recordings_end_is_told_and_no_voice_of_the_file(tmp_path, adapters, recording, capsys):
     out, figures = tmp_path / "out.wav", tmp_path / "figures.json"
     assert realtime.main(["--base_model", str(BASE), "--lora_weights", *map(str, adapters), "--input", str(recording),
