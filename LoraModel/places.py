@@ -58,29 +58,35 @@ def to_write(path: Union[str, Path], root: Optional[Path]) -> Path:
 
 
 def near(path: Path) -> List[Path]:
-    """Files (or, for a name without an ending, folders) of a like name near `path`, which is not there: the likest
-    first, at most `NAMED`. Where its folder is not there either, a folder of a like name counts as well: with the file
-    in it, if it has one of that name; itself, if nothing else is near."""
+    """Files of a like name near `path`, which is not there: the likest first, at most `NAMED`. Those with its ending,
+    or with another where none is like it; for a name without an ending folders too, and files by their names without
+    theirs. Where its folder is not there either, a folder of a like name counts as well: with the file in it, if it
+    has one of that name; itself, if nothing else is near."""
     start = next((folder for folder in path.parents if os.path.isdir(str(folder))), None)
     if start is None or start == start.parent or start == Path.home():  # all of a disk is not near
         return []
     wanted, ending = path.name.lower(), path.suffix.lower()
     found: List[Tuple[float, int, str, Path]] = []
+    others: List[Tuple[float, int, str, Path]] = []
     seen = 0
     for place, folders, files in os.walk(str(start)):
         depth = len(Path(place).relative_to(start).parts)
         deeper = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         folders[:] = sorted(deeper) if depth < DEPTH else []
-        for name in sorted(files if ending else folders)[: MOST_SEEN - seen]:
+        names = [(name, name.lower()) for name in files]
+        if not ending:
+            names = [*((name, os.path.splitext(low)[0]) for name, low in names if not name.startswith(".")),
+                     *((name, name.lower()) for name in folders)]
+        for name, low in sorted(names)[: MOST_SEEN - seen]:
             seen += 1
-            matcher = difflib.SequenceMatcher(None, wanted, name.lower())
-            fits = not ending or name.lower().endswith(ending)
-            if fits and matcher.quick_ratio() >= LIKE and matcher.ratio() >= LIKE:
-                found.append((-matcher.ratio(), depth, name, Path(place) / name))
+            matcher = difflib.SequenceMatcher(None, wanted, low)
+            if matcher.quick_ratio() >= LIKE and matcher.ratio() >= LIKE:
+                fitting = found if not ending or low.endswith(ending) else others
+                fitting.append((-matcher.ratio(), depth, name, Path(place) / name))
         if seen >= MOST_SEEN:
             break
     inside, folders_alone = _by_folder(path, start)
-    files_found = [file for *_, file in sorted(found)]
+    files_found = [file for *_, file in sorted(found or others)]
     return [*inside, *(file for file in files_found if file not in inside)][:NAMED] or folders_alone
 
 

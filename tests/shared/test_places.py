@@ -136,6 +136,19 @@ def test_a_folder_that_is_misspelt(two):
     assert places.near(work / "elsewhere/lora.pth") == []
 
 
+def test_a_name_without_its_ending_and_a_slip_in_the_ending(two):
+    _, work = two
+    put(work / "base.pth", work / "f0G16k.pth", work / "rms.safetensors", work / "anna/notes.txt", work / ".basex")
+    assert places.near(work / "base") == [work / "base.pth"]
+    assert places.near(work / "f0G16k")[0] == places.near(work / "f0g16K.pt")[0] == work / "f0G16k.pth"
+    assert places.near(work / "rms.safetensor") == [work / "rms.safetensors"]
+    assert places.near(work / "ana") == [work / "anna"]
+    put(work / "rmsx.safetensor")
+    assert places.near(work / "rms.safetensor") == [work / "rmsx.safetensor"]  # with its ending where there is one
+    with pytest.raises(UserError, match=r"there is no file .*f0G16k \(the nearest: .*f0G16k.pth"):
+        read_checkpoint(work / "f0G16k")
+
+
 def test_near_looks_at_a_bounded_number_of_files(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "MOST_SEEN", 20)
     for number in range(40):
