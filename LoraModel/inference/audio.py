@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from ..files import atomic_file, system_name
-from ..first_bytes import what_starts_so
+from ..lora.foreign_file import what_it_is
 from ..messages import Text, UserError, tr
 from ..places import near_words
 from .marking import id3
@@ -230,10 +230,7 @@ def _what_else(path: Path) -> Optional[Text]:
             start = stream.read(4096)
     except OSError:
         return None
-    if start[:2] == b"PK":
-        return Text("it is a zip archive: unpack it")
-    found = what_starts_so(start) if start and start[:4] not in _SOUND else None
-    return None if found is None else found.words()
+    return what_it_is(start) if start and start[:4] not in _SOUND else None
 
 
 def _refuse_other(path: Path) -> None:

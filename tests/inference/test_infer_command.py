@@ -44,7 +44,8 @@ def test_stereo_becomes_mono_and_rates_change(tmp_path):
                                            (b"", "no audio|cannot be read|no sound"), (None, "no audio file"),
                                            (b"<html><title>Quota exceeded", "web page, 'Quota exceeded'"),
                                            (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-                                           (b"PK\3\4\0", "zip archive: unpack it")])
+                                           (b"PK\3\4\0", "zip archive: unpack it"),
+                                           (BASE.read_bytes(), "no recording .it is a model file of PyTorch")])
 def test_what_is_no_audio_is_refused(tmp_path, content, said):
     path = tmp_path / "a.wav"
     if content is not None:
@@ -92,6 +93,23 @@ def test_command_converts_a_folder_and_reports_what_it_could_not_read(tmp_path, 
     assert "wrote" not in done.stdout and done.stderr.count("stand-in") == 1
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.flac", "b.flac"]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("output, said", [(".", "is the folder of the recordings: choose another --output"),
+                                          ("../in", "is the folder of the recordings"),
+                                          ("../x.wav", "is named like a file: give --output a folder"),
+                                          ("../x.FLAC", "is named like a file")])
+def test_a_folders_results_have_a_folder_of_their_own(tmp_path, short, capsys, output, said):
+    from LoraModel.inference import infer_lora
+    from LoraModel.messages import cli
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(short, folder / "a.flac")
+    assert cli(infer_lora.main, ["--model", str(BASE), "--input", str(folder), "--output", str(folder / output),
+                                 "--format", "wav"]) == 2
+    assert said in capsys.readouterr().err
+    assert [file.name for file in tmp_path.rglob("*")] == ["in", "a.flac"]
 
 
 def test_command_never_overwrites_its_input(short):
