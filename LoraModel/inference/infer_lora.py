@@ -80,12 +80,18 @@ def jobs(source: Path, target: Path, ending: str) -> List[Tuple[Path, Path]]:
     """(input, output) pairs.
 
     Raises:
-        UserError: no input, an output that cannot be written or that would overwrite its input.
+        UserError: no input, an output that cannot be written, that would overwrite its input or be taken for one.
     """
     if source.is_dir():
         if target.is_file():
             raise UserError("{source} is a folder but {target} is a file: give --output a folder", source=source,
                             target=target)
+        if target.suffix.lower() in FORMATS and not target.is_dir():
+            raise UserError("{source} is a folder and {target} is named like a file: give --output a folder",
+                            source=source, target=target)
+        if target.resolve() == source.resolve():
+            raise UserError("{target} is the folder of the recordings: choose another --output, or what is written "
+                            "there would be converted the next time", target=target)
         files = audio_files(source)
         pairs = list(zip(files, (target / name for name in output_names(files, ending))))
     else:
