@@ -352,3 +352,5 @@ def test_the_example(tmp_path):
     base, adapter = map(float, re.search(r"base ([\d.]+), with adapter ([\d.]+)", done.stdout).groups())
     assert adapter < base and "rms.safetensors: " in done.stdout
     assert (tmp_path / "kept" / "run" / "rms.safetensors").is_file()
+    again = example(ROOT, "LoraModel/examples/train_example.py", str(tmp_path / "kept"), "--epochs", "1")
+    assert re.search(r"base .*", again.stdout).group() == re.search(r"base .*", done.stdout).group()

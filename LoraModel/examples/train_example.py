@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import List, Optional
 
 import numpy as np
-import soundfile
 
 from LoraModel import commands
 from LoraModel.files import check_folder_place
 from LoraModel.inference import stand_in as features
+from LoraModel.inference.audio import read_audio, write_audio
 from LoraModel.lora import load_adapter
 from LoraModel.messages import tr
 from LoraModel.training import TrainConfig, prepare
@@ -40,17 +40,21 @@ DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 
 def make_experiment(folder: Path) -> Path:
-    """Step 1: an experiment folder as RVC lays it out, 16 kHz, with the stand-in for HuBERT as content features."""
+    """Step 1: an experiment folder as RVC lays it out, 16 kHz, with the stand-in for HuBERT as content features. What
+    is there stays: a run continues on the very files that it began with."""
     for part in ("0_gt_wavs", "3_feature768", "2a_f0", "2b-f0nsf"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(sorted((DEMO / "recordings" / "target").glob("*.flac"))):
-        audio, _ = soundfile.read(str(path), dtype="float32")  # (samples,) at 16 kHz
         name = f"{index}_0"  # RVC's names: recording_slice
+        wav = folder / "0_gt_wavs" / f"{name}.wav"
+        if wav.is_file():  # it is written last
+            continue
+        audio = read_audio(path, features.SAMPLE_RATE)  # (samples,) at 16 kHz
         f0 = features.pitch(audio, len(audio) // features.PITCH_HOP)  # (frames,) in Hz, 100 frames a second
-        soundfile.write(str(folder / "0_gt_wavs" / f"{name}.wav"), audio, features.SAMPLE_RATE, subtype="FLOAT")
         np.save(str(folder / "3_feature768" / f"{name}.npy"), features.content_features(audio))  # (frames // 2, 768)
         np.save(str(folder / "2a_f0" / f"{name}.wav.npy"), features.coarse_pitch(f0))
         np.save(str(folder / "2b-f0nsf" / f"{name}.wav.npy"), f0)
+        write_audio(wav, audio, features.SAMPLE_RATE)
     shutil.copyfile(str(DEMO / "base" / "config.json"), str(folder / "config.json"))
     return folder
 
