@@ -110,8 +110,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         if options.voices:
             otherwise = session.done_otherwise(voices, former, work)
             if otherwise:
-                print(tr("note: done with other settings, and left as they are: {names}. To train them with these, give "
-                         "another --output_dir", names=", ".join(otherwise)), file=sys.stderr)
+                print(tr("note: done with other settings, and left as they are: {names}. To train them with these, "
+                         "give another --output_dir", names=", ".join(otherwise)), file=sys.stderr)
             session.enter(voices, refused)
         if options.engine == "ray":
             from LoraModel.fleet.by_ray import ByRay

@@ -29,7 +29,8 @@ def test_extra_arguments_and_the_exit_code_are_passed_on(tmp_path):
     for name in (*run.INPUTS, "run.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "LoraModel").mkdir()
-    for name in ("__init__.py", "messages.py", "commands.py", "faults.py", "names.py", "paths.py"):
+    for name in ("__init__.py", "messages.py", "commands.py", "faults.py", "folder_lock.py", "names.py",
+                 "paths.py"):
         shutil.copy(ROOT / "LoraModel" / name, tmp_path / "LoraModel" / name)
     shutil.copytree(ROOT / "LoraModel" / "install", tmp_path / "LoraModel" / "install")
     (tmp_path / "tests").mkdir()
