@@ -10,6 +10,7 @@ from ..lora.adapter_file import read_metadata
 from ..messages import UserError
 from ..models import model_kind
 from ..models.model_kind import VOICE
+from ..training.checkpoint import RUN_FILE, STATE_FILE
 from .match import ENDINGS
 from .voice import Converted, Converter, VoiceOptions
 
@@ -54,7 +55,9 @@ def voices_in(folder: Path) -> List[Path]:
 
 
 def _may_be_voice(file: Path) -> bool:
-    """A voice, or a file that cannot be read, which the run names as failed."""
+    """A voice, or a file that cannot be read, which the run names as failed. The state of a training run is neither."""
+    if file.name == STATE_FILE and file.with_name(RUN_FILE).is_file():
+        return False
     kind = model_kind(file)
     return kind.kind == VOICE or kind.problem is not None and kind.kind == "other"
 

@@ -18,6 +18,7 @@ from ..messages import Text, UserError
 from ..models import model_kind
 from ..models.checkpoint_file import open_checkpoint
 from ..models.model_form import ModelForm
+from ..models.model_kind import BASE
 from ..models.model_utils import generator_form
 
 STEADY = (
@@ -186,9 +187,15 @@ class Bases:
                 candidates.append(Candidate(path, None, differs))
         candidates.sort(key=lambda one: (one.distance is None, one.distance or 0.0, str(one.path)))
         fitting = [one for one in candidates if one.distance is not None]
+        if not candidates:  # the file was given twice
+            if model_kind(voice).kind == BASE:
+                raise UserError("{voice_name} is the base itself, no full voice: give a voice that was trained from it",
+                                voice_name=voice.name)
+            raise UserError("{voice_name} is no base of its own: give --base_model the base that it was trained from",
+                            voice_name=voice.name)
         if not fitting:
-            one = candidates[0] if candidates else None
-            why = Text(" ({name}: {why})", name=one.path.name, why=one.why) if one else ""
+            one = candidates[0]
+            why = Text(" ({name}: {why})", name=one.path.name, why=one.why)
             raise UserError("{voice_name} has the shape of no base in {place}{why}: give the base that it was trained "
                             "from", voice_name=voice.name, place=self.place, why=why)
         best = fitting[0]

@@ -16,6 +16,7 @@ from LoraModel.inference import VoiceLoader
 from LoraModel.lora import load_adapter
 from LoraModel.messages import UserError
 from LoraModel.models import load_base_beside_config, read_checkpoint
+from LoraModel.training.checkpoint import save_state
 
 STEPS = 2
 threads = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -172,7 +173,20 @@ def test_what_is_no_voice_is_named(tmp_path, library, lab):
         converter.convert(lab[0], output, VoiceOptions(fast=True, speaker=99))
     with pytest.raises(UserError, match="holds no full voices"):
         voices_in(make_folder(tmp_path / "empty"))
+    with pytest.raises(UserError, match=f"{BASE.name} is the base itself, no full voice"):
+        converter.convert(BASE, output, VoiceOptions(fast=True))
+    with pytest.raises(UserError, match="is no base of its own: give --base_model the base"):
+        Converter(library, lab[0]).convert(lab[0], output, VoiceOptions(fast=True))
     assert not output.exists()
+
+
+def test_the_state_of_a_run_is_passed_over_in_a_folder(tmp_path, lab):
+    run = make_folder(tmp_path / "run")
+    os.link(str(lab[0]), str(tmp_path / "a.pth"))
+    save_state(run, {"shape": {}, "steps": 1})
+    assert [file.name for file in voices_in(tmp_path)] == ["a.pth", "state.pt"]  # by its name alone it may be a voice
+    (run / "run.json").write_text("{}")
+    assert [file.name for file in voices_in(tmp_path)] == ["a.pth"]
 
 
 def make_folder(path):
