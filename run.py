@@ -13,6 +13,7 @@ What makes an interrupted run mend itself:
 """
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -30,6 +31,7 @@ from LoraModel.folder_lock import try_lock
 from LoraModel.install.progress import Progress
 from LoraModel.install.pythons import ALONE, BY_OPTION, NEWEST, OLDEST, USUAL, Environment, needs_browser, wanted  # noqa: F401
 from LoraModel.messages import Text, UserError, cli, say, tr
+from LoraModel.names import shown
 
 ROOT = Path(__file__).resolve().parent
 TESTED = (3, 11)  # the Python that constraints.txt is for
@@ -44,6 +46,7 @@ OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "DO_NOT_TRACK": "1",
 }
+COMMANDS = ("demo", "test", "check", "app")
 USAGE = Text("usage: python run.py demo | test | check | app [options passed on]\n"
              "  demo   train a voice on the bundled recordings and convert with it; the results are in demo_output/\n"
              "  test   the whole test suite (options go to pytest: python run.py test -k lora)\n"
@@ -321,8 +324,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     if argv[:1] in (["-h"], ["--help"]):
         say(USAGE)
         return 0
-    if not argv or argv[0] not in ("demo", "test", "check", "app"):
+    if not argv or argv[0] not in COMMANDS:
         unclear = UserError("say which command to run\n{usage}", usage=USAGE)
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1) if argv else []
+        if near:
+            unclear = UserError("there is no command {name}: did you mean {near}?\n{usage}", name=shown(argv[0], 40),
+                                near=near[0], usage=USAGE)
+        elif argv:
+            unclear = UserError("there is no command {name}\n{usage}", name=shown(argv[0], 40), usage=USAGE)
         unclear.lines = True
         raise unclear
     kind, extra = USUAL, argv[1:]

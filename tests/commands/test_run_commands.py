@@ -100,10 +100,14 @@ def test_the_other_python_is_started_with_the_same_words(monkeypatch):
     assert command[0] == "/there/python" and command[2:] == ["test", "--lowest", "-k", "lora"]
 
 
-@pytest.mark.parametrize("argv", [[], ["trian"], ["-k"]])
-def test_an_unknown_command_is_refused(argv, capsys):
+@pytest.mark.parametrize("argv, first", [([], "say which command"), (["trian"], "there is no command 'trian'\n"),
+                                         (["-k"], "no command '-k'\n"), (["a\x1b[31m\nb"], "no command 'a?[31m?b'\n"),
+                                         (["dmeo", "--seed"], "no command 'dmeo': did you mean demo?\n")])
+def test_an_unknown_command_is_refused_and_named(argv, first, capsys, monkeypatch):
+    monkeypatch.setenv("RVC_LORA_LANG", "en")
     assert run.cli(run.main, argv) == 2
-    assert "run.py" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert first in said and "usage: python run.py" in said
 
 
 @pytest.mark.parametrize("running", [(3, 7), (3, 14)])
