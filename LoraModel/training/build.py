@@ -33,6 +33,7 @@ from .validate import check_base, check_disk, check_experiment
 def prepare(
     config: TrainConfig, resume: bool = False, rvc_root: Optional[str] = None, sample_rate: Optional[int] = None,
     config_json: Optional[str] = None, base: Optional[Base] = None, init: Optional[Adapter] = None,
+    preview: bool = False,
 ) -> Trainer:
     """Load and check everything a run needs.
 
@@ -44,6 +45,7 @@ def prepare(
         config_json: a custom base's own; one that lies beside it is found by itself.
         base: `base_model`, loaded already.
         init: the adapter to start from, of the same layers and ranks; None starts from the base.
+        preview: whether the caller adds a preview afterwards, which is only announced here.
 
     Raises:
         UserError: one line that says what to put right.
@@ -83,7 +85,7 @@ def prepare(
     trainer = RankTrainer(parts, init) if ranks.several() else Trainer(parts, init)
     if going_on:
         trainer.load()
-    describe(trainer)
+    describe(trainer, preview)
     if config.precision == "fp16" and trainer.device.type == "cpu":
         print(tr("note: fp16 on a CPU is many times slower than fp32 or bf16"), file=sys.stderr)
     return trainer
@@ -118,18 +120,20 @@ def tell_speaker(experiment: Experiment, config: TrainConfig) -> None:
               file=sys.stderr)
 
 
-def describe(trainer: Trainer) -> None:
-    """Tell the user, on standard error, what is about to be trained on what."""
+def describe(trainer: Trainer, preview: bool = False) -> None:
+    """Tell the user, on standard error, what is about to be trained on what. preview: whether one will be added."""
     train, info, count = trainer.train, trainer.info, trainer.model.count()
     dropped, size = train.dropped + trainer.held.dropped, len(trainer.adapter_contents())
     total: Any = trainer.total_steps if trainer.config.passes() else Text("at most {steps}", steps=trainer.total_steps)
     print(tr("voice {config_name}: {count} clips ({seconds:.0f} s), {count_2} kept out{also}; base {info_name} "
              "({version}, {sample_rate} Hz) with {base:,} parameters, adapter {adapter:,} ({percent:.2f}%), a file of "
-             "{size:,.0f} KB; {total_steps} steps on {device}",
+             "{size:,.0f} KB{preview}; {total_steps} steps on {device}",
              config_name=trainer.config.name, count=len(train), seconds=train.seconds, count_2=len(trainer.held),
              also=Text(", {dropped} too short", dropped=dropped) if dropped else "", info_name=info.name,
              version=info.version, sample_rate=info.sample_rate, base=count.base, adapter=count.adapter,
-             percent=count.percent, size=size / 1000, total_steps=total, device=trainer.device),
+             percent=count.percent, size=size / 1000,
+             preview=Text(" and about 27 KB more for its preview") if preview else "", total_steps=total,
+             device=trainer.device),
           file=sys.stderr)
     if trainer.noise != trainer.config.noise:
         print(tr("note: this base, or the layers that are trained, do not let the voice's random noise be set: it is "

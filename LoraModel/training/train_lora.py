@@ -154,7 +154,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _train(config: TrainConfig, resume: bool, rvc_root: Optional[str], rate: Optional[int],
            config_json: Optional[str], preview: bool, start: Optional[Adapter], listed: bool) -> int:
     """Train, and return the exit code."""
-    trainer = prepare(config, resume, rvc_root, rate, config_json, init=start)
+    trainer = prepare(config, resume, rvc_root, rate, config_json, init=start, preview=preview)
     handle_signals(trainer)
     started = time.perf_counter()
     if not trainer.run():

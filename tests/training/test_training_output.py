@@ -48,14 +48,16 @@ def test_another_voices_folder(voice, tmp_path, refused, capsys):
     assert "holds adapters but no run" in refused(settings(voice, output), written=True)
 
 
-def test_a_finished_run_ends_with_a_preview_and_its_file_says_what_it_was_told(voice, tmp_path, monkeypatch):
+def test_a_finished_run_ends_with_a_preview_and_its_file_says_what_it_was_told(voice, tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(train_lora.Previewer, "try_to_add", lambda self, *where: asked.append(where))
     output = tmp_path / "out"
     said = {"tags": "calm, woman", "language": "en", "consent": "own voice", "consent_note": "it is me"}
     line = argv(settings(voice, output, epochs=1, **BETTER, **said), config=tmp_path / "c.json")
     line.remove("--no_preview")
+    capsys.readouterr()
     assert main(line) == 0
+    assert re.search(r"a file of \d+ KB and about 27 KB more for its preview; ", capsys.readouterr().err)
     (adapter, base, read), = asked
     assert adapter == output / "voice.safetensors" and base == DEMO / "base" / "f0G16k.pth" and read().info.f0
     metadata = load_adapter(adapter).metadata
