@@ -7,11 +7,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .. import commands
 from ..files import bounded_json
+from ..lora import Adapter
 from ..messages import UserError, tr
+from ..names import bare
 from ..paths import clean_path, printable
 from ..places import to_read
 from .strength import FREE_STRENGTH, check_strength
@@ -20,6 +22,7 @@ RUN_NAMES = ("lora.pth", "lora.safetensors")
 """Names that stand for the adapter of the run in whose folder they would be."""
 ENDING, LAST = ".safetensors", "_last.safetensors"
 RUN_FILE = "run.json"
+_ONE = (str, os.PathLike, Adapter)
 Weight = Tuple[str, Optional[float]]
 """A path as it was given, and its strength; None where it names none."""
 
@@ -51,6 +54,43 @@ def paired_strengths(weights: Sequence[Weight], strengths: Sequence[float],
     own = [1.0 if strength is None else strength for _, strength in weights]
     checked = [check_strength(strength, any_strength) for strength in strengths or own]
     return list(zip((path for path, _ in weights), checked))
+
+
+def pairs_of(adapters: Any) -> List[Tuple[Any, Any]]:
+    """Adapters with their strengths, in whatever form a program gives them: an adapter, which is a file, a run's folder
+    or what `load_adapter` gave; several, each at strength 1; pairs of adapter and strength; or {adapter: strength}.
+
+    Returns:
+        Pairs, the strengths as they were given.
+
+    Raises:
+        UserError: anything else.
+    """
+    if isinstance(adapters, _ONE):
+        adapters = [adapters]
+    if isinstance(adapters, (bytes, bytearray)) or not isinstance(adapters, Iterable):
+        raise _no_adapter(adapters)
+    given = adapters.items() if isinstance(adapters, Mapping) else adapters
+    pairs = [tuple(one) if isinstance(one, (tuple, list)) and len(one) == 2 else (one, 1.0) for one in given]
+    for source, _ in pairs:
+        if not isinstance(source, _ONE):
+            raise _no_adapter(source)
+    return pairs
+
+
+def _no_adapter(value: Any) -> UserError:
+    return UserError("{value} ({kind}) is no adapter: give a file or the folder of a run, a list of them, pairs of "
+                     "adapter and strength, or a dict of the strengths by adapter", value=bare(value),
+                     kind=type(value).__name__)
+
+
+def adapter_at(path: Path) -> Path:
+    """The adapter file at an absolute path: of a run's folder its best one.
+
+    Raises:
+        UserError: as `best_adapter`.
+    """
+    return best_adapter(path) if path.is_dir() else path
 
 
 def find_adapter(path: Union[str, Path], root: Optional[Path]) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numbers
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,12 @@ from ..models.prior_noise import LAYER, asked_share, brought, set_share
 from ..models.voice_file import small_model
 from ..names import shown
 from ..recent import Recent
+from .adapter_choice import adapter_at, pairs_of
 from .strength import check_strength
 
 Source = Union[str, Path, Adapter]
+Adapters = Union[Source, Mapping[Source, float], Iterable[Any]]
+"""An adapter, several, pairs of adapter and strength, or {adapter: strength} (`adapter_choice.pairs_of`)."""
 SPEAKERS = "emb_g"
 """The path of the speaker table in every network of RVC's."""
 KEPT_BYTES = 64 * 2**20
@@ -190,12 +193,13 @@ class VoiceLoader:
         """Read an adapter's file and check it against the base; a file that has not changed is not read again.
 
         Args:
+            path: the file, or the folder of a training run.
             force: take an adapter that was trained on another base of the same shapes.
 
         Raises:
             UserError: missing or damaged file, another base (both are named), another sample rate, other shapes.
         """
-        path = Path(path).absolute()
+        path = adapter_at(Path(path).absolute())
         with self._preparing:
             stamp, known = stamp_of(path), self._files.get(path)
             if known is not None and (known.stamp, known.force) == (stamp, force):
@@ -226,14 +230,14 @@ class VoiceLoader:
                             adapter_name=adapter.name, speaker=adapter.speaker, info_name=self.info.name,
                             speakers=self.info.speakers)
 
-    def set_adapters(self, adapters: Sequence[Tuple[Source, float]], force: bool = False,
+    def set_adapters(self, adapters: Adapters, force: bool = False,
                      any_strength: bool = False, noise: Optional[float] = None) -> None:
         """Make the network base + the sum of strength * delta, in place. Several adapters blend; strength 0 is none at
         all. Row 0 of the speaker table, which RVC converts with, is the voice's, and so is the row that it was trained
         on.
 
         Args:
-            adapters: (file or adapter, strength) pairs.
+            adapters: {file or adapter: strength}, pairs of them, or adapters that are each at strength 1.
             force: as `load` takes it.
             any_strength: take strengths beyond 0 to 1.5, from -100 to 100.
             noise: share of RVC's own noise that the voice, or the base alone, is heard with, 0.05 to 4; None for what
@@ -254,13 +258,13 @@ class VoiceLoader:
                 raise
             self._applied, self._noise = chosen, noise
 
-    def morph(self, start: Sequence[Tuple[Source, float]], end: Sequence[Tuple[Source, float]], t: float,
+    def morph(self, start: Adapters, end: Adapters, t: float,
               force: bool = False, any_strength: bool = False, noise: Optional[float] = None) -> None:
         """Make the network the blend that lies at `t` between two: every strength on the straight line from the one to
         the other, 0 where a blend has no such adapter.
 
         Args:
-            start, end: (file or adapter, strength) pairs. t: 0 is `start`, 1 is `end`.
+            start, end: as `set_adapters` takes adapters. t: 0 is `start`, 1 is `end`.
             force, any_strength, noise: as `set_adapters` takes them.
 
         Raises:
@@ -270,13 +274,13 @@ class VoiceLoader:
             raise UserError("t={t} is not between 0 and 1: 0 is the first blend, 1 the second", t=shown(t))
         mixed: Dict[Any, Tuple[Source, float]] = {}
         for blend, share in ((start, 1.0 - float(t)), (end, float(t))):
-            for source, strength in blend:
+            for source, strength in pairs_of(blend):
                 key = id(source) if isinstance(source, Adapter) else Path(source).absolute()
                 before = mixed.get(key, (source, 0.0))[1]
                 mixed[key] = (source, before + share * check_strength(strength, any_strength))
         self.set_adapters(list(mixed.values()), force, any_strength, noise)
 
-    def prepare(self, adapters: Sequence[Tuple[Source, float]], force: bool = False, any_strength: bool = False,
+    def prepare(self, adapters: Adapters, force: bool = False, any_strength: bool = False,
                 noise: Optional[float] = None, spare: Optional[Blend] = None) -> Blend:
         """A blend's weights beside the network, for `exchange`: made while conversions go on, by another thread.
 
@@ -293,7 +297,7 @@ class VoiceLoader:
             weights = self._live.make(self._sum(chosen, noise), spare.weights if spare is not None else None)
             return Blend(tuple(chosen), weights, noise)
 
-    def factors(self, adapters: Sequence[Tuple[Source, float]], force: bool = False) -> Products:
+    def factors(self, adapters: Adapters, force: bool = False) -> Products:
         """The products of a blend, for `lora.rows.rows_adapted`: low-rank factors by module path, nothing applied.
 
         Raises:
@@ -318,9 +322,9 @@ class VoiceLoader:
             self._live.restore()
             self._applied, self._noise = [], None
 
-    def _choose(self, adapters: Sequence[Tuple[Source, float]], force: bool, any_strength: bool) -> List[Applied]:
+    def _choose(self, adapters: Adapters, force: bool, any_strength: bool) -> List[Applied]:
         chosen = []
-        for source, strength in adapters:
+        for source, strength in pairs_of(adapters):
             strength = check_strength(strength, any_strength)
             adapter = source if isinstance(source, Adapter) else self.load(source, force)
             self._factors(adapter)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, ContextManager, List, Optional, Sequence, Tuple, Type
+from typing import Any, ContextManager, List, Optional, Tuple, Type
 
 from torch import nn
 
@@ -28,7 +28,7 @@ from ..lora.voice_pitch import MODEL_KEY, pitch_told
 from ..models import Base, BaseInfo
 from ..models.model_utils import SAMPLE_RATES
 from ..models.prior_noise import share_told
-from .model_loader import Applied, Source, VoiceLoader
+from .model_loader import Adapters, Applied, VoiceLoader
 
 _SLOT = "_rvc_lora_slot"
 
@@ -45,7 +45,7 @@ def patch(vc: Optional[Type[Any]] = None, host: Optional[Host] = None) -> Host:
     """
     host = host or find_host()
 
-    def set_adapters(self: nn.Module, adapters: Sequence[Tuple[Source, float]], force: bool = False,
+    def set_adapters(self: nn.Module, adapters: Adapters, force: bool = False,
                      any_strength: bool = False, noise: Optional[float] = None) -> None:
         """Make the weights base + the sum of strength * delta, in place; conversions under way are waited for. The
         arguments are those of `VoiceLoader.set_adapters`.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -14,17 +13,16 @@ from ..host import find_host
 from ..lora import Adapter
 from ..messages import Text, UserError
 from ..models.voice_file import check_output, save_model
-from .adapter_choice import find_adapter
+from .adapter_choice import find_adapter, pairs_of
 from .audio import check_writable, read_audio, write_audio
 from .convert import INPUT_RATE, ConvertOptions, check_index
 from .converter import Converter, choose_device
 from .marking import mark_of
-from .model_loader import VoiceLoader
+from .model_loader import Adapters, VoiceLoader
 from .sound import as_floats, in_scale, tell_once
 from .transpose import AUTO, Transposition, choose_transposition
 
 PathLike = Union[str, Path]
-Adapters = Union[PathLike, Adapter, Mapping[Any, float], Sequence[Any]]
 
 
 class Converted(NamedTuple):
@@ -85,8 +83,8 @@ class Voice:
         bit.
 
         Args:
-            adapters: an adapter; several, each at strength 1; or {adapter: strength}. Each is a file, the folder of a
-                training run, or what `load_adapter` gave.
+            adapters: an adapter; several, each at strength 1; pairs of adapter and strength; or {adapter: strength}.
+                Each is a file, the folder of a training run, or what `load_adapter` gave.
             force: take adapters of another base of the same shapes. any_strength: take strengths beyond 0 to 1.5, from
                 -100 to 100.
             noise: share of RVC's own noise to hear it with, 0.05 to 4: less is calmer and clearer, 1 is RVC's own;
@@ -95,11 +93,8 @@ class Voice:
         Raises:
             UserError: no such file, another base, a strength or a noise that cannot be. The voice before stays.
         """
-        if isinstance(adapters, (str, os.PathLike, Adapter)):
-            adapters = [adapters]
-        pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(one, 1.0) for one in adapters]
         chosen = [(one if isinstance(one, Adapter) else find_adapter(one, self.host.root), strength) for one,
-                  strength in pairs]
+                  strength in pairs_of(adapters)]
         self.loader.set_adapters(chosen, force, any_strength, noise)
 
     def convert(self, source: Union[PathLike, np.ndarray], output: Optional[PathLike] = None,

@@ -380,7 +380,7 @@ def _opened(path: Path) -> BinaryIO:
     """Open an adapter file. Raises UserError where there is none, or it cannot be read."""
     if stamp_of(path) is None or not path.is_file():
         shown = one_line(path, 300)
-        near = near_words(path) if not path.exists() else ""
+        near = near_words(path) if path.is_dir() or not path.exists() else ""
         raise UserError("there is no adapter file {shown}{near}: check the path", shown=shown,
                         near=near)
     try:

@@ -17,8 +17,9 @@ from ..devices import check_device
 from ..host import Host, find_host
 from ..host.networks import excitation, given_excitation
 from ..inference import stand_in
+from ..inference.adapter_choice import pairs_of
 from ..inference.convert import FRAME, INPUT_RATE, NOISE_SCALE, check_between
-from ..inference.model_loader import Source, VoiceLoader
+from ..inference.model_loader import Adapters, VoiceLoader
 from ..inference.sound import as_floats, check_length
 from ..lora.rows import Products, rows_adapted
 from ..messages import Text, UserError
@@ -57,13 +58,13 @@ class VoiceBatch:
         # the adapters beside what was made of them: an adapter is known by its id, which must stay its own
         self._kept: OrderedDict[Any, Tuple[Products, List[Any]]] = OrderedDict()
 
-    def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Mapping[Source, float]],
+    def convert(self, recordings: Sequence[np.ndarray], voices: Sequence[Adapters],
                 transpose: Sequence[float] = ()) -> List[np.ndarray]:
         """Convert recordings, each with its own voice.
 
         Args:
             recordings: (samples,) at 16 kHz each, of any lengths. Those of one length, to half a second, go together.
-            voices: {adapter or file: strength} for each; {} for the plain base.
+            voices: for each {adapter or file: strength}, pairs of them, or an adapter; {} for the plain base.
             transpose: semitones for each; none for 0.
 
         Returns:
@@ -74,6 +75,8 @@ class VoiceBatch:
         """
         check_stand_in(self.voice)
         info, shifts = self.voice.info, list(transpose) or [0.0] * len(recordings)
+        if isinstance(voices, (str, Mapping)):
+            raise UserError("this is one voice: give a list with a voice for each recording")
         if not len(recordings) == len(voices) == len(shifts):
             raise ValueError(f"{len(recordings)} recordings, {len(voices)} voices and {len(shifts)} transpositions")
         recordings = [as_floats(sound, Text("the recording")) for sound in recordings]
@@ -96,7 +99,7 @@ class VoiceBatch:
         return done
 
     def generate(self, content: Sequence[np.ndarray], f0: Sequence[np.ndarray],
-                 voices: Sequence[Mapping[Source, float]], skip: int, length: int) -> np.ndarray:
+                 voices: Sequence[Adapters], skip: int, length: int) -> np.ndarray:
         """`length` frames from frame `skip` on, for each row with its own voice.
 
         Args:
@@ -111,9 +114,9 @@ class VoiceBatch:
         """
         return self._generate(content, f0, [self.products(voice) for voice in voices], skip, length)
 
-    def products(self, voice: Mapping[Source, float]) -> Products:
+    def products(self, voice: Adapters) -> Products:
         """The factors of a blend, kept for the next time."""
-        chosen = list(voice.items())
+        chosen = pairs_of(voice)
         key = key_of(self.voice.host, chosen)
         if key not in self._kept:
             self._kept[key] = self.voice.factors(chosen), chosen

@@ -6,11 +6,11 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
-from typing import List, Mapping, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 
-from ..inference.model_loader import Source
+from ..inference.model_loader import Adapters
 from ..messages import UserError
 from .batch import VoiceBatch
 
@@ -19,7 +19,7 @@ class Request(NamedTuple):
     """A recording, (samples,) at 16 kHz, the voice that it is converted to, and semitones."""
 
     sound: np.ndarray
-    voice: Mapping[Source, float]
+    voice: Adapters
     transpose: float
     answer: Future[np.ndarray]
 
@@ -45,7 +45,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="rvc-lora-batches", daemon=True)
         self._thread.start()
 
-    def ask(self, sound: np.ndarray, voice: Mapping[Source, float], transpose: float = 0.0) -> Future[np.ndarray]:
+    def ask(self, sound: np.ndarray, voice: Adapters, transpose: float = 0.0) -> Future[np.ndarray]:
         """Ask for a conversion; returns at once. The answer is (samples,) float32 at the base's rate, or the error.
 
         Raises:

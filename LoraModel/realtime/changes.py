@@ -13,15 +13,17 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..host import Host
-from ..inference.model_loader import Applied, Blend, Source, VoiceLoader
+from ..inference.adapter_choice import adapter_at, pairs_of
+from ..inference.model_loader import Adapters, Applied, Blend, Source, VoiceLoader
 from ..inference.strength import check_strength
 from ..lora import Adapter
+from ..messages import UserError
 from ..models.prior_noise import asked_share
 
-Wanted = Union[Mapping[Source, float], Iterable[Tuple[Source, float]]]
+Wanted = Adapters
 """Adapters, or their files, with their strengths; empty for the plain base."""
 ROOM = 512 * 10**6
 """Bytes that prepared blends may take: four at v2 40k, at about 105 MB each."""
@@ -71,7 +73,8 @@ class VoiceChanges:
         """Ask for a blend; returns at once, from any thread. Of several requests the last one counts.
 
         Args:
-            adapters: {adapter or file: strength}, or pairs of them; empty for the plain base.
+            adapters: {adapter or file: strength}, pairs of them, or adapters that are each at strength 1; empty for
+                the plain base.
             force, any_strength, noise: as `VoiceLoader.set_adapters` takes them.
 
         Returns:
@@ -245,8 +248,7 @@ def _checked(adapters: Wanted, any_strength: bool,
     Raises:
         UserError: a strength or a noise that cannot be.
     """
-    pairs = adapters.items() if isinstance(adapters, Mapping) else adapters
-    chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs]
+    chosen = [(source, check_strength(strength, any_strength)) for source, strength in pairs_of(adapters)]
     return chosen, asked_share(noise)
 
 
@@ -262,7 +264,8 @@ def key_of(host: Host, chosen: Sequence[Tuple[Source, float]]) -> _Key:
 
 def _stamp(path: Path) -> Tuple[str, int, int]:
     try:
+        path = adapter_at(path)
         stat = path.stat()
-    except OSError:
+    except (OSError, UserError):
         return str(path), 0, 0  # the thread that reads it says what is wrong
     return str(path), stat.st_mtime_ns, stat.st_size
