@@ -108,7 +108,8 @@ def test_what_does_not_fit_names_the_file_and_only_a_preset_that_is_one(voice, f
         made.append(tmp_path / f"{preset}{len(made)}.safetensors")
         made[-1].write_bytes(trainer.adapter_contents())
     fast, same, other = map(str, made)
-    for given, words in (([fast], "train with --preset fast, as"), ([f"{fast}:0.7", f"{same}:0.3"], "--preset fast, as"),
+    for given, words in (([fast], "train with --preset fast, as"),
+                         ([f"{fast}:0.7", f"{same}:0.3"], "train with --preset fast, as"),
                          ([other], "train with --preset balanced --lora_rank 1, as"),
                          ([f"{fast}:0.7", f"{other}:0.3"], "(setting lora, docs/settings.md)"),
                          ([str(first)], "(setting lora, docs/settings.md)")):
