@@ -3,6 +3,7 @@ pasted path."""
 
 from __future__ import annotations
 
+import numbers
 import re
 import reprlib
 import unicodedata
@@ -101,6 +102,21 @@ def bare(value: Any, most: int = 80) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits
         text = type(value).__name__
     return shown(text, most)[1:-1]
+
+
+def check_number(name: str, value: Any, whole: bool = False) -> None:
+    """Check that a program gave a number, which it may have read as text.
+
+    Raises:
+        UserError: it is none, or with `whole` no whole one.
+    """
+    if isinstance(value, str):
+        raise UserError("{name}={value} is a text, give a number", name=name, value=bare(value))
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise UserError("{name}={value} is no number ({kind}): give one", name=name, value=bare(value),
+                        kind=type(value).__name__)
+    if whole and not isinstance(value, numbers.Integral):
+        raise UserError("{name}={value} is no whole number: give one", name=name, value=bare(value))
 
 
 _SHORT = reprlib.Repr()

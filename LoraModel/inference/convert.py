@@ -31,7 +31,7 @@ from ..host.networks import excitation, given_excitation
 from ..messages import UserError
 from ..models import GeneratorLoRA
 from ..models.random_state import undisturbed
-from ..names import bare
+from ..names import bare, check_number
 from .loudness import MIX_RATE, follow
 from .model_loader import VoiceLoader
 from .sound import check_length
@@ -76,6 +76,8 @@ class ConvertOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("transpose", "index_rate", "protect", "seed"):  # what may not be left out
+            check_number(name, getattr(self, name))
         for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5),
                                 ("rms_mix_rate", 0, 1)):
             check_between(name, getattr(self, name), low, high)
@@ -91,7 +93,8 @@ def check_between(name: str, value: Any, low: float, high: float, kind: type = n
     """
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]
+    check_number(name, value, whole=kind is numbers.Integral)
+    if not low <= value <= high:
         raise UserError("{name}={value} must be between {low} and {high}", name=name, value=bare(value), low=low,
                         high=high)
 

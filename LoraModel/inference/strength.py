@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 from ..messages import UserError
-from ..names import shown
+from ..names import check_number, shown
 
 MAX_STRENGTH = 1.5
 """Beyond it a voice is no voice any more: at 30 the audio is a constant at full scale."""
@@ -20,9 +19,9 @@ def check_strength(strength: Any, any_strength: bool = False) -> float:
     Raises:
         UserError: it is no finite number, or out of range.
     """
-    good = isinstance(strength, numbers.Real) and not isinstance(strength, bool)
+    check_number("strength", strength)
     lowest, highest = (-FREE_STRENGTH, FREE_STRENGTH) if any_strength else (0, MAX_STRENGTH)
-    if not good or not lowest <= strength <= highest:
+    if not lowest <= strength <= highest:
         raise UserError("strength {strength} is not between {lowest} and {highest}: 0 is the plain base, 1 the voice "
                         "as trained", strength=shown(strength), lowest=lowest, highest=highest)
     return float(strength)

@@ -19,7 +19,7 @@ from .convert import INPUT_RATE, ConvertOptions, check_index
 from .converter import Converter, choose_device
 from .marking import mark_of
 from .model_loader import Adapters, VoiceLoader
-from .sound import as_floats, in_scale, tell_once
+from .sound import as_floats, check_length, in_scale, tell_once
 from .transpose import AUTO, Transposition, choose_transposition
 
 PathLike = Union[str, Path]
@@ -132,6 +132,7 @@ class Voice:
                 audio = in_scale(audio, Text("the recording"), tell_once)
         else:
             audio = read_audio(self.host.resolve(source), INPUT_RATE)
+        check_length(audio, INPUT_RATE)
         shift = Transposition(chosen.transpose)
         if transpose == AUTO:
             shift = choose_transposition(self.loader, audio)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import numbers
 from dataclasses import asdict
 from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Set, Tuple
 
@@ -27,7 +26,7 @@ from ..lora import Adapter, LoRAConfig
 from ..lora.lora_config import TargetConfig
 from ..lora.lora_layer import LoRAConv1d, LoRALinear
 from ..messages import UserError
-from ..names import bare
+from ..names import bare, check_number
 from .targets import PRESETS
 
 LEAST, MOST = 0.05, 4.0
@@ -50,8 +49,8 @@ def check_share(share: Any) -> float:
     Raises:
         UserError: it is no number, or out of its limits.
     """
-    good = isinstance(share, numbers.Real) and not isinstance(share, bool)
-    if not good or not LEAST <= share <= MOST:
+    check_number("noise", share)
+    if not LEAST <= share <= MOST:
         raise UserError("{name}={value} must be between {low} and {high}", name="noise", value=bare(share), low=LEAST,
                         high=MOST)
     return float(share)

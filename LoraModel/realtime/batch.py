@@ -25,6 +25,7 @@ from ..lora.rows import Products, rows_adapted
 from ..messages import Text, UserError
 from ..models import Base, GeneratorLoRA
 from ..models.random_state import undisturbed
+from ..names import check_number
 from .changes import key_of
 from .synthesis import FLOW_CONTEXT, check_stand_in, light
 
@@ -78,8 +79,15 @@ class VoiceBatch:
         if isinstance(voices, (str, Mapping)):
             raise UserError("this is one voice: give a list with a voice for each recording")
         if not len(recordings) == len(voices) == len(shifts):
-            raise ValueError(f"{len(recordings)} recordings, {len(voices)} voices and {len(shifts)} transpositions")
+            raise UserError("{recordings} recordings, {voices} voices and {shifts} transpositions: give as many of "
+                            "each", recordings=len(recordings), voices=len(voices), shifts=len(shifts))
+        for shift in shifts:
+            check_number("transpose", shift)
+            check_between("transpose", shift, -48, 48)
         recordings = [as_floats(sound, Text("the recording")) for sound in recordings]
+        for sound in recordings:
+            if sound.ndim != 1:
+                raise UserError("the recording has shape {shape}: give (samples,) at 16 kHz", shape=sound.shape)
         products = [self.products(voice) for voice in voices]
         groups: OrderedDict[int, List[int]] = OrderedDict()
         for index, sound in enumerate(recordings):

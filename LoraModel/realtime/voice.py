@@ -18,6 +18,7 @@ from ..inference.model_loader import VoiceLoader
 from ..inference.sound import as_floats
 from ..messages import Text, UserError
 from ..models import Base
+from ..names import check_number
 from .changes import ROOM, ChangingVoice, VoiceChanges
 from .joining import Joiner
 from .synthesis import StandInSynthesis, light
@@ -69,6 +70,7 @@ def shape_of(rate: int, block: float, context: float, crossfade: float) -> Shape
     """
     for name, value, low, high in (("block", block, 0.02, 10), ("context", context, 0.1, 60),
                                    ("crossfade", crossfade, 0.0, 1)):
+        check_number(name, value)
         if not low <= value <= high:
             raise UserError("{name}={value} must be between {low} and {high} seconds", name=name, value=value, low=low,
                             high=high)
@@ -123,8 +125,11 @@ class RealtimeVoice(ChangingVoice):
 
         self.voice, self._resample = base, resample_poly
         check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
-        check_between("transpose", transpose, -48, 48)
-        check_between("index_rate", index_rate, 0, 1)
+        for name, value, low, high in (("transpose", transpose, -48, 48), ("index_rate", index_rate, 0, 1)):
+            check_number(name, value)
+            check_between(name, value, low, high)
+        if rate is not None:
+            check_number("rate", rate)
         if rate is not None and not 4000 <= rate <= 384000:
             raise UserError("rate={rate} must be between 4000 and 384000 Hz", rate=rate)
         self.rate = int(rate or base.info.sample_rate)

@@ -96,7 +96,7 @@ def test_prepared_and_exchanged_it_is_the_same_bit_for_bit(voice, calm, library)
 def test_what_is_no_noise_is_refused_and_the_voice_stays(voice, calm, noise):  # noqa: F811
     voice.set_adapters([(calm, 1.0)], noise=0.6)
     before = state(voice)
-    with pytest.raises(UserError, match="must be between 0.05 and 4"):
+    with pytest.raises(UserError, match="noise=.* (must be between 0.05 and 4|is a text|is no number)"):
         voice.set_adapters([(calm, 0.5)], noise=noise)
     assert voice.noise == 0.6 and voice.applied[0].strength == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(voice).items())

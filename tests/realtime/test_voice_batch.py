@@ -87,8 +87,12 @@ def test_what_cannot_be_converted_is_refused_before_anything_is(batch, adapters,
         batch.convert([speech[:8000], speech[:100]], [{}, {}])
     with pytest.raises(UserError, match="no adapter file"):
         batch.convert([speech[:8000]], [{tmp_path / "none.safetensors": 1.0}])
-    with pytest.raises(ValueError, match="voices"):
-        batch.convert([speech[:8000]], [])
+    for voices, transpose, said in (([], (), "1 recordings, 0 voices and 1 transpositions"), ([{}, {}], (), "2 voices"),
+                                    ([{}], [None], "transpose=None is no number"), ([{}], ["3"], "is a text")):
+        with pytest.raises(UserError, match=said):
+            batch.convert([speech[:8000]], voices, transpose)
+    with pytest.raises(UserError, match="shape"):
+        batch.convert([speech[:8000].reshape(2, -1)], [{}])
     batch.voice.set_adapters([(adapters[0], 1.0)])
     try:
         with pytest.raises(UserError, match="unload"):
