@@ -15,7 +15,6 @@ All noise comes from one seed in the order of the host's `infer`: up to one sect
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple, Union
@@ -76,24 +75,22 @@ class ConvertOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("transpose", "index_rate", "protect", "seed"):  # what may not be left out
-            check_number(name, getattr(self, name))
-        for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5),
-                                ("rms_mix_rate", 0, 1)):
+        for name, low, high in (("transpose", -48, 48), ("index_rate", 0, 1), ("protect", 0, 0.5)):
             check_between(name, getattr(self, name), low, high)
-        for name, high in (("speaker", MOST_SPEAKER), ("seed", MOST_SEED)):
-            check_between(name, getattr(self, name), 0, high, numbers.Integral)
+        check_between("rms_mix_rate", self.rms_mix_rate, 0, 1, optional=True)
+        check_between("speaker", self.speaker, 0, MOST_SPEAKER, whole=True, optional=True)
+        check_between("seed", self.seed, 0, MOST_SEED, whole=True)
 
 
-def check_between(name: str, value: Any, low: float, high: float, kind: type = numbers.Real) -> None:
-    """Check an option of a program's; None is left to its default.
+def check_between(name: str, value: Any, low: float, high: float, whole: bool = False, optional: bool = False) -> None:
+    """Check an option of a program's. optional: None is left to its default.
 
     Raises:
-        UserError: it is no number, or out of its limits.
+        UserError: it is no number, with `whole` no whole one, or out of its limits.
     """
-    if value is None:
+    if optional and value is None:
         return
-    check_number(name, value, whole=kind is numbers.Integral)
+    check_number(name, value, whole)
     if not low <= value <= high:
         raise UserError("{name}={value} must be between {low} and {high}", name=name, value=bare(value), low=low,
                         high=high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
@@ -25,7 +24,6 @@ from ..lora.rows import Products, rows_adapted
 from ..messages import Text, UserError
 from ..models import Base, GeneratorLoRA
 from ..models.random_state import undisturbed
-from ..names import check_number
 from .changes import key_of
 from .synthesis import FLOW_CONTEXT, check_stand_in, light
 
@@ -53,7 +51,7 @@ class VoiceBatch:
                  host: Optional[Host] = None):
         if not isinstance(base, VoiceLoader):
             base = light(VoiceLoader(base, host or find_host(), check_device(device)))
-        check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
+        check_between("seed", seed, 0, MOST_SEED, whole=True, optional=True)
         self.voice, self.seed = base, seed
         self._decoder = GeneratorLoRA(base.network.dec)
         # the adapters beside what was made of them: an adapter is known by its id, which must stay its own
@@ -82,7 +80,6 @@ class VoiceBatch:
             raise UserError("{recordings} recordings, {voices} voices and {shifts} transpositions: give as many of "
                             "each", recordings=len(recordings), voices=len(voices), shifts=len(shifts))
         for shift in shifts:
-            check_number("transpose", shift)
             check_between("transpose", shift, -48, 48)
         recordings = [as_floats(sound, Text("the recording")) for sound in recordings]
         for sound in recordings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -124,10 +123,9 @@ class RealtimeVoice(ChangingVoice):
         from scipy.signal import resample_poly  # it takes a second to load, which every command would wait for
 
         self.voice, self._resample = base, resample_poly
-        check_between("seed", seed, 0, MOST_SEED, numbers.Integral)
-        for name, value, low, high in (("transpose", transpose, -48, 48), ("index_rate", index_rate, 0, 1)):
-            check_number(name, value)
-            check_between(name, value, low, high)
+        check_between("seed", seed, 0, MOST_SEED, whole=True, optional=True)
+        check_between("transpose", transpose, -48, 48)
+        check_between("index_rate", index_rate, 0, 1)
         if rate is not None:
             check_number("rate", rate)
         if rate is not None and not 4000 <= rate <= 384000:
